@@ -1,0 +1,2 @@
+//! Memory first, then an unlinked temporary file, under one cap.
+#![forbid(unsafe_code)]

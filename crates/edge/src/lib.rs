@@ -1,0 +1,2 @@
+//! One edge process: accept loop, connection, phases, drain.
+#![forbid(unsafe_code)]

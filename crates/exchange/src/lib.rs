@@ -1,0 +1,2 @@
+//! The vocabulary of a request and its response.
+#![forbid(unsafe_code)]

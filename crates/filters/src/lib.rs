@@ -1,0 +1,2 @@
+//! Transform a response: not-modified, range, headers, compress.
+#![forbid(unsafe_code)]

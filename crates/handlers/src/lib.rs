@@ -1,0 +1,2 @@
+//! Originate a response: static files, the application.
+#![forbid(unsafe_code)]

@@ -1,0 +1,4 @@
+//! The binary: argv → master, edge; nothing else.
+#![forbid(unsafe_code)]
+
+fn main() {}

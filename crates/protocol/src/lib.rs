@@ -1,0 +1,2 @@
+//! HTTP drivers: connection to exchange.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The master: children, signals, reload, privileges.
+#![forbid(unsafe_code)]

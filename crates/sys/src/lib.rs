@@ -1,0 +1,1 @@
+//! All unsafe code: shared memory, fd passing, socket options, privileges, exec.

@@ -1,0 +1,2 @@
+//! Access log formats and the error log.
+#![forbid(unsafe_code)]

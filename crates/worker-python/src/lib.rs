@@ -1,0 +1,1 @@
+//! The abi3 extension of a Python worker: bridge to WSGI.
