@@ -1,2 +1,48 @@
-//! Sans-I/O HTTP/1 codec (RFC 9112).
+//! Sans-I/O HTTP/1 codec (RFC 9112): bytes in, ranges and events out. No sockets, no clock, no runtime.
+//!
+//! A server reads into a buffer and calls [`parse_request_head`] whenever bytes have arrived. What it
+//! returns has passed every check that keeps two parties from disagreeing on where a message ends; there
+//! is no second call that could be forgotten. The body is then taken by [`RequestHead::framing`]:
+//! nothing, so many bytes, or a [`ChunkedDecoder`]. Responses are written with [`ResponseEncoder`].
+//!
+//! ```
+//! use http1::{BodyFraming, Limits, Policy, RequestHead, parse_request_head};
+//!
+//! let buf = b"POST /login?next=/ HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 2\r\n\r\nok";
+//! let mut head = RequestHead::default();
+//! let consumed = parse_request_head(buf, &Limits::default(), &Policy::default(), &mut head)?.unwrap();
+//! assert_eq!(head.path(buf), b"/login");
+//! assert_eq!(head.framing, BodyFraming::Length(2));
+//! assert_eq!(&buf[consumed..], b"ok");
+//! # Ok::<(), http1::HeadError>(())
+//! ```
 #![forbid(unsafe_code)]
+
+mod chunked;
+mod connection;
+mod encode;
+mod error;
+mod field;
+mod framing;
+mod head;
+mod limits;
+mod lines;
+mod reason;
+mod span;
+mod syntax;
+mod target;
+
+pub use chunked::{ChunkedDecoder, ChunkedEvent, TrailerSection};
+pub use connection::{ConnectionOptions, list_elements};
+pub use encode::{
+    CONTINUE, CRLF, ChunkHeader, EncodeError, LAST_CHUNK, ResponseEncoder, encode_chunk, encode_chunk_size,
+    encode_last_chunk, encode_response_head, is_field_value, is_token,
+};
+pub use error::{ChunkedError, HeadError};
+pub use field::{FieldLine, KnownField};
+pub use framing::{BodyFraming, response_body_allowed};
+pub use head::{Policy, RequestHead, UnderscoreFields, Version, parse_request_head};
+pub use limits::Limits;
+pub use reason::reason_phrase;
+pub use span::Span;
+pub use target::{Authority, RequestTarget, Scheme, parse_authority};

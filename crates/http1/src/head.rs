@@ -1,0 +1,431 @@
+//! The head of a request (RFC 9112 §2.2, §3, §5): request line and field lines.
+
+use memchr::memchr;
+
+use crate::connection::{ConnectionOptions, Persistence};
+use crate::error::HeadError;
+use crate::field::{FieldError, FieldLine, KnownField, parse_field_lines};
+use crate::framing::BodyFraming;
+use crate::limits::Limits;
+use crate::lines::{LineError, LineScanner};
+use crate::span::Span;
+use crate::syntax::{is_method_byte, is_target, is_token_byte};
+use crate::target::{RequestTarget, parse_authority};
+
+/// Empty lines that are skipped before a request line (RFC 9112 §2.2 asks for at least one).
+const LEADING_EMPTY_LINES: u8 = 4;
+/// Longest method. The longest registered one has 17 letters.
+const METHOD_MAX: usize = 32;
+
+/// The HTTP versions that this codec speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    #[default]
+    Http11,
+}
+
+impl Version {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
+/// What is done with a field whose name has an underscore. In a CGI-like environment `X_A` and `X-A` are
+/// one name, so that a client could forge what a proxy sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnderscoreFields {
+    /// Leave it out, as nginx (`underscores_in_headers off`) and gunicorn (`header_map = drop`) do.
+    /// [`RequestHead::dropped`] counts them.
+    #[default]
+    Drop,
+    /// Refuse the request with 400 (gunicorn's `header_map = refuse`).
+    Refuse,
+    /// Keep it: whoever asks for this sorts it out.
+    Keep,
+}
+
+/// What is a matter of taste in a request head. Nothing here concerns framing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Allow every token as method (gunicorn's `permit_unconventional_http_method`). Without it small
+    /// letters and `#` are refused, as gunicorn and nginx do.
+    pub unconventional_methods: bool,
+    /// Fields with an underscore in their name.
+    pub underscore_fields: UnderscoreFields,
+}
+
+/// A parsed request head: positions in the buffer it was parsed from, and what follows from it.
+///
+/// Meant to be used again for the next request of a connection; it keeps its memory then. All of it is
+/// only meaningful after [`parse_request_head`] has returned `Ok(Some(_))`.
+#[derive(Clone, Debug, Default)]
+pub struct RequestHead {
+    /// The method, a token of at most 32 bytes. Case matters.
+    pub method: Span,
+    /// The whole target as sent.
+    pub target: Span,
+    /// The target cut into its parts; `None` only before a head has been parsed.
+    pub form: Option<RequestTarget>,
+    /// The version.
+    pub version: Version,
+    /// Host and port that the request is for: the authority of a target in absolute-form or
+    /// authority-form, else Host (RFC 9112 §3.2.2, §3.3). `None` on HTTP/1.0 without Host.
+    pub authority: Option<Span>,
+    /// The host in it; an IPv6 address keeps its brackets.
+    pub host: Option<Span>,
+    /// The port in it, when one is given.
+    pub port: Option<u16>,
+    /// The field lines in order, without dropped ones.
+    pub fields: Vec<FieldLine>,
+    /// How many fields were left out under [`UnderscoreFields::Drop`].
+    pub dropped: u32,
+    /// How the body is delimited.
+    pub framing: BodyFraming,
+    /// Whether the client wants the connection to stay open after the response. That the framing allows it
+    /// is for sure; whether the response does is the server's matter.
+    pub keep_alive: bool,
+    /// `100-continue` is expected before the client sends the body (RFC 9110 §10.1.1): HTTP/1.1 and a body
+    /// is announced.
+    pub expect_continue: bool,
+    /// HTTP/1.1 with an Upgrade field and the option `upgrade` in Connection (RFC 9110 §7.8).
+    pub upgrade: bool,
+
+    progress: Progress,
+}
+
+/// How far an incomplete head has been looked at.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    lines: LineScanner,
+    /// Where the request line begins.
+    begin: usize,
+    /// Where the field lines begin; 0 as long as the request line is not complete.
+    fields: usize,
+    /// Complete field lines.
+    count: usize,
+    /// Empty lines skipped.
+    skipped: u8,
+    /// The last call gave a head or an error: the next begins anew.
+    done: bool,
+}
+
+/// Parses the head of a request at the beginning of `buf`.
+///
+/// `Ok(None)` asks for more bytes: call again with the same bytes and more behind them, and the same
+/// `head`, which remembers how far they were looked at. `Ok(Some(n))` says that the head, with empty lines
+/// before it, took the first `n` bytes. After that and after an error the next call begins a new head; to
+/// give up an incomplete one, [`RequestHead::clear`] it.
+///
+/// The outcome does not depend on how the bytes were split over the calls.
+#[inline]
+pub fn parse_request_head(
+    buf: &[u8],
+    limits: &Limits,
+    policy: &Policy,
+    head: &mut RequestHead,
+) -> Result<Option<usize>, HeadError> {
+    if head.progress.done || buf.len() < head.progress.lines.scanned() {
+        head.clear();
+    }
+    let outcome = advance(buf, limits, policy, head);
+    head.progress.done = !matches!(outcome, Ok(None));
+    outcome
+}
+
+impl RequestHead {
+    /// Forgets everything but keeps the memory.
+    pub fn clear(&mut self) {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        *self = Self { fields, ..Self::default() };
+    }
+
+    /// The path as sent, not decoded: `/` for an absolute-form without one, `*` for asterisk-form, empty
+    /// for authority-form.
+    pub fn path<'a>(&self, buf: &'a [u8]) -> &'a [u8] {
+        match self.form {
+            Some(RequestTarget::Origin { path, .. }) => path.of(buf),
+            Some(RequestTarget::Absolute { path, .. }) if path.is_empty() => b"/",
+            Some(RequestTarget::Absolute { path, .. }) => path.of(buf),
+            Some(RequestTarget::Asterisk) => b"*",
+            Some(RequestTarget::Authority { .. }) | None => b"",
+        }
+    }
+
+    /// What follows the first `?` of the target; `None` without one.
+    pub fn query<'a>(&self, buf: &'a [u8]) -> Option<&'a [u8]> {
+        match self.form {
+            Some(RequestTarget::Origin { query, .. } | RequestTarget::Absolute { query, .. }) => {
+                query.map(|query| query.of(buf))
+            }
+            _ => None,
+        }
+    }
+
+    /// The first field line of this kind.
+    pub fn field(&self, known: KnownField) -> Option<&FieldLine> {
+        self.fields.iter().find(|line| line.known == known)
+    }
+
+    /// The value of the first field line of this kind.
+    pub fn value<'a>(&self, buf: &'a [u8], known: KnownField) -> Option<&'a [u8]> {
+        self.field(known).map(|line| line.value.of(buf))
+    }
+
+    /// Names and values in order.
+    pub fn lines<'a>(&'a self, buf: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.fields.iter().map(|line| (line.name.of(buf), line.value.of(buf)))
+    }
+
+    /// The options that Connection names; a proxy removes the fields of these names.
+    pub fn connection_options<'a>(&'a self, buf: &'a [u8]) -> ConnectionOptions<'a> {
+        ConnectionOptions::new(buf, &self.fields)
+    }
+}
+
+fn advance(
+    buf: &[u8],
+    limits: &Limits,
+    policy: &Policy,
+    head: &mut RequestHead,
+) -> Result<Option<usize>, HeadError> {
+    if head.progress.fields == 0 && !request_line(buf, limits, policy, head)? {
+        return Ok(None);
+    }
+    let window = window(buf, limits, &head.progress);
+    let progress = &mut head.progress;
+    let end = loop {
+        match progress.lines.next(window, limits.field_size) {
+            Ok(Some((start, end))) if start == end => break end + 2,
+            Ok(Some(_)) => {
+                progress.count += 1;
+                if progress.count > limits.fields {
+                    return Err(HeadError::TooManyFields);
+                }
+            }
+            Ok(None) if buf.len() > window.len() => return Err(HeadError::HeadTooLong),
+            Ok(None) => return Ok(None),
+            Err(LineError::TooLong) => return Err(HeadError::FieldTooLong),
+            Err(LineError::BareLf) => return Err(HeadError::BareLf),
+        }
+    };
+    finish(buf, end, policy, head)?;
+    Ok(Some(end))
+}
+
+/// What of the buffer a head may fill.
+fn window<'a>(buf: &'a [u8], limits: &Limits, progress: &Progress) -> &'a [u8] {
+    &buf[..buf.len().min(progress.begin + limits.head_effective())]
+}
+
+/// Looks for the request line; `false` when more bytes are needed.
+fn request_line(
+    buf: &[u8],
+    limits: &Limits,
+    policy: &Policy,
+    head: &mut RequestHead,
+) -> Result<bool, HeadError> {
+    loop {
+        let window = window(buf, limits, &head.progress);
+        let begin = head.progress.begin;
+        // Before the line is complete, so that what is no HTTP at all is told so at once and does not wait
+        // for a line feed that may never come.
+        let seen = &window[begin.min(window.len())..];
+        let method = method_len(&seen[..seen.len().min(limits.request_line.saturating_add(2))], policy)?;
+        match head.progress.lines.next(window, limits.request_line) {
+            Ok(Some((start, end))) if start == end => {
+                head.progress.skipped += 1;
+                if head.progress.skipped > LEADING_EMPTY_LINES {
+                    return Err(HeadError::LeadingEmptyLines);
+                }
+                head.progress.begin = end + 2;
+            }
+            Ok(Some((start, end))) => {
+                let method = method.ok_or(HeadError::RequestLine)?;
+                parse_request_line(buf, start, start + method, end, head)?;
+                head.progress.fields = end + 2;
+                return Ok(true);
+            }
+            Ok(None) if buf.len() > window.len() => return Err(HeadError::HeadTooLong),
+            Ok(None) => return Ok(false),
+            Err(LineError::TooLong) => return Err(HeadError::RequestLineTooLong),
+            Err(LineError::BareLf) => return Err(HeadError::BareLf),
+        }
+    }
+}
+
+/// Length of the method that `seen` begins with, once the space behind it is there. An error as soon as
+/// what is there cannot become one.
+fn method_len(seen: &[u8], policy: &Policy) -> Result<Option<usize>, HeadError> {
+    let allowed = |b: u8| {
+        if policy.unconventional_methods { is_token_byte(b) } else { is_method_byte(b) }
+    };
+    let prefix = &seen[..seen.len().min(METHOD_MAX + 1)];
+    let Some(length) = prefix.iter().position(|&b| !allowed(b)) else {
+        return if prefix.len() > METHOD_MAX { Err(HeadError::Method) } else { Ok(None) };
+    };
+    match (length, prefix[length]) {
+        (1.., b' ') => Ok(Some(length)),
+        (_, b'\n') => Err(HeadError::BareLf),
+        // An empty line, or the beginning of one.
+        (0, b'\r') if matches!(seen.get(1), None | Some(b'\n')) => Ok(None),
+        (1.., b'\r') => Err(HeadError::RequestLine),
+        _ => Err(HeadError::Method),
+    }
+}
+
+/// `method SP request-target SP HTTP-version`, with exactly these spaces.
+fn parse_request_line(
+    buf: &[u8],
+    start: usize,
+    method_end: usize,
+    end: usize,
+    head: &mut RequestHead,
+) -> Result<(), HeadError> {
+    let target_start = method_end + 1;
+    let rest = &buf[target_start..end];
+    let target_len = memchr(b' ', rest).unwrap_or(rest.len());
+    let target = &rest[..target_len];
+    if target.is_empty() {
+        return Err(HeadError::RequestLine);
+    }
+    if !is_target(target) {
+        return Err(HeadError::TargetByte);
+    }
+    head.version = match rest.get(target_len + 1..) {
+        Some(b"HTTP/1.1") => Version::Http11,
+        Some(b"HTTP/1.0") => Version::Http10,
+        // RFC 9112 §2.3: two single digits.
+        Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            return Err(HeadError::Version);
+        }
+        _ => return Err(HeadError::MalformedVersion),
+    };
+    head.method = Span::new(start, method_end);
+    head.target = Span::new(target_start, target_start + target_len);
+    head.form = Some(RequestTarget::parse(buf, head.method.of(buf), head.target)?);
+    Ok(())
+}
+
+/// The lines of the fields that decide about the message itself. Each but Connection may be there once.
+#[derive(Default)]
+struct Essential {
+    host: Option<Span>,
+    content_length: Option<Span>,
+    transfer_encoding: Option<Span>,
+    connection: bool,
+    upgrade: bool,
+    expect: bool,
+    expect_other: bool,
+    repeated: Option<HeadError>,
+}
+
+impl Essential {
+    fn note(&mut self, line: &FieldLine, buf: &[u8]) {
+        let (slot, repeated) = match line.known {
+            KnownField::Host => (&mut self.host, HeadError::HostRepeated),
+            KnownField::ContentLength => (&mut self.content_length, HeadError::ContentLengthRepeated),
+            KnownField::TransferEncoding => {
+                (&mut self.transfer_encoding, HeadError::TransferEncodingRepeated)
+            }
+            KnownField::Connection => return self.connection = true,
+            KnownField::Upgrade => return self.upgrade = true,
+            KnownField::Expect => {
+                // A list in theory; nothing but this one has ever been defined.
+                self.expect = true;
+                self.expect_other |= !line.value.of(buf).eq_ignore_ascii_case(b"100-continue");
+                return;
+            }
+            _ => return,
+        };
+        if slot.replace(line.value).is_some() {
+            self.repeated.get_or_insert(repeated);
+        }
+    }
+}
+
+/// The field lines up to `end`, and all that follows from them.
+fn finish(buf: &[u8], end: usize, policy: &Policy, head: &mut RequestHead) -> Result<(), HeadError> {
+    let Progress { fields: start, count, .. } = head.progress;
+    let mut essential = Essential::default();
+    let (fields, dropped) = (&mut head.fields, &mut head.dropped);
+    fields.reserve(count);
+    parse_field_lines(buf, start, end, count, |line, name| {
+        if line.known != KnownField::Other {
+            essential.note(&line, buf);
+        } else if policy.underscore_fields != UnderscoreFields::Keep && memchr(b'_', name).is_some() {
+            *dropped += 1;
+            return;
+        }
+        fields.push(line);
+    })
+    .map_err(|error| match error {
+        FieldError::Name => HeadError::FieldName,
+        FieldError::Value => HeadError::FieldValue,
+        FieldError::ObsFold => HeadError::ObsFold,
+    })?;
+    if head.dropped > 0 && policy.underscore_fields == UnderscoreFields::Refuse {
+        return Err(HeadError::Underscore);
+    }
+    settle(buf, &essential, head)
+}
+
+fn settle(buf: &[u8], essential: &Essential, head: &mut RequestHead) -> Result<(), HeadError> {
+    let value = |span: Option<Span>| span.map(|span| span.of(buf));
+    if let Some(error) = essential.repeated {
+        return Err(error);
+    }
+    settle_host(buf, essential.host, head)?;
+    head.framing = BodyFraming::of_request(
+        head.version,
+        value(essential.content_length),
+        value(essential.transfer_encoding),
+    )?;
+    let http11 = head.version == Version::Http11;
+    head.keep_alive = http11;
+    if essential.connection {
+        let persistence = Persistence::of(head.version, ConnectionOptions::new(buf, &head.fields));
+        head.keep_alive = persistence.keep_alive;
+        head.upgrade = http11 && persistence.upgrade && essential.upgrade;
+    }
+    // RFC 9110 §10.1.1: an expectation in an HTTP/1.0 request is ignored.
+    if http11 {
+        if essential.expect_other {
+            return Err(HeadError::Expectation);
+        }
+        head.expect_continue = essential.expect && head.framing.has_body();
+    }
+    Ok(())
+}
+
+/// Host must be there and well-formed even where the target decides (RFC 9112 §3.2).
+fn settle_host(buf: &[u8], host: Option<Span>, head: &mut RequestHead) -> Result<(), HeadError> {
+    let parse = |span: Span| parse_authority(span.of(buf)).map(|it| (span, it.host.len(), it.port));
+    let mut authority = match host {
+        Some(span) => Some(parse(span).ok_or(HeadError::HostMalformed)?),
+        None if head.version == Version::Http11 => return Err(HeadError::HostMissing),
+        None => None,
+    };
+    if let Some(
+        RequestTarget::Absolute { authority: span, .. } | RequestTarget::Authority { authority: span },
+    ) = head.form
+    {
+        authority = Some(parse(span).ok_or(HeadError::Target)?);
+    }
+    if let Some((span, host_len, port)) = authority {
+        let start = span.start as usize;
+        head.authority = Some(span);
+        head.host = Some(Span::new(start, start + host_len));
+        head.port = port;
+    }
+    Ok(())
+}
