@@ -1,2 +1,19 @@
-//! The vocabulary of a request and its response.
+//! The vocabulary of a request and its response, the same for every protocol and handler.
+//!
+//! A protocol driver turns bytes into a [`Request`] and its [`BodySource`]; a handler turns those into a
+//! [`Response`]; filters change the response; the driver writes it. Nothing here does I/O.
 #![forbid(unsafe_code)]
+
+mod body;
+mod date;
+mod fields;
+mod name;
+mod request;
+mod response;
+
+pub use body::{Body, BodyError, BodySource, Chunk, ChunkStream, FileBody, NoBody, Piece, StreamError};
+pub use date::{http_date, parse_http_date};
+pub use fields::Fields;
+pub use name::Name;
+pub use request::{Method, Peer, Request, Scheme, Version};
+pub use response::Response;

@@ -1,0 +1,157 @@
+//! A field section: names and values in one block of memory.
+
+use crate::Name;
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    name_start: u32,
+    value_start: u32,
+    value_len: u32,
+    name_len: u16,
+    name: Name,
+}
+
+/// An ordered list of field lines. Names keep the spelling they came with; look-ups ignore case.
+///
+/// All bytes stand in one block, so that a whole section costs two allocations at most, and none when the
+/// object is used again after [`Fields::clear`].
+#[derive(Clone, Debug, Default)]
+pub struct Fields {
+    block: Vec<u8>,
+    entries: Vec<Entry>,
+}
+
+impl Fields {
+    /// An empty section.
+    pub const fn new() -> Self {
+        Self { block: Vec::new(), entries: Vec::new() }
+    }
+
+    /// Empties the section and keeps its memory.
+    pub fn clear(&mut self) {
+        self.block.clear();
+        self.entries.clear();
+    }
+
+    /// Bytes of memory held, used or not.
+    pub fn capacity(&self) -> usize {
+        self.block.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
+    /// Number of field lines.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no line.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Appends a line. The caller has checked that name and value hold no CR, LF or NUL.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        let known = Name::of(name);
+        self.push_as(known, name, value);
+    }
+
+    /// Appends a line with a known name in its canonical spelling.
+    pub fn push_known(&mut self, name: Name, value: &[u8]) {
+        self.push_as(name, name.as_str().as_bytes(), value);
+    }
+
+    fn push_as(&mut self, known: Name, name: &[u8], value: &[u8]) {
+        let name_start = self.block.len() as u32;
+        self.block.extend_from_slice(name);
+        let value_start = self.block.len() as u32;
+        self.block.extend_from_slice(value);
+        self.entries.push(Entry {
+            name_start,
+            value_start,
+            value_len: value.len() as u32,
+            name_len: name.len() as u16,
+            name: known,
+        });
+    }
+
+    /// Replaces every line of that name by one.
+    pub fn set(&mut self, name: Name, value: &[u8]) {
+        self.remove(name);
+        self.push_known(name, value);
+    }
+
+    /// Removes every line of that name; tells whether there was one.
+    pub fn remove(&mut self, name: Name) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|e| e.name != name);
+        self.entries.len() != before
+    }
+
+    /// Removes every line with that name, known or not.
+    pub fn remove_named(&mut self, name: &[u8]) {
+        let block = &self.block;
+        self.entries
+            .retain(|e| !slice(block, e.name_start, u32::from(e.name_len)).eq_ignore_ascii_case(name));
+    }
+
+    /// The value of the first line of that name.
+    pub fn first(&self, name: Name) -> Option<&[u8]> {
+        self.entries.iter().find(|e| e.name == name).map(|e| self.value(e))
+    }
+
+    /// The value, if exactly one line has the name.
+    pub fn only(&self, name: Name) -> Option<&[u8]> {
+        let mut all = self.all(name);
+        let first = all.next()?;
+        all.next().is_none().then_some(first)
+    }
+
+    /// The values of all lines of that name, in order.
+    pub fn all(&self, name: Name) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().filter(move |e| e.name == name).map(|e| self.value(e))
+    }
+
+    /// Whether there is a line of that name.
+    pub fn has(&self, name: Name) -> bool {
+        self.entries.iter().any(|e| e.name == name)
+    }
+
+    /// The value of the first line with that name, known or not, whatever its case.
+    pub fn named(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter().find(|(_, n, _)| n.eq_ignore_ascii_case(name)).map(|(_, _, v)| v)
+    }
+
+    /// All lines in order: known name, spelling, value.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Name, &[u8], &[u8])> {
+        self.entries
+            .iter()
+            .map(|e| (e.name, slice(&self.block, e.name_start, u32::from(e.name_len)), self.value(e)))
+    }
+
+    fn value(&self, entry: &Entry) -> &[u8] {
+        slice(&self.block, entry.value_start, entry.value_len)
+    }
+}
+
+fn slice(block: &[u8], start: u32, len: u32) -> &[u8] {
+    &block[start as usize..start as usize + len as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_replaces_all_lines_of_the_name() {
+        let mut fields = Fields::new();
+        fields.push(b"vary", b"Cookie");
+        fields.push(b"X-A", b"1");
+        fields.push(b"Vary", b"Accept");
+        assert_eq!(fields.all(Name::Vary).collect::<Vec<_>>(), [b"Cookie".as_slice(), b"Accept"]);
+        assert_eq!(fields.only(Name::Vary), None);
+        fields.set(Name::Vary, b"*");
+        assert_eq!(fields.only(Name::Vary), Some(b"*".as_slice()));
+        assert_eq!(fields.named(b"x-a"), Some(b"1".as_slice()));
+        fields.remove_named(b"X-a");
+        assert_eq!(fields.len(), 1);
+    }
+}

@@ -1,0 +1,169 @@
+//! A request as every handler sees it.
+
+use std::net::SocketAddr;
+
+use crate::Fields;
+
+/// Request methods that code distinguishes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// GET
+    #[default]
+    Get,
+    /// HEAD
+    Head,
+    /// POST
+    Post,
+    /// PUT
+    Put,
+    /// DELETE
+    Delete,
+    /// OPTIONS
+    Options,
+    /// PATCH
+    Patch,
+    /// CONNECT
+    Connect,
+    /// TRACE
+    Trace,
+    /// Any other token, as received.
+    Other(Box<[u8]>),
+}
+
+impl Method {
+    /// The method of a token; methods are case-sensitive (RFC 9110 §9.1).
+    pub fn of(token: &[u8]) -> Self {
+        match token {
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"POST" => Self::Post,
+            b"PUT" => Self::Put,
+            b"DELETE" => Self::Delete,
+            b"OPTIONS" => Self::Options,
+            b"PATCH" => Self::Patch,
+            b"CONNECT" => Self::Connect,
+            b"TRACE" => Self::Trace,
+            other => Self::Other(other.into()),
+        }
+    }
+
+    /// The token.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Get => b"GET",
+            Self::Head => b"HEAD",
+            Self::Post => b"POST",
+            Self::Put => b"PUT",
+            Self::Delete => b"DELETE",
+            Self::Options => b"OPTIONS",
+            Self::Patch => b"PATCH",
+            Self::Connect => b"CONNECT",
+            Self::Trace => b"TRACE",
+            Self::Other(token) => token,
+        }
+    }
+
+    /// Whether a request may be sent again when nobody knows if it ran (RFC 9110 §9.2.2).
+    pub const fn is_idempotent(&self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace)
+    }
+}
+
+/// The protocol version of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    #[default]
+    Http11,
+}
+
+impl Version {
+    /// As in the request line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
+/// What the client's connection is secured by, as far as known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain.
+    #[default]
+    Http,
+    /// TLS, here or at a trusted proxy.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// The client's address; `None` for a Unix socket.
+    pub remote: Option<SocketAddr>,
+    /// The address it connected to; `None` for a Unix socket.
+    pub local: Option<SocketAddr>,
+}
+
+/// A request: its head, checked. Used again for the next one on a connection (see [`Request::clear`]).
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Method.
+    pub method: Method,
+    /// Version.
+    pub version: Version,
+    /// The request target as received.
+    pub target: Vec<u8>,
+    /// The path, percent-decoded once, dot segments and double slashes resolved; begins with `/`
+    /// (or is `*` for the asterisk form).
+    pub path: Vec<u8>,
+    /// The path as received (still percent-encoded), without the query.
+    pub raw_path: Vec<u8>,
+    /// What follows the first `?`, without it; as received.
+    pub query: Vec<u8>,
+    /// The authority: of an absolute-form target, else of Host; lower case is not forced. Empty on an
+    /// HTTP/1.0 request without Host.
+    pub authority: Vec<u8>,
+    /// Field lines.
+    pub fields: Fields,
+    /// Scheme, after the forwarded fields of a trusted proxy.
+    pub scheme: Scheme,
+    /// Client address, after the forwarded fields of a trusted proxy.
+    pub peer: Peer,
+    /// The length that the head announced: `Some(0)` without a body, `None` when chunked.
+    pub content_length: Option<u64>,
+}
+
+impl Request {
+    /// Empties everything and keeps the memory.
+    pub fn clear(&mut self) {
+        self.method = Method::Get;
+        self.target.clear();
+        self.path.clear();
+        self.raw_path.clear();
+        self.query.clear();
+        self.authority.clear();
+        self.fields.clear();
+        self.scheme = Scheme::Http;
+        self.peer = Peer::default();
+        self.content_length = Some(0);
+    }
+
+    /// Whether a body follows (perhaps an empty chunked one).
+    pub const fn has_body(&self) -> bool {
+        !matches!(self.content_length, Some(0))
+    }
+}

@@ -1,0 +1,37 @@
+//! A response as handlers make it and filters change it.
+
+use bytes::Bytes;
+
+use crate::{Body, Fields, Name};
+
+/// A response. `Date`, `Server`, `Connection`, `Transfer-Encoding` and, where the body's length is known,
+/// `Content-Length` are the driver's affair; a handler sets `Content-Length` only with [`Body::Stream`]
+/// (whose length it knows from elsewhere) or for the answer to HEAD.
+#[derive(Debug, Default)]
+pub struct Response {
+    /// Status code, 200 to 599.
+    pub status: u16,
+    /// Reason phrase where it is not the usual one.
+    pub reason: Option<Bytes>,
+    /// Field lines.
+    pub fields: Fields,
+    /// Body; of an answer to HEAD, what GET would have had (the driver does not send it).
+    pub body: Body,
+    /// The connection must not be used again after this response.
+    pub close: bool,
+}
+
+impl Response {
+    /// A response with no fields and no body.
+    pub fn new(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    /// A response with a whole body of the given type.
+    pub fn text(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let mut response = Self::new(status);
+        response.fields.push_known(Name::ContentType, content_type.as_bytes());
+        response.body = Body::Full(body.into());
+        response
+    }
+}
