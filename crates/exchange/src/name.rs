@@ -37,7 +37,7 @@ macro_rules! names {
             }
         }
 
-        const MAX_LENGTH: usize = 25;
+        const MAX_LENGTH: usize = 24;
         /// Where in the table (which is sorted by length) the names of each length begin.
         const BY_LENGTH: [u8; MAX_LENGTH + 2] = {
             let texts: &[&str] = &[$($text),+];
@@ -104,8 +104,8 @@ names! {
     XAccelBuffering = "X-Accel-Buffering",
     IfModifiedSince = "If-Modified-Since",
     TransferEncoding = "Transfer-Encoding",
-    XAccelLimitRate = "X-Accel-Limit-Rate",
     XForwardedProto = "X-Forwarded-Proto",
+    XAccelLimitRate = "X-Accel-Limit-Rate",
     IfUnmodifiedSince = "If-Unmodified-Since",
 }
 
