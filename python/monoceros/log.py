@@ -1,0 +1,86 @@
+"""The error log as Python code sees it: gunicorn's loggers and format on descriptor 2.
+
+The master points descriptor 2 at the error log, so that a line from here and one from the edge land in the
+same place. `gunicorn.error` is a logger of Python's own, because settings files and applications take its
+handlers and level for theirs.
+"""
+
+import logging
+import os
+import sys
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+
+
+class Log:
+    """What hooks get as `server.log` and `worker.log`."""
+
+    def __init__(self, level="info"):
+        self.error_log = logging.getLogger("gunicorn.error")
+        self.access_log = logging.getLogger("gunicorn.access")
+        self.error_log.propagate = False
+        self.access_log.propagate = False
+        for handler in list(self.error_log.handlers):
+            self.error_log.removeHandler(handler)
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(
+            logging.Formatter("%(asctime)s [%(process)d] [%(levelname)s] %(message)s", "[%Y-%m-%d %H:%M:%S %z]")
+        )
+        self.error_log.addHandler(handler)
+        # The edge writes the access log; a library that logs here must not fall back to standard error.
+        if not self.access_log.handlers:
+            self.access_log.addHandler(logging.NullHandler())
+        self.level(level)
+
+    def level(self, name):
+        self.loglevel = LEVELS.get(name, logging.INFO)
+        self.error_log.setLevel(self.loglevel)
+
+    def debug(self, msg, *args, **kwargs):
+        self.error_log.debug(msg, *args, **kwargs)
+
+    def info(self, msg, *args, **kwargs):
+        self.error_log.info(msg, *args, **kwargs)
+
+    def warning(self, msg, *args, **kwargs):
+        self.error_log.warning(msg, *args, **kwargs)
+
+    warn = warning
+
+    def error(self, msg, *args, **kwargs):
+        self.error_log.error(msg, *args, **kwargs)
+
+    def critical(self, msg, *args, **kwargs):
+        self.error_log.critical(msg, *args, **kwargs)
+
+    def exception(self, msg, *args, **kwargs):
+        self.error_log.exception(msg, *args, **kwargs)
+
+    def log(self, level, msg, *args, **kwargs):
+        if isinstance(level, str):
+            level = LEVELS.get(level.lower(), logging.INFO)
+        self.error_log.log(level, msg, *args, **kwargs)
+
+
+def reopen(fds, path=None):
+    """Points standard error (and output, with a second descriptor) at a new file; closes `fds`.
+
+    Without descriptors `path` is opened; a path that this process may not open leaves all as it is.
+    """
+    sys.stderr.flush()
+    sys.stdout.flush()
+    if not fds and path not in (None, "-"):
+        try:
+            fds = [os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)]
+        except OSError:
+            return
+    for target, fd in zip((2, 1), fds):
+        os.dup2(fd, target)
+    for fd in fds:
+        os.close(fd)

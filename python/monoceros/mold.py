@@ -1,0 +1,422 @@
+"""The mold: evaluates the settings file, runs the hooks of the instance, forks the workers.
+
+It has one thread, so that a fork is always safe, and does only what the master tells it.
+"""
+
+import gc
+import importlib.machinery
+import importlib.util
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+
+from . import application, facade, settings
+from .control import Control
+from .log import Log, reopen
+
+# gunicorn's exit codes.
+BAD_SETTINGS = 1
+WORKER_BOOT_ERROR = 3
+APP_LOAD_ERROR = 4
+
+# Between a fork and the worker's own handlers these wait: the default would end it without a word.
+HELD = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGABRT}
+
+
+class Forked(BaseException):
+    """Unwinds a fresh worker out of the mold's frames; carries what it needs."""
+
+    def __init__(self, boot):
+        super().__init__()
+        self.boot = boot
+
+
+def main():
+    """Runs a mold, and in its forks a worker. Returns the exit code."""
+    control = Control(socket.socket(fileno=descriptor("MONOCEROS_CONTROL_FD")))
+    os.set_inheritable(descriptor("MONOCEROS_PY_FD"), False)
+    extension = descriptor("MONOCEROS_EXT_FD")
+    spec = os.environ.get("MONOCEROS_SETTINGS") or None
+    version = os.environ.get("MONOCEROS_VERSION", "")
+    for name in [n for n in os.environ if n.startswith("MONOCEROS_")]:
+        del os.environ[name]
+    # A terminal sends these to everybody; they are the master's to answer.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        return Mold(control, extension, spec, version).run()
+    except Forked as forked:
+        boot = forked.boot
+    return boot()
+
+
+def descriptor(name):
+    fd = int(os.environ[name])
+    os.set_inheritable(fd, False)
+    return fd
+
+
+def load_extension(fd):
+    """Loads monoceros_worker from a descriptor."""
+    name = "monoceros_worker"
+    path = "/proc/self/fd/%d" % fd
+    loader = importlib.machinery.ExtensionFileLoader(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    sys.modules[name] = module
+    return module
+
+
+class Fatal(Exception):
+    """The mold cannot go on: what to tell the master."""
+
+    def __init__(self, code, text):
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class Child:
+    """A worker that this mold has forked."""
+
+    def __init__(self, number, pid, side, worker):
+        self.number = number
+        self.pid = pid
+        self.side = side
+        self.worker = worker
+
+
+class Mold:
+    def __init__(self, control, extension, spec, version):
+        self.control = control
+        self.extension_fd = extension
+        self.extension = None
+        self.spec = spec
+        self.version = version
+        self.log = None
+        self.cfg = None
+        self.server = None
+        self.app = None
+        self.children = {}
+        self.wakeup = None
+        self.frozen = False
+
+    def run(self):
+        try:
+            evaluated = self.evaluate()
+            message, _ = self.control.receive()
+            if message is None:
+                return 0
+            self.configure(evaluated, message)
+        except Fatal as fatal:
+            self.control.send("failed", code=fatal.code, text=fatal.text)
+            return fatal.code
+        self.control.send("ready", pid=os.getpid())
+        return self.serve()
+
+    # Starting.
+
+    def evaluate(self):
+        """Runs the settings file and tells the master what it holds."""
+        # gunicorn's settings files import what is beside them.
+        enter(os.getcwd())
+        where = self.spec
+        try:
+            evaluated = settings.evaluate(self.spec)
+        except settings.SettingsError as error:
+            raise Fatal(BAD_SETTINGS, str(error)) from None
+        except BaseException as error:  # a settings file may call sys.exit
+            print_own_traceback(error)
+            raise Fatal(BAD_SETTINGS, "Failed to read config file: %s" % where) from None
+        self.control.send(
+            "settings",
+            body={
+                "path": evaluated.path,
+                "values": evaluated.values,
+                "hooks": sorted(evaluated.hooks),
+                "lines": evaluated.lines,
+                "python": sys.version.split()[0],
+            },
+        )
+        return evaluated
+
+    def configure(self, evaluated, message):
+        if message.get("op") != "configure":
+            raise Fatal(WORKER_BOOT_ERROR, "the master sent %r before configure" % message.get("op"))
+        body = message.get("body") or {}
+        values = body.get("settings", message.get("settings")) or {}
+        self.cfg = facade.Config(values, evaluated.hooks)
+        self.log = Log(self.cfg.value("loglevel", "info"))
+        try:
+            self.surroundings()
+            self.extension = load_extension(self.extension_fd)
+            self.server = facade.Server(self.cfg, self.log)
+            first = message.get("generation", body.get("generation", 1)) <= 1
+            self.cfg.run("on_starting" if first else "on_reload", self.server)
+        except Exception as error:
+            self.log.exception("Exception in the mold")
+            raise Fatal(WORKER_BOOT_ERROR, describe(error)) from None
+        self.first_generation = first
+        if self.cfg.value("preload_app", False):
+            self.preload()
+
+    def surroundings(self):
+        """Directory, search path, environment and name, as the settings have them."""
+        chdir = self.cfg.value("chdir", ".")
+        os.chdir(chdir)
+        enter(os.getcwd())
+        for path in reversed(self.cfg.value("pythonpath", [])):
+            enter(os.path.abspath(path))
+        os.environ.update(self.cfg.env)
+        set_title("mold", self.cfg.proc_name)
+
+    def preload(self):
+        try:
+            self.app = application.load(self.cfg.value("wsgi_app"))
+        except application.AppImportError as error:
+            raise Fatal(APP_LOAD_ERROR, str(error)) from None
+        except BaseException as error:
+            print_own_traceback(error)
+            raise Fatal(WORKER_BOOT_ERROR, describe(error)) from None
+
+    # Serving.
+
+    def serve(self):
+        """Does what the master says until it says stop or is gone. Returns the exit code."""
+        self.wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        poll.register(self.wakeup[0], select.POLLIN)
+        self.poll = poll
+        while True:
+            for fd, _ in poll.poll():
+                if fd == self.wakeup[0]:
+                    drain(fd)
+                    self.reap()
+                elif fd == self.control.fileno():
+                    message, fds = self.control.receive()
+                    if message is None:
+                        self.orphaned()
+                        return 0
+                    if not self.obey(message, fds):
+                        return 0
+                else:
+                    self.side_message(fd)
+
+    def obey(self, message, fds):
+        """Does one order; False when the mold is to end."""
+        op = message.get("op")
+        if op == "spawn":
+            self.spawn(message, fds)
+        elif op == "signal":
+            self.send_signal(message["worker"], message["signal"])
+        elif op == "hook":
+            self.hook(message.get("name"), message.get("arguments") or [])
+        elif op == "reopen":
+            self.reopen(fds)
+        elif op == "stop":
+            self.reap()
+            return False
+        else:
+            self.log.error("The mold does not know the order %r", op)
+            for fd in fds:
+                os.close(fd)
+        return True
+
+    def spawn(self, order, fds):
+        number, age = order["worker"], order["age"]
+        fd = fds.pop(0)
+        worker = facade.Worker(number, age, os.getpid(), self.cfg, self.log)
+        try:
+            self.cfg.run("pre_fork", self.server, worker)
+        except Exception:
+            self.log.exception("Exception in the hook pre_fork")
+        self.before_fork()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        pid = os.fork()
+        if pid == 0:
+            worker.pid = os.getpid()
+            self.leave(ours)
+            raise Forked(self.boot(worker, fd, order.get("threads", 1), theirs, mask))
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        theirs.close()
+        os.close(fd)
+        worker.pid = pid
+        self.server.WORKERS[pid] = worker
+        self.server.worker_age = max(self.server.worker_age, age)
+        child = Child(number, pid, Control(ours), worker)
+        self.children[pid] = child
+        self.poll.register(ours, select.POLLIN)
+        self.control.send("spawned", worker=number, pid=pid)
+
+    def before_fork(self):
+        others = threading.active_count() - 1
+        if others and self.app is not None:
+            names = ", ".join(t.name for t in threading.enumerate() if t is not threading.main_thread())
+            self.log.warning(
+                "preload: %d thread%s of the application (%s) will not be in the workers; "
+                "start threads in the hook post_fork", others, "s" if others > 1 else "", names
+            )
+        if not self.frozen:
+            # What is there now is shared with every worker; a collection in one would copy its pages.
+            self.frozen = True
+            gc.collect()
+            gc.freeze()
+
+    def leave(self, ours):
+        """In a fresh worker: lets go of everything that is the mold's."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.close(self.wakeup[0])
+        os.close(self.wakeup[1])
+        self.control.close()
+        ours.close()
+        for child in self.children.values():
+            child.side.close()
+
+    def boot(self, worker, fd, threads, side, mask):
+        """What a fresh worker goes on with, once the mold's frames are gone."""
+        from .worker import Boot
+
+        return Boot(
+            server=self.server, worker=worker, extension=self.extension, version=self.version, fd=fd, threads=threads,
+            side=Control(side), mask=mask, app=self.app, first_generation=self.first_generation,
+        )
+
+    def send_signal(self, number, what):
+        number_of = getattr(signal, what if what.startswith("SIG") else "SIG" + what) if isinstance(what, str) else what
+        for child in self.children.values():
+            if child.number == number:
+                os.kill(child.pid, number_of)
+
+    def hook(self, name, arguments):
+        try:
+            if name == "nworkers_changed":
+                self.cfg.settings["workers"].set(arguments[0])
+            if name in settings.HOOKS:
+                self.cfg.run(name, self.server, *arguments)
+        except Exception:
+            self.log.exception("Exception in the hook %s", name)
+        if name == "on_exit":
+            # The master waits for it, and only then ends everything.
+            self.control.send("hook_done", name=name)
+
+    def reopen(self, fds):
+        """Points the log at the new file, here and in every worker."""
+        if not fds:
+            path = self.cfg.value("errorlog")
+            if path in (None, "-"):
+                return
+            fds = [os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)]
+            if self.cfg.value("capture_output", False):
+                fds.append(os.dup(fds[0]))
+        for child in self.children.values():
+            try:
+                child.side.send("reopen", fds)
+                os.kill(child.pid, signal.SIGUSR1)
+            except OSError:
+                continue
+        reopen(fds)
+
+    def side_message(self, fd):
+        """A worker tells that a file has changed."""
+        for child in self.children.values():
+            if child.side.sock.fileno() != fd:
+                continue
+            try:
+                message, _ = child.side.receive(socket.MSG_DONTWAIT)
+            except OSError:
+                message = None
+            if message is None:
+                # It ends; SIGCHLD says the rest.
+                self.poll.unregister(fd)
+            elif message.get("op") == "changed":
+                self.control.send("changed", worker=child.number, path=message.get("path"))
+            return
+
+    def reap(self):
+        """Reports every worker that has ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            child = self.children.pop(pid, None)
+            if child is None:
+                continue
+            self.server.WORKERS.pop(pid, None)
+            try:
+                self.poll.unregister(child.side)
+            except KeyError:
+                pass
+            child.side.close()
+            child.worker.alive = False
+            try:
+                self.cfg.run("child_exit", self.server, child.worker)
+            except Exception:
+                self.log.exception("Exception in the hook child_exit")
+            if os.WIFSIGNALED(status):
+                self.control.send("exited", worker=child.number, pid=pid, signal=os.WTERMSIG(status))
+            else:
+                self.control.send("exited", worker=child.number, pid=pid, code=os.WEXITSTATUS(status))
+
+    def orphaned(self):
+        """The master is gone: so must the workers be."""
+        for child in self.children.values():
+            try:
+                os.kill(child.pid, signal.SIGTERM)
+            except ProcessLookupError:
+                continue
+
+
+def enter(path):
+    """Puts a directory in front of the search path, once."""
+    if path not in sys.path:
+        sys.path.insert(0, path)
+
+
+def drain(fd):
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        pass
+
+
+def describe(error):
+    return "".join(traceback.format_exception_only(type(error), error)).strip()
+
+
+def print_own_traceback(error):
+    """The traceback of the user's code, without our frames in front of it."""
+    frame = error.__traceback__
+    while frame is not None and is_ours(frame.tb_frame):
+        frame = frame.tb_next
+    traceback.print_exception(type(error), error, frame)
+    sys.stderr.flush()
+
+
+def is_ours(frame):
+    name = frame.f_globals.get("__name__", "")
+    return name.startswith("monoceros.") or name.startswith("importlib") or "importlib" in frame.f_code.co_filename
+
+
+def set_title(role, name):
+    """Names the process, with the package setproctitle where the user has it, as gunicorn does."""
+    try:
+        from setproctitle import setproctitle
+    except ImportError:
+        return
+    setproctitle("monoceros: %s [%s]" % (role, name))

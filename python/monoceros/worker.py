@@ -1,0 +1,269 @@
+"""A worker, from its fork to its end."""
+
+import atexit
+import faulthandler
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+
+from . import application, facade
+from .log import reopen
+from .mold import APP_LOAD_ERROR, WORKER_BOOT_ERROR, describe, print_own_traceback, set_title
+
+
+class Boot:
+    """Calling it boots the worker and runs it to its end; returns the exit code."""
+
+    def __init__(self, server, worker, extension, version, fd, threads, side, mask, app, first_generation):
+        self.server = server
+        self.worker = worker
+        self.cfg = worker.cfg
+        self.log = worker.log
+        self.extension = extension
+        self.version = version
+        self.fd = fd
+        self.threads = threads
+        self.side = side
+        self.mask = mask
+        self.app = app
+        self.first_generation = first_generation
+        self.link = None
+        self.reloader = None
+
+    def __call__(self):
+        code = 0
+        try:
+            set_title("worker", self.cfg.proc_name)
+            self.log.info("Booting worker with pid: %s", self.worker.pid)
+            self.cfg.run("post_fork", self.server, self.worker)
+            self.initialise()
+            self.serve()
+        except SystemExit as leave:
+            code = leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 1
+            if isinstance(leave.code, str):
+                print(leave.code, file=sys.stderr)
+            if not self.worker.booted and code == 0:
+                code = WORKER_BOOT_ERROR
+        except application.AppImportError as error:
+            print(error, file=sys.stderr)
+            code = APP_LOAD_ERROR
+        except BaseException as error:
+            if self.worker.booted:
+                self.log.exception("Exception in worker process")
+            else:
+                self.log.error("Exception in worker process")
+                print_own_traceback(error)
+            code = 255 if self.worker.booted else WORKER_BOOT_ERROR
+        finally:
+            # A second signal must not break the hook below.
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_IGN)
+            self.log.info("Worker exiting (pid: %s)", self.worker.pid)
+            try:
+                self.cfg.run("worker_exit", self.server, self.worker)
+            except Exception:
+                self.log.warning("Exception during worker exit:\n%s", traceback.format_exc())
+        return self.finish(code)
+
+    def initialise(self):
+        self.drop_privileges()
+        random.seed()
+        self.signals()
+        self.link = self.extension.connect(self.fd, self.threads)
+        self.load()
+        self.runner = self.worker.runner = self.extension.Runner(
+            self.link,
+            self.worker.wsgi,
+            multithread=self.threads > 1,
+            multiprocess=self.cfg.value("workers", 1) > 1,
+            server_software="monoceros/" + self.version if self.version else "monoceros",
+            errors=sys.stderr,
+            log=self.log.error_log,
+            before=self.before if self.cfg.has_hook("pre_request") or self.cfg.has_hook("post_request") else None,
+            after=self.after if self.cfg.has_hook("post_request") else None,
+        )
+        self.cfg.run("post_worker_init", self.worker)
+        if self.cfg.value("reload", False) and self.reloader is None:
+            self.watch()
+        self.worker.booted = True
+
+    def drop_privileges(self):
+        """Becomes the user and group that the settings name, for good."""
+        uid, gid = self.cfg.uid, self.cfg.gid
+        if self.cfg.value("umask", 0):
+            # gunicorn's default of 0 is for its sockets; an application keeps the mask it was started with.
+            os.umask(self.cfg.value("umask"))
+        if (uid, gid) == (os.geteuid(), os.getegid()):
+            return
+        if os.geteuid() == 0:
+            name = user_name(uid)
+            if self.cfg.value("initgroups", False) and name is not None:
+                os.initgroups(name, gid)
+            else:
+                os.setgroups([gid])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+
+    def signals(self):
+        for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, self.on_term)
+        signal.signal(signal.SIGINT, self.on_quit)
+        signal.signal(signal.SIGQUIT, self.on_quit)
+        signal.signal(signal.SIGUSR1, self.on_usr1)
+        signal.signal(signal.SIGABRT, self.on_abort)
+        # A log line is no reason for an application's system call to fail.
+        signal.siginterrupt(signal.SIGUSR1, False)
+        # The stacks are written by C code in the signal handler itself: they come even when Python is stuck.
+        faulthandler.register(signal.SIGABRT, file=2, all_threads=True, chain=True)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+
+    def load(self):
+        """Loads the application; with reload a broken one is shown instead of ending the first workers."""
+        if self.app is not None:
+            self.worker.app = self.worker.wsgi = self.app
+            return
+        try:
+            self.app = application.load(self.cfg.value("wsgi_app"))
+        except Exception as error:
+            if not (self.cfg.value("reload", False) and self.first_generation):
+                raise
+            if isinstance(error, application.AppImportError):
+                self.log.error("%s", error)
+            else:
+                self.log.error("The application did not load; waiting for a change")
+                print_own_traceback(error)
+            from .reloader import files_of
+
+            self.watch(files_of(error))
+            self.app = Broken(error)
+        self.worker.app = self.worker.wsgi = self.app
+
+    def watch(self, known=()):
+        from .reloader import Reloader
+
+        self.reloader = Reloader(
+            self.changed,
+            extra=self.cfg.value("reload_extra_files", []),
+            templates=self.cfg.value("reload_templates", []),
+            known=known,
+        )
+        self.reloader.start()
+
+    def changed(self, path):
+        try:
+            self.side.send("changed", path=path)
+        except OSError:
+            pass
+
+    def serve(self):
+        """Runs requests until the edge, a signal or an error ends it."""
+        self.link.ready()
+        if self.threads == 1:
+            self.runner.run(0)
+            return
+        threads = []
+        for i in range(self.threads):
+            threads.append(threading.Thread(target=self.runner.run, args=(i,), name="worker-%d" % i, daemon=True))
+        for thread in threads:
+            thread.start()
+        # Handlers of signals run here: joining is interrupted by them, and goes on.
+        for thread in threads:
+            thread.join()
+
+    def finish(self, code):
+        """The end of the process. Threads that still run a request must not hold it up."""
+        if threading.current_thread() is threading.main_thread() and not any(
+            t.daemon and t.name.startswith("worker-") and t.is_alive() for t in threading.enumerate()
+        ):
+            return code
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                continue
+        os._exit(code)
+
+    # Hooks around a request.
+
+    def before(self, environ):
+        request = facade.Request(environ)
+        self.cfg.run("pre_request", self.worker, request)
+        return request
+
+    def after(self, request, environ, status, headers, sent):
+        self.cfg.run("post_request", self.worker, request, environ, facade.Response(request, status, headers, sent))
+
+    # Signals.
+
+    def on_term(self, number, frame):
+        """Finishes what runs, then ends."""
+        self.worker.alive = False
+        if self.link is None:
+            raise SystemExit(0)
+        self.link.stop()
+
+    def on_quit(self, number, frame):
+        """Ends at once."""
+        self.worker.alive = False
+        try:
+            self.cfg.run("worker_int", self.worker)
+        except Exception:
+            self.log.exception("Exception in the hook worker_int")
+        if self.link is not None:
+            self.link.stop()
+        time.sleep(0.1)
+        sys.exit(0)
+
+    def on_abort(self, number, frame):
+        """The master found a request that overran; its stacks are in the log already."""
+        self.worker.alive = False
+        self.worker.aborted = True
+        try:
+            self.cfg.run("worker_abort", self.worker)
+        except Exception:
+            self.log.exception("Exception in the hook worker_abort")
+        sys.exit(1)
+
+    def on_usr1(self, number, frame):
+        """Writes to the new log file from now on."""
+        try:
+            message, fds = self.side.receive(socket.MSG_DONTWAIT)
+        except OSError:
+            message, fds = None, []
+        if message is None:
+            fds = []
+        reopen(fds, self.cfg.value("errorlog"))
+
+
+class Broken:
+    """Development: stands for an application that did not load, and shows why."""
+
+    def __init__(self, error):
+        if isinstance(error, application.AppImportError):
+            self.text = describe(error)
+        else:
+            self.text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+
+    def __call__(self, environ, start_response):
+        body = ("The application did not load.\n\n%s" % self.text).encode("utf-8", "replace")
+        start_response(
+            "500 Internal Server Error",
+            [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))],
+        )
+        return [body]
+
+
+def user_name(uid):
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
