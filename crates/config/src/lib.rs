@@ -2,9 +2,16 @@
 //!
 //! Three forms, never mixed: what the user wrote (a command line, a settings file), the typed and checked
 //! [`model::Model`], and what each process compiles from it. A front end lowers its own language to the model;
-//! [`model`] knows none of them. This crate opens no socket, starts no process and runs no Python.
+//! [`model`] knows none of them. The one front end is [`gunicorn`]; nginx's language gets a module beside it.
+//! This crate opens no socket, starts no process and runs no Python; what its checks ask the machine goes through
+//! [`host::Host`].
 #![forbid(unsafe_code)]
 
+pub mod gunicorn;
+pub mod host;
 pub mod model;
+mod report;
 
+pub use gunicorn::{CommandLine, ConfigFile, Merged, SettingsFile, parse_command_line};
 pub use model::Model;
+pub use report::{Diagnostic, Notes, Place, Report, Severity};

@@ -1,0 +1,116 @@
+//! The same flags as a `clap` command: what `--help`, the manual page and shell completions are made of.
+//!
+//! The arguments themselves are read by [`super::argv`]: clap stops at the first mistake, does not say where it
+//! stands, and knows neither argparse's shortened flags beside repeated ones nor its rules for values with a dash.
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, Command, ValueHint};
+
+use super::settings::{self, Kind, Section, Setting, Status};
+
+const ABOUT: &str = "One program in place of nginx and gunicorn: runs a Python web application behind an edge \
+                     that faces the internet.";
+const AFTER: &str = "Settings may also stand in a gunicorn.conf.py, by their names (--print-config shows them), \
+                     and in $GUNICORN_CMD_ARGS.";
+
+/// The command line.
+pub fn command() -> Command {
+    let app = Arg::new("APP_MODULE").value_name("APP_MODULE").help(
+        "The application: `module:name`, `module:factory(arguments)`, or `module` for the name `application`",
+    );
+    let mut command = Command::new("monoceros")
+        .about(ABOUT)
+        .after_help(AFTER)
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .override_usage("monoceros [OPTIONS] [APP_MODULE]")
+        .arg(app)
+        .arg(Arg::new("help").short('h').long("help").action(ArgAction::Help).help("Print this help"))
+        .arg(
+            Arg::new("version")
+                .short('v')
+                .long("version")
+                .action(ArgAction::Version)
+                .help("Print the version"),
+        );
+    for section in Section::ALL {
+        let flags = settings::all().iter().filter(|s| s.section == section && !s.flags.is_empty());
+        command = command.args(flags.map(argument));
+    }
+    command
+}
+
+pub(super) fn help() -> String {
+    let mut command = command();
+    command.build();
+    command.render_help().to_string()
+}
+
+pub(super) fn version() -> String {
+    // gunicorn's form, for scripts that cut it.
+    format!("monoceros (version {})\n", env!("CARGO_PKG_VERSION"))
+}
+
+fn argument(setting: &'static Setting) -> Arg {
+    let mut arg = Arg::new(setting.name).help_heading(setting.section.title()).help(summary(setting));
+    for flag in setting.flags {
+        match (flag.strip_prefix("--"), arg.get_long()) {
+            (Some(long), None) => arg = arg.long(long),
+            (Some(long), Some(_)) => arg = arg.visible_alias(long),
+            (None, _) => arg = arg.short(flag.chars().nth(1)),
+        }
+    }
+    let action = match setting.kind {
+        Kind::Flag(true) => ArgAction::SetTrue,
+        Kind::Flag(false) => ArgAction::SetFalse,
+        kind if kind.repeats() => ArgAction::Append,
+        _ => ArgAction::Set,
+    };
+    arg = arg.action(action).hide(matches!(setting.status, Status::NotYet(_)));
+    if setting.kind.takes_value() {
+        arg = arg.value_name(setting.meta);
+    }
+    match setting.kind {
+        Kind::Words(words) => arg.value_parser(PossibleValuesParser::new(words)),
+        Kind::OptionalWord(words) => {
+            arg.num_args(0..=1).default_missing_value(words[1]).value_parser(PossibleValuesParser::new(words))
+        }
+        Kind::Switch => arg.value_parser(PossibleValuesParser::new(["on", "off"])),
+        Kind::Path => arg.value_hint(ValueHint::AnyPath),
+        _ => arg,
+    }
+}
+
+/// The first sentence, and the default.
+fn summary(setting: &Setting) -> String {
+    let text = setting.doc.replace('`', "");
+    let first = text.split_once(". ").map_or(text.as_str(), |(first, _)| first);
+    let first = first.trim_end_matches('.');
+    match setting.default {
+        Some(default) if setting.kind.takes_value() && !default.is_empty() && default.len() <= 32 => {
+            format!("{first} [{default}]")
+        }
+        _ => first.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clap_finds_the_command_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_visible_flag_is_in_the_help() {
+        let help = help();
+        for s in settings::all().iter().filter(|s| !matches!(s.status, Status::NotYet(_))) {
+            for f in s.flags {
+                assert!(help.contains(f), "{f}");
+            }
+        }
+    }
+}

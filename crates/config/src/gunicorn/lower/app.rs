@@ -1,0 +1,174 @@
+//! The application and its workers.
+
+use super::Lowering;
+use crate::model::{App, Kind, Target, WorkerClass};
+use crate::report::Diagnostic;
+
+impl Lowering<'_> {
+    pub(super) fn app(&mut self) -> Option<App> {
+        let target = self.target();
+        let threads = self.int("threads") as u32;
+        let worker_class = self.worker_class(threads);
+        let root_path = self.root_path();
+        let some = |n: u64| (n > 0).then_some(n);
+        Some(App {
+            target: target?,
+            kind: Kind::Wsgi,
+            worker_class,
+            workers: self.int("workers") as u32,
+            threads: if worker_class == WorkerClass::Sync { 1 } else { threads },
+            timeout: Some(self.seconds("timeout")).filter(|d| !d.is_zero()),
+            graceful_timeout: self.seconds("graceful_timeout"),
+            max_requests: some(self.int("max_requests")),
+            max_requests_jitter: self.int("max_requests_jitter"),
+            preload: self.flag("preload_app"),
+            max_rss: some(self.int("max_worker_rss")),
+            queue_size: self.int("queue_size") as u32,
+            queue_timeout: self.seconds("queue_timeout"),
+            root_path,
+            hooks: self.hooks(),
+        })
+    }
+
+    fn target(&mut self) -> Option<Target> {
+        let own = self.input.command_line.app().map(str::to_owned);
+        let Some(text) = own.or_else(|| self.text("wsgi_app").map(str::to_owned)) else {
+            let error =
+                Diagnostic::error("no application is named").at(Some(self.input.command_line.end())).help(
+                    "write `monoceros package.module:name`, or set `wsgi_app` in the settings file"
+                        .to_owned(),
+                );
+            self.diagnostics.push(error);
+            return None;
+        };
+        match target(&text) {
+            Ok(target) => Some(target),
+            Err((message, help)) => {
+                let place = self.input.command_line.app_place().or_else(|| self.place("wsgi_app", 0));
+                self.diagnostics.push(Diagnostic::error(message).at(place).help(help));
+                None
+            }
+        }
+    }
+
+    fn worker_class(&mut self, threads: u32) -> WorkerClass {
+        let text = self.text("worker_class").unwrap_or_default().to_owned();
+        let lower = text.to_ascii_lowercase();
+        let help = match text.as_str() {
+            "sync" | "gunicorn.workers.sync.SyncWorker" => {
+                return if threads > 1 { WorkerClass::Gthread } else { WorkerClass::Sync };
+            }
+            "gthread" | "gunicorn.workers.gthread.ThreadWorker" => return WorkerClass::Gthread,
+            _ if lower.contains("asgi") || lower.contains("uvicorn") => {
+                "ASGI is not there yet; a WSGI application runs on `sync` or `gthread`"
+            }
+            _ if lower.contains("gevent") || lower.contains("eventlet") => {
+                "gevent is not there yet; use `gthread` with `threads`: slow clients hold no worker here, so that \
+                 fewer are needed"
+            }
+            _ if lower.contains("tornado") => {
+                "tornado is not there; a WSGI application runs on `sync` or `gthread`"
+            }
+            _ if text.contains('.') => {
+                "worker classes of other packages are not supported; use `sync` or `gthread`"
+            }
+            _ => "write `sync` or `gthread`",
+        };
+        self.error("worker_class", 0, format!("the worker class `{text}` is not supported"), help);
+        WorkerClass::Sync
+    }
+
+    fn root_path(&mut self) -> String {
+        let text = self.text("root_path").unwrap_or_default().to_owned();
+        let trimmed = text.trim_end_matches('/');
+        if !trimmed.is_empty() && !trimmed.starts_with('/') {
+            let help = format!("write `/{trimmed}`");
+            self.error("root_path", 0, format!("root_path: `{text}` does not begin with `/`"), help.as_str());
+        } else if trimmed.contains(['?', '#', '%']) || trimmed.chars().any(char::is_control) {
+            self.error("root_path", 0, format!("root_path: `{text}` is not a plain path"), None);
+        }
+        trimmed.to_owned()
+    }
+
+    fn hooks(&self) -> Vec<String> {
+        use crate::gunicorn::settings::Kind as Of;
+        let hooks = self.effective.iter().filter(|(s, ..)| matches!(s.kind, Of::Hook(_)));
+        hooks.filter(|(_, v, _)| **v != super::Value::None).map(|(s, ..)| s.name.to_owned()).collect()
+    }
+}
+
+type Refusal = (String, Option<String>);
+
+/// gunicorn's form: `module`, `module:name`, `module:factory(arguments)`. Whether the arguments are Python
+/// literals is for Python to say.
+fn target(text: &str) -> Result<Target, Refusal> {
+    let form = || Some("write it as `package.module:name` or `package.module:factory()`".to_owned());
+    let (module, object) = match text.split_once(':') {
+        Some((m, o)) => (m.trim(), o.trim()),
+        None => (text.trim(), "application"),
+    };
+    let is_file = std::path::Path::new(module).extension().is_some_and(|e| e == "py");
+    if module.contains('/') || is_file {
+        let dotted = module.trim_start_matches("./").trim_end_matches(".py").replace('/', ".");
+        let help = is_dotted_name(&dotted).then(|| format!("did you mean `{dotted}:{object}`?"));
+        return Err((format!("`{module}` is a file, where a module is wanted"), help.or_else(form)));
+    }
+    if !is_dotted_name(module) {
+        return Err((format!("`{module}` is not the name of a Python module"), form()));
+    }
+    let (name, arguments) = match object.split_once('(') {
+        Some((name, rest)) => match rest.strip_suffix(')') {
+            Some(arguments) => (name.trim_end(), Some(arguments.trim().to_owned())),
+            None => return Err((format!("`{object}` lacks its closing bracket"), form())),
+        },
+        None => (object, None),
+    };
+    if !is_name(name) {
+        let message = if is_dotted_name(name) {
+            format!("`{name}` is not a plain name: an attribute of an attribute cannot be the application")
+        } else {
+            format!("`{name}` is not a name in a module")
+        };
+        return Err((message, form()));
+    }
+    Ok(Target { module: module.to_owned(), object: name.to_owned(), arguments })
+}
+
+pub(crate) fn is_dotted_name(text: &str) -> bool {
+    text.split('.').all(is_name)
+}
+
+/// Python's identifiers, nearly: letters of any script, digits, underscores.
+fn is_name(text: &str) -> bool {
+    let mut chars = text.chars();
+    chars.next().is_some_and(|c| c.is_alphabetic() || c == '_')
+        && chars.all(|c| c.is_alphanumeric() || c == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forms_of_an_application() {
+        for (text, module, object, arguments) in [
+            ("shop.wsgi", "shop.wsgi", "application", None),
+            ("app:app", "app", "app", None),
+            ("app:create_app()", "app", "create_app", Some("")),
+            ("app:make('a:b', n=(1))", "app", "make", Some("'a:b', n=(1)")),
+        ] {
+            let t = target(text).unwrap();
+            assert_eq!(
+                (t.module.as_str(), t.object.as_str(), t.arguments.as_deref()),
+                (module, object, arguments)
+            );
+        }
+        assert_eq!(target("app:make('a')").unwrap().to_string(), "app:make('a')");
+        for (text, help) in [("./shop/wsgi.py", "`shop.wsgi:application`"), ("shop.py:app", "`shop:app`")] {
+            assert!(target(text).unwrap_err().1.unwrap().contains(help), "{text}");
+        }
+        for text in ["", ":", "a..b:c", "a:b.c", "a:b(", "a:1", "a b:c", "a:"] {
+            assert!(target(text).is_err(), "{text}");
+        }
+    }
+}

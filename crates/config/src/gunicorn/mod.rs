@@ -1,0 +1,27 @@
+//! gunicorn's front end: its command line, `GUNICORN_CMD_ARGS`, variables and settings file, lowered to the
+//! [`Model`](crate::model::Model).
+//!
+//! ```text
+//! arguments, environment ─ parse_command_line ─► CommandLine ─ merge(SettingsFile) ─► Merged { model, notes, … }
+//! ```
+//! In between the caller lets Python evaluate [`CommandLine::config_file`]. Precedence, least first: the table's
+//! defaults, their variables (`$PORT`, `$WEB_CONCURRENCY`, `$SENDFILE`, `$FORWARDED_ALLOW_IPS`), the settings
+//! file, `GUNICORN_CMD_ARGS`, the command line.
+
+mod argv;
+mod command_line;
+pub mod docs;
+mod effective;
+mod help;
+mod lower;
+mod nearest;
+pub mod settings;
+mod value;
+mod words;
+
+pub use command_line::{
+    CommandLine, ConfigFile, Merged, SettingsFile, parse_command_line, parse_command_line_with,
+};
+pub use effective::{Effective, Origin};
+pub use help::command;
+pub use value::Value;

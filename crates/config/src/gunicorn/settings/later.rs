@@ -1,0 +1,132 @@
+//! Settings whose feature is not there yet: only their defaults pass.
+
+use super::{Kind, MANY, Section, Setting};
+
+const TLS: &str = "TLS is not there yet; let a proxy end it and name that proxy in forwarded_allow_ips";
+const ASGI: &str = "ASGI is not there yet";
+const DIRTY: &str = "dirty arbiters are not there yet";
+const PASTE: &str =
+    "PasteDeploy is not there yet; write a module that calls `paste.deploy.loadapp` and name it";
+const CONTROL: &str = "there is no control socket yet";
+
+pub(super) const ROWS: &[Setting] = &[
+    Setting::new("asgi_loop", Section::Workers, Kind::Words(&["auto", "asyncio", "uvloop"]))
+        .flags(&["--asgi-loop"])
+        .default("auto")
+        .doc("The event loop of ASGI workers.")
+        .not_yet(ASGI),
+    Setting::new("asgi_lifespan", Section::Workers, Kind::Words(&["auto", "on", "off"]))
+        .flags(&["--asgi-lifespan"])
+        .default("auto")
+        .doc("ASGI's lifespan protocol.")
+        .not_yet(ASGI),
+    Setting::new("asgi_disconnect_grace_period", Section::Workers, Kind::Seconds(true))
+        .flags(&["--asgi-disconnect-grace-period"])
+        .default("3")
+        .doc("How long an ASGI application may go on after its client has left.")
+        .not_yet(ASGI),
+    Setting::new("http_parser", Section::Workers, Kind::Words(&["auto", "fast", "python"]))
+        .flags(&["--http-parser"])
+        .default("auto")
+        .doc("The HTTP parser of gunicorn's ASGI workers.")
+        .not_yet("there is one parser here, in the edge"),
+    Setting::new("paste", Section::Mechanics, Kind::Text)
+        .flags(&["--paste", "--paster"])
+        .doc("A PasteDeploy file to load the application from.")
+        .not_yet(PASTE),
+    Setting::new("raw_paste_global_conf", Section::Mechanics, Kind::List)
+        .flags(&["--paste-global"])
+        .meta("CONF")
+        .default("")
+        .doc("A variable for the PasteDeploy file.")
+        .not_yet(PASTE),
+    Setting::new("keyfile", Section::Ssl, Kind::Path)
+        .flags(&["--keyfile"])
+        .meta("FILE")
+        .doc("The private key.")
+        .not_yet(TLS),
+    Setting::new("certfile", Section::Ssl, Kind::Path)
+        .flags(&["--certfile"])
+        .meta("FILE")
+        .doc("The certificate.")
+        .not_yet(TLS),
+    Setting::new("ssl_version", Section::Ssl, Kind::Text)
+        .flags(&["--ssl-version"])
+        .default("2")
+        .doc("Ignored by gunicorn as well.")
+        .not_yet(TLS),
+    Setting::new("cert_reqs", Section::Ssl, Kind::Int(0, 2))
+        .flags(&["--cert-reqs"])
+        .default("0")
+        .doc("Whether clients must show a certificate.")
+        .not_yet(TLS),
+    Setting::new("ca_certs", Section::Ssl, Kind::Path)
+        .flags(&["--ca-certs"])
+        .meta("FILE")
+        .doc("Authorities of clients' certificates.")
+        .not_yet(TLS),
+    Setting::new("suppress_ragged_eofs", Section::Ssl, Kind::Flag(true))
+        .flags(&["--suppress-ragged-eofs"])
+        .default("true")
+        .doc("Take a connection that ends without TLS's farewell for ended.")
+        .not_yet(TLS),
+    Setting::new("do_handshake_on_connect", Section::Ssl, Kind::Flag(true))
+        .flags(&["--do-handshake-on-connect"])
+        .default("false")
+        .doc("Do the TLS handshake at once.")
+        .not_yet(TLS),
+    Setting::new("ciphers", Section::Ssl, Kind::Text)
+        .flags(&["--ciphers"])
+        .doc("Cipher suites of TLS.")
+        .not_yet(TLS),
+    Setting::new("dirty_apps", Section::Dirty, Kind::List)
+        .flags(&["--dirty-app"])
+        .default("")
+        .doc("Applications of the dirty arbiter.")
+        .not_yet(DIRTY),
+    Setting::new("dirty_workers", Section::Dirty, Kind::Int(0, MANY))
+        .flags(&["--dirty-workers"])
+        .default("0")
+        .doc("Workers of the dirty arbiter.")
+        .not_yet(DIRTY),
+    Setting::new("dirty_timeout", Section::Dirty, Kind::Seconds(true))
+        .flags(&["--dirty-timeout"])
+        .default("300")
+        .doc("How long a dirty worker may take.")
+        .not_yet(DIRTY),
+    Setting::new("dirty_threads", Section::Dirty, Kind::Int(0, MANY))
+        .flags(&["--dirty-threads"])
+        .default("1")
+        .doc("Threads of a dirty worker.")
+        .not_yet(DIRTY),
+    Setting::new("dirty_graceful_timeout", Section::Dirty, Kind::Seconds(true))
+        .flags(&["--dirty-graceful-timeout"])
+        .default("30")
+        .doc("How long a dirty worker may take to end.")
+        .not_yet(DIRTY),
+    dirty_hook("on_dirty_starting", 1),
+    dirty_hook("dirty_post_fork", 2),
+    dirty_hook("dirty_worker_init", 1),
+    dirty_hook("dirty_worker_exit", 2),
+    Setting::new("control_socket", Section::Control, Kind::Path)
+        .flags(&["--control-socket"])
+        .doc("Where gunicorn's control program finds the master.")
+        .not_yet(CONTROL),
+    Setting::new("control_socket_mode", Section::Control, Kind::Octal)
+        .flags(&["--control-socket-mode"])
+        .meta("INT")
+        .default("0600")
+        .doc("Permissions of the control socket.")
+        .not_yet(CONTROL),
+    Setting::new("control_socket_disable", Section::Control, Kind::Flag(true))
+        .flags(&["--no-control-socket"])
+        .default("false")
+        .doc("Make no control socket.")
+        .no_effect("there is no control socket yet, so there is none to switch off"),
+];
+
+const fn dirty_hook(name: &'static str, arguments: u8) -> Setting {
+    Setting::new(name, Section::Dirty, Kind::Hook(arguments))
+        .doc("A hook of the dirty arbiter.")
+        .not_yet(DIRTY)
+}
