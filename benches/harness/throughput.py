@@ -1,0 +1,142 @@
+"""Servers side by side: all are up, and take turns in short rounds, so that noise strikes each alike."""
+
+from statistics import median
+
+from . import load, processes
+from .outcome import OURS, Outcome, number
+from .servers import LOOPBACK, Fleet
+
+CONNECTIONS = (64, 1)
+
+
+def measure(settings, directory, work, title, path, names, bars, **start):
+    """Rounds of every server at 64 connections and at 1.
+
+    `bars` is called with the outcome and a Figures to add what this work has to reach.
+    """
+    with Fleet(settings, directory) as fleet:
+        servers = [fleet.start(name, path=path, **start) for name in names]
+        bodies = {server.name: server.get(path) for server in servers}
+        if len(set(bodies.values())) > 1:
+            raise RuntimeError(f"{title}: the servers' answers differ")
+        figures = Figures()
+        for connections in CONNECTIONS:
+            for server in servers:
+                load.wrk(url(server, path), connections, 1)  # warm up
+            for turn in range(settings.rounds):
+                # Everyone goes first once: who follows a heavy neighbour must not always be the same.
+                first = turn % len(servers)
+                for server in servers[first:] + servers[:first]:
+                    clock = processes.CpuClock(server.roots)
+                    clock.start()
+                    outcome = load.wrk(url(server, path), connections, settings.seconds)
+                    outcome.cpu = clock.stop()
+                    figures.add(server.name, connections, outcome)
+                settings.say(".", end="")
+        settings.say("")
+    size = len(next(iter(bodies.values())))
+    outcome = Outcome(
+        work,
+        f"{title} ({size:,} bytes)",
+        ["server", "connections", "CPU µs/request", "ours ÷ its", "requests/s", "p50 µs", "p99 µs", "errors"],
+    )
+    for connections in CONNECTIONS:
+        for name in names:
+            outcome.rows.append(
+                [name, str(connections)]
+                + [number(figures.median(name, connections, "cost")), number(figures.ratio(name, connections, "cost"))]
+                + [number(figures.median(name, connections, what)) for what in ("rate", "p50", "p99")]
+                + [str(sum(one.errors for one in figures.rounds[name, connections]))]
+            )
+    bars(outcome, figures)
+    return outcome
+
+
+def url(server, path):
+    return f"http://{LOOPBACK}:{server.port}{path}"
+
+
+class Figures:
+    """All rounds of one work."""
+
+    def __init__(self):
+        self.rounds = {}
+
+    def add(self, name, connections, outcome):
+        self.rounds.setdefault((name, connections), []).append(outcome)
+
+    def median(self, name, connections, what):
+        return median(getattr(one, what) for one in self.rounds[name, connections])
+
+    def ratio(self, peer, connections, what):
+        """Median over the rounds of our figure divided by the peer's; None where one was not measured."""
+        ours, its = self.rounds.get((OURS, connections)), self.rounds.get((peer, connections))
+        if not ours or not its:
+            return None
+        return median(getattr(mine, what) / getattr(other, what) for mine, other in zip(ours, its))
+
+
+def errors_bar(outcome, figures):
+    ours = [one for (name, _), rounds in figures.rounds.items() if name == OURS for one in rounds]
+    outcome.bar("our errors", sum(one.errors for one in ours) if ours else None, 0)
+
+
+PYTHON_SERVERS = ("monoceros", "granian", "nginx + gunicorn", "nginx + uwsgi", "gunicorn")
+
+
+def hello(settings, directory):
+    def bars(outcome, figures):
+        for connections in CONNECTIONS:
+            at = f"at {connections}"
+            outcome.bar(f"CPU at most 0.5 of granian's {at}", figures.ratio("granian", connections, "cost"), 0.5)
+            outcome.bar(f"CPU at most 0.1 of nginx + gunicorn's {at}",
+                        figures.ratio("nginx + gunicorn", connections, "cost"), 0.1)  # fmt: skip
+            outcome.bar(f"p99 below granian's {at} (ours ÷ its)", figures.ratio("granian", connections, "p99"), 1)
+        errors_bar(outcome, figures)
+
+    names = settings.choose(*PYTHON_SERVERS)
+    yield measure(settings, directory, "hello", "WSGI hello, 2 workers", "/", names, bars, app="hello")
+
+
+def flask(settings, directory):
+    def bars(outcome, figures):
+        for connections in CONNECTIONS:
+            at = f"at {connections}"
+            outcome.bar(f"CPU at most 0.75 of granian's {at}", figures.ratio("granian", connections, "cost"), 0.75)
+            outcome.bar(f"CPU at most 0.35 of nginx + gunicorn's {at}",
+                        figures.ratio("nginx + gunicorn", connections, "cost"), 0.35)  # fmt: skip
+        errors_bar(outcome, figures)
+
+    names = settings.choose(*PYTHON_SERVERS)
+    path = "/items/7?page=2"
+    yield measure(settings, directory, "flask", "Flask JSON, 2 workers", path, names, bars, app="flask_json")
+
+
+# Size of the file, our share of nginx's CPU time at most, our share of its throughput at least.
+STATIC = {"1k": (1 << 10, 0.9, None), "100k": (100 << 10, 1.05, 1.0), "10m": (10 << 20, 1.05, 1.0)}
+# Two runs of one server differ by this much: less is not a difference.
+NOISE = 0.03
+
+
+def static(settings, directory):
+    files = directory / "files"
+    files.mkdir()
+    directory.chmod(0o755)
+    names = settings.choose("monoceros", "nginx")
+    for name, (size, most, least) in STATIC.items():
+        (files / f"{name}.bin").write_bytes(bytes(range(256)) * (size // 256))
+
+        def bars(outcome, figures, most=most, least=least):
+            for connections in CONNECTIONS:
+                at = f"at {connections}"
+                outcome.bar(f"CPU at most {most} of nginx's {at}", figures.ratio("nginx", connections, "cost"), most)
+                if least:
+                    outcome.bar(f"throughput no less than nginx's {at} (ours ÷ its, {NOISE:.0%} is noise)",
+                                figures.ratio("nginx", connections, "rate"), least - NOISE, least=True)  # fmt: skip
+            errors_bar(outcome, figures)
+
+        where = directory / name
+        where.mkdir()
+        path = f"/static/{name}.bin"
+        title = f"static file {name}"
+        yield measure(settings, where, f"static-{name}", title, path, names, bars, app="hello", static=files)
