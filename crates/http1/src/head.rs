@@ -151,9 +151,13 @@ impl RequestHead {
     /// for authority-form.
     pub fn path<'a>(&self, buf: &'a [u8]) -> &'a [u8] {
         match self.form {
-            Some(RequestTarget::Origin { path, .. }) => path.of(buf),
-            Some(RequestTarget::Absolute { path, .. }) if path.is_empty() => b"/",
-            Some(RequestTarget::Absolute { path, .. }) => path.of(buf),
+            // An origin-form has a path, by its definition.
+            Some(RequestTarget::Origin { path, .. } | RequestTarget::Absolute { path, .. }) => {
+                match path.of(buf) {
+                    b"" => b"/",
+                    path => path,
+                }
+            }
             Some(RequestTarget::Asterisk) => b"*",
             Some(RequestTarget::Authority { .. }) | None => b"",
         }
