@@ -1,1 +1,13 @@
-//! All unsafe code: shared memory, fd passing, socket options, privileges, exec.
+//! All unsafe code: shared memory, fd passing, privileges, exec.
+
+mod fds;
+mod process;
+mod region;
+
+pub use fds::{
+    MOST_DESCRIPTORS, Received, inherited_fd, recv_with_fds, sealed_memfd, send_with_fds, set_nonblocking,
+};
+pub use process::{
+    Identity, SpawnOptions, drop_privileges, on_signal_store, set_child_subreaper, set_umask, spawn,
+};
+pub use region::SharedRegion;

@@ -1,0 +1,150 @@
+//! Processes: starting them, what they may do, what they are told by signals.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::Mode;
+
+/// How a child differs from what `Command` says.
+#[derive(Debug, Default)]
+pub struct SpawnOptions<'a> {
+    /// Descriptors that stay open in the child, under the same number.
+    pub keep: &'a [BorrowedFd<'a>],
+    /// The signal that the child gets when the *thread* that started it ends.
+    pub death_signal: Option<i32>,
+    /// Makes the child the leader of a process group of its own, so that a terminal's signals do not reach it.
+    pub new_process_group: bool,
+}
+
+/// Starts a child. It begins with no signal blocked.
+pub fn spawn(mut command: Command, options: &SpawnOptions<'_>) -> io::Result<Child> {
+    let keep: Vec<RawFd> = options.keep.iter().map(AsRawFd::as_raw_fd).collect();
+    let death_signal = options.death_signal;
+    if options.new_process_group {
+        command.process_group(0);
+    }
+    let parent = rustix::process::getpid().as_raw_nonzero().get();
+    let before_exec = move || {
+        for &fd in &keep {
+            // SAFETY: fcntl is async-signal-safe; the descriptor is open, for the caller borrows it over the fork.
+            if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        if let Some(signal) = death_signal {
+            // SAFETY: prctl and getppid are plain system calls.
+            let (set, now) = unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, signal), libc::getppid()) };
+            if set < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            if now != parent {
+                // It died between the fork and here: nobody would send the signal.
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+        }
+        // SAFETY: a zeroed set is a valid place for sigemptyset; both calls are async-signal-safe.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        }
+        Ok(())
+    };
+    // SAFETY: the closure calls only async-signal-safe functions and allocates nothing.
+    unsafe { command.pre_exec(before_exec) };
+    command.spawn()
+}
+
+/// Who a process becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Numeric user.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Whose supplementary groups to take on; without one there are none.
+    pub user: Option<CString>,
+}
+
+/// Becomes somebody else, in every thread and for good: groups first, then the group, then the user.
+///
+/// Fails where the process lacks the right to, and where the old user could still be had back.
+pub fn drop_privileges(identity: &Identity) -> io::Result<()> {
+    let check = |result: libc::c_int| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    // SAFETY: plain calls with numbers and a valid C string; the C library applies them to all threads.
+    unsafe {
+        if libc::geteuid() == 0 {
+            match &identity.user {
+                Some(user) => check(libc::initgroups(user.as_ptr(), identity.gid))?,
+                None => check(libc::setgroups(0, std::ptr::null()))?,
+            }
+        }
+        check(libc::setresgid(identity.gid, identity.gid, identity.gid))?;
+        check(libc::setresuid(identity.uid, identity.uid, identity.uid))?;
+        if identity.uid != 0 && libc::setuid(0) == 0 {
+            return Err(io::Error::other("the privileges could be had back"));
+        }
+    }
+    Ok(())
+}
+
+/// Sets the file mode creation mask of the process and returns the one before.
+pub fn set_umask(mask: u32) -> u32 {
+    rustix::process::umask(Mode::from_bits_truncate(mask)).bits()
+}
+
+/// Makes this process the parent of every orphan among its descendants.
+pub fn set_child_subreaper() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// Has `signal` store `value` in `flag` for as long as the process lives, besides other actions registered for it.
+pub fn on_signal_store(signal: i32, flag: Arc<AtomicU32>, value: u32) -> io::Result<()> {
+    // SAFETY: the action is one atomic store.
+    unsafe { signal_hook::low_level::register(signal, move || flag.store(value, Ordering::SeqCst))? };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_kept_is_open_in_a_child() {
+        let (read, write) = io::pipe().unwrap();
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(format!(
+            "echo kept >&{}; [ ! -e /proc/self/fd/{} ]",
+            write.as_raw_fd(),
+            read.as_raw_fd()
+        ));
+        let options = SpawnOptions {
+            keep: &[write.as_fd()],
+            death_signal: Some(libc::SIGKILL),
+            new_process_group: true,
+        };
+        let mut child = spawn(command, &options).unwrap();
+        assert_eq!(child.wait().unwrap().into_raw(), 0);
+        drop(write);
+        let mut text = String::new();
+        { read }.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "kept\n");
+    }
+
+    #[test]
+    fn a_signal_stores() {
+        let flag = Arc::new(AtomicU32::new(0));
+        on_signal_store(libc::SIGUSR2, Arc::clone(&flag), 7).unwrap();
+        signal_hook::low_level::raise(libc::SIGUSR2).unwrap();
+        assert_eq!(flag.load(Ordering::SeqCst), 7);
+    }
+}
