@@ -1,0 +1,172 @@
+//! HTTP/1.0 and HTTP/1.1 on one connection.
+//!
+//! The connection's owner calls, for each request: [`Connection::idle`], [`Connection::read_head`], reads the
+//! body through [`Connection::body`], and [`Connection::respond`]. Buffers are borrowed from a pool of the
+//! event loop only while a request is on its way, so that an idle connection holds nearly nothing.
+
+mod body;
+mod read;
+mod write;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http1::{BodyFraming, ChunkedDecoder, RequestHead};
+
+use crate::{Deadline, Deadlines, Stream};
+
+pub use read::{ClientEvent, Idle, Refusal};
+pub use write::{Sent, WriteError};
+
+/// Bytes that one read takes at most.
+const READ_SIZE: usize = 16 * 1024;
+/// Pipelined bytes that are taken while a request is served; more stay in the kernel.
+const PIPELINE_LIMIT: usize = 64 * 1024;
+/// Buffer sets that an event loop keeps for the next request.
+const POOL_SIZE: usize = 256;
+
+/// What holds for all connections of an event loop.
+pub struct Settings {
+    /// Limits of heads, chunks and trailers.
+    pub limits: http1::Limits,
+    /// What is a matter of taste in a head.
+    pub policy: http1::Policy,
+    /// Bytes of a body; `None` is no limit.
+    pub max_body: Option<u64>,
+    /// From the first byte of a head to its end.
+    pub header_timeout: Duration,
+    /// Between two reads of a body.
+    pub body_timeout: Duration,
+    /// Between two writes that the client takes.
+    pub send_timeout: Duration,
+    /// Between two requests; zero closes after every response.
+    pub keepalive_timeout: Duration,
+    /// How long unread bytes are thrown away before the close.
+    pub lingering_timeout: Duration,
+    /// Requests on one connection.
+    pub keepalive_requests: u64,
+    /// Whether files are sent with sendfile.
+    pub sendfile: bool,
+    /// Value of `Server`; `None` sends none of our own.
+    pub server: Option<&'static str>,
+}
+
+/// What a connection needs only while a request is on its way.
+#[derive(Default)]
+struct Buffers {
+    input: BytesMut,
+    output: Vec<u8>,
+    head: RequestHead,
+}
+
+/// Buffers that wait for the next request of any connection of the event loop.
+#[derive(Default)]
+pub struct Pool(RefCell<Vec<Box<Buffers>>>);
+
+impl Pool {
+    fn take(&self) -> Box<Buffers> {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn give(&self, mut buffers: Box<Buffers>) {
+        let mut pool = self.0.borrow_mut();
+        if pool.len() < POOL_SIZE && buffers.output.capacity() <= 4 * READ_SIZE {
+            buffers.input.clear();
+            buffers.output.clear();
+            buffers.head.clear();
+            pool.push(buffers);
+        }
+    }
+}
+
+/// How much of the current request's body is still to come.
+enum BodyState {
+    Done,
+    Length(u64),
+    Chunked(Box<ChunkedDecoder>),
+    Failed(exchange::BodyError),
+}
+
+/// One client connection.
+pub struct Connection {
+    stream: Stream,
+    settings: Rc<Settings>,
+    pool: Rc<Pool>,
+    deadline: Deadline,
+    buffers: Option<Box<Buffers>>,
+    body: BodyState,
+    /// Body bytes of this request so far, for `max_body`.
+    body_received: u64,
+    /// The client waits for 100 before it sends the body.
+    expects_continue: bool,
+    /// The client has said that it sends nothing more.
+    half_closed: bool,
+    keep_alive: bool,
+    is_http10: bool,
+    is_head: bool,
+    /// Requests begun on this connection.
+    requests: u64,
+    /// Something of the current response has been written.
+    response_begun: bool,
+}
+
+impl Connection {
+    /// Takes over an accepted stream.
+    pub fn new(stream: Stream, settings: Rc<Settings>, pool: Rc<Pool>, deadlines: &Rc<Deadlines>) -> Self {
+        Self {
+            stream,
+            settings,
+            pool,
+            deadline: deadlines.register(),
+            buffers: None,
+            body: BodyState::Done,
+            body_received: 0,
+            expects_continue: false,
+            half_closed: false,
+            keep_alive: true,
+            is_http10: false,
+            is_head: false,
+            requests: 0,
+            response_begun: false,
+        }
+    }
+
+    /// Requests begun on this connection.
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// The connection is not to be used after the current response.
+    pub fn close_after(&mut self) {
+        self.keep_alive = false;
+    }
+
+    /// The stream, for its addresses and options.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    fn buffers(&mut self) -> &mut Buffers {
+        self.buffers.get_or_insert_with(|| self.pool.take())
+    }
+
+    /// Gives the buffers back if they hold nothing.
+    fn release(&mut self) {
+        if self.buffers.as_ref().is_some_and(|b| b.input.is_empty() && b.output.is_empty())
+            && let Some(buffers) = self.buffers.take()
+        {
+            self.pool.give(buffers);
+        }
+    }
+
+    fn begin_body(&mut self, framing: BodyFraming) {
+        self.body_received = 0;
+        self.body = match framing {
+            BodyFraming::None | BodyFraming::Length(0) => BodyState::Done,
+            BodyFraming::Length(length) => BodyState::Length(length),
+            BodyFraming::Chunked => BodyState::Chunked(Box::new(ChunkedDecoder::new(&self.settings.limits))),
+        };
+    }
+}

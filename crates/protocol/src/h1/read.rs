@@ -1,0 +1,225 @@
+//! Reading: idle wait, request head, and the watch over a client while its request is served.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use exchange::{Method, Request, Version};
+use http1::{HeadError, parse_request_head};
+
+use super::{Connection, PIPELINE_LIMIT, READ_SIZE};
+use crate::path;
+
+/// How the wait for a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Bytes are there.
+    Readable,
+    /// The client closed, or was idle too long: nothing is owed.
+    Over,
+}
+
+/// Why there is no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The client closed or reset the connection; nobody is left to answer.
+    Gone,
+    /// The head did not arrive in time: 408.
+    Timeout,
+    /// The head is refused.
+    Head(HeadError),
+    /// The path is refused: 400.
+    Path(path::InvalidPath),
+    /// The body is announced larger than allowed: 413.
+    TooLarge,
+}
+
+impl Refusal {
+    /// The status to answer with; `None` when nobody is left to answer.
+    pub const fn status(self) -> Option<u16> {
+        match self {
+            Self::Gone => None,
+            Self::Timeout => Some(408),
+            Self::Head(error) => Some(error.status()),
+            Self::Path(_) => Some(400),
+            Self::TooLarge => Some(413),
+        }
+    }
+}
+
+/// What a client does while it waits for its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientEvent {
+    /// It sends nothing more, and may or may not still listen.
+    HalfClosed,
+    /// It is gone.
+    Gone,
+}
+
+impl Connection {
+    /// Waits for the first byte of the next request.
+    pub async fn idle(&mut self) -> Idle {
+        self.release();
+        if self.buffers.is_some() {
+            return Idle::Readable;
+        }
+        if self.half_closed {
+            return Idle::Over;
+        }
+        // A fresh connection owes its first head within header_timeout, as with nginx.
+        let limit =
+            if self.requests == 0 { self.settings.header_timeout } else { self.settings.keepalive_timeout };
+        self.deadline.set(limit);
+        poll_fn(|cx| match self.stream.poll_read_ready(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Idle::Readable),
+            Poll::Ready(Err(_)) => Poll::Ready(Idle::Over),
+            Poll::Pending if self.deadline.is_past(cx) => Poll::Ready(Idle::Over),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    /// Reads the next head into `request`. `Ok(false)`: the connection ended cleanly before its first byte.
+    pub async fn read_head(&mut self, request: &mut Request) -> Result<bool, Refusal> {
+        self.response_begun = false;
+        self.expects_continue = false;
+        self.is_head = false;
+        self.is_http10 = false;
+        self.deadline.set(self.settings.header_timeout);
+        poll_fn(|cx| self.poll_head(cx, request)).await
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Poll<Result<bool, Refusal>> {
+        loop {
+            if !self.buffers().input.is_empty() {
+                match self.parse(request) {
+                    Ok(true) => return Poll::Ready(Ok(true)),
+                    Ok(false) => {}
+                    Err(refusal) => {
+                        self.keep_alive = false;
+                        return Poll::Ready(Err(refusal));
+                    }
+                }
+            }
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(0)) if self.buffers().input.is_empty() => return Poll::Ready(Ok(false)),
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Refusal::Gone)),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending if self.deadline.is_past(cx) => {
+                    self.keep_alive = false;
+                    return Poll::Ready(Err(Refusal::Timeout));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn parse(&mut self, request: &mut Request) -> Result<bool, Refusal> {
+        let Some(buffers) = &mut self.buffers else { return Ok(false) };
+        let parsed = parse_request_head(
+            &buffers.input,
+            &self.settings.limits,
+            &self.settings.policy,
+            &mut buffers.head,
+        );
+        let Some(consumed) = parsed.map_err(Refusal::Head)? else { return Ok(false) };
+        let head = &buffers.head;
+        let buf: &[u8] = &buffers.input;
+        self.requests += 1;
+        self.keep_alive = head.keep_alive
+            && !self.settings.keepalive_timeout.is_zero()
+            && self.requests < self.settings.keepalive_requests;
+        self.expects_continue = head.expect_continue;
+        self.is_http10 = head.version == http1::Version::Http10;
+        request.clear();
+        request.method = Method::of(head.method.of(buf));
+        self.is_head = request.method == Method::Head;
+        request.version = if self.is_http10 { Version::Http10 } else { Version::Http11 };
+        request.target.extend_from_slice(head.target.of(buf));
+        request.raw_path.extend_from_slice(head.path(buf));
+        request.query.extend_from_slice(head.query(buf).unwrap_or_default());
+        if let Some(authority) = head.authority {
+            request.authority.extend_from_slice(authority.of(buf));
+        }
+        for (name, value) in head.lines(buf) {
+            request.fields.push(name, value);
+        }
+        let framing = head.framing;
+        request.content_length = match framing {
+            http1::BodyFraming::None => Some(0),
+            http1::BodyFraming::Length(length) => Some(length),
+            http1::BodyFraming::Chunked => None,
+        };
+        bytes::Buf::advance(&mut buffers.input, consumed);
+        self.begin_body(framing);
+        if request.raw_path == b"*" || request.raw_path.is_empty() {
+            request.path.extend_from_slice(&request.raw_path);
+        } else {
+            path::normalize(&request.raw_path, &mut request.path).map_err(Refusal::Path)?;
+        }
+        if let (Some(length), Some(limit)) = (request.content_length, self.settings.max_body)
+            && length > limit
+        {
+            return Err(Refusal::TooLarge);
+        }
+        Ok(true)
+    }
+
+    /// Reads some bytes behind those that are there. 0 is the end.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.half_closed {
+            return Poll::Ready(Ok(0));
+        }
+        loop {
+            let buffers = self.buffers.get_or_insert_with(|| self.pool.take());
+            buffers.input.reserve(READ_SIZE);
+            match self.stream.try_read(&mut buffers.input) {
+                Ok(0) => {
+                    self.half_closed = true;
+                    return Poll::Ready(Ok(0));
+                }
+                Ok(n) => return Poll::Ready(Ok(n)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(self.stream.poll_read_ready(cx))?,
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        }
+    }
+
+    /// Watches the client while its request is served. Each event is told once; pipelined requests that
+    /// arrive meanwhile are kept, up to a limit.
+    pub fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent> {
+        if self.half_closed {
+            return if self.is_reset() { Poll::Ready(ClientEvent::Gone) } else { self.poll_later(cx) };
+        }
+        loop {
+            if self.buffers.as_ref().is_some_and(|b| b.input.len() >= PIPELINE_LIMIT) {
+                return Poll::Pending;
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) => return Poll::Ready(ClientEvent::HalfClosed),
+                Ok(_) => {}
+                Err(_) => return Poll::Ready(ClientEvent::Gone),
+            }
+        }
+    }
+
+    /// Asks the other side's kernel whether anybody is still there. A closed socket and one that is shut
+    /// down for writing look alike from here until something is sent: the first answers with a reset. An
+    /// interim response is what may be sent before the response (RFC 9110 §15.2).
+    pub fn probe(&mut self) {
+        if !self.is_http10 && !self.response_begun {
+            let _ = self.stream.try_write(b"HTTP/1.1 102 Processing\r\n\r\n");
+        }
+    }
+
+    fn is_reset(&self) -> bool {
+        !matches!(self.stream.take_error(), Ok(None))
+    }
+
+    /// Comes back at the next tick: nothing tells of a reset after a half-close.
+    fn poll_later(&self, cx: &Context<'_>) -> Poll<ClientEvent> {
+        self.deadline.set(std::time::Duration::from_millis(1));
+        let _ = self.deadline.is_past(cx);
+        Poll::Pending
+    }
+}

@@ -1,0 +1,441 @@
+//! Writing a response.
+
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::task::Poll;
+
+use bytes::{Buf, BytesMut};
+use exchange::{Body, Chunk, ChunkStream, Name, Response};
+use http1::{EncodeError, ResponseEncoder, Version, response_body_allowed};
+
+use super::{Connection, READ_SIZE};
+
+/// A body up to this size is copied behind the head and leaves with it in one write.
+const COPY_LIMIT: usize = 16 * 1024;
+/// Bytes of a stream that are collected before a write.
+const COLLECT_LIMIT: usize = 64 * 1024;
+/// Bytes that one call of sendfile asks for: others on the loop get their turn after it.
+const SENDFILE_LIMIT: u64 = 512 * 1024;
+
+/// Why a response did not reach the client whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// The client closed or reset the connection.
+    Gone,
+    /// The client took nothing for `send_timeout`.
+    Timeout,
+    /// The response itself broke off; the client can tell, because the connection was cut.
+    Broken(&'static str),
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// Bytes of the body, without framing.
+    pub body: u64,
+    /// How it ended.
+    pub outcome: Result<(), WriteError>,
+}
+
+/// How the end of the body is told to the client.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    None,
+    Length(u64),
+    Chunked,
+    Close,
+}
+
+impl Connection {
+    /// Writes the response of the current request and settles what becomes of the connection: afterwards
+    /// [`Connection::is_open`] tells whether it can take another. `date` is the value of `Date`.
+    pub async fn respond(&mut self, response: Response, date: &[u8]) -> Sent {
+        let mut sent = 0;
+        let outcome = self.respond_inner(response, date, &mut sent).await;
+        if outcome.is_err() {
+            self.keep_alive = false;
+            if matches!(outcome, Err(WriteError::Broken(_) | WriteError::Timeout)) && self.response_begun {
+                // Whatever the framing is, a reset can't be taken for the end of the page.
+                self.stream.reset_on_close();
+            }
+        }
+        if let Some(buffers) = &mut self.buffers {
+            buffers.output.clear();
+        }
+        Sent { body: sent, outcome }
+    }
+
+    /// Whether another request may come.
+    pub fn is_open(&self) -> bool {
+        self.keep_alive
+    }
+
+    async fn respond_inner(
+        &mut self,
+        mut response: Response,
+        date: &[u8],
+        sent: &mut u64,
+    ) -> Result<(), WriteError> {
+        if response.close || self.half_closed {
+            self.keep_alive = false;
+        }
+        if self.keep_alive && !self.body_is_done() {
+            self.discard_body().await;
+        }
+        let framing = self.framing(&response);
+        if framing == Framing::Close {
+            self.keep_alive = false;
+        }
+        if self.encode_head(&response, framing, date).is_err() {
+            // Handlers check what they take from outside, so this is a fault of the program; nothing has left.
+            response = Response::text(500, "text/plain", "Internal Server Error\n");
+            self.keep_alive = false;
+            let length = Framing::Length(response.body.len().unwrap_or(0));
+            self.encode_head(&response, length, date)
+                .map_err(|_| WriteError::Broken("no head could be made"))?;
+        }
+        self.deadline.set(self.settings.send_timeout);
+        if framing == Framing::None || self.is_head {
+            return self.flush().await;
+        }
+        match response.body {
+            Body::Empty => self.flush().await,
+            Body::Full(body) => {
+                *sent = body.len() as u64;
+                if body.len() <= COPY_LIMIT {
+                    self.buffers().output.extend_from_slice(&body);
+                    self.flush().await
+                } else {
+                    self.write_all(&body).await
+                }
+            }
+            Body::File(body) => {
+                for piece in body.pieces {
+                    self.buffers().output.extend_from_slice(&piece.prefix);
+                    self.write_file(&body.file, piece.start, piece.len, sent).await?;
+                    *sent += piece.prefix.len() as u64;
+                }
+                *sent += body.suffix.len() as u64;
+                self.buffers().output.extend_from_slice(&body.suffix);
+                self.flush().await
+            }
+            Body::Stream(stream) => self.write_stream(stream, framing, sent).await,
+        }
+    }
+
+    fn framing(&self, response: &Response) -> Framing {
+        if !response_body_allowed(response.status) {
+            return Framing::None;
+        }
+        if let Some(length) = response.body.len() {
+            return Framing::Length(length);
+        }
+        let announced = response.fields.only(Name::ContentLength).and_then(|v| std::str::from_utf8(v).ok());
+        match announced.and_then(|v| v.parse().ok()) {
+            Some(length) => Framing::Length(length),
+            None if self.is_head => Framing::None,
+            None if self.is_http10 => Framing::Close,
+            None => Framing::Chunked,
+        }
+    }
+
+    fn encode_head(&mut self, response: &Response, framing: Framing, date: &[u8]) -> Result<(), EncodeError> {
+        let (keep_alive, is_http10, is_head) = (self.keep_alive, self.is_http10, self.is_head);
+        let server = self.settings.server;
+        let output = &mut self.buffers.get_or_insert_with(|| self.pool.take()).output;
+        // A status line of HTTP/1.1 to a client of 1.0 is right (RFC 9112 §2.3), and what nginx sends.
+        let mut head =
+            ResponseEncoder::new(output, Version::Http11, response.status, response.reason.as_deref())?;
+        let (mut has_date, mut has_server) = (false, false);
+        for (name, spelling, value) in response.fields.iter() {
+            match name {
+                Name::ContentLength if !(is_head && matches!(response.body, Body::Empty)) => continue,
+                Name::ContentLength if response.status == 204 => continue,
+                Name::TransferEncoding | Name::Connection | Name::KeepAlive => continue,
+                Name::Date => has_date = true,
+                Name::Server => has_server = true,
+                _ => {}
+            }
+            head.field(spelling, value)?;
+        }
+        if !has_server && let Some(server) = server {
+            head.field(b"Server", server.as_bytes())?;
+        }
+        if !has_date {
+            head.field(b"Date", date)?;
+        }
+        match framing {
+            Framing::Length(0) if is_head && matches!(response.body, Body::Empty) => {}
+            Framing::Length(length)
+                if !(is_head
+                    && response.fields.has(Name::ContentLength)
+                    && matches!(response.body, Body::Empty)) =>
+            {
+                head.content_length(length);
+            }
+            Framing::Chunked => head.ready_made(b"Transfer-Encoding: chunked\r\n"),
+            _ => {}
+        }
+        match (keep_alive, is_http10) {
+            (false, _) => head.ready_made(b"Connection: close\r\n"),
+            (true, true) => head.ready_made(b"Connection: keep-alive\r\n"),
+            (true, false) => {}
+        }
+        head.finish();
+        Ok(())
+    }
+
+    async fn write_stream(
+        &mut self,
+        mut stream: Box<dyn ChunkStream>,
+        framing: Framing,
+        sent: &mut u64,
+    ) -> Result<(), WriteError> {
+        loop {
+            // What has been collected leaves as soon as there is nothing more to collect.
+            let mut waited = false;
+            let chunk = poll_fn(|cx| match stream.poll_chunk(cx) {
+                Poll::Pending if !waited && !self.buffers().output.is_empty() => {
+                    waited = true;
+                    Poll::Ready(Some(Ok(Chunk::Flush)))
+                }
+                other => other,
+            })
+            .await;
+            match chunk {
+                None => break,
+                Some(Err(error)) => {
+                    // What is whole may leave; the end that is missing says the rest.
+                    self.flush().await?;
+                    return Err(WriteError::Broken(error.0));
+                }
+                Some(Ok(Chunk::Flush)) => self.flush().await?,
+                Some(Ok(Chunk::Data(data))) => {
+                    let data = if let Framing::Length(length) = framing {
+                        data.slice(..data.len().min(usize::try_from(length - *sent).unwrap_or(usize::MAX)))
+                    } else {
+                        data
+                    };
+                    if data.is_empty() {
+                        continue;
+                    }
+                    *sent += data.len() as u64;
+                    let output = &mut self.buffers().output;
+                    if framing == Framing::Chunked {
+                        http1::encode_chunk_size(output, data.len() as u64);
+                    }
+                    if data.len() <= COPY_LIMIT {
+                        output.extend_from_slice(&data);
+                    } else {
+                        self.write_all(&data).await?;
+                    }
+                    self.end_chunk(framing);
+                    if self.buffers().output.len() >= COLLECT_LIMIT {
+                        self.flush().await?;
+                    }
+                }
+                Some(Ok(Chunk::File { file, start, len })) => {
+                    let len =
+                        if let Framing::Length(length) = framing { len.min(length - *sent) } else { len };
+                    if len == 0 {
+                        continue;
+                    }
+                    if framing == Framing::Chunked {
+                        http1::encode_chunk_size(&mut self.buffers().output, len);
+                    }
+                    self.write_file(&file, start, len, sent).await?;
+                    self.end_chunk(framing);
+                }
+            }
+        }
+        match framing {
+            Framing::Length(length) if *sent < length => {
+                self.flush().await?;
+                Err(WriteError::Broken("the body is shorter than its Content-Length"))
+            }
+            Framing::Chunked => {
+                self.buffers().output.extend_from_slice(http1::LAST_CHUNK);
+                self.flush().await
+            }
+            _ => self.flush().await,
+        }
+    }
+
+    fn end_chunk(&mut self, framing: Framing) {
+        if framing == Framing::Chunked {
+            self.buffers().output.extend_from_slice(http1::CRLF);
+        }
+    }
+
+    /// Writes what is collected.
+    async fn flush(&mut self) -> Result<(), WriteError> {
+        self.write_all(&[]).await
+    }
+
+    /// Writes what is collected, then `body`.
+    async fn write_all(&mut self, body: &[u8]) -> Result<(), WriteError> {
+        let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
+        let mut done = 0;
+        let total = buffers.output.len() + body.len();
+        let result = poll_fn(|cx| {
+            while done < total {
+                let head = buffers.output.get(done..).unwrap_or_default();
+                let rest = &body[done.saturating_sub(buffers.output.len())..];
+                let written = if rest.is_empty() {
+                    self.stream.try_write(head)
+                } else {
+                    self.stream.try_write_vectored(&[IoSlice::new(head), IoSlice::new(rest)])
+                };
+                match self.written(written) {
+                    Ok(Some(n)) => done += n,
+                    Ok(None) => match self.stream.poll_write_ready(cx) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(_)) => return Poll::Ready(Err(WriteError::Gone)),
+                        Poll::Pending if self.deadline.is_past(cx) => {
+                            return Poll::Ready(Err(WriteError::Timeout));
+                        }
+                        Poll::Pending => return Poll::Pending,
+                    },
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await;
+        buffers.output.clear();
+        self.buffers = Some(buffers);
+        result
+    }
+
+    fn written(&mut self, result: io::Result<usize>) -> Result<Option<usize>, WriteError> {
+        match result {
+            Ok(n) => {
+                self.response_begun = true;
+                self.deadline.set(self.settings.send_timeout);
+                Ok(Some(n))
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(Some(0)),
+            Err(_) => Err(WriteError::Gone),
+        }
+    }
+
+    /// Writes what is collected, then a range of a file.
+    async fn write_file(
+        &mut self,
+        file: &File,
+        start: u64,
+        len: u64,
+        sent: &mut u64,
+    ) -> Result<(), WriteError> {
+        if !self.settings.sendfile {
+            return self.write_file_copied(file, start, len, sent).await;
+        }
+        let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
+        let (mut done, mut offset, end) = (0, start, start + len);
+        let result = poll_fn(|cx| {
+            let mut budget = SENDFILE_LIMIT;
+            while done < buffers.output.len() || offset < end {
+                let is_head = done < buffers.output.len();
+                let written = if is_head {
+                    self.stream.try_write_more(&buffers.output[done..])
+                } else {
+                    let count = (end - offset).min(SENDFILE_LIMIT);
+                    self.stream.try_send_file(file, &mut offset, count as usize)
+                };
+                match self.written(written) {
+                    Ok(Some(0)) if !is_head => {
+                        return Poll::Ready(Err(WriteError::Broken(
+                            "the file became shorter while it was sent",
+                        )));
+                    }
+                    Ok(Some(n)) if is_head => done += n,
+                    Ok(Some(n)) => {
+                        *sent += n as u64;
+                        budget = budget.saturating_sub(n as u64);
+                        if budget == 0 && offset < end {
+                            cx.waker().wake_by_ref();
+                            return Poll::Pending;
+                        }
+                    }
+                    Ok(None) => match self.stream.poll_write_ready(cx) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(_)) => return Poll::Ready(Err(WriteError::Gone)),
+                        Poll::Pending if self.deadline.is_past(cx) => {
+                            return Poll::Ready(Err(WriteError::Timeout));
+                        }
+                        Poll::Pending => return Poll::Pending,
+                    },
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await;
+        buffers.output.clear();
+        self.buffers = Some(buffers);
+        result
+    }
+
+    async fn write_file_copied(
+        &mut self,
+        file: &File,
+        start: u64,
+        len: u64,
+        sent: &mut u64,
+    ) -> Result<(), WriteError> {
+        let mut block = vec![0; COLLECT_LIMIT];
+        let mut offset = start;
+        while offset < start + len {
+            let want = usize::try_from(start + len - offset).unwrap_or(usize::MAX).min(block.len());
+            match file.read_at(&mut block[..want], offset) {
+                Ok(0) => return Err(WriteError::Broken("the file became shorter while it was sent")),
+                Ok(n) => {
+                    self.write_all(&block[..n]).await?;
+                    *sent += n as u64;
+                    offset += n as u64;
+                }
+                Err(_) => return Err(WriteError::Broken("the file could not be read")),
+            }
+        }
+        self.flush().await
+    }
+
+    /// Ends the connection so that the last response is not lost: says that nothing follows, and takes what
+    /// the client still sends for a while, because closing with unread bytes makes a reset that may
+    /// overtake the response (RFC 9112 §9.6).
+    pub async fn close(self) {
+        let unread = !self.body_is_done() || self.buffers.as_ref().is_some_and(|b| !b.input.is_empty());
+        if !self.response_begun || self.half_closed || !unread {
+            return;
+        }
+        self.stream.shutdown_write();
+        let mut scratch = BytesMut::with_capacity(READ_SIZE);
+        self.deadline.set(self.settings.lingering_timeout);
+        poll_fn(|cx| {
+            loop {
+                if self.deadline.is_past(cx) {
+                    return Poll::Ready(());
+                }
+                let room = scratch.len();
+                scratch.advance(room);
+                scratch.reserve(READ_SIZE);
+                match self.stream.try_read(&mut scratch) {
+                    Ok(0) => return Poll::Ready(()),
+                    Ok(_) => {}
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                        match self.stream.poll_read_ready(cx) {
+                            Poll::Ready(Ok(())) => {}
+                            Poll::Ready(Err(_)) => return Poll::Ready(()),
+                            Poll::Pending => return Poll::Pending,
+                        }
+                    }
+                    Err(_) => return Poll::Ready(()),
+                }
+            }
+        })
+        .await;
+    }
+}

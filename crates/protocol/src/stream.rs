@@ -1,0 +1,105 @@
+//! A client's byte stream.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::task::{Context, Poll};
+
+use rustix::net::{SendFlags, Shutdown};
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream};
+
+/// What a listener accepted.
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Ready when a read would not block.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(s) => s.poll_read_ready(cx),
+            Self::Unix(s) => s.poll_read_ready(cx),
+        }
+    }
+
+    /// Ready when a write would not block.
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(s) => s.poll_write_ready(cx),
+            Self::Unix(s) => s.poll_write_ready(cx),
+        }
+    }
+
+    /// Reads behind what `buf` holds; never grows it. 0 is the end.
+    pub fn try_read(&self, buf: &mut bytes::BytesMut) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.try_read_buf(buf),
+            Self::Unix(s) => s.try_read_buf(buf),
+        }
+    }
+
+    /// Writes some of the bytes.
+    pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.try_write(buf),
+            Self::Unix(s) => s.try_write(buf),
+        }
+    }
+
+    /// Writes some of the bytes of all slices.
+    pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.try_write_vectored(bufs),
+            Self::Unix(s) => s.try_write_vectored(bufs),
+        }
+    }
+
+    /// Writes some of the bytes and tells the kernel that more follow at once, so that they share a segment.
+    pub fn try_write_more(&self, buf: &[u8]) -> io::Result<usize> {
+        self.try_io(|| Ok(rustix::net::send(self.as_fd(), buf, SendFlags::MORE | SendFlags::NOSIGNAL)?))
+    }
+
+    /// Sends some bytes of a file from `offset`, which moves with them. 0 is the end of the file.
+    pub fn try_send_file(&self, file: &File, offset: &mut u64, count: usize) -> io::Result<usize> {
+        self.try_io(|| Ok(rustix::fs::sendfile(self.as_fd(), file, Some(offset), count)?))
+    }
+
+    fn try_io<T>(&self, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        match self {
+            Self::Tcp(s) => s.try_io(Interest::WRITABLE, call),
+            Self::Unix(s) => s.try_io(Interest::WRITABLE, call),
+        }
+    }
+
+    /// An error that the kernel holds for this socket: after a reset there is one.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Self::Tcp(s) => s.take_error(),
+            Self::Unix(s) => s.take_error(),
+        }
+    }
+
+    /// Says that nothing more will be written.
+    pub fn shutdown_write(&self) {
+        // An error means that the connection is gone already.
+        let _ = rustix::net::shutdown(self.as_fd(), Shutdown::Write);
+    }
+
+    /// Makes the close that follows a reset, so that the client can tell that what it got is not the whole.
+    pub fn reset_on_close(&self) {
+        let _ = rustix::net::sockopt::set_socket_linger(self.as_fd(), Some(std::time::Duration::ZERO));
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(s) => s.as_fd(),
+            Self::Unix(s) => s.as_fd(),
+        }
+    }
+}
