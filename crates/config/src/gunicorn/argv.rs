@@ -77,12 +77,22 @@ impl<'a> Reader<'a> {
             Found::Help => self.result.help = true,
             Found::Version => self.result.version = true,
             Found::Setting(setting, flag) => self.give(setting, flag, value, here, name_range),
-            Found::Ambiguous(all) => self.error(
-                format!("`{name}` could be {}", all.join(" or ")),
-                name_range,
-                Some("write the flag out".to_owned()),
-            ),
-            Found::Unknown => self.unknown(name, name_range),
+            Found::Ambiguous(all) => {
+                let message = format!("`{name}` could be {}", all.join(" or "));
+                self.error(message, name_range, Some("write the flag out".to_owned()));
+                self.skip_value(value.is_some());
+            }
+            Found::Unknown => {
+                self.unknown(name, name_range);
+                self.skip_value(value.is_some());
+            }
+        }
+    }
+
+    /// What follows an unknown flag is most likely its value: no second error for it.
+    fn skip_value(&mut self, has_value: bool) {
+        if !has_value && self.list.get(self.at).is_some_and(|next| !looks_like_flag(next)) {
+            self.at += 1;
         }
     }
 
@@ -214,12 +224,18 @@ fn find_long(name: &str) -> Found {
     if let Some((i, flag)) = flags().find(|(_, f)| *f == name) {
         return Found::Setting(i, flag);
     }
-    if name.len() < 3 {
-        return if name.starts_with('-') && !name.starts_with("--") {
-            find_one(name)
-        } else {
-            Found::Unknown
-        };
+    if !name.starts_with("--") {
+        return name
+            .chars()
+            .nth(1)
+            .and_then(find_short)
+            .map_or(Found::Unknown, |(i, flag)| Found::Setting(i, flag));
+    }
+    match name {
+        "--" => return Found::Unknown,
+        "--help" => return Found::Help,
+        "--version" => return Found::Version,
+        _ => {}
     }
     let mut candidates: Vec<(Option<usize>, &'static str)> =
         flags().filter(|(_, f)| f.starts_with(name)).map(|(i, f)| (Some(i), f)).collect();
@@ -228,22 +244,18 @@ fn find_long(name: &str) -> Found {
             candidates.push((None, own));
         }
     }
+    // A script that shortens one of gunicorn's flags goes on working whatever flags are added here.
+    let is_gunicorns = |i: Option<usize>| i.is_none_or(|i| !settings::all()[i].ours);
+    if candidates.iter().any(|(i, _)| is_gunicorns(*i)) {
+        candidates.retain(|(i, _)| is_gunicorns(*i));
+    }
     match candidates.as_slice() {
         [] => Found::Unknown,
-        [(Some(i), flag)] => Found::Setting(*i, flag),
         [(None, "--help")] => Found::Help,
         [(None, _)] => Found::Version,
         // Two names of one setting are not ambiguous.
         [(Some(i), flag), rest @ ..] if rest.iter().all(|(j, _)| *j == Some(*i)) => Found::Setting(*i, flag),
-        several if several.iter().any(|(i, f)| i.is_none() && *f == name) => Found::Help,
         several => Found::Ambiguous(several.iter().map(|(_, f)| format!("`{f}`")).collect()),
-    }
-}
-
-fn find_one(name: &str) -> Found {
-    match name.chars().nth(1).and_then(find_short) {
-        Some((i, flag)) => Found::Setting(i, flag),
-        None => Found::Unknown,
     }
 }
 
@@ -293,7 +305,9 @@ mod tests {
             (&["-b"], "!`-b` needs a value"),
             (&["--reload=1"], "!`--reload` takes no value"),
             (&["--max-requests-j", "1"], "--max-requests-jitter=1"),
-            (&["--wrkers", "1"], "!there is no flag `--wrkers` 1"),
+            (&["--wrkers", "1", "a"], "!there is no flag `--wrkers` a"),
+            (&["--keepalive", "1", "--keep=2"], "--keepalive-timeout=1 --keep-alive=2"),
+            (&["--max-w", "1k"], "--max-worker-rss=1k"),
             (&["-Dq", "-zé"], "!there is no flag `-q (in `-Dq`)` !there is no flag `-z` -D"),
             (&["--threads"], "!`--threads` needs a value"),
         ] {

@@ -298,7 +298,8 @@ fn refused(setting: &Setting, value: &Value, name: &str) -> Option<Diagnostic> {
     if *value == default_value(setting) {
         return None;
     }
-    let of = if name == setting.name { String::new() } else { format!(" ({})", setting.name) };
+    let is_same = name.trim_start_matches('-').replace('-', "_") == setting.name;
+    let of = if is_same { String::new() } else { format!(" ({})", setting.name) };
     Some(Diagnostic::error(format!("`{name}`{of} is not supported")).help(why.to_owned()))
 }
 

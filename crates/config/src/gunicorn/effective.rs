@@ -54,6 +54,12 @@ impl Effective {
         }
     }
 
+    pub(crate) fn set_from(&mut self, name: &str, value: Value, origin: Origin) {
+        if let Some(slot) = settings::find(name).and_then(|(i, _)| self.values.get_mut(i)) {
+            *slot = (value, origin);
+        }
+    }
+
     pub(crate) fn origin(&self, name: &str) -> &Origin {
         settings::find(name).and_then(|(i, _)| self.values.get(i)).map_or(&Origin::Default, |(_, o)| o)
     }

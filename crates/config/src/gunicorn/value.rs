@@ -134,8 +134,12 @@ impl Value {
                 .map(Self::Pairs),
             (Kind::Pairs | Kind::Dict, Json::Object(map)) => {
                 let pairs = map.iter().map(|(k, v)| v.as_str().map(|v| (k.clone(), v.to_owned())));
-                match pairs.collect() {
-                    Some(pairs) => Ok(Self::Pairs(pairs)),
+                match pairs.collect::<Option<Vec<_>>>() {
+                    Some(mut pairs) => {
+                        // Whether JSON keeps the order of a dict depends on how serde_json was built.
+                        pairs.sort();
+                        Ok(Self::Pairs(pairs))
+                    }
                     None => wrong("it must be a dict with texts as its values"),
                 }
             }

@@ -23,7 +23,8 @@ impl Lowering<'_> {
             keepalive_requests: self.int("keepalive_requests"),
         };
         for name in ["limit_request_line", "limit_request_field_size"] {
-            if self.int(name) > u64::from(head) {
+            // A default gives way to a head that is kept short.
+            if self.int(name) > u64::from(head) && self.is_given(name) {
                 let help = format!("raise limit_request_head to at least {}", self.int(name));
                 self.error(
                     name,
@@ -84,7 +85,7 @@ impl Lowering<'_> {
         let n = self.int(name);
         if n < least || n > most {
             let help = format!("it may be from {least} to {most} bytes");
-            self.error(name, 0, format!("{name}: {n} bytes is out of range"), help.as_str());
+            self.error(name, 0, format!("{name}: a size of {n} is out of range"), help.as_str());
         }
         n.clamp(least, most)
     }

@@ -39,18 +39,26 @@ pub(crate) fn lower(
     let edge = lowering.edge();
     let app = lowering.app();
     let process = lowering.process();
+    let forwarded = lowering.forwarded();
+    let statics = lowering.locations("static");
+    let accel = lowering.locations("accel");
+    let files = lowering.files();
+    let compress = lowering.compress();
+    let logs = lowering.logs();
+    let reload = lowering.reload();
+    // Everything is lowered before the application may be missing, so that all errors are told in one run.
     let model = app.map(|app| Model {
         listeners,
         edge,
-        forwarded: lowering.forwarded(),
-        statics: lowering.locations("static"),
-        accel: lowering.locations("accel"),
-        files: lowering.files(),
-        compress: lowering.compress(),
+        forwarded,
+        statics,
+        accel,
+        files,
+        compress,
         app,
         process,
-        logs: lowering.logs(),
-        reload: lowering.reload(),
+        logs,
+        reload,
     });
     lowering.notes_on_settings();
     lowering.finish(model)
@@ -89,13 +97,20 @@ impl Lowering<'_> {
         };
         let owner = |id: Option<u32>| id.map_or(Value::None, |n| Value::Int(u64::from(n)));
         self.effective.set("worker_class", Value::Text(class.to_owned()));
-        self.effective.set("wsgi_app", Value::Text(model.app.target.to_string()));
+        let target = Value::Text(model.app.target.to_string());
+        match self.input.command_line.app() {
+            Some(app) => {
+                self.effective.set_from("wsgi_app", target, Origin::Application);
+                if !self.is_given("default_proc_name") {
+                    let name = Value::Text(app.to_owned());
+                    self.effective.set_from("default_proc_name", name, Origin::Application);
+                }
+            }
+            None => self.effective.set("wsgi_app", target),
+        }
         self.effective.set("user", owner(model.process.uid));
         self.effective.set("group", owner(model.process.gid));
         self.effective.set("chdir", Value::Text(model.process.chdir.to_string_lossy().into_owned()));
-        if let Some(app) = self.input.command_line.app() {
-            self.effective.set("default_proc_name", Value::Text(app.to_owned()));
-        }
     }
 
     /// What is accepted but changes nothing, and pairs of settings that work against each other.

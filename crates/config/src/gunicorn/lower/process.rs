@@ -34,6 +34,7 @@ impl Lowering<'_> {
             }
         }
         let app = self.input.command_line.app().map(str::to_owned);
+        let app = app.filter(|_| !self.is_given("default_proc_name"));
         let name = self.text("proc_name").map(str::to_owned).or(app);
         Process {
             user,
