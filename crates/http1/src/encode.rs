@@ -254,3 +254,85 @@ pub fn encode_last_chunk<'f>(
     out.extend_from_slice(CRLF);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Fields<'a> = &'a [(&'a [u8], &'a [u8])];
+
+    fn head(version: Version, status: u16, reason: Option<&[u8]>, fields: Fields<'_>) -> String {
+        let mut out = Vec::new();
+        encode_response_head(&mut out, version, status, reason, fields.iter().copied()).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn status_lines() {
+        assert_eq!(head(Version::Http11, 204, None, &[]), "HTTP/1.1 204 No Content\r\n\r\n");
+        assert_eq!(head(Version::Http11, 200, Some(b"OK"), &[]), "HTTP/1.1 200 OK\r\n\r\n");
+        assert_eq!(head(Version::Http11, 200, Some(b"Fine"), &[]), "HTTP/1.1 200 Fine\r\n\r\n");
+        assert_eq!(head(Version::Http11, 200, Some(b""), &[]), "HTTP/1.1 200 \r\n\r\n");
+        assert_eq!(head(Version::Http10, 404, None, &[]), "HTTP/1.0 404 Not Found\r\n\r\n");
+        assert_eq!(head(Version::Http11, 799, None, &[]), "HTTP/1.1 799 \r\n\r\n");
+    }
+
+    #[test]
+    fn content_lengths() {
+        for length in [0, 9, 10, 4096, u64::MAX] {
+            let mut out = Vec::new();
+            let mut head = ResponseEncoder::new(&mut out, Version::Http11, 200, None).unwrap();
+            head.content_length(length);
+            head.finish();
+            let expected = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn an_unfinished_head_leaves_nothing() {
+        let mut out = b"body of the response before".to_vec();
+        let before = out.clone();
+        let mut head = ResponseEncoder::new(&mut out, Version::Http11, 200, None).unwrap();
+        head.field(b"A", b"b").unwrap();
+        assert_eq!(head.field(b"Set-Cookie", b"a\r\nX: y"), Err(EncodeError::FieldValue));
+        drop(head);
+        assert_eq!(out, before);
+    }
+
+    #[test]
+    fn what_would_split_a_response_is_refused() {
+        let mut out = Vec::new();
+        let mut head = ResponseEncoder::new(&mut out, Version::Http11, 200, None).unwrap();
+        for value in [&b"a\rb"[..], b"a\nb", b"a\0b", b"\x7f", b"a\x0b"] {
+            assert_eq!(head.field(b"A", value), Err(EncodeError::FieldValue));
+        }
+        for name in [&b""[..], b"A ", b"A:", b"A\r\nB", b"\xc3\xa9"] {
+            assert_eq!(head.field(name, b"v"), Err(EncodeError::FieldName));
+        }
+        head.field(b"A", b"\tcaf\xe9").unwrap();
+        head.finish();
+        assert_eq!(out, b"HTTP/1.1 200 OK\r\nA: \tcaf\xe9\r\n\r\n");
+        let refused = ResponseEncoder::new(&mut out, Version::Http11, 200, Some(b"O\nK")).map(|_| ());
+        assert_eq!(refused, Err(EncodeError::Reason));
+    }
+
+    #[test]
+    fn an_empty_chunk_does_not_end_the_body() {
+        let mut out = Vec::new();
+        encode_chunk(&mut out, b"");
+        encode_chunk_size(&mut out, 0);
+        assert!(out.is_empty());
+        assert!(ChunkHeader::new(0).as_ref().is_empty());
+    }
+
+    #[test]
+    fn forbidden_trailers_are_not_written() {
+        let mut out = Vec::new();
+        let fields: Fields<'_> = &[(b"Digest", b"x"), (b"content-length", b"5")];
+        assert_eq!(encode_last_chunk(&mut out, fields.iter().copied()), Err(EncodeError::ForbiddenTrailer));
+        assert!(out.is_empty());
+        encode_last_chunk(&mut out, []).unwrap();
+        assert_eq!(out, LAST_CHUNK);
+    }
+}

@@ -164,3 +164,34 @@ fn diagnose(section: &[u8]) -> FieldError {
     // Not reached as long as httparse and this agree on what a field line is; the refusal stands.
     FieldError::Value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_whatever_the_case() {
+        assert_eq!(KnownField::of(b"TRANSFER-encoding"), KnownField::TransferEncoding);
+        assert_eq!(KnownField::of(b"te"), KnownField::Te);
+        assert_eq!(KnownField::of(b"transfer_encoding"), KnownField::Other);
+        assert_eq!(KnownField::of(b""), KnownField::Other);
+    }
+
+    /// Each size of the scratch space, and one above the largest.
+    #[test]
+    fn any_number_of_lines() {
+        for count in [0, 1, 16, 17, 48, 49, 128, 129, 500] {
+            let mut section: Vec<u8> =
+                (0..count).flat_map(|n| format!("A{n}: {n}\r\n").into_bytes()).collect();
+            section.extend_from_slice(b"\r\n");
+            let mut seen = 0;
+            parse_field_lines(&section, 0, section.len(), count, |line, name| {
+                assert_eq!(name, format!("A{seen}").as_bytes());
+                assert_eq!(line.value.of(&section), format!("{seen}").as_bytes());
+                seen += 1;
+            })
+            .unwrap();
+            assert_eq!(seen, count);
+        }
+    }
+}
