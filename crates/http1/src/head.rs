@@ -2,15 +2,16 @@
 
 use memchr::memchr;
 
-use crate::connection::{ConnectionOptions, Persistence};
+use crate::connection::ConnectionOptions;
 use crate::error::HeadError;
+use crate::essential::Essential;
 use crate::field::{FieldError, FieldLine, KnownField, parse_field_lines};
 use crate::framing::BodyFraming;
 use crate::limits::Limits;
 use crate::lines::{LineError, LineScanner};
 use crate::span::Span;
 use crate::syntax::{is_method_byte, is_target, is_token_byte};
-use crate::target::{RequestTarget, parse_authority};
+use crate::target::RequestTarget;
 
 /// Empty lines that are skipped before a request line (RFC 9112 §2.2 asks for at least one).
 const LEADING_EMPTY_LINES: u8 = 4;
@@ -320,43 +321,6 @@ fn parse_request_line(
     Ok(())
 }
 
-/// The lines of the fields that decide about the message itself. Each but Connection may be there once.
-#[derive(Default)]
-struct Essential {
-    host: Option<Span>,
-    content_length: Option<Span>,
-    transfer_encoding: Option<Span>,
-    connection: bool,
-    upgrade: bool,
-    expect: bool,
-    expect_other: bool,
-    repeated: Option<HeadError>,
-}
-
-impl Essential {
-    fn note(&mut self, line: &FieldLine, buf: &[u8]) {
-        let (slot, repeated) = match line.known {
-            KnownField::Host => (&mut self.host, HeadError::HostRepeated),
-            KnownField::ContentLength => (&mut self.content_length, HeadError::ContentLengthRepeated),
-            KnownField::TransferEncoding => {
-                (&mut self.transfer_encoding, HeadError::TransferEncodingRepeated)
-            }
-            KnownField::Connection => return self.connection = true,
-            KnownField::Upgrade => return self.upgrade = true,
-            KnownField::Expect => {
-                // A list in theory; nothing but this one has ever been defined.
-                self.expect = true;
-                self.expect_other |= !line.value.of(buf).eq_ignore_ascii_case(b"100-continue");
-                return;
-            }
-            _ => return,
-        };
-        if slot.replace(line.value).is_some() {
-            self.repeated.get_or_insert(repeated);
-        }
-    }
-}
-
 /// The field lines up to `end`, and all that follows from them.
 fn finish(buf: &[u8], end: usize, policy: &Policy, head: &mut RequestHead) -> Result<(), HeadError> {
     let Progress { fields: start, count, .. } = head.progress;
@@ -380,56 +344,5 @@ fn finish(buf: &[u8], end: usize, policy: &Policy, head: &mut RequestHead) -> Re
     if head.dropped > 0 && policy.underscore_fields == UnderscoreFields::Refuse {
         return Err(HeadError::Underscore);
     }
-    settle(buf, &essential, head)
-}
-
-fn settle(buf: &[u8], essential: &Essential, head: &mut RequestHead) -> Result<(), HeadError> {
-    let value = |span: Option<Span>| span.map(|span| span.of(buf));
-    if let Some(error) = essential.repeated {
-        return Err(error);
-    }
-    settle_host(buf, essential.host, head)?;
-    head.framing = BodyFraming::of_request(
-        head.version,
-        value(essential.content_length),
-        value(essential.transfer_encoding),
-    )?;
-    let http11 = head.version == Version::Http11;
-    head.keep_alive = http11;
-    if essential.connection {
-        let persistence = Persistence::of(head.version, ConnectionOptions::new(buf, &head.fields));
-        head.keep_alive = persistence.keep_alive;
-        head.upgrade = http11 && persistence.upgrade && essential.upgrade;
-    }
-    // RFC 9110 §10.1.1: an expectation in an HTTP/1.0 request is ignored.
-    if http11 {
-        if essential.expect_other {
-            return Err(HeadError::Expectation);
-        }
-        head.expect_continue = essential.expect && head.framing.has_body();
-    }
-    Ok(())
-}
-
-/// Host must be there and well-formed even where the target decides (RFC 9112 §3.2).
-fn settle_host(buf: &[u8], host: Option<Span>, head: &mut RequestHead) -> Result<(), HeadError> {
-    let parse = |span: Span| parse_authority(span.of(buf)).map(|it| (span, it.host.len(), it.port));
-    let mut authority = match host {
-        Some(span) => Some(parse(span).ok_or(HeadError::HostMalformed)?),
-        None if head.version == Version::Http11 => return Err(HeadError::HostMissing),
-        None => None,
-    };
-    if let Some(
-        RequestTarget::Absolute { authority: span, .. } | RequestTarget::Authority { authority: span },
-    ) = head.form
-    {
-        authority = Some(parse(span).ok_or(HeadError::Target)?);
-    }
-    if let Some((span, host_len, port)) = authority {
-        let start = span.start as usize;
-        head.authority = Some(span);
-        head.host = Some(Span::new(start, start + host_len));
-        head.port = port;
-    }
-    Ok(())
+    essential.settle(buf, head)
 }

@@ -22,6 +22,7 @@ mod chunked;
 mod connection;
 mod encode;
 mod error;
+mod essential;
 mod field;
 mod framing;
 mod head;
