@@ -112,3 +112,26 @@ fn rows<T>(file: &str, find: impl Fn(&[&str]) -> Option<T>) -> Option<T> {
     let text = String::from_utf8_lossy(&text);
     text.lines().find_map(|line| find(&line.split(':').collect::<Vec<_>>()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_knows_root_and_files() {
+        let root = User { uid: 0, gid: 0 };
+        assert_eq!(
+            (System.user("root"), System.user_of(0), System.group("root")),
+            (Some(root), Some(root), Some(0))
+        );
+        assert_eq!(System.user("no-such-user-here"), None);
+        assert_eq!(System.entry(Path::new("/")), Entry::Directory);
+        assert_eq!(System.entry(Path::new("/proc/self/stat")), Entry::File);
+        assert_eq!(System.entry(Path::new("/proc/self/nothing")), Entry::Missing);
+        assert!(System.current_dir().is_absolute());
+        assert!(System.resolve("localhost", 80).unwrap().iter().all(|a| a.ip().is_loopback()));
+        let own = fs::read_to_string("/proc/self/status").unwrap();
+        let effective = own.lines().find_map(|l| l.strip_prefix("Uid:")).unwrap().split_whitespace().nth(1);
+        assert_eq!(effective.unwrap().parse(), Ok(System.identity().0));
+    }
+}

@@ -8,6 +8,7 @@ mod machine;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
@@ -122,11 +123,11 @@ fn output(case: &Case) -> String {
             let rows = flat(&merged);
             for (path, value) in &rows {
                 if bare.get(path) != Some(value) {
-                    text.push_str(&format!("{path} = {value}\n"));
+                    let _ = writeln!(text, "{path} = {value}");
                 }
             }
             for path in bare.keys().filter(|p| !rows.contains_key(*p)) {
-                text.push_str(&format!("{path} is not there\n"));
+                let _ = writeln!(text, "{path} is not there");
             }
             if merged.print_config {
                 text.push('\n');

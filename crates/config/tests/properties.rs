@@ -141,12 +141,9 @@ proptest! {
             }
             seen.push(i);
             let flag = s.flags[form % s.flags.len()];
-            match s.kind {
-                Kind::Flag(_) => arguments.push(flag.to_owned()),
-                _ => {
-                    arguments.push(flag.to_owned());
-                    arguments.push(sample(s.kind).to_owned());
-                }
+            arguments.push(flag.to_owned());
+            if s.kind.takes_value() {
+                arguments.push(sample(s.kind).to_owned());
             }
         }
         let with_name = std::iter::once("monoceros".to_owned()).chain(arguments.iter().cloned());
@@ -218,7 +215,7 @@ fn what_is_not_there_is_refused_everywhere() {
             Kind::Seconds(_) => ("7", json!(7)),
             Kind::Octal => ("0777", json!(0o777)),
             Kind::Words(words) | Kind::OptionalWord(words) => (words[1], json!(words[1])),
-            Kind::Dict => ("", json!({"version": "1"})),
+            Kind::Dict => ("", json!({"version": 1, "handlers": {}})),
             Kind::Hook(_) => ("", json!("module.function")),
             _ => ("other", json!("other")),
         };

@@ -1,30 +1,27 @@
-//! The command line, `GUNICORN_CMD_ARGS` and the variables, read and checked for themselves; then merged with the
-//! settings file.
+//! What is known before the settings file is read, and the merge with what that file came to.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value as Json};
 
-use super::argv::{self, Arguments, Given};
 use super::effective::{Effective, Origin};
+use super::lower;
 use super::nearest::nearest;
 use super::settings::{self, Kind, Setting, Status};
-use super::value::{self, Value};
+use super::sources::{default_value, refused};
+use super::value::Value;
 use super::words::Words;
-use super::{help, lower};
 use crate::host::{Entry, Host, System};
 use crate::model::Model;
 use crate::report::{Diagnostic, Notes, Place, Report, Severity};
 
-const ARGUMENTS: &str = "GUNICORN_CMD_ARGS";
-
 /// What a settings file came to when Python evaluated it; the mold sends it as JSON.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SettingsFile {
-    /// The file, or `python:MODULE`.
+    /// The file, or `python:MODULE`; empty (or null) when there is none.
+    #[serde(default, deserialize_with = "text_or_null")]
     pub path: String,
     /// Its variables. Names that are no settings are ignored, with a warning where they look like one.
     #[serde(default)]
@@ -35,6 +32,10 @@ pub struct SettingsFile {
     /// The line on which a name was set last, counted from 1; may lack any.
     #[serde(default)]
     pub lines: BTreeMap<String, u32>,
+}
+
+fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Option::<String>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// A settings file that is to be evaluated.
@@ -49,12 +50,12 @@ pub enum ConfigFile {
 /// Everything that is known before the settings file is read. Settings are checked for themselves.
 #[derive(Debug, Clone)]
 pub struct CommandLine {
-    arguments: Words,
-    environment: Words,
-    variables: BTreeMap<&'static str, String>,
-    layers: Vec<Option<(Value, Origin)>>,
-    app: Option<(String, std::ops::Range<usize>)>,
-    current_dir: PathBuf,
+    pub(super) arguments: Words,
+    pub(super) environment: Words,
+    pub(super) variables: BTreeMap<&'static str, String>,
+    pub(super) layers: Vec<Option<(Value, Origin)>>,
+    pub(super) app: Option<(String, std::ops::Range<usize>)>,
+    pub(super) current_dir: PathBuf,
 }
 
 /// The settings of a running instance.
@@ -77,248 +78,6 @@ impl Merged {
     pub fn to_mold_settings(&self) -> Map<String, Json> {
         self.settings.to_mold_settings()
     }
-}
-
-/// Reads the arguments (the first is the program's name) and the environment. Ends with a [`Report`] also for
-/// `--help` and `--version`; see [`Report::is_answer`].
-pub fn parse_command_line<A, E>(arguments: A, environment: E) -> Result<CommandLine, Report>
-where
-    A: IntoIterator<Item = OsString>,
-    E: IntoIterator<Item = (OsString, OsString)>,
-{
-    parse_command_line_with(arguments, environment, &System)
-}
-
-/// [`parse_command_line`] on a machine that the caller describes.
-pub fn parse_command_line_with<A, E>(
-    arguments: A,
-    environment: E,
-    host: &dyn Host,
-) -> Result<CommandLine, Report>
-where
-    A: IntoIterator<Item = OsString>,
-    E: IntoIterator<Item = (OsString, OsString)>,
-{
-    let mut parser = Parser::default();
-    let variables = parser.variables(environment);
-    let arguments = parser.texts(arguments);
-    let arguments = Words::from_arguments(&arguments);
-    let from_arguments = argv::read(&arguments);
-    if from_arguments.help {
-        return Err(Report::answer(help::help()));
-    }
-    if from_arguments.version {
-        return Err(Report::answer(help::version()));
-    }
-    let environment = match Words::from_shell(variables.get(ARGUMENTS).map_or("", String::as_str)) {
-        Ok(words) => words,
-        Err((why, place)) => {
-            parser.usage(Diagnostic::error(format!("{ARGUMENTS}: {why}")).at(Some(place)));
-            Words::default()
-        }
-    };
-    let from_environment = argv::read(&environment);
-
-    for (name, value) in &variables {
-        parser.variable(name, value);
-    }
-    for (words, read, own) in [(&environment, from_environment, false), (&arguments, from_arguments, true)] {
-        parser.layer(words, read, own);
-    }
-    let command_line = CommandLine {
-        arguments,
-        environment,
-        variables,
-        layers: parser.layers,
-        app: parser.app,
-        current_dir: host.current_dir(),
-    };
-    let mut diagnostics = parser.diagnostics;
-    diagnostics.extend(command_line.check_config_file(host));
-    if diagnostics.is_empty() { Ok(command_line) } else { Err(Report::errors(diagnostics, parser.is_usage)) }
-}
-
-struct Parser {
-    layers: Vec<Option<(Value, Origin)>>,
-    app: Option<(String, std::ops::Range<usize>)>,
-    diagnostics: Vec<Diagnostic>,
-    is_usage: bool,
-}
-
-impl Default for Parser {
-    fn default() -> Self {
-        Self { layers: vec![None; settings::all().len()], app: None, diagnostics: vec![], is_usage: false }
-    }
-}
-
-impl Parser {
-    fn usage(&mut self, diagnostic: Diagnostic) {
-        self.is_usage = true;
-        self.diagnostics.push(diagnostic);
-    }
-
-    fn texts(&mut self, arguments: impl IntoIterator<Item = OsString>) -> Vec<String> {
-        let mut texts = Vec::new();
-        for argument in arguments {
-            match argument.into_string() {
-                Ok(text) => texts.push(text),
-                Err(raw) => {
-                    let shown = raw.to_string_lossy().into_owned();
-                    self.usage(Diagnostic::error(format!("the argument `{shown}` is not valid UTF-8")));
-                    texts.push(shown);
-                }
-            }
-        }
-        texts
-    }
-
-    /// The variables that mean something to us. Empty ones count as not set, except where empty has a meaning.
-    fn variables(
-        &mut self,
-        environment: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> BTreeMap<&'static str, String> {
-        let wanted: Vec<&'static str> =
-            settings::all().iter().filter_map(|s| s.env).chain([ARGUMENTS]).collect();
-        let mut found = BTreeMap::new();
-        for (name, value) in environment {
-            let Some(name) = wanted.iter().copied().find(|w| name.to_str() == Some(w)) else { continue };
-            match value.into_string() {
-                Ok(text) if text.trim().is_empty() && name != "FORWARDED_ALLOW_IPS" => {}
-                Ok(text) => {
-                    found.insert(name, text);
-                }
-                Err(_) => self.diagnostics.push(Diagnostic::error(format!("${name} is not valid UTF-8"))),
-            }
-        }
-        found
-    }
-
-    fn variable(&mut self, name: &'static str, text: &str) {
-        let Some((i, setting)) = settings::all().iter().enumerate().find(|(_, s)| s.env == Some(name)) else {
-            return;
-        };
-        let value = match name {
-            "PORT" => match text.trim().parse::<u16>() {
-                Ok(port) => Ok(Value::List(vec![format!("0.0.0.0:{port}")])),
-                Err(_) => Err("it must be a port, from 0 to 65535".to_owned()),
-            },
-            // gunicorn's words for true; everything else is false.
-            "SENDFILE" => Ok(Value::Bool(matches!(
-                text.trim().to_ascii_lowercase().as_str(),
-                "y" | "1" | "yes" | "true"
-            ))),
-            _ => Value::from_text(setting.kind, text).map_err(|w| w.message),
-        };
-        match value {
-            Ok(value) => self.layers[i] = Some((value, Origin::Variable(name))),
-            Err(why) => {
-                let place = variable_place(name, text);
-                self.diagnostics.push(Diagnostic::error(format!("${name}: {why}")).at(Some(place)));
-            }
-        }
-    }
-
-    fn layer(&mut self, words: &Words, read: Arguments, own: bool) {
-        for error in read.errors {
-            self.usage(error);
-        }
-        let mut positional = read.positional.into_iter();
-        if own {
-            self.app = positional.next();
-        }
-        for (extra, range) in positional {
-            let (message, help) = if own {
-                (
-                    format!("`{extra}` is one argument too many"),
-                    "the application is the only argument that is no flag",
-                )
-            } else {
-                (
-                    format!("`{extra}` is no flag"),
-                    "name the application on the command line, or as `wsgi_app`",
-                )
-            };
-            self.usage(Diagnostic::error(message).at(Some(words.place(range))).help(help.to_owned()));
-        }
-        let mut seen = vec![false; self.layers.len()];
-        for given in read.given {
-            let setting = &settings::all()[given.setting];
-            match flag_value(setting, &given) {
-                Ok(value) => {
-                    self.check_status(setting, &value, given.flag, words, &given);
-                    self.store(given, value, own, &mut seen);
-                }
-                Err(wrong) => {
-                    let place = words.place(given.range);
-                    let message = format!("{}: {}", given.flag, wrong.message);
-                    self.usage(Diagnostic::error(message).at(Some(place)).help(wrong.help));
-                }
-            }
-        }
-    }
-
-    fn store(&mut self, given: Given, value: Value, own: bool, seen: &mut [bool]) {
-        let repeats = settings::all()[given.setting].kind.repeats();
-        let slot = &mut self.layers[given.setting];
-        if repeats && seen[given.setting] {
-            if let Some((old, Origin::CommandLine(_, ranges) | Origin::Environment(_, ranges))) = slot {
-                old.append(value);
-                ranges.push(given.range);
-                return;
-            }
-        }
-        seen[given.setting] = true;
-        let ranges = vec![given.range];
-        let origin = if own {
-            Origin::CommandLine(given.flag, ranges)
-        } else {
-            Origin::Environment(given.flag, ranges)
-        };
-        *slot = Some((value, origin));
-    }
-
-    fn check_status(&mut self, setting: &Setting, value: &Value, name: &str, words: &Words, given: &Given) {
-        if let Some(diagnostic) = refused(setting, value, name) {
-            self.diagnostics.push(diagnostic.at(Some(words.place(given.range.clone()))));
-        }
-    }
-}
-
-fn flag_value(setting: &Setting, given: &Given) -> Result<Value, value::Wrong> {
-    match (&given.value, setting.kind) {
-        (None, Kind::Flag(meaning)) => Ok(Value::Bool(meaning)),
-        (None, Kind::OptionalWord(words)) => Ok(Value::Text(words[1].to_owned())),
-        (text, kind) => Value::from_text(kind, text.as_deref().unwrap_or_default()),
-    }
-}
-
-/// The error for a setting that is not there yet, unless the value is its default.
-fn refused(setting: &Setting, value: &Value, name: &str) -> Option<Diagnostic> {
-    let Status::NotYet(why) = setting.status else { return None };
-    if *value == default_value(setting) {
-        return None;
-    }
-    let is_same = name.trim_start_matches('-').replace('-', "_") == setting.name;
-    let of = if is_same { String::new() } else { format!(" ({})", setting.name) };
-    Some(Diagnostic::error(format!("`{name}`{of} is not supported")).help(why.to_owned()))
-}
-
-/// The table's default. That each parses is a test of the table.
-pub(crate) fn default_value(setting: &Setting) -> Value {
-    match (setting.default, setting.kind) {
-        (None, Kind::Pairs) => Value::Pairs(vec![]),
-        (None, _) => Value::None,
-        (Some("off"), Kind::Commas) => Value::List(vec![]),
-        (Some(text), kind) => Value::from_text(kind, text).unwrap_or(Value::None),
-    }
-}
-
-fn variable_place(name: &str, text: &str) -> Place {
-    let start = name.len() + 1;
-    let shown: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-    let whole = format!("{name}={shown}");
-    let range = start..whole.len();
-    Place { title: "environment".to_owned(), line: None, source: Some((whole, range)) }
 }
 
 impl CommandLine {
@@ -375,7 +134,7 @@ impl CommandLine {
         }
     }
 
-    fn check_config_file(&self, host: &dyn Host) -> Option<Diagnostic> {
+    pub(super) fn check_config_file(&self, host: &dyn Host) -> Option<Diagnostic> {
         let (_, origin) = self.layer("config")?;
         let text = self.text("config")?;
         let place = self.place(origin, 0, None, host);
@@ -414,7 +173,7 @@ impl CommandLine {
         for (setting, layer) in settings::all().iter().zip(&self.layers) {
             let from_file = file.and_then(|f| self.file_value(setting, f, host, &mut diagnostics));
             values.push(match (layer, from_file) {
-                (Some((_, Origin::Variable(_))), Some(value)) | (None, Some(value)) => value,
+                (Some((_, Origin::Variable(_))) | None, Some(value)) => value,
                 (Some(layer), _) => layer.clone(),
                 (None, None) => (default_value(setting), Origin::Default),
             });
@@ -422,7 +181,7 @@ impl CommandLine {
         if let Some(file) = file {
             self.unknown_names(file, host, &mut diagnostics);
         }
-        let effective = Effective::new(values, file.map(|f| f.path.clone()));
+        let effective = Effective::new(values, file.map(|f| f.path.clone()).filter(|p| !p.is_empty()));
         lower::lower(&lower::Input { command_line: self, file, host }, effective, diagnostics)
     }
 
@@ -460,11 +219,14 @@ impl CommandLine {
         if json.is_null() {
             return Some((default_value(setting), origin));
         }
-        match Value::from_json(setting.kind, json) {
-            Ok(value) => {
-                diagnostics.extend(refused(setting, &value, name).map(|d| d.at(place())));
-                Some((value, origin))
-            }
+        let value = Value::from_json(setting.kind, json);
+        if let Status::NotYet(_) = setting.status {
+            let given = value.unwrap_or(Value::None);
+            diagnostics.extend(refused(setting, &given, name).map(|d| d.at(place())));
+            return None;
+        }
+        match value {
+            Ok(value) => Some((value, origin)),
             Err(wrong) => {
                 let message = format!("{name}: {}", wrong.message);
                 diagnostics.push(Diagnostic::error(message).at(place()).help(wrong.help));
@@ -538,4 +300,12 @@ fn file_place(path: &str, line: Option<u32>, host: &dyn Host) -> Place {
         Some((text, start..end))
     });
     Place { title: path.to_owned(), line, source: text }
+}
+
+pub(super) fn variable_place(name: &str, text: &str) -> Place {
+    let start = name.len() + 1;
+    let shown: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    let whole = format!("{name}={shown}");
+    let range = start..whole.len();
+    Place { title: "environment".to_owned(), line: None, source: Some((whole, range)) }
 }

@@ -16,12 +16,12 @@ mod help;
 mod lower;
 mod nearest;
 pub mod settings;
+mod sources;
 mod value;
 mod words;
 
-pub use command_line::{
-    CommandLine, ConfigFile, Merged, SettingsFile, parse_command_line, parse_command_line_with,
-};
+pub use command_line::{CommandLine, ConfigFile, Merged, SettingsFile};
 pub use effective::{Effective, Origin};
 pub use help::command;
+pub use sources::{parse_command_line, parse_command_line_with};
 pub use value::Value;

@@ -4,9 +4,9 @@
 pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
     let reach = match length {
-        0..=2 => return None,
         3..=5 => 1,
         6..=100 => 2,
+        // Shorter is too little to tell by, longer is not a name.
         _ => return None,
     };
     candidates

@@ -49,10 +49,9 @@ impl Value {
     pub(crate) fn from_text(kind: Kind, text: &str) -> Result<Self, Wrong> {
         let text = text.trim();
         match kind {
-            Kind::Text | Kind::Owner => Ok(Self::Text(text.to_owned())),
             Kind::Path if text.is_empty() => wrong("a path is missing"),
             Kind::Path if text.contains('\0') => wrong("a path cannot contain a NUL byte"),
-            Kind::Path => Ok(Self::Text(text.to_owned())),
+            Kind::Text | Kind::Owner | Kind::Path => Ok(Self::Text(text.to_owned())),
             Kind::Flag(_) => match text.to_ascii_lowercase().as_str() {
                 "true" => Ok(Self::Bool(true)),
                 "false" => Ok(Self::Bool(false)),
@@ -114,9 +113,10 @@ impl Value {
                 Some(s) => time(s, &n.to_string(), zero),
                 None => wrong(format!("{n} is not a time in seconds")),
             },
-            (Kind::Owner, Json::Number(n)) if n.as_u64().is_some() => Ok(Self::Text(n.to_string())),
-            // `edge_threads = 2`
-            (Kind::Text, Json::Number(n)) if n.as_u64().is_some() => Ok(Self::Text(n.to_string())),
+            // `user = 33`, `edge_threads = 2`
+            (Kind::Owner | Kind::Text, Json::Number(n)) if n.as_u64().is_some() => {
+                Ok(Self::Text(n.to_string()))
+            }
             (Kind::Commas | Kind::OptionalWord(_), Json::Bool(b)) => {
                 Self::from_text(kind, if *b { "on" } else { "off" })
             }

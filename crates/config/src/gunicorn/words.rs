@@ -10,7 +10,7 @@ use crate::report::Place;
 pub(crate) struct Words {
     title: &'static str,
     text: String,
-    words: Vec<Word>,
+    list: Vec<Word>,
 }
 
 #[derive(Debug, Clone)]
@@ -34,30 +34,27 @@ impl Words {
                 words.push(Word { value: value.clone(), range: start..text.len() });
             }
         }
-        Self { title: "command line", text, words }
+        Self { title: "command line", text, list: words }
     }
 
     /// Splits as Python's `shlex.split` does.
     pub(crate) fn from_shell(text: &str) -> Result<Self, (&'static str, Place)> {
-        let mut shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        if shown.len() != text.len() {
-            // A control character of two bytes became one: keep the places right.
-            shown = text.to_owned();
-        }
+        // Places count bytes: only what keeps its length is replaced.
+        let shown: String = text.chars().map(|c| if c.is_ascii_control() { ' ' } else { c }).collect();
         let title = "GUNICORN_CMD_ARGS";
         let words = split(text).map_err(|(why, range)| {
             (why, Place { title: title.to_owned(), line: None, source: Some((shown.clone(), range)) })
         })?;
-        Ok(Self { title, text: shown, words })
+        Ok(Self { title, text: shown, list: words })
     }
 
     pub(crate) fn values(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.words.iter().map(|w| w.value.as_str())
+        self.list.iter().map(|w| w.value.as_str())
     }
 
     /// The place of a word in the text, or of a part of it where the word stands there letter by letter.
     pub(crate) fn range(&self, word: usize, part: Option<Range<usize>>) -> Range<usize> {
-        let Some(w) = self.words.get(word) else { return self.text.len()..self.text.len() };
+        let Some(w) = self.list.get(word) else { return self.text.len()..self.text.len() };
         match part {
             Some(part) if self.text.get(w.range.clone()) == Some(w.value.as_str()) => {
                 w.range.start + part.start..w.range.start + part.end

@@ -50,7 +50,7 @@ impl Lowering<'_> {
             raw_env: self.raw_env(),
             pythonpath: pythonpath.iter().map(|d| super::join(&self.base, d)).collect(),
             python: self.text("python").map(|t| super::program(self.input.command_line.current_dir(), t)),
-            settings: self.input.file.map(|f| f.path.clone()),
+            settings: self.input.file.map(|f| f.path.clone()).filter(|p| !p.is_empty()),
         }
     }
 
@@ -59,23 +59,23 @@ impl Lowering<'_> {
         let (own_uid, own_gid) = host.identity();
         let unknown =
             "only users and groups of this machine's own files are known by name; give the number of another";
-        let user = user.and_then(|text| match owner_number(text) {
-            // A number may have no name, as in containers; then it has no group of its own either.
-            Some(uid) => Some((uid, host.user_of(uid).map(|u| u.gid))),
-            None => match host.user(text) {
-                Some(User { uid, gid }) => Some((uid, Some(gid))),
-                None => {
-                    self.error("user", 0, format!("user: there is no user `{text}`"), unknown);
-                    None
-                }
-            },
-        });
-        let group = group.and_then(|text| match owner_number(text).or_else(|| host.group(text)) {
-            Some(gid) => Some(gid),
-            None => {
-                self.error("group", 0, format!("group: there is no group `{text}`"), unknown);
-                None
+        let user = user.and_then(|text| {
+            let found = match owner_number(text) {
+                // A number may have no name, as in containers; then it has no group of its own either.
+                Some(uid) => Some((uid, host.user_of(uid).map(|u| u.gid))),
+                None => host.user(text).map(|User { uid, gid }| (uid, Some(gid))),
+            };
+            if found.is_none() {
+                self.error("user", 0, format!("user: there is no user `{text}`"), unknown);
             }
+            found
+        });
+        let group = group.and_then(|text| {
+            let found = owner_number(text).or_else(|| host.group(text));
+            if found.is_none() {
+                self.error("group", 0, format!("group: there is no group `{text}`"), unknown);
+            }
+            found
         });
         let uid = user.map(|(uid, _)| uid);
         let gid = group.or(user.and_then(|(_, gid)| gid));
