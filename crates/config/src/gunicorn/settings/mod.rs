@@ -1,7 +1,7 @@
 //! The table of settings: gunicorn's, and beside them ours.
 //!
 //! Everything else in this front end is driven by it: flags, types, defaults, `--help`, the reference, the manual
-//! page, shell completions. A setting's meaning for a running instance is in [`super::lower`].
+//! page, shell completions. A setting's meaning for a running instance is in `gunicorn::lower`.
 
 mod files;
 mod http;
