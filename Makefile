@@ -37,7 +37,7 @@ test-examples: $(VENV)/installed
 	    SHOP_DATA_DIR="$$data" PYTHONDONTWRITEBYTECODE=1 $(VENV)/bin/python examples/django/manage.py test catalogue
 
 # MONOCEROS: the binary under test. TESTS and PYTEST_ARGS narrow a run: make test-python TESTS=tests/test_static.py
-TESTS ?= tests $(wildcard python/tests)
+TESTS ?= tests benches $(wildcard python/tests)
 test-python: $(VENV)/installed
 	cargo build -p monoceros
 	MONOCEROS=$(TARGET)/debug/monoceros $(VENV)/bin/python -m pytest --ignore tests/peers $(TESTS) $(PYTEST_ARGS)

@@ -14,8 +14,8 @@ REPORT = """
 done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
-    '\\n@ {"requests": %d, "seconds": %.6f, "p50": %.1f, "p99": %.1f, "errors": %d}\\n',
-    summary.requests, summary.duration / 1e6, latency:percentile(50), latency:percentile(99),
+    '\\n@ {"requests": %d, "bytes": %.0f, "seconds": %.6f, "p50": %.1f, "p99": %.1f, "errors": %d}\\n',
+    summary.requests, summary.bytes, summary.duration / 1e6, latency:percentile(50), latency:percentile(99),
     e.connect + e.read + e.write + e.status + e.timeout))
 end
 """
@@ -25,12 +25,20 @@ end
 class Round:
     """One server's round: latencies in microseconds."""
 
-    requests: int
+    requests: float
+    bytes: int
     seconds: float
     p50: float
     p99: float
     errors: int
     cpu: float = 0.0
+
+    def count_by_bytes(self, size):
+        """Sets `requests` from the bytes that came.
+
+        With large bodies, what is under way when the round ends is a good part of the work.
+        """
+        self.requests = self.bytes / size
 
     @property
     def rate(self):

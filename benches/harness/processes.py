@@ -47,7 +47,7 @@ class CpuClock:
     """CPU time of a set of process trees between `start` and `stop`, exact to the scheduler's nanoseconds.
 
     The per-thread `schedstat` is exact but forgets threads that ended; the per-process `stat` remembers them
-    but counts in ticks. So the first is used unless a thread has gone.
+    but counts in ticks. So the first is used unless the second knows of clearly more.
     """
 
     def __init__(self, roots):
@@ -70,15 +70,18 @@ class CpuClock:
     def used(before, now):
         ticks_before, threads_before = before
         ticks_now, threads_now = now
-        if threads_before.keys() <= threads_now.keys():
-            return (sum(threads_now.values()) - sum(threads_before.values())) / 1e9
-        return (ticks_now - ticks_before) / TICKS
+        exact = (sum(threads_now.values()) - sum(threads_before.values())) / 1e9
+        coarse = (ticks_now - ticks_before) / TICKS
+        # User and system time are each cut to whole ticks, at both ends.
+        return exact if abs(coarse - exact) < 4 / TICKS else max(exact, coarse)
 
     def sample(self):
         found = {}
         for pid in tree(*self.roots):
             try:
                 fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+                if fields[0] == "Z":
+                    continue
                 threads = {}
                 for thread in os.listdir(PROC / str(pid) / "task"):
                     try:

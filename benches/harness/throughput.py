@@ -7,6 +7,8 @@ from .outcome import OURS, Outcome, number
 from .servers import LOOPBACK, Fleet
 
 CONNECTIONS = (64, 1)
+# From this body size on, requests are counted by bytes: the head no longer matters.
+LARGE = 1 << 20
 
 
 def measure(settings, directory, work, title, path, names, bars, **start):
@@ -14,11 +16,19 @@ def measure(settings, directory, work, title, path, names, bars, **start):
 
     `bars` is called with the outcome and a Figures to add what this work has to reach.
     """
+    outcome = Outcome(
+        work,
+        title,
+        ["server", "connections", "CPU µs/request", "ours ÷ its", "requests/s", "p50 µs", "p99 µs", "errors"],
+    )
+    if not names:
+        return outcome
     with Fleet(settings, directory) as fleet:
         servers = [fleet.start(name, path=path, **start) for name in names]
         bodies = {server.name: server.get(path) for server in servers}
         if len(set(bodies.values())) > 1:
             raise RuntimeError(f"{title}: the servers' answers differ")
+        size = len(bodies[names[0]])
         figures = Figures()
         for connections in CONNECTIONS:
             for server in servers:
@@ -29,17 +39,14 @@ def measure(settings, directory, work, title, path, names, bars, **start):
                 for server in servers[first:] + servers[:first]:
                     clock = processes.CpuClock(server.roots)
                     clock.start()
-                    outcome = load.wrk(url(server, path), connections, settings.seconds)
-                    outcome.cpu = clock.stop()
-                    figures.add(server.name, connections, outcome)
+                    one = load.wrk(url(server, path), connections, settings.seconds)
+                    one.cpu = clock.stop()
+                    if size >= LARGE:
+                        one.count_by_bytes(size)
+                    figures.add(server.name, connections, one)
                 settings.say(".", end="")
         settings.say("")
-    size = len(next(iter(bodies.values())))
-    outcome = Outcome(
-        work,
-        f"{title} ({size:,} bytes)",
-        ["server", "connections", "CPU µs/request", "ours ÷ its", "requests/s", "p50 µs", "p99 µs", "errors"],
-    )
+    outcome.title = f"{title} ({size:,} bytes)"
     for connections in CONNECTIONS:
         for name in names:
             outcome.rows.append(
