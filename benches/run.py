@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import faults, memory, results, servers, slow, throughput
+from harness import faults, memory, processes, results, servers, slow, throughput
 
 HERE = Path(__file__).resolve().parent
 WORKS = {
@@ -27,6 +27,8 @@ WORKS = {
     "kill": faults.kill,
     "reload": faults.reload,
 }
+# Above this share of the cores in use by others, a result says so.
+BUSY = 0.05
 # The sections of RESULTS.md.
 SECTIONS = ["hello", "flask", *(f"static-{name}" for name in throughput.STATIC), "idle", "slow", "kill", "reload"]
 
@@ -71,12 +73,15 @@ def main():
     failed = False
     for name in options.only:
         settings.say(f"== {name}")
+        busy = processes.foreign_load()
         with tempfile.TemporaryDirectory(prefix="monoceros-bench-") as directory:
             Path(directory).chmod(0o755)  # nginx's workers may have given up root
             for outcome in WORKS[name](settings, Path(directory)):
                 if not outcome.rows:
                     settings.say("  nothing to measure")
                     continue
+                if busy > BUSY:
+                    outcome.notes.append(f"The machine was {busy:.0%} busy with other things before this began.")
                 settings.say(f"\n{outcome.title}\n" + "\n".join(outcome.lines()) + "\n")
                 failed |= any(bar.passed is False for bar in outcome.bars)
                 # RESULTS.md holds whole runs only: all servers, full length.

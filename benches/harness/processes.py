@@ -95,6 +95,20 @@ class CpuClock:
         return found
 
 
+def foreign_load(seconds=1.0):
+    """Share of all cores that is busy now, before anything of ours runs: 0 to 1."""
+
+    def sample():
+        # user nice system idle iowait irq softirq steal; guest time is in user already.
+        times = [int(word) for word in (PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(times), times[3] + times[4]
+
+    total, rest = sample()
+    time.sleep(seconds)
+    total_now, rest_now = sample()
+    return 1 - (rest_now - rest) / max(1, total_now - total)
+
+
 def pss(pids):
     """Proportional set size of the processes together, bytes. Memory of the kernel is not in it."""
     total = 0
