@@ -51,14 +51,16 @@ class Server:
         return [pid for pid in processes.tree(front) if processes.executable(pid) == program]
 
     def worker_pids(self):
-        """The processes that run the application.
+        """The processes that run the application: gunicorn's are its children, ours the children of a mold.
 
-        They are the leaves of the last tree: gunicorn's are children of its arbiter, ours of the mold.
+        The level decides and not who has no children: a mold whose workers have all just died is no worker.
         """
         root = self.started[-1][0].pid
-        edge = set(self.edge_pids())
-        above = set(processes.parents().values())
-        return [pid for pid in processes.tree(root) if pid != root and pid not in edge and pid not in above]
+        parents = processes.parents()
+        children = {pid for pid, parent in parents.items() if parent == root}
+        if self.name == "monoceros":
+            return [pid for pid, parent in parents.items() if parent in children]
+        return list(children)
 
     def wait(self, path, seconds=30):
         """Returns when `path` is answered with 200."""
