@@ -5,15 +5,19 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod coding;
 mod date;
 mod fields;
 mod name;
+mod precondition;
 mod request;
 mod response;
 
 pub use body::{Body, BodyError, BodySource, Chunk, ChunkStream, FileBody, NoBody, Piece, StreamError};
+pub use coding::{AcceptEncoding, Coding};
 pub use date::{http_date, parse_http_date};
 pub use fields::Fields;
 pub use name::Name;
+pub use precondition::{Precondition, Validators};
 pub use request::{Method, Peer, Request, Scheme, Version};
 pub use response::Response;
