@@ -1,0 +1,6 @@
+"""What the end-to-end tests are made of: a server under test, and a client that sends exact bytes."""
+
+from .client import Client, Response, build
+from .server import Monoceros, free_port, wait_until
+
+__all__ = ["Client", "Monoceros", "Response", "build", "free_port", "wait_until"]

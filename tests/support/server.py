@@ -1,0 +1,260 @@
+"""The server under test: a process tree that is started, waited for, and ended without leftovers."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+from pathlib import Path
+
+from .client import Client
+
+ROOT = Path(__file__).resolve().parents[2]
+
+WRAPPER = """\
+from wsgiref.validate import validator
+from app import application as unchecked
+application = validator(unchecked)
+"""
+
+
+def binary():
+    """The program under test: $MONOCEROS, else what cargo built last."""
+    for name in ("MONOCEROS", "MONOCEROS_BIN"):
+        if os.environ.get(name):
+            return os.environ[name]
+    built = [path for path in (ROOT / "target").glob("*/monoceros") if path.is_file()]
+    assert built, "no binary: `cargo build -p monoceros` first, or set MONOCEROS"
+    return str(max(built, key=lambda path: path.stat().st_mtime))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, what, timeout=10.0):
+    """Polls until `condition()` is true and returns what it gave."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout} s for {what}")
+        time.sleep(0.02)
+
+
+class Monoceros:
+    """One instance in a directory of its own.
+
+    `app` is the source of app.py, which defines `application`; it runs inside wsgiref's validator unless
+    `validate` is off. `files` are more files for the directory. `spec` replaces what the command line names.
+    """
+
+    def __init__(self, directory, app="", *args, files=None, env=None, validate=True, spec=None,
+                 bind=None, limits=None, python=True, pass_fds=(), before_exec=None, wrap=()):
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.port = None
+        self.marker = uuid.uuid4().hex
+        self.limits = limits or {}
+        self.pass_fds = pass_fds
+        self.before_exec = before_exec
+        self.process = None
+        self.expected_words = []
+        self.write("app.py", app)
+        self.write("checked.py", WRAPPER)
+        for name, text in (files or {}).items():
+            self.write(name, text)
+        if bind is None:
+            self.port = free_port()
+            bind = ["-b", f"127.0.0.1:{self.port}"]
+        if spec is None:
+            spec = ["checked:application" if validate else "app:application"]
+        self.argv = [*wrap, binary(), *spec, *bind]
+        if python:
+            self.argv += ["--python", sys.executable]
+        self.argv += [str(arg) for arg in args]
+        kept = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "RUST_BACKTRACE")
+        self.env = {name: os.environ[name] for name in kept if name in os.environ}
+        self.env.update(PYTHONDONTWRITEBYTECODE="1", TZ="UTC", MONOCEROS_TEST=self.marker)
+        self.env.update(env or {})
+        self.log_path = self.directory / "stderr.log"
+        self.out_path = self.directory / "stdout.log"
+
+    def write(self, name, text):
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(text, bytes):
+            path.write_bytes(text)
+        else:
+            path.write_text(textwrap.dedent(text))
+        return path
+
+    # Life
+
+    def start(self, wait=True):
+        def prepare():
+            import resource
+            for which, value in self.limits.items():
+                resource.setrlimit(which, (value, value))
+            if self.before_exec:
+                self.before_exec()
+
+        with open(self.out_path, "ab") as out, open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                self.argv, cwd=self.directory, env=self.env, stdin=subprocess.DEVNULL, stdout=out,
+                stderr=log, preexec_fn=prepare if self.limits or self.before_exec else None,
+                pass_fds=self.pass_fds, start_new_session=True,
+            )
+        if wait:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self, address=None, timeout=20.0):
+        """Until the edge answers. The probe is refused by it, so that no application sees a request."""
+        address = address or self.address
+
+        def answers():
+            assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log()}"
+            try:
+                with Client(address, timeout=1) as client:
+                    client.send(b"not http\r\n\r\n")
+                    return client.response().status == 400
+            except OSError:
+                return False
+
+        try:
+            wait_until(answers, "the server to answer", timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log()}") from None
+
+    def stop(self, timeout=15.0):
+        """TERM, then nothing may be left: no process, no complaint of the validator."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        problems = []
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            problems.append(f"still running {timeout} s after TERM")
+            self.process.kill()
+            self.process.wait()
+        deadline = time.monotonic() + 5
+        while (left := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        for pid, (_, command) in left.items():
+            problems.append(f"left behind: {pid} {command}")
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process = None
+        log = self.log()
+        for word in ("garbage collected without being closed", "panicked at", "wsgiref/validate.py"):
+            if word in log and word not in self.expected_words:
+                problems.append(f"the log has `{word}`")
+        assert not problems, f"{problems}\n{log[-6000:]}"
+
+    def exit_code(self, timeout=20.0):
+        """Waits for the end that the program comes to by itself."""
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {timeout} s:\n{self.log()}") from None
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    # Processes
+
+    def processes(self):
+        """All processes of this instance: pid → (parent, command line). Found by a variable they inherit."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                if f"MONOCEROS_TEST={self.marker}".encode() not in (entry / "environ").read_bytes():
+                    continue
+                stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                if stat[0] == "Z":
+                    continue
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            found[int(entry.name)] = (int(stat[1]), command.strip())
+        return found
+
+    def edge(self):
+        """The edge's pid: the master's child that runs the master's own executable."""
+        own = os.readlink(f"/proc/{self.process.pid}/exe")
+        for pid, (parent, _) in self.processes().items():
+            with contextlib.suppress(OSError):
+                if parent == self.process.pid and os.readlink(f"/proc/{pid}/exe") == own:
+                    return pid
+        return None
+
+    def workers(self):
+        """Pids of the workers: children of the master's children."""
+        processes = self.processes()
+        edge = self.edge()
+        molds = {pid for pid, (parent, _) in processes.items() if parent == self.process.pid and pid != edge}
+        return sorted(pid for pid, (parent, _) in processes.items() if parent in molds)
+
+    def memory(self):
+        """Resident bytes of all processes together (shared pages count for each)."""
+        total = 0
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return total
+
+    # Talking to it
+
+    @property
+    def address(self):
+        return ("127.0.0.1", self.port)
+
+    def connect(self, **options):
+        return Client(self.address, **options)
+
+    def request(self, method="GET", target="/", fields=(), body=None, timeout=10.0, **options):
+        """One request on a connection of its own."""
+        pairs = list(fields.items() if isinstance(fields, dict) else fields)
+        if "connection" not in {name.lower() for name, _ in pairs}:
+            pairs.append(("Connection", "close"))
+        with self.connect(timeout=timeout) as client:
+            return client.request(method, target, pairs, body, **options)
+
+    def get(self, target="/", fields=(), **options):
+        return self.request("GET", target, fields, **options)
+
+    def log(self):
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def wait_log(self, pattern, timeout=10.0, count=1):
+        """Until the error log matches, `count` times; the last match."""
+        def found():
+            matches = list(re.finditer(pattern, self.log()))
+            return matches[-1] if len(matches) >= count else None
+
+        try:
+            return wait_until(found, f"`{pattern}` in the log", timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log()[-6000:]}") from None
+
+
+def which(program):
+    found = shutil.which(program)
+    assert found, f"this test needs {program}"
+    return found
