@@ -72,6 +72,11 @@ impl ResponseBuffer {
         self.waiting
     }
 
+    /// Whether all that waits is in memory.
+    pub fn is_in_memory(&self) -> bool {
+        self.waiting == self.in_memory as u64
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()

@@ -1,2 +1,4 @@
 //! Originate a response: static files, the application.
 #![forbid(unsafe_code)]
+
+pub mod app;

@@ -19,6 +19,8 @@ pub struct Deadlines {
     /// Milliseconds since `begin`, as of the last tick.
     now: Cell<u64>,
     table: RefCell<Table>,
+    /// No further request is wanted on any connection.
+    ending: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -30,12 +32,19 @@ struct Table {
 struct Row {
     at: u64,
     waker: Option<Waker>,
+    /// The connection waits for its next request.
+    idle: bool,
 }
 
 impl Deadlines {
     /// An empty table.
     pub fn new() -> Rc<Self> {
-        Rc::new(Self { begin: Instant::now(), now: Cell::new(0), table: RefCell::default() })
+        Rc::new(Self {
+            begin: Instant::now(),
+            now: Cell::new(0),
+            table: RefCell::default(),
+            ending: Cell::new(false),
+        })
     }
 
     /// Wakes whoever is late, until the loop ends. To be spawned once on the event loop.
@@ -56,11 +65,38 @@ impl Deadlines {
         }
     }
 
+    /// From now on connections end when they are idle; those that are so now, at once.
+    pub fn end_idle(&self) {
+        self.ending.set(true);
+        self.now.set(self.begin.elapsed().as_millis() as u64);
+        for row in &mut self.table.borrow_mut().rows {
+            if row.idle {
+                row.at = 0;
+                if let Some(waker) = row.waker.take() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    /// Ends the connection that has been idle longest, to make room; `false` if none is idle.
+    pub fn end_oldest_idle(&self) -> bool {
+        let mut table = self.table.borrow_mut();
+        let Some(row) = table.rows.iter_mut().filter(|r| r.idle && r.at != 0).min_by_key(|r| r.at) else {
+            return false;
+        };
+        row.at = 0;
+        if let Some(waker) = row.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+
     /// A deadline that is not set.
     pub fn register(self: &Rc<Self>) -> Deadline {
         let mut table = self.table.borrow_mut();
         let row = table.free.pop().unwrap_or_else(|| {
-            table.rows.push(Row { at: NEVER, waker: None });
+            table.rows.push(Row { at: NEVER, waker: None, idle: false });
             table.rows.len() as u32 - 1
         });
         Deadline { table: Rc::clone(self), row }
@@ -78,6 +114,16 @@ impl Deadline {
     pub fn set(&self, after: Duration) {
         let after = u64::try_from(after.as_millis()).unwrap_or(NEVER);
         self.table.table.borrow_mut().rows[self.row as usize].at = self.table.now.get().saturating_add(after);
+    }
+
+    /// Marks the connection as idle or not; an idle one may be ended to make room.
+    pub fn set_idle(&self, idle: bool) {
+        self.table.table.borrow_mut().rows[self.row as usize].idle = idle;
+    }
+
+    /// Whether no further request is wanted.
+    pub fn is_ending(&self) -> bool {
+        self.table.ending.get()
     }
 
     /// Takes it back.
@@ -104,8 +150,7 @@ impl Drop for Deadline {
     fn drop(&mut self) {
         let mut table = self.table.table.borrow_mut();
         let row = &mut table.rows[self.row as usize];
-        row.at = NEVER;
-        row.waker = None;
+        *row = Row { at: NEVER, waker: None, idle: false };
         table.free.push(self.row);
     }
 }

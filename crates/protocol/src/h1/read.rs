@@ -63,20 +63,23 @@ impl Connection {
         if self.buffers.is_some() {
             return Idle::Readable;
         }
-        if self.half_closed {
+        if self.half_closed || (self.requests > 0 && self.deadline.is_ending()) {
             return Idle::Over;
         }
         // A fresh connection owes its first head within header_timeout, as with nginx.
         let limit =
             if self.requests == 0 { self.settings.header_timeout } else { self.settings.keepalive_timeout };
         self.deadline.set(limit);
-        poll_fn(|cx| match self.stream.poll_read_ready(cx) {
+        self.deadline.set_idle(true);
+        let idle = poll_fn(|cx| match self.stream.poll_read_ready(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Idle::Readable),
             Poll::Ready(Err(_)) => Poll::Ready(Idle::Over),
             Poll::Pending if self.deadline.is_past(cx) => Poll::Ready(Idle::Over),
             Poll::Pending => Poll::Pending,
         })
-        .await
+        .await;
+        self.deadline.set_idle(false);
+        idle
     }
 
     /// Reads the next head into `request`. `Ok(false)`: the connection ended cleanly before its first byte.

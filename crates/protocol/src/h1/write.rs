@@ -78,7 +78,7 @@ impl Connection {
         date: &[u8],
         sent: &mut u64,
     ) -> Result<(), WriteError> {
-        if response.close || self.half_closed {
+        if response.close || self.half_closed || self.deadline.is_ending() {
             self.keep_alive = false;
         }
         if self.keep_alive && !self.body_is_done() {

@@ -1,0 +1,89 @@
+//! Accepting connections, and spreading them over the event loops.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
+use telemetry::error_log::{self, Level};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::event_loop::{EventLoop, Message};
+
+/// Connections taken from one listener before others on the loop get their turn.
+const BATCH: usize = 32;
+/// A loop keeps what it accepts as long as it has at most this many more than the emptiest.
+const IMBALANCE: usize = 2;
+
+/// A connection that no loop has yet.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The socket, non-blocking.
+    pub socket: OwnedFd,
+    /// The client's address; `None` on a Unix socket.
+    pub peer: Option<SocketAddr>,
+}
+
+/// Accepts until the loop stops listening.
+pub async fn accept(event_loop: Rc<EventLoop>, listener: OwnedFd) {
+    let is_tcp = sockopt::socket_domain(&listener).is_ok_and(|d| d != AddressFamily::UNIX);
+    let listener = match AsyncFd::with_interest(listener, Interest::READABLE) {
+        Ok(listener) => listener,
+        Err(error) => {
+            error_log::write(Level::Error, format_args!("a listening socket can't be watched: {error}"));
+            return;
+        }
+    };
+    loop {
+        let Ok(mut ready) = listener.readable().await else { return };
+        for _ in 0..BATCH {
+            let accepted = acceptfrom_with(listener.get_ref(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
+            match accepted {
+                Ok((socket, address)) => {
+                    let peer = is_tcp.then(|| address.and_then(|a| to_socket_addr(&a))).flatten();
+                    if is_tcp {
+                        // Responses are written whole; waiting for more would only delay them.
+                        let _ = sockopt::set_tcp_nodelay(&socket, true);
+                    }
+                    hand_out(&event_loop, Accepted { socket, peer });
+                }
+                Err(rustix::io::Errno::AGAIN) => {
+                    ready.clear_ready();
+                    break;
+                }
+                Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    let error: io::Error = error.into();
+                    error_log::write_limited(
+                        &event_loop.accept_errors,
+                        Level::Error,
+                        format_args!("a connection can't be accepted: {error}"),
+                    );
+                    // Out of descriptors or memory: an idle connection gives way, and others get time to end.
+                    event_loop.deadlines.end_oldest_idle();
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    break;
+                }
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn hand_out(event_loop: &Rc<EventLoop>, accepted: Accepted) {
+    let process = &event_loop.process;
+    let own = process.connections(event_loop.index);
+    let (emptiest, least) = process.emptiest();
+    if own > least + IMBALANCE && process.send(emptiest, Message::Connection(accepted)).is_ok() {
+        return;
+    }
+    // The message is lost only with a loop that has ended, and then the process ends too.
+    event_loop.serve(accepted);
+}
+
+fn to_socket_addr(address: &SocketAddrAny) -> Option<SocketAddr> {
+    SocketAddr::try_from(address.clone()).ok()
+}

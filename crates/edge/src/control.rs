@@ -1,0 +1,345 @@
+//! The edge's main thread: the master's word, the workers' sockets, the life of the event loops.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use bridge::control::{ControlSocket, FromEdge, Received, ToEdge};
+use bridge::edge::Region;
+use buffering::TempSpace;
+use config::model::{LogLevel, LogTarget, Model};
+use handlers::app::{Event, Shared, Worker};
+use telemetry::error_log::{self, Level};
+use telemetry::{AccessFormat, AccessLog, Target};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::event_loop::{self, Message, Process, Start};
+use crate::workers::{self, Announced, Heard};
+
+/// Slots that each event loop has at least; one is one request that is queued at the workers or running.
+const LEAST_SLOTS: usize = 64;
+const MOST_SLOTS: usize = 1024;
+
+/// The state of the control loop.
+struct Control {
+    master: AsyncFd<ControlSocket>,
+    process: Arc<Process>,
+    access: Option<Arc<AccessLog>>,
+    model: Arc<Model>,
+    heard: UnboundedSender<Heard>,
+    workers: HashMap<u64, Arc<Worker>>,
+    /// Workers whose end has been reported as theirs, so that it is not their fault.
+    draining: Vec<u64>,
+    stopping: bool,
+}
+
+/// Runs the edge until the master lets it end.
+pub fn run(control: OwnedFd) -> io::Result<()> {
+    let master = ControlSocket::new(control);
+    let first = master.recv::<ToEdge>()?.ok_or_else(|| io::Error::other("the master is gone"))?;
+    if !matches!(first.message, ToEdge::Configure {}) {
+        return Err(io::Error::other("the master's first word is not the configuration"));
+    }
+    match start(&first) {
+        Ok(started) => {
+            master.send(&FromEdge::Configured {}, &[])?;
+            master.set_nonblocking(true)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(
+                tokio::runtime::LocalOptions::default(),
+            )?;
+            runtime.block_on(serve(master, started))
+        }
+        Err(error) => {
+            master.send(&FromEdge::Fatal { text: error.to_string() }, &[])?;
+            Err(error)
+        }
+    }
+}
+
+/// What is running once the first configuration is taken.
+struct Started {
+    process: Arc<Process>,
+    access: Option<Arc<AccessLog>>,
+    model: Arc<Model>,
+    events: UnboundedReceiver<Event>,
+    ended: UnboundedReceiver<usize>,
+    loops: usize,
+}
+
+fn start(first: &Received<ToEdge>) -> io::Result<Started> {
+    let model: Arc<Model> = Arc::new(first.body()?);
+    error_log::init(level(model.logs.level));
+    let access = open_access_log(&model)?;
+    let count = model.edge.thread_count().clamp(1, 256);
+    let claimers = model.app.workers as usize * model.app.threads as usize;
+    let slots = (claimers * 2 + LEAST_SLOTS).min(MOST_SLOTS).min(usize::from(u16::MAX) / count);
+    let region = Region::create(count as u16, slots as u16)?;
+    let temp_dir = model.edge.buffers.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let (events_in, events) = unbounded_channel();
+    let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded_channel()).unzip();
+    let process = Arc::new(Process {
+        app: Shared::new(region, slots as u16, events_in),
+        temp: TempSpace::new(temp_dir, model.edge.buffers.temp_space),
+        inboxes,
+        counts: (0..count).map(|_| AtomicUsize::new(0)).collect(),
+        limit: AtomicUsize::new(model.edge.connections as usize),
+    });
+    if let Some(uid) = model.process.uid {
+        drop_privileges(&model, uid)?;
+    }
+    // Before the loops run, so that an error in it stops the start.
+    crate::runtime::Runtime::compile(&model)?;
+    let (ended_in, ended) = unbounded_channel();
+    for (index, inbox) in receivers.into_iter().enumerate() {
+        let listeners = clone_all(&first.fds)?;
+        let _ = process.send(index, Message::Configure(Arc::clone(&model), listeners));
+        let start = Start {
+            index,
+            process: Arc::clone(&process),
+            inbox,
+            model: Arc::clone(&model),
+            access: access.clone(),
+        };
+        let ended = ended_in.clone();
+        thread::Builder::new().name(format!("edge-{index}")).spawn(move || {
+            if let Err(error) = event_loop::run(start) {
+                error_log::write(Level::Critical, format_args!("event loop {index} ends: {error}"));
+            }
+            let _ = ended.send(index);
+        })?;
+    }
+    Ok(Started { process, access, model, events, ended, loops: count })
+}
+
+fn drop_privileges(model: &Model, uid: u32) -> io::Result<()> {
+    let gid = model.process.gid.unwrap_or_else(|| rustix::process::getgid().as_raw());
+    if rustix::process::geteuid().is_root() {
+        sys::drop_privileges(&sys::Identity { uid, gid, groups_of: None })?;
+    }
+    Ok(())
+}
+
+async fn serve(master: ControlSocket, mut started: Started) -> io::Result<()> {
+    let (heard_in, mut heard) = unbounded_channel();
+    let mut control = Control {
+        master: AsyncFd::with_interest(master, Interest::READABLE)?,
+        process: started.process,
+        access: started.access,
+        model: started.model,
+        heard: heard_in,
+        workers: HashMap::new(),
+        draining: Vec::new(),
+        stopping: false,
+    };
+    let mut loops = started.loops;
+    loop {
+        tokio::select! {
+            message = receive(&control.master) => match message? {
+                Some(message) => control.obey(message)?,
+                // Without a master nobody replaces a worker or listens to a signal.
+                None => return Ok(()),
+            },
+            Some(heard) = heard.recv() => control.hear(&heard)?,
+            Some(event) = started.events.recv() => control.report(event)?,
+            Some(_) = started.ended.recv() => {
+                loops -= 1;
+                if !control.stopping {
+                    return Err(io::Error::other("an event loop ended by itself"));
+                }
+                if loops == 0 {
+                    control.tell(&FromEdge::Stopped {})?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+async fn receive(master: &AsyncFd<ControlSocket>) -> io::Result<Option<Received<ToEdge>>> {
+    loop {
+        let mut ready = master.readable().await?;
+        if let Ok(message) = ready.try_io(|master| master.get_ref().recv()) {
+            return message;
+        }
+    }
+}
+
+impl Control {
+    fn tell(&self, message: &FromEdge) -> io::Result<()> {
+        self.master.get_ref().send(message, &[])
+    }
+
+    fn all(&self, message: impl Fn() -> io::Result<Message>) -> io::Result<()> {
+        for index in 0..self.process.inboxes.len() {
+            // A loop that has ended needs no word.
+            let _ = self.process.send(index, message()?);
+        }
+        Ok(())
+    }
+
+    fn obey(&mut self, received: Received<ToEdge>) -> io::Result<()> {
+        match received.message {
+            ToEdge::Configure {} => self.configure(&received),
+            ToEdge::Worker { worker, claimers, .. } => {
+                let Some(socket) = received.fds.into_iter().next() else {
+                    return Err(io::Error::other("a worker without its socket"));
+                };
+                let max_requests = self.max_requests(worker);
+                let announced = Announced { id: worker, claimers, max_requests, socket };
+                let process = Arc::clone(&self.process);
+                tokio::task::spawn_local(workers::follow(process, announced, self.heard.clone()));
+                Ok(())
+            }
+            ToEdge::Drain { worker } => {
+                self.draining.push(worker);
+                match self.workers.get(&worker) {
+                    Some(known) => self.process.app.region.stop_claimers(known.claimers.clone()),
+                    None => self.tell(&FromEdge::WorkerDrained { worker })?,
+                }
+                Ok(())
+            }
+            ToEdge::Reopen {} => {
+                if let Some(access) = &self.access
+                    && let Err(error) = access.reopen()
+                {
+                    error_log::write(Level::Error, format_args!("the access log can't be opened again: {error}"));
+                }
+                if let Some(log) = received.fds.first() {
+                    rustix::stdio::dup2_stderr(log)?;
+                }
+                Ok(())
+            }
+            ToEdge::Stop { graceful, seconds } => {
+                self.stopping = true;
+                let limit = if graceful { Duration::from_secs(seconds) } else { Duration::ZERO };
+                self.all(|| Ok(Message::Stop(limit)))
+            }
+            ToEdge::Accept {} => self.all(|| Ok(Message::Accept)),
+        }
+    }
+
+    /// A new configuration. One that can't be used is refused whole; the old one goes on.
+    fn configure(&mut self, received: &Received<ToEdge>) -> io::Result<()> {
+        let model: Arc<Model> = Arc::new(received.body()?);
+        if let Err(error) = crate::runtime::Runtime::compile(&model) {
+            error_log::write(Level::Error, format_args!("the new configuration is not taken: {error}"));
+            return self.tell(&FromEdge::Configured {});
+        }
+        error_log::init(level(model.logs.level));
+        self.process.limit.store(model.edge.connections as usize, Ordering::Relaxed);
+        self.all(|| Ok(Message::Configure(Arc::clone(&model), clone_all(&received.fds)?)))?;
+        self.model = model;
+        self.tell(&FromEdge::Configured {})
+    }
+
+    /// The limit of one worker: the setting and its own share of the jitter, so that not all of them end
+    /// at once.
+    fn max_requests(&self, worker: u64) -> u64 {
+        let Some(limit) = self.model.app.max_requests else { return 0 };
+        let jitter = self.model.app.max_requests_jitter;
+        // Splitmix64 of the number: as good as random here, and the same in every run of a test.
+        let mut x = worker.wrapping_add(u64::from(std::process::id()) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x ^= x >> 27;
+        limit + if jitter == 0 { 0 } else { x % (jitter + 1) }
+    }
+
+    fn hear(&mut self, heard: &Heard) -> io::Result<()> {
+        match heard {
+            Heard::Ready(worker) => {
+                self.workers.insert(worker.id, Arc::clone(worker));
+                if self.draining.contains(&worker.id) {
+                    self.process.app.region.stop_claimers(worker.claimers.clone());
+                }
+            }
+            Heard::Gone(id, worker) => {
+                self.workers.remove(id);
+                self.process.app.remove_worker(*id);
+                if let Some(worker) = worker {
+                    self.release_later(worker);
+                }
+                if self.draining.contains(id) {
+                    self.draining.retain(|d| d != id);
+                    self.tell(&FromEdge::WorkerDrained { worker: *id })?;
+                }
+            }
+        }
+        self.tell(&workers::report(heard))
+    }
+
+    /// The claimers of a dead worker are free once every loop has looked after its requests.
+    fn release_later(&self, worker: &Arc<Worker>) {
+        let region = Arc::clone(&self.process.app.region);
+        let worker = Arc::clone(worker);
+        tokio::task::spawn_local(async move {
+            // The loops hold the worker while its message is on the way to them.
+            while Arc::strong_count(&worker) > 1 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            region.release_claimers(worker.claimers.clone());
+        });
+    }
+
+    fn report(&self, event: Event) -> io::Result<()> {
+        match event {
+            Event::Recycle { worker } => {
+                self.tell(&FromEdge::WorkerRecycle { worker, reason: "max_requests".to_owned() })
+            }
+            Event::Overran { worker, method, path, seconds } => {
+                let graceful = self.workers.get(&worker).is_some_and(|w| w.claimers.len() > 1);
+                self.tell(&FromEdge::WorkerOverran { worker, method, path: shorten(path), seconds, graceful })
+            }
+            Event::Broken { worker, why } => {
+                error_log::write(Level::Error, format_args!("worker {worker}: {why}"));
+                self.tell(&FromEdge::WorkerOverran {
+                    worker,
+                    method: "-".to_owned(),
+                    path: "-".to_owned(),
+                    seconds: 0.0,
+                    graceful: false,
+                })
+            }
+        }
+    }
+}
+
+/// A target may have thousands of bytes; a control message is for one packet.
+fn shorten(mut path: String) -> String {
+    let mut end = path.len().min(2000);
+    while !path.is_char_boundary(end) {
+        end -= 1;
+    }
+    path.truncate(end);
+    path
+}
+
+fn clone_all(fds: &[OwnedFd]) -> io::Result<Vec<OwnedFd>> {
+    fds.iter().map(|fd| fd.as_fd().try_clone_to_owned()).collect()
+}
+
+fn open_access_log(model: &Model) -> io::Result<Option<Arc<AccessLog>>> {
+    let target = match &model.logs.access {
+        None => return Ok(None),
+        // gunicorn's `-` is standard output; a target of standard error does not exist for it.
+        Some(LogTarget::Stdout | LogTarget::Stderr) => Target::Stdout,
+        Some(LogTarget::File(path)) => Target::File(path.clone()),
+    };
+    let format = AccessFormat::compile(&model.logs.access_format).map_err(io::Error::other)?;
+    AccessLog::open(target, format).map(Some)
+}
+
+fn level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Info => Level::Info,
+        LogLevel::Warning => Level::Warning,
+        LogLevel::Error => Level::Error,
+        LogLevel::Critical => Level::Critical,
+    }
+}

@@ -1,0 +1,308 @@
+//! One event loop: a thread with a runtime of its own, its connections, its side of the application.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use buffering::TempSpace;
+use config::model::Model;
+use exchange::Request;
+use handlers::app::{App, Shared, Worker};
+use protocol::{Deadlines, h1};
+use telemetry::error_log::{self, Level, Limit};
+use telemetry::{AccessLog, AccessWriter};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::task::JoinHandle;
+
+use crate::accept::{Accepted, accept};
+use crate::connection;
+use crate::runtime::{Runtime, app_options};
+
+/// What the control loop tells an event loop.
+pub enum Message {
+    /// Go on with this configuration and these listeners.
+    Configure(Arc<Model>, Vec<OwnedFd>),
+    /// A connection that another loop accepted.
+    Connection(Accepted),
+    /// Begin to accept.
+    Accept,
+    /// The descriptor for a FILE frame of this slot is there.
+    FileArrived(u16),
+    /// A worker is gone.
+    WorkerGone(Arc<Worker>),
+    /// Stop accepting, finish what is under way, for at most so long; then end.
+    Stop(Duration),
+}
+
+/// What all event loops of the process share.
+pub struct Process {
+    /// The application's queue.
+    pub app: Arc<Shared>,
+    /// All temporary files.
+    pub temp: Arc<TempSpace>,
+    /// Where each loop listens for messages.
+    pub inboxes: Vec<UnboundedSender<Message>>,
+    /// Connections of each loop.
+    pub counts: Vec<AtomicUsize>,
+    /// Connections that all loops may have.
+    pub limit: AtomicUsize,
+}
+
+impl Process {
+    /// Connections of one loop.
+    pub fn connections(&self, index: usize) -> usize {
+        self.counts[index].load(Ordering::Relaxed)
+    }
+
+    /// The loop with the fewest connections, and how many it has.
+    pub fn emptiest(&self) -> (usize, usize) {
+        let counts = self.counts.iter().map(|c| c.load(Ordering::Relaxed)).enumerate();
+        counts.min_by_key(|&(_, count)| count).unwrap_or_default()
+    }
+
+    /// Tells a loop something; gives it back when the loop has ended.
+    pub fn send(&self, index: usize, message: Message) -> Result<(), Message> {
+        self.inboxes[index].send(message).map_err(|e| e.0)
+    }
+
+    fn is_full(&self) -> bool {
+        let all: usize = self.counts.iter().map(|c| c.load(Ordering::Relaxed)).sum();
+        all >= self.limit.load(Ordering::Relaxed)
+    }
+}
+
+/// What a loop is started with.
+pub struct Start {
+    /// Its number.
+    pub index: usize,
+    /// What it shares.
+    pub process: Arc<Process>,
+    /// Its messages.
+    pub inbox: UnboundedReceiver<Message>,
+    /// The configuration.
+    pub model: Arc<Model>,
+    /// The access log, if there is one.
+    pub access: Option<Arc<AccessLog>>,
+}
+
+/// The state of one event loop.
+pub struct EventLoop {
+    /// Its number.
+    pub index: usize,
+    /// What all loops share.
+    pub process: Arc<Process>,
+    /// Its side of the application.
+    pub app: Rc<App>,
+    /// The configuration that new requests are served with.
+    pub runtime: RefCell<Rc<Runtime>>,
+    /// Time-outs of all its connections.
+    pub deadlines: Rc<Deadlines>,
+    /// Buffers between requests.
+    pub pool: Rc<h1::Pool>,
+    /// Request objects between requests.
+    pub requests: RefCell<Vec<Box<Request>>>,
+    /// Its buffer of the access log.
+    pub access: RefCell<Option<AccessWriter>>,
+    /// Accept errors are logged at most so often.
+    pub accept_errors: Limit,
+    date: RefCell<(Instant, [u8; 29])>,
+    acceptors: RefCell<Vec<JoinHandle<()>>>,
+}
+
+thread_local! {
+    static PARKING: RefCell<Option<Rc<App>>> = const { RefCell::new(None) };
+}
+
+/// Runs a loop on this thread until it is stopped.
+pub fn run(start: Start) -> io::Result<()> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .event_interval(61)
+        .on_thread_park(|| {
+            PARKING.with_borrow(|app| {
+                if let Some(app) = app {
+                    app.before_park();
+                }
+            });
+        })
+        .build_local(LocalOptions::default())?;
+    let result = runtime.block_on(async move {
+        let inbox = start.inbox;
+        let event_loop = EventLoop::new(start.index, start.process, &start.model, start.access)?;
+        PARKING.set(Some(Rc::clone(&event_loop.app)));
+        event_loop.spawn_services()?;
+        event_loop.messages(inbox).await;
+        io::Result::Ok(())
+    });
+    // Before the thread's last park, which must not touch what the runtime has dropped.
+    PARKING.set(None);
+    runtime.shutdown_background();
+    result
+}
+
+impl EventLoop {
+    fn new(
+        index: usize,
+        process: Arc<Process>,
+        model: &Model,
+        access: Option<Arc<AccessLog>>,
+    ) -> io::Result<Rc<Self>> {
+        let app = App::new(Arc::clone(&process.app), index, app_options(model), Arc::clone(&process.temp));
+        Ok(Rc::new(Self {
+            index,
+            app,
+            runtime: RefCell::new(Runtime::compile(model)?),
+            process,
+            deadlines: Deadlines::new(),
+            pool: Rc::default(),
+            requests: RefCell::default(),
+            access: RefCell::new(access.map(|a| a.writer())),
+            accept_errors: Limit::default(),
+            date: RefCell::new((Instant::now(), date_now())),
+            acceptors: RefCell::default(),
+        }))
+    }
+
+    /// What runs beside the connections: the ticker, the driver of the bridge, the flush of the log.
+    fn spawn_services(self: &Rc<Self>) -> io::Result<()> {
+        tokio::task::spawn_local(Rc::clone(&self.deadlines).tick());
+        let bell = AsyncFd::with_interest(self.app.bell(self.index)?, Interest::READABLE)?;
+        let app = Rc::clone(&self.app);
+        tokio::task::spawn_local(std::future::poll_fn(move |cx| {
+            loop {
+                app.turn(cx.waker());
+                match bell.poll_read_ready(cx) {
+                    std::task::Poll::Ready(Ok(mut ready)) => {
+                        let mut count = [0; 8];
+                        let _ = rustix::io::read(bell.get_ref(), &mut count);
+                        ready.clear_ready();
+                    }
+                    std::task::Poll::Ready(Err(_)) => return std::task::Poll::Ready(()),
+                    std::task::Poll::Pending => return std::task::Poll::Pending,
+                }
+            }
+        }));
+        let this = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let mut interval = tokio::time::interval(Duration::from_millis(100));
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                interval.tick().await;
+                this.app.tick();
+                if let Some(access) = &mut *this.access.borrow_mut() {
+                    access.tick(Instant::now());
+                }
+            }
+        });
+        Ok(())
+    }
+
+    async fn messages(self: &Rc<Self>, mut inbox: UnboundedReceiver<Message>) {
+        let mut listeners = Vec::new();
+        let mut accepting = false;
+        while let Some(message) = inbox.recv().await {
+            match message {
+                Message::Configure(model, new) => {
+                    match Runtime::compile(&model) {
+                        Ok(runtime) => {
+                            *self.runtime.borrow_mut() = runtime;
+                            self.app.set_options(app_options(&model));
+                        }
+                        Err(error) => error_log::write(
+                            Level::Error,
+                            format_args!("the new configuration is not taken: {error}"),
+                        ),
+                    }
+                    listeners = new;
+                    if accepting {
+                        self.listen(std::mem::take(&mut listeners));
+                    }
+                }
+                Message::Connection(accepted) => self.serve(accepted),
+                Message::Accept => {
+                    accepting = true;
+                    self.listen(std::mem::take(&mut listeners));
+                }
+                Message::WorkerGone(worker) => self.app.worker_gone(&worker),
+                Message::FileArrived(slot) => self.app.file_arrived(slot),
+                Message::Stop(limit) => {
+                    self.stop_listening();
+                    self.drain(limit, &mut inbox).await;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn listen(self: &Rc<Self>, listeners: Vec<OwnedFd>) {
+        self.stop_listening();
+        for listener in listeners {
+            let task = tokio::task::spawn_local(accept(Rc::clone(self), listener));
+            self.acceptors.borrow_mut().push(task);
+        }
+    }
+
+    fn stop_listening(&self) {
+        for task in self.acceptors.borrow_mut().drain(..) {
+            task.abort();
+        }
+    }
+
+    /// Lets connections finish what is under way.
+    async fn drain(self: &Rc<Self>, limit: Duration, inbox: &mut UnboundedReceiver<Message>) {
+        let end = tokio::time::Instant::now() + limit;
+        self.deadlines.end_idle();
+        while self.process.connections(self.index) > 0 && tokio::time::Instant::now() < end {
+            let wait = tokio::time::sleep(Duration::from_millis(10));
+            tokio::select! {
+                () = wait => {}
+                message = inbox.recv() => match message {
+                    Some(Message::WorkerGone(worker)) => self.app.worker_gone(&worker),
+                    Some(Message::FileArrived(slot)) => self.app.file_arrived(slot),
+                    Some(Message::Connection(accepted)) => self.serve(accepted),
+                    Some(Message::Stop(limit)) if limit.is_zero() => break,
+                    Some(_) => {}
+                    None => break,
+                },
+            }
+        }
+        let left = self.process.connections(self.index);
+        if left > 0 {
+            error_log::write(Level::Warning, format_args!("{left} connections were cut at the end"));
+        }
+        if let Some(access) = &mut *self.access.borrow_mut() {
+            access.flush();
+        }
+    }
+
+    /// Begins to serve a connection on this loop.
+    pub fn serve(self: &Rc<Self>, accepted: Accepted) {
+        let refused = self.process.is_full() && !self.deadlines.end_oldest_idle();
+        self.process.counts[self.index].fetch_add(1, Ordering::Relaxed);
+        let this = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            connection::serve(&this, accepted, refused).await;
+            this.process.counts[this.index].fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    /// The value of `Date`, made once a second.
+    pub fn date(&self) -> [u8; 29] {
+        let mut date = self.date.borrow_mut();
+        if date.0.elapsed() >= Duration::from_millis(500) {
+            *date = (Instant::now(), date_now());
+        }
+        date.1
+    }
+}
+
+fn date_now() -> [u8; 29] {
+    exchange::http_date(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()))
+}

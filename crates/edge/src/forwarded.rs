@@ -1,0 +1,144 @@
+//! Whose word about a client is believed.
+//!
+//! A trusted peer (`forwarded_allow_ips`) may say for whom it speaks; anybody else's fields that claim the
+//! same are removed, so that the application can rely on what it sees.
+
+use std::net::{IpAddr, SocketAddr};
+
+use config::model::{Forwarded, Trusted};
+use exchange::{Fields, Name, Request, Scheme};
+
+/// Fields in which only a trusted proxy may speak. (`Forwarded` is not read here, but frameworks read it.)
+const CLAIMS: [Name; 6] = [
+    Name::XForwardedFor,
+    Name::XForwardedProto,
+    Name::XForwardedHost,
+    Name::XForwardedPort,
+    Name::XForwardedSsl,
+    Name::Forwarded,
+];
+
+/// Applies the forwarded fields of a trusted peer to the request, or removes those of any other.
+pub fn apply(settings: &Forwarded, request: &mut Request) {
+    let trusted = match request.peer.remote {
+        // A Unix socket has no address to check; its file's mode says who may connect, as with gunicorn.
+        None => true,
+        Some(peer) => settings.trusted.contains(peer.ip()),
+    };
+    if trusted {
+        believe(settings, request);
+        return;
+    }
+    for name in CLAIMS {
+        request.fields.remove(name);
+    }
+    for header in &settings.scheme_headers {
+        request.fields.remove_named(header.name.as_bytes());
+    }
+}
+
+fn believe(settings: &Forwarded, request: &mut Request) {
+    let mut scheme = None;
+    for header in &settings.scheme_headers {
+        if let Some(value) = request.fields.named(header.name.as_bytes()) {
+            let says = if value == header.value.as_bytes() { Scheme::Https } else { Scheme::Http };
+            // Contradicting fields: the safe answer is that the connection is not secure.
+            scheme = Some(if scheme.is_some_and(|s| s != says) { Scheme::Http } else { says });
+        }
+    }
+    if let Some(scheme) = scheme {
+        request.scheme = scheme;
+    }
+    if let Some(client) = client(&request.fields, &settings.trusted) {
+        request.peer.remote = Some(client);
+    }
+}
+
+/// The last address of `X-Forwarded-For` that is not a trusted proxy itself.
+fn client(fields: &Fields, trusted: &Trusted) -> Option<SocketAddr> {
+    let mut chain = Vec::new();
+    for value in fields.all(Name::XForwardedFor) {
+        for element in value.split(|&b| b == b',') {
+            chain.push(address(element.trim_ascii()));
+        }
+    }
+    // Everybody is trusted: the chain is taken at its word, the client is its first.
+    if *trusted == Trusted::Any {
+        return chain.first().copied().flatten();
+    }
+    let mut last = None;
+    for element in chain.into_iter().rev() {
+        // What stands before something unreadable has been handed on by nobody we know.
+        let address = element?;
+        last = Some(address);
+        if !trusted.contains(address.ip()) {
+            break;
+        }
+    }
+    last
+}
+
+/// An address with or without a port; a port that is not there is 0.
+fn address(text: &[u8]) -> Option<SocketAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Some(SocketAddr::new(ip, 0));
+    }
+    if let Some(ip) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
+        return ip.parse().ok().map(|ip| SocketAddr::new(IpAddr::V6(ip), 0));
+    }
+    text.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use config::model::SchemeHeader;
+    use exchange::Peer;
+
+    use super::*;
+
+    fn settings(trusted: Trusted) -> Forwarded {
+        Forwarded {
+            trusted,
+            scheme_headers: vec![SchemeHeader { name: "x-forwarded-proto".into(), value: "https".into() }],
+            forwarder_headers: Vec::new(),
+            header_map: config::model::HeaderMap::Drop,
+        }
+    }
+
+    fn request(peer: &str, fields: &[(&str, &str)]) -> Request {
+        let mut request = Request { peer: Peer { remote: peer.parse().ok(), local: None }, ..Request::default() };
+        for (name, value) in fields {
+            request.fields.push(name.as_bytes(), value.as_bytes());
+        }
+        request
+    }
+
+    fn local_only() -> Forwarded {
+        settings(Trusted::Networks(vec!["127.0.0.1".parse().expect("a network")]))
+    }
+
+    #[test]
+    fn a_stranger_is_not_believed() {
+        let mut r = request("192.0.2.7:99", &[("X-Forwarded-For", "10.0.0.1"), ("X-Forwarded-Proto", "https"), ("A", "b")]);
+        apply(&local_only(), &mut r);
+        assert_eq!((r.scheme, r.fields.len()), (Scheme::Http, 1));
+        assert_eq!(r.peer.remote, "192.0.2.7:99".parse().ok());
+    }
+
+    #[test]
+    fn a_trusted_proxy_names_the_last_hop_that_is_not_trusted() {
+        let fields = [("X-Forwarded-For", "6.6.6.6, 192.0.2.1"), ("X-Forwarded-For", "127.0.0.1"), ("x-forwarded-proto", "https")];
+        let mut r = request("127.0.0.1:5", &fields);
+        apply(&local_only(), &mut r);
+        assert_eq!(r.peer.remote, "192.0.2.1:0".parse().ok());
+        assert_eq!(r.scheme, Scheme::Https);
+    }
+
+    #[test]
+    fn garbage_in_the_chain_is_not_skipped() {
+        let mut r = request("127.0.0.1:5", &[("X-Forwarded-For", "192.0.2.1, unknown")]);
+        apply(&local_only(), &mut r);
+        assert_eq!(r.peer.remote, "127.0.0.1:5".parse().ok());
+    }
+}

@@ -1,0 +1,112 @@
+//! What is written about a request.
+
+use std::net::SocketAddr;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use exchange::{Fields, Peer, Request, Response};
+use handlers::app::Outcome;
+use protocol::h1::{Sent, WriteError};
+use telemetry::AccessEvent;
+use telemetry::error_log::{self, Level};
+
+use crate::event_loop::EventLoop;
+
+/// A request that is over.
+pub struct Finished<'a> {
+    /// Its head.
+    pub request: &'a Request,
+    /// The ends of its connection.
+    pub ends: &'a Peer,
+    /// When its head was asked for.
+    pub begun: Instant,
+    /// Its way through the application.
+    pub outcome: Option<Outcome>,
+}
+
+/// The fields of a response, kept for the access log while the response is sent.
+pub fn response_fields(event_loop: &EventLoop, response: &Response) -> Option<Fields> {
+    event_loop.access.borrow().is_some().then(|| response.fields.clone())
+}
+
+/// Writes the access line, and an error line when the response did not reach the client whole.
+pub fn finish(
+    event_loop: &EventLoop,
+    finished: &Finished<'_>,
+    status: u16,
+    fields: Option<&Fields>,
+    sent: &Sent,
+) {
+    match sent.outcome {
+        Ok(()) => {}
+        Err(WriteError::Gone) => {
+            fault(Level::Debug, finished.request, status, "the client left before the response's end", finished.outcome);
+        }
+        Err(WriteError::Timeout) => {
+            fault(Level::Info, finished.request, status, "the client took nothing for send_timeout", finished.outcome);
+        }
+        Err(WriteError::Broken(why)) => fault(Level::Error, finished.request, status, why, finished.outcome),
+    }
+    access(event_loop, finished, status, fields, sent.body);
+}
+
+/// Writes the access line of a request whose client left before there was a response: nginx's 499.
+pub fn gone(event_loop: &EventLoop, finished: &Finished<'_>) {
+    if !finished.request.method.as_bytes().is_empty() && !finished.request.target.is_empty() {
+        access(event_loop, finished, 499, None, 0);
+    }
+}
+
+fn access(event_loop: &EventLoop, finished: &Finished<'_>, status: u16, fields: Option<&Fields>, bytes: u64) {
+    let mut writer = event_loop.access.borrow_mut();
+    let Some(writer) = &mut *writer else { return };
+    let now = Instant::now();
+    let request = finished.request;
+    let event = AccessEvent {
+        remote: request.peer.remote,
+        local: finished.ends.local,
+        scheme: request.scheme.as_str(),
+        method: if request.target.is_empty() { b"" } else { request.method.as_bytes() },
+        target: &request.target,
+        path: &request.path,
+        query: &request.query,
+        version: request.version.as_str(),
+        status,
+        bytes,
+        duration: now.saturating_duration_since(finished.begun),
+        queued: finished.outcome.map(|o| o.queued),
+        attempts: finished.outcome.map_or(0, |o| u8::try_from(o.attempts).unwrap_or(u8::MAX)),
+        pid: finished.outcome.map(|o| o.pid).filter(|&pid| pid != 0).unwrap_or_else(std::process::id),
+        time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64),
+        request_field: &|name| request.fields.named(name),
+        response_field: &|name| fields.and_then(|f| f.named(name)),
+    };
+    writer.log(&event, now);
+}
+
+/// One line about a request that failed: what, which, whose, why.
+pub fn fault(level: Level, request: &Request, status: u16, why: &str, outcome: Option<Outcome>) {
+    if !error_log::enabled(level) {
+        return;
+    }
+    let method = String::from_utf8_lossy(request.method.as_bytes());
+    let target = String::from_utf8_lossy(&request.target);
+    let host = String::from_utf8_lossy(&request.authority);
+    let client = request.peer.remote.map_or_else(|| "unix".to_owned(), |r| r.ip().to_string());
+    match outcome.filter(|o| o.pid != 0) {
+        Some(outcome) => error_log::write(
+            level,
+            format_args!("{status} {method} {target}: {why} (client {client}, host {host}, worker {})", outcome.pid),
+        ),
+        None => error_log::write(
+            level,
+            format_args!("{status} {method} {target}: {why} (client {client}, host {host})"),
+        ),
+    }
+}
+
+/// One line about bytes that are no request.
+pub fn refused(peer: Option<SocketAddr>, request: &Request, status: u16, why: &str) {
+    let client = peer.map_or_else(|| "unix".to_owned(), |r| r.ip().to_string());
+    let target = String::from_utf8_lossy(&request.target);
+    error_log::write(Level::Info, format_args!("{status} {target}: {why} (client {client})"));
+}

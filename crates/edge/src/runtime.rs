@@ -1,0 +1,139 @@
+//! The compiled configuration of one event loop.
+
+use std::cell::Cell;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use config::model::{HeaderMap, Location, Model, Symlinks};
+use filters::compress::{Coding, CompressOptions};
+use handlers::app;
+use handlers::files::{Accel, FileOptions, FileServer};
+use protocol::h1;
+
+/// What a request needs of the configuration. Replaced as a whole at a reload; a request keeps the one that
+/// it began with.
+pub struct Runtime {
+    /// For the HTTP/1 driver.
+    pub h1: Rc<h1::Settings>,
+    /// Directories served without the application, longest prefix first.
+    pub statics: Vec<(Vec<u8>, FileServer)>,
+    /// Where `X-Accel-Redirect` and `X-Sendfile` may point.
+    pub accel: Accel,
+    /// Compression.
+    pub compress: Option<CompressOptions>,
+    /// Whose word is believed.
+    pub forwarded: config::model::Forwarded,
+    /// Bytes of a request body in memory.
+    pub body_memory: usize,
+    /// What `Retry-After` says, in seconds.
+    pub retry_after: Cell<u64>,
+}
+
+impl Runtime {
+    /// Compiles the model. Fails when a directory can't be opened.
+    pub fn compile(model: &Model) -> io::Result<Rc<Self>> {
+        let mut statics = Vec::new();
+        for location in &model.statics {
+            statics.push((location.url.as_bytes().to_vec(), file_server(location, model)?));
+        }
+        statics.sort_by_key(|(url, _)| std::cmp::Reverse(url.len()));
+        let mut accel = Accel::default();
+        for location in &model.accel {
+            accel.add(location.url.as_bytes(), file_server(location, model)?);
+        }
+        Ok(Rc::new(Self {
+            h1: Rc::new(h1_settings(model)),
+            statics,
+            accel,
+            compress: model.compress.as_ref().map(compress_options),
+            forwarded: model.forwarded.clone(),
+            body_memory: usize::try_from(model.edge.buffers.request).unwrap_or(usize::MAX),
+            retry_after: Cell::new(model.app.queue_timeout.as_secs().clamp(1, 5)),
+        }))
+    }
+
+    /// The directory that serves this path, and the path within it.
+    pub fn static_for<'a, 'p>(&'a self, path: &'p [u8]) -> Option<(&'a FileServer, &'p [u8])> {
+        self.statics.iter().find_map(|(url, server)| path.strip_prefix(url.as_slice()).map(|rest| (server, rest)))
+    }
+}
+
+/// How the application's requests are handled.
+pub fn app_options(model: &Model) -> app::Options {
+    app::Options {
+        timeout: model.app.timeout,
+        queue_size: model.app.queue_size as usize,
+        queue_timeout: model.app.queue_timeout,
+        root_path: model.app.root_path.clone(),
+        response_memory: usize::try_from(model.edge.buffers.response).unwrap_or(usize::MAX),
+        response_file: model.edge.buffers.response_temp,
+    }
+}
+
+fn file_server(location: &Location, model: &Model) -> io::Result<FileServer> {
+    let options = FileOptions {
+        symlinks: match model.files.symlinks {
+            Symlinks::Beneath => handlers::files::Symlinks::Beneath,
+            Symlinks::Follow => handlers::files::Symlinks::Follow,
+            Symlinks::Deny => handlers::files::Symlinks::Deny,
+        },
+        index: model.files.index.clone(),
+        ..FileOptions::default()
+    };
+    FileServer::new(Path::new(&location.dir), options).map_err(|e| {
+        io::Error::new(e.kind(), format!("{} (served at {}): {e}", location.dir.display(), location.url))
+    })
+}
+
+fn h1_settings(model: &Model) -> h1::Settings {
+    let (limits, timeouts) = (&model.edge.limits, &model.edge.timeouts);
+    h1::Settings {
+        limits: http1::Limits {
+            request_line: limits.request_line as usize,
+            fields: limits.fields as usize,
+            field_size: limits.field_size as usize,
+            head: limits.head as usize,
+            ..http1::Limits::default()
+        },
+        policy: http1::Policy {
+            underscore_fields: match model.forwarded.header_map {
+                // Trusted peers may set forwarder_headers; which peer it is is not known to the codec.
+                HeaderMap::Drop if model.forwarded.forwarder_headers.is_empty() => http1::UnderscoreFields::Drop,
+                HeaderMap::Refuse => http1::UnderscoreFields::Refuse,
+                HeaderMap::Drop | HeaderMap::Dangerous => http1::UnderscoreFields::Keep,
+            },
+            ..http1::Policy::default()
+        },
+        max_body: limits.body,
+        header_timeout: timeouts.header,
+        body_timeout: timeouts.body,
+        send_timeout: timeouts.send,
+        keepalive_timeout: timeouts.keepalive,
+        lingering_timeout: timeouts.lingering.min(Duration::from_secs(60)),
+        keepalive_requests: limits.keepalive_requests,
+        sendfile: model.files.sendfile,
+        server: model.edge.server_tokens.then_some("monoceros"),
+    }
+}
+
+fn compress_options(compress: &config::model::Compress) -> CompressOptions {
+    use config::model::Coding as Configured;
+    CompressOptions {
+        codings: compress
+            .codings
+            .iter()
+            .map(|coding| match coding {
+                Configured::Zstd => Coding::Zstd,
+                Configured::Br => Coding::Br,
+                Configured::Gzip => Coding::Gzip,
+            })
+            .collect(),
+        types: compress.types.clone(),
+        min_length: compress.min_length,
+        zstd_level: compress.levels.zstd,
+        br_level: compress.levels.br,
+        gzip_level: compress.levels.gzip,
+    }
+}

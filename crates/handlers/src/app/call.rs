@@ -1,0 +1,331 @@
+//! One call of the application, from the queue to the response.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use bridge::edge::{BodyPart, PublishError, RequestFrame, ResponseHead, SlotState};
+use buffering::BufferedBody;
+use bytes::BytesMut;
+use exchange::{Body, Chunk, ChunkStream, Request, Response, Scheme, StreamError, Version};
+
+use super::reply::{End, Outcome, Pending, Phase};
+use super::{App, Options};
+
+/// A response whose body has ended by the time its head is read, up to this size, is handed on in one piece.
+const WHOLE_LIMIT: u64 = 64 * 1024;
+
+/// Why there is no response. The edge makes one of it and a line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The queue is full: 503.
+    QueueFull,
+    /// No worker was free for `queue_timeout`: 503.
+    QueueTimeout,
+    /// The worker died, and the request may not run again, or has run twice: 502.
+    WorkerDied,
+    /// The worker overran `timeout`: 504.
+    Overran,
+    /// The application failed before there was a head: 500.
+    AppFailed,
+    /// The worker's answer broke the bridge's protocol: 502.
+    Protocol,
+    /// Head and in-memory body do not fit a slot: 431.
+    TooLarge,
+    /// The client left while the request was queued; it never ran.
+    GoneQueued,
+    /// The client left while the request ran.
+    Gone,
+}
+
+/// A response, and how it came about.
+pub struct Answer {
+    /// What to send.
+    pub result: Result<Response, Failure>,
+    /// For the log; grows as the response goes on.
+    pub outcome: Outcome,
+}
+
+/// The watch over the client while the request waits.
+pub trait Watch {
+    /// Ready when the client is gone. `queued` tells whether no worker has the request yet.
+    fn poll_gone(&mut self, cx: &mut Context<'_>, queued: bool) -> Poll<()>;
+}
+
+impl App {
+    /// Runs the request. Its body is complete.
+    pub async fn call(
+        self: &Rc<Self>,
+        request: &Request,
+        body: &BufferedBody,
+        server: (&str, u16),
+        watch: &mut dyn Watch,
+    ) -> Answer {
+        let options = Rc::clone(&self.options.borrow());
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let pending = Rc::new(Pending::new(self.new_buffer()));
+            let guard = Guard { app: self, pending, request, armed: true };
+            let mut result = self.attempt(&guard.pending, request, body, server, &options, watch).await;
+            let mut outcome = guard.pending.outcome.get();
+            outcome.attempts = attempts;
+            if result == Err(Failure::Overran)
+                && let Some(worker) = guard.pending.overran_by.get()
+            {
+                self.report_overrun(worker, label_of(request), &options);
+            }
+            if result == Err(Failure::WorkerDied) && attempts < 2 && request.method.is_idempotent() {
+                continue;
+            }
+            let response = match &mut result {
+                Ok(()) => Ok(self.response(guard)),
+                Err(failure) => Err(*failure),
+            };
+            return Answer { result: response, outcome };
+        }
+    }
+
+    /// Queues the request once and waits for the head of its response.
+    async fn attempt(
+        self: &Rc<Self>,
+        pending: &Rc<Pending>,
+        request: &Request,
+        body: &BufferedBody,
+        server: (&str, u16),
+        options: &Options,
+        watch: &mut dyn Watch,
+    ) -> Result<(), Failure> {
+        let waiting = self.thread.borrow().waiting() + self.shared.backlog.load(Ordering::Relaxed);
+        if waiting >= options.queue_size {
+            return Err(Failure::QueueFull);
+        }
+        if self.thread.borrow().free_slots() == 0 || !self.backlog.borrow().is_empty() {
+            self.backlog.borrow_mut().push_back(Rc::clone(pending));
+            self.shared.backlog.fetch_add(1, Ordering::Relaxed);
+            poll_fn(|cx| {
+                let mut reply = pending.reply.borrow_mut();
+                if pending.granted.get() {
+                    return Poll::Ready(Ok(()));
+                }
+                if reply.phase == Phase::QueueTimeout {
+                    return Poll::Ready(Err(Failure::QueueTimeout));
+                }
+                reply.waker = Some(cx.waker().clone());
+                drop(reply);
+                watch.poll_gone(cx, true).map(|()| Err(Failure::GoneQueued))
+            })
+            .await?;
+        }
+        self.send(pending, request, body, server, options)?;
+        poll_fn(|cx| self.poll_head(cx, pending, watch, request)).await
+    }
+
+    fn send(
+        &self,
+        pending: &Rc<Pending>,
+        request: &Request,
+        body: &BufferedBody,
+        server: (&str, u16),
+        options: &Options,
+    ) -> Result<(), Failure> {
+        let mut decoded = Vec::new();
+        let path: &[u8] = if request.raw_path.contains(&b'%') {
+            // It was decoded once already, to find its location, so it is well-formed.
+            let _ = protocol::decode(&request.raw_path, &mut decoded);
+            &decoded
+        } else {
+            &request.raw_path
+        };
+        let remote = request.peer.remote;
+        let mut address = String::new();
+        if let Some(remote) = remote {
+            use std::fmt::Write;
+            let _ = write!(address, "{}", remote.ip());
+        }
+        let (length, part) = match body {
+            BufferedBody::Empty => (request.has_body().then_some(0), BodyPart::None),
+            BufferedBody::Memory(bytes) => (Some(bytes.len() as u64), BodyPart::Bytes(bytes)),
+            BufferedBody::File(file) => (Some(file.len()), BodyPart::File(file.len())),
+        };
+        let frame = RequestFrame {
+            version: if request.version == Version::Http10 { 10 } else { 11 },
+            is_https: request.scheme == Scheme::Https,
+            server_port: server.1,
+            remote_port: remote.map_or(0, |r| r.port()),
+            content_length: length,
+            method: request.method.as_bytes(),
+            target: &request.target,
+            path,
+            query: &request.query,
+            script_name: options.root_path.as_bytes(),
+            remote_address: address.as_bytes(),
+            server_name: server.0.as_bytes(),
+            fields: &mut request.fields.iter().map(|(_, name, value)| (name, value)),
+        };
+        let id = match self.publish(frame, part, pending) {
+            Ok(id) => id,
+            // A body that memory held but a ring does not: the worker gets it as a file.
+            Err(PublishError::TooLarge) => return Err(Failure::TooLarge),
+            Err(PublishError::Full) => return Err(Failure::QueueFull),
+        };
+        if let BufferedBody::File(file) = body {
+            self.shared.put_body(id.slot, Arc::clone(file.file()));
+        }
+        Ok(())
+    }
+
+    fn poll_head(
+        &self,
+        cx: &mut Context<'_>,
+        pending: &Rc<Pending>,
+        watch: &mut dyn Watch,
+        request: &Request,
+    ) -> Poll<Result<(), Failure>> {
+        {
+            let mut reply = pending.reply.borrow_mut();
+            if reply.head.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            match (reply.phase, reply.end) {
+                (Phase::QueueTimeout, _) => return Poll::Ready(Err(Failure::QueueTimeout)),
+                (Phase::WorkerDied, _) => return Poll::Ready(Err(Failure::WorkerDied)),
+                (Phase::Overran, _) => return Poll::Ready(Err(Failure::Overran)),
+                (Phase::Going, Some(End::AppFailed)) => return Poll::Ready(Err(Failure::AppFailed)),
+                (Phase::Going, Some(_)) => return Poll::Ready(Err(Failure::Protocol)),
+                (Phase::Going, None) => {}
+            }
+            if !reply.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                reply.waker = Some(cx.waker().clone());
+            }
+        }
+        let queued = pending
+            .slot
+            .get()
+            .is_some_and(|id| matches!(self.thread.borrow().state(id), SlotState::Ready));
+        watch.poll_gone(cx, queued).map(|()| Err(if queued { Failure::GoneQueued } else { Failure::Gone }))
+    }
+
+    /// All that has come as one body in memory, if it lies there.
+    fn collect(&self, pending: &Rc<Pending>) -> Option<Body> {
+        let mut reply = pending.reply.borrow_mut();
+        if !reply.buffer.is_in_memory() {
+            return None;
+        }
+        let Some(Chunk::Data(first)) = reply.buffer.pop() else { return Some(Body::Empty) };
+        if reply.buffer.is_empty() {
+            return Some(Body::Full(first));
+        }
+        let mut all = BytesMut::from(first.as_ref());
+        while let Some(Chunk::Data(more)) = reply.buffer.pop() {
+            all.extend_from_slice(&more);
+        }
+        Some(Body::Full(all.freeze()))
+    }
+
+    fn response(self: &Rc<Self>, mut guard: Guard<'_>) -> Response {
+        let pending = Rc::clone(&guard.pending);
+        let (head, whole) = {
+            let mut reply = pending.reply.borrow_mut();
+            let head = reply.head.take();
+            reply.head_taken = true;
+            (head, reply.end == Some(End::Whole) && reply.buffer.len() <= WHOLE_LIMIT)
+        };
+        guard.armed = false;
+        let mut response = head.map_or_else(|| Response::new(502), |head| response_of(&head));
+        let collected = if whole { self.collect(&pending) } else { None };
+        if let Some(body) = collected {
+            response.body = body;
+        } else {
+            *pending.label.borrow_mut() = Some(label_of(guard.request));
+            response.body = Body::Stream(Box::new(AppStream { app: Rc::clone(self), pending, unflushed: false }));
+        }
+        response
+    }
+}
+
+fn response_of(head: &ResponseHead) -> Response {
+    let mut response = Response::new(head.status());
+    let reason = head.reason();
+    if !reason.is_empty() && reason != http1_reason(head.status()) {
+        response.reason = Some(head.bytes(reason));
+    }
+    for (name, value) in head.fields() {
+        response.fields.push(name, value);
+    }
+    response
+}
+
+fn http1_reason(status: u16) -> &'static [u8] {
+    http1::reason_phrase(status).unwrap_or_default().as_bytes()
+}
+
+/// Gives a request up when its call is dropped before the response is there.
+struct Guard<'a> {
+    app: &'a Rc<App>,
+    pending: Rc<Pending>,
+    request: &'a Request,
+    armed: bool,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            *self.pending.label.borrow_mut() = Some(label_of(self.request));
+            self.app.abandon(&self.pending);
+        }
+    }
+}
+
+/// The body of a response that has not ended yet, or is too large to be handed on in one piece.
+struct AppStream {
+    app: Rc<App>,
+    pending: Rc<Pending>,
+    /// Something was handed on since the last flush.
+    unflushed: bool,
+}
+
+impl ChunkStream for AppStream {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, StreamError>>> {
+        if let Some(chunk) = self.app.pop_chunk(&self.pending) {
+            self.unflushed = true;
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+        let mut reply = self.pending.reply.borrow_mut();
+        match (reply.phase, reply.end) {
+            (Phase::WorkerDied, _) => Poll::Ready(Some(Err(StreamError("the worker died while it answered")))),
+            (Phase::Overran, _) => Poll::Ready(Some(Err(StreamError("the worker overran its timeout while it answered")))),
+            (_, Some(End::Whole)) => Poll::Ready(None),
+            (_, Some(End::AppFailed)) => {
+                Poll::Ready(Some(Err(StreamError("the application failed while it answered"))))
+            }
+            (_, Some(End::Protocol)) => {
+                Poll::Ready(Some(Err(StreamError("the worker broke the bridge's protocol"))))
+            }
+            // The application pauses: what it has said so far is to be seen.
+            (_, None) if std::mem::take(&mut self.unflushed) => Poll::Ready(Some(Ok(Chunk::Flush))),
+            (_, None) => {
+                if !reply.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                    reply.waker = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for AppStream {
+    fn drop(&mut self) {
+        self.app.abandon(&self.pending);
+    }
+}
+
+/// Method and target, for the log.
+fn label_of(request: &Request) -> (String, String) {
+    (
+        String::from_utf8_lossy(request.method.as_bytes()).into_owned(),
+        String::from_utf8_lossy(&request.target).into_owned(),
+    )
+}

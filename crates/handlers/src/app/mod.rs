@@ -1,0 +1,377 @@
+//! The application: a bounded queue in front of the workers, and what their faults mean for a request.
+//!
+//! A request is `queued` (nobody has it), `pulled` (a worker runs it), `answering` (its head has come) or
+//! `done`. The bridge's slot holds the first two, [`Pending`] the rest. The table in `docs/ARCHITECTURE.md`
+//! says what each fault does in each state.
+
+mod call;
+mod reply;
+mod shared;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use bridge::edge::{BodyPart, EdgeThread, Progress, PublishError, RequestFrame, SlotId, SlotState};
+use buffering::{ResponseBuffer, ResponseLimits, TempSpace};
+use exchange::Chunk;
+
+pub use call::{Answer, Failure, Watch};
+pub use reply::Outcome;
+pub use shared::{Event, Shared, Worker};
+
+use reply::{End, Pending, Phase};
+
+/// How the application's requests are handled.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A request that runs longer, without a byte of its response in that time, is answered with 504.
+    pub timeout: Option<Duration>,
+    /// Requests that may wait for a worker.
+    pub queue_size: usize,
+    /// How long a request may wait for a worker.
+    pub queue_timeout: Duration,
+    /// `SCRIPT_NAME`.
+    pub root_path: String,
+    /// Bytes of a response in memory.
+    pub response_memory: usize,
+    /// Bytes of a response in a temporary file.
+    pub response_file: u64,
+}
+
+/// One event loop's side of the application.
+pub struct App {
+    thread: RefCell<EdgeThread>,
+    shared: Arc<Shared>,
+    options: RefCell<Rc<Options>>,
+    temp: Arc<TempSpace>,
+    /// By the slot's number within this thread.
+    in_flight: RefCell<Vec<Option<Rc<Pending>>>>,
+    /// Requests that wait for a free slot, oldest first.
+    backlog: RefCell<VecDeque<Rc<Pending>>>,
+    dirty: RefCell<Vec<u16>>,
+    driver: RefCell<Option<Waker>>,
+    active: Cell<usize>,
+}
+
+impl App {
+    /// The side of event loop `index`.
+    pub fn new(shared: Arc<Shared>, index: usize, options: Options, temp: Arc<TempSpace>) -> Rc<Self> {
+        let thread = EdgeThread::new(Arc::clone(&shared.region), index);
+        let slots = thread.slots();
+        Rc::new(Self {
+            thread: RefCell::new(thread),
+            shared,
+            options: RefCell::new(Rc::new(options)),
+            temp,
+            in_flight: RefCell::new(vec![None; slots]),
+            backlog: RefCell::default(),
+            dirty: RefCell::default(),
+            driver: RefCell::default(),
+            active: Cell::new(0),
+        })
+    }
+
+    /// What requests from now on are handled by.
+    pub fn set_options(&self, options: Options) {
+        *self.options.borrow_mut() = Rc::new(options);
+    }
+
+    /// Requests that are queued or running, of this loop.
+    pub fn active(&self) -> usize {
+        self.active.get()
+    }
+
+    /// Before the event loop sleeps: wakes workers for what is published, and says whether answers are
+    /// there already, in which case the driver is woken instead.
+    pub fn before_park(&self) {
+        if self.thread.borrow_mut().before_park()
+            && let Some(driver) = self.driver.borrow().as_ref()
+        {
+            driver.wake_by_ref();
+        }
+    }
+
+    /// Takes in what workers have written. To be called whenever the loop's eventfd rang or
+    /// [`App::before_park`] woke `driver`.
+    pub fn turn(&self, driver: &Waker) {
+        {
+            let mut slot = self.driver.borrow_mut();
+            if !slot.as_ref().is_some_and(|w| w.will_wake(driver)) {
+                *slot = Some(driver.clone());
+            }
+        }
+        let mut dirty = std::mem::take(&mut *self.dirty.borrow_mut());
+        {
+            let mut thread = self.thread.borrow_mut();
+            thread.awake();
+            thread.drain_dirty(&mut dirty);
+        }
+        for &local in &dirty {
+            if let Some(pending) = self.pending(usize::from(local)) {
+                self.take_in(&pending);
+            }
+        }
+        dirty.clear();
+        *self.dirty.borrow_mut() = dirty;
+    }
+
+    /// The file that a worker sent for a FILE frame is there.
+    pub fn file_arrived(&self, slot: u16) {
+        let local = self.thread.borrow().local(SlotId { slot, ticket: 0 });
+        if let Some(pending) = self.pending(local) {
+            self.take_in(&pending);
+        }
+    }
+
+    fn local(&self, id: SlotId) -> usize {
+        self.thread.borrow().local(id)
+    }
+
+    fn pending(&self, local: usize) -> Option<Rc<Pending>> {
+        self.in_flight.borrow().get(local).cloned().flatten()
+    }
+
+    /// Several times a second: requests that waited or ran too long.
+    pub fn tick(&self) {
+        let options = Rc::clone(&self.options.borrow());
+        let now = Instant::now();
+        let late = |since: Instant, limit: Duration| now.saturating_duration_since(since) > limit;
+        self.thread.borrow_mut().repair();
+        let waiting: Vec<_> = self.backlog.borrow().iter().cloned().collect();
+        for pending in waiting {
+            if late(pending.since.get(), options.queue_timeout) {
+                self.leave_backlog(&pending);
+                pending.fail(Phase::QueueTimeout);
+            }
+        }
+        let running: Vec<_> = self.in_flight.borrow().iter().flatten().cloned().collect();
+        for pending in running {
+            let Some(id) = pending.slot.get() else { continue };
+            let state = self.thread.borrow().state(id);
+            match state {
+                SlotState::Ready if late(pending.since.get(), options.queue_timeout) => {
+                    if self.thread.borrow_mut().take_back(id) {
+                        self.forget(&pending);
+                        pending.fail(Phase::QueueTimeout);
+                    }
+                }
+                SlotState::Claimed { claimer, .. } => {
+                    pending.note_claim(claimer, now);
+                    if let Some(limit) = options.timeout
+                        && !pending.overran.get()
+                        && !pending.is_stalled()
+                        && late(pending.progress.get(), limit)
+                    {
+                        self.overrun(&pending, claimer);
+                    }
+                }
+                SlotState::Ready => {}
+                SlotState::Broken => {
+                    pending.reply.borrow_mut().end = Some(End::Protocol);
+                    pending.wake();
+                }
+            }
+        }
+    }
+
+    /// A worker is gone: what it had pulled is lost, what it had finished is not.
+    pub fn worker_gone(&self, worker: &Worker) {
+        let lost = self.thread.borrow().claimed_by(worker.claimers.clone());
+        for id in lost {
+            let Some(pending) = self.pending(self.local(id)) else { continue };
+            pending.note_worker(worker);
+            self.take_in(&pending);
+            if pending.slot.get() == Some(id) {
+                self.release(&pending);
+                pending.fail(Phase::WorkerDied);
+            }
+        }
+    }
+
+    /// Reads what the worker has written for this request, as far as there is room for it.
+    fn take_in(&self, pending: &Rc<Pending>) {
+        let Some(id) = pending.slot.get() else { return };
+        let mut ended = false;
+        loop {
+            if !self.take_file(pending, id) {
+                return;
+            }
+            let result = {
+                let mut reply = pending.reply.borrow_mut();
+                let reply = &mut *reply;
+                self.thread.borrow_mut().read_frames(id, |frame| reply.take(frame))
+            };
+            pending.progress.set(Instant::now());
+            let reply = pending.reply.borrow();
+            match result {
+                Ok(Progress::Ended) => ended = true,
+                Ok(Progress::Drained) => pending.stalled.set(false),
+                // It stopped for a file, or because the buffer is full.
+                Ok(Progress::Stopped) if reply.awaited_file.is_some() => continue,
+                Ok(Progress::Stopped) => pending.stalled.set(true),
+                Err(error) => {
+                    drop(reply);
+                    self.broken(pending, id, &error);
+                }
+            }
+            break;
+        }
+        if ended {
+            if let SlotState::Claimed { claimer, .. } = self.thread.borrow().state(id) {
+                pending.note_claim(claimer, Instant::now());
+                if let Some(worker) = self.shared.worker_of(claimer) {
+                    pending.note_worker(&worker);
+                    self.shared.count_request(&worker);
+                }
+            }
+            self.release(pending);
+        }
+        pending.wake();
+    }
+
+    /// Joins the FILE frame that waits, if one does, with its file; `false` while that has not come.
+    fn take_file(&self, pending: &Rc<Pending>, id: SlotId) -> bool {
+        let mut reply = pending.reply.borrow_mut();
+        let Some((offset, length)) = reply.awaited_file else { return true };
+        let Some(file) = self.shared.take_file(id) else { return false };
+        reply.awaited_file = None;
+        if length > 0 {
+            reply.buffer.push_file(Arc::new(file.into()), offset, length);
+        }
+        true
+    }
+
+    /// The worker wrote what it must not. The slot stays its own until it is dead.
+    fn broken(&self, pending: &Rc<Pending>, id: SlotId, error: &bridge::edge::BridgeError) {
+        pending.reply.borrow_mut().end = Some(End::Protocol);
+        if pending.overran.replace(true) {
+            return;
+        }
+        if let SlotState::Claimed { claimer, .. } = self.thread.borrow().state(id)
+            && let Some(worker) = self.shared.worker_of(claimer)
+        {
+            self.shared.send(Event::Broken { worker: worker.id, why: error.to_string() });
+        }
+    }
+
+    fn overrun(&self, pending: &Rc<Pending>, claimer: u16) {
+        pending.overran.set(true);
+        if let (Some(worker), Some(id)) = (self.shared.worker_of(claimer), pending.slot.get()) {
+            pending.note_worker(&worker);
+            self.thread.borrow().cancel(id);
+            pending.overran_by.set(Some(worker.id));
+            // While the call waits it reports itself: it has the request.
+            if let Some(label) = pending.label.take() {
+                self.report_overrun(worker.id, label, &self.options.borrow());
+            }
+        }
+        // The slot stays with the worker until it ends or dies; the client does not wait for that.
+        pending.abandoned.set(true);
+        pending.fail(Phase::Overran);
+    }
+
+    fn report_overrun(&self, worker: u64, (method, path): (String, String), options: &Options) {
+        let seconds = options.timeout.unwrap_or_default().as_secs_f64();
+        self.shared.send(Event::Overran { worker, method, path, seconds });
+    }
+
+    /// Gives the slot of a finished request back, and its place to the next of the backlog.
+    fn release(&self, pending: &Rc<Pending>) {
+        if let Some(id) = pending.slot.get() {
+            self.thread.borrow_mut().free(id);
+            self.shared.drop_files(id);
+            self.forget(pending);
+        }
+    }
+
+    fn forget(&self, pending: &Rc<Pending>) {
+        if let Some(id) = pending.slot.take() {
+            self.in_flight.borrow_mut()[self.local(id)] = None;
+            self.active.set(self.active.get() - 1);
+            self.grant(&mut self.backlog.borrow_mut());
+        }
+    }
+
+    /// Nobody wants the answer any more.
+    fn abandon(&self, pending: &Rc<Pending>) {
+        self.leave_backlog(pending);
+        let Some(id) = pending.slot.get() else { return };
+        if self.thread.borrow_mut().take_back(id) {
+            self.shared.drop_files(id);
+            self.forget(pending);
+            return;
+        }
+        pending.abandoned.set(true);
+        self.thread.borrow().cancel(id);
+        // What is written is thrown away from now on, so the buffer must not hold the worker up.
+        let old = std::mem::replace(&mut pending.reply.borrow_mut().buffer, self.new_buffer());
+        drop(old);
+        self.take_in(pending);
+    }
+
+    fn leave_backlog(&self, pending: &Rc<Pending>) {
+        let mut backlog = self.backlog.borrow_mut();
+        let before = backlog.len();
+        backlog.retain(|p| !Rc::ptr_eq(p, pending));
+        if backlog.len() != before {
+            self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
+        } else if pending.granted.get() && pending.slot.get().is_none() {
+            // It was given a place that it will not use.
+            self.grant(&mut backlog);
+        }
+    }
+
+    /// Tells the oldest of the backlog that a slot is free.
+    fn grant(&self, backlog: &mut VecDeque<Rc<Pending>>) {
+        if let Some(next) = backlog.pop_front() {
+            self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
+            next.granted.set(true);
+            next.wake();
+        }
+    }
+
+    fn new_buffer(&self) -> ResponseBuffer {
+        let options = self.options.borrow();
+        let limits = ResponseLimits { memory: options.response_memory, temp_file: options.response_file };
+        ResponseBuffer::new(limits, Arc::clone(&self.temp))
+    }
+
+    fn pop_chunk(&self, pending: &Rc<Pending>) -> Option<Chunk> {
+        let (chunk, has_room) = {
+            let mut reply = pending.reply.borrow_mut();
+            (reply.buffer.pop(), reply.buffer.has_room())
+        };
+        if has_room && pending.is_stalled() {
+            self.take_in(pending);
+            if chunk.is_none() {
+                return pending.reply.borrow_mut().buffer.pop();
+            }
+        }
+        chunk
+    }
+
+    fn publish(
+        &self,
+        frame: RequestFrame<'_>,
+        body: BodyPart<'_>,
+        pending: &Rc<Pending>,
+    ) -> Result<SlotId, PublishError> {
+        let id = self.thread.borrow_mut().publish(frame, body)?;
+        pending.slot.set(Some(id));
+        self.in_flight.borrow_mut()[self.local(id)] = Some(Rc::clone(pending));
+        self.active.set(self.active.get() + 1);
+        Ok(id)
+    }
+
+    /// The file descriptor that rings when workers have written: an eventfd.
+    pub fn bell(&self, index: usize) -> io::Result<OwnedFd> {
+        self.shared.region.eventfd(index).try_clone_to_owned()
+    }
+}

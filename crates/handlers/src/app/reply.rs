@@ -1,0 +1,159 @@
+//! One request on its way through the application.
+
+use std::cell::{Cell, RefCell};
+use std::ops::ControlFlow;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use bridge::edge::{ResponseFrame, ResponseHead, SlotId};
+use buffering::ResponseBuffer;
+
+use super::Worker;
+
+/// How a response ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Whole.
+    Whole,
+    /// The application failed after its head.
+    AppFailed,
+    /// The worker wrote what the protocol does not allow.
+    Protocol,
+}
+
+/// Why a request is not on its way any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// All is well.
+    Going,
+    /// It waited too long for a worker.
+    QueueTimeout,
+    /// Its worker died.
+    WorkerDied,
+    /// Its worker overran its time-out.
+    Overran,
+}
+
+/// What has come back so far.
+pub(super) struct Reply {
+    pub head: Option<ResponseHead>,
+    pub head_taken: bool,
+    pub buffer: ResponseBuffer,
+    pub end: Option<End>,
+    /// A FILE frame whose descriptor has not come yet.
+    pub awaited_file: Option<(u64, u64)>,
+    pub phase: Phase,
+    pub waker: Option<Waker>,
+}
+
+impl Reply {
+    /// Takes a frame; says whether another may come.
+    pub fn take(&mut self, frame: ResponseFrame) -> ControlFlow<()> {
+        match frame {
+            // WSGI has no interim responses.
+            ResponseFrame::Head(head) if head.status() < 200 => {}
+            ResponseFrame::Head(head) => self.head = Some(head),
+            ResponseFrame::Body(bytes) => self.buffer.push(bytes),
+            ResponseFrame::File { offset, length } => {
+                self.awaited_file = Some((offset, length));
+                return ControlFlow::Break(());
+            }
+            ResponseFrame::End { failed } => {
+                self.end = Some(if failed { End::AppFailed } else { End::Whole });
+            }
+        }
+        if self.buffer.has_room() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+}
+
+/// What the log says of a request's way through the application.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    /// The worker's process id; 0 if none had it.
+    pub pid: u32,
+    /// Time in the queue.
+    pub queued: Duration,
+    /// How often it was handed to a worker.
+    pub attempts: u32,
+}
+
+pub(super) struct Pending {
+    pub reply: RefCell<Reply>,
+    pub slot: Cell<Option<SlotId>>,
+    /// When it was queued.
+    pub since: Cell<Instant>,
+    /// When the worker last did something that could be seen.
+    pub progress: Cell<Instant>,
+    pub granted: Cell<bool>,
+    pub stalled: Cell<bool>,
+    pub overran: Cell<bool>,
+    /// Nobody wants the answer.
+    pub abandoned: Cell<bool>,
+    pub claimer: Cell<Option<u16>>,
+    pub outcome: Cell<Outcome>,
+    /// Method and path, for the log of an overrun.
+    pub label: RefCell<Option<(String, String)>>,
+    /// The worker that overran.
+    pub overran_by: Cell<Option<u64>>,
+}
+
+impl Pending {
+    pub fn new(buffer: ResponseBuffer) -> Self {
+        let now = Instant::now();
+        Self {
+            reply: RefCell::new(Reply {
+                head: None,
+                head_taken: false,
+                buffer,
+                end: None,
+                awaited_file: None,
+                phase: Phase::Going,
+                waker: None,
+            }),
+            slot: Cell::new(None),
+            since: Cell::new(now),
+            progress: Cell::new(now),
+            granted: Cell::new(false),
+            stalled: Cell::new(false),
+            overran: Cell::new(false),
+            abandoned: Cell::new(false),
+            claimer: Cell::new(None),
+            outcome: Cell::default(),
+            label: RefCell::default(),
+            overran_by: Cell::new(None),
+        }
+    }
+
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.get()
+    }
+
+    pub fn fail(&self, phase: Phase) {
+        self.reply.borrow_mut().phase = phase;
+        self.wake();
+    }
+
+    pub fn wake(&self) {
+        let waker = self.reply.borrow_mut().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The first look at the request after a worker pulled it: from here its run time counts.
+    pub fn note_claim(&self, claimer: u16, now: Instant) {
+        if self.claimer.get() != Some(claimer) {
+            self.claimer.set(Some(claimer));
+            self.progress.set(now);
+            let mut outcome = self.outcome.get();
+            outcome.queued = now.saturating_duration_since(self.since.get());
+            self.outcome.set(outcome);
+        }
+    }
+
+    pub fn note_worker(&self, worker: &Worker) {
+        let mut outcome = self.outcome.get();
+        outcome.pid = worker.pid;
+        self.outcome.set(outcome);
+    }
+}

@@ -1,0 +1,149 @@
+//! What all event loops of an edge share about one application.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bridge::edge::{Region, SlotId};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// A worker process that serves this application.
+#[derive(Debug)]
+pub struct Worker {
+    /// The master's number for it.
+    pub id: u64,
+    /// Process id.
+    pub pid: u32,
+    /// Its claimers.
+    pub claimers: Range<u16>,
+    /// Requests it has finished.
+    pub requests: AtomicU64,
+    /// It is replaced after so many; 0 is never.
+    pub max_requests: u64,
+}
+
+/// What the edge's control loop is told.
+#[derive(Debug)]
+pub enum Event {
+    /// The worker reached its `max_requests`.
+    Recycle {
+        /// The worker.
+        worker: u64,
+    },
+    /// The worker overran its time-out.
+    Overran {
+        /// The worker.
+        worker: u64,
+        /// Of the request.
+        method: String,
+        /// Of the request, as received.
+        path: String,
+        /// The time-out.
+        seconds: f64,
+    },
+    /// The worker wrote what the protocol does not allow.
+    Broken {
+        /// The worker.
+        worker: u64,
+        /// How.
+        why: String,
+    },
+}
+
+/// See the module.
+pub struct Shared {
+    /// The shared memory.
+    pub region: Arc<Region>,
+    /// Requests that wait for a free slot, of all loops.
+    pub backlog: AtomicUsize,
+    slots_per_thread: u16,
+    workers: RwLock<Vec<Arc<Worker>>>,
+    files: Mutex<HashMap<u16, Vec<(u64, OwnedFd)>>>,
+    bodies: Mutex<HashMap<u16, Arc<std::fs::File>>>,
+    events: UnboundedSender<Event>,
+}
+
+impl Shared {
+    /// Nothing is known of any worker yet.
+    pub fn new(region: Arc<Region>, slots_per_thread: u16, events: UnboundedSender<Event>) -> Arc<Self> {
+        Arc::new(Self {
+            region,
+            backlog: AtomicUsize::new(0),
+            slots_per_thread,
+            workers: RwLock::default(),
+            files: Mutex::default(),
+            bodies: Mutex::default(),
+            events,
+        })
+    }
+
+    /// The event loop that a slot belongs to.
+    pub fn thread_of(&self, slot: u16) -> u16 {
+        slot / self.slots_per_thread
+    }
+
+    /// A worker is ready to pull.
+    pub fn add_worker(&self, worker: Arc<Worker>) {
+        self.workers.write().unwrap_or_else(PoisonError::into_inner).push(worker);
+    }
+
+    /// A worker is gone.
+    pub fn remove_worker(&self, id: u64) {
+        self.workers.write().unwrap_or_else(PoisonError::into_inner).retain(|w| w.id != id);
+    }
+
+    /// The worker that has this claimer.
+    pub fn worker_of(&self, claimer: u16) -> Option<Arc<Worker>> {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().find(|w| w.claimers.contains(&claimer)).cloned()
+    }
+
+    /// Counts a finished request and asks for the worker's replacement once, at its limit.
+    pub fn count_request(&self, worker: &Worker) {
+        let count = worker.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        if count == worker.max_requests {
+            self.send(Event::Recycle { worker: worker.id });
+        }
+    }
+
+    /// A file that a worker sent for a FILE frame of this slot.
+    pub fn put_file(&self, slot: u16, ticket: u64, file: OwnedFd) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).entry(slot).or_default().push((ticket, file));
+    }
+
+    pub(super) fn take_file(&self, id: SlotId) -> Option<OwnedFd> {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let list = files.get_mut(&id.slot)?;
+        // What came for an earlier request in this slot came too late.
+        list.retain(|(ticket, _)| *ticket >= id.ticket);
+        if list.is_empty() { None } else { Some(list.remove(0).1) }
+    }
+
+    /// The request body of a slot that lies in a file, for a worker that asks.
+    pub fn body_file(&self, slot: u16) -> Option<Arc<std::fs::File>> {
+        self.bodies.lock().unwrap_or_else(PoisonError::into_inner).get(&slot).cloned()
+    }
+
+    pub(super) fn put_body(&self, slot: u16, file: Arc<std::fs::File>) {
+        self.bodies.lock().unwrap_or_else(PoisonError::into_inner).insert(slot, file);
+    }
+
+    pub(super) fn drop_files(&self, id: SlotId) {
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if !files.is_empty() {
+            files.remove(&id.slot);
+        }
+        drop(files);
+        let mut bodies = self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
+        if !bodies.is_empty() {
+            bodies.remove(&id.slot);
+        }
+    }
+
+    pub(super) fn send(&self, event: Event) {
+        // Fails only while the edge ends.
+        let _ = self.events.send(event);
+    }
+}
