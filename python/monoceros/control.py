@@ -5,8 +5,8 @@ import json
 import os
 import socket
 
-# More than a message holds: the rest of what is large rides in a descriptor.
-MESSAGE_SIZE = 64 * 1024
+# The most that a message holds: what is large rides in a descriptor.
+MESSAGE_SIZE = 256 * 1024
 INLINE_SIZE = 16 * 1024
 MOST_DESCRIPTORS = 16
 

@@ -119,8 +119,9 @@ class Boot:
         signal.signal(signal.SIGABRT, self.on_abort)
         # A log line is no reason for an application's system call to fail.
         signal.siginterrupt(signal.SIGUSR1, False)
-        # The stacks are written by C code in the signal handler itself: they come even when Python is stuck.
-        faulthandler.register(signal.SIGABRT, file=2, all_threads=True, chain=True)
+        # The stacks are written by C code in the signal handler itself: they come even when Python is stuck. Then the
+        # handler above follows, because it is what was there before. A crash of C code shows its stack, too.
+        faulthandler.enable(file=2, all_threads=True)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
 
     def load(self):
@@ -163,15 +164,18 @@ class Boot:
 
     def serve(self):
         """Runs requests until the edge, a signal or an error ends it."""
+        # Python's handlers run on the main thread, so that is where signals must arrive to interrupt a wait.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self.link.ready()
-        if self.threads == 1:
-            self.runner.run(0)
-            return
         threads = []
-        for i in range(self.threads):
-            threads.append(threading.Thread(target=self.runner.run, args=(i,), name="worker-%d" % i, daemon=True))
-        for thread in threads:
-            thread.start()
+        if self.threads > 1:
+            for i in range(self.threads):
+                threads.append(threading.Thread(target=self.runner.run, args=(i,), name="worker-%d" % i, daemon=True))
+            for thread in threads:
+                thread.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if not threads:
+            self.runner.run(0)
         # Handlers of signals run here: joining is interrupted by them, and goes on.
         for thread in threads:
             thread.join()

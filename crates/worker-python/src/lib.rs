@@ -1,1 +1,26 @@
-//! The abi3 extension of a Python worker: bridge to WSGI.
+//! The extension module of a Python worker: claims requests from the bridge and runs a WSGI application on them.
+//!
+//! It is loaded in the mold, where it only holds types, and used in the workers that the mold forks.
+//! `python/monoceros/worker.py` is its only user.
+
+mod environ;
+mod file;
+mod head;
+mod input;
+mod link;
+mod runner;
+mod start;
+mod text;
+
+use pyo3::prelude::*;
+
+/// What `import monoceros_worker` gives.
+#[pymodule]
+fn monoceros_worker(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(link::connect, module)?)?;
+    module.add_class::<link::Link>()?;
+    module.add_class::<runner::Runner>()?;
+    module.add_class::<file::FileWrapper>()?;
+    module.add_class::<input::Input>()?;
+    module.add_class::<start::StartResponse>()
+}

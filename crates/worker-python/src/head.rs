@@ -1,0 +1,243 @@
+//! The head of a response: what `start_response` was given, checked and ready for the wire.
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyString, PyTuple};
+
+use crate::text::with_latin1;
+
+/// A checked status and headers.
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    reason: Vec<u8>,
+    /// The status text that the two above came from.
+    status_text: Option<Py<PyString>>,
+    /// The list as the application gave it, for the hooks.
+    headers: Option<Py<PyList>>,
+    /// Names and values, one after the other.
+    bytes: Vec<u8>,
+    /// The length of each name and of its value.
+    fields: Vec<(u16, u32)>,
+    pub(crate) content_length: Option<u64>,
+}
+
+impl Head {
+    pub(crate) const fn new() -> Self {
+        Self {
+            status: 0,
+            reason: Vec::new(),
+            status_text: None,
+            headers: None,
+            bytes: Vec::new(),
+            fields: Vec::new(),
+            content_length: None,
+        }
+    }
+
+    /// Forgets a response's fields. The status stays: the next one is likely the same.
+    pub(crate) fn clear(&mut self) {
+        self.headers = None;
+        self.bytes.clear();
+        self.fields.clear();
+        self.content_length = None;
+    }
+
+    /// Takes what `start_response` was given.
+    pub(crate) fn fill(&mut self, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.clear();
+        self.set_status(status)?;
+        let Ok(headers) = headers.cast_exact::<PyList>() else {
+            return Err(PyTypeError::new_err(format!(
+                "the headers must be a list, not {}",
+                headers.get_type().name()?
+            )));
+        };
+        for header in headers {
+            self.add_header(&header).inspect_err(|_| self.fields.clear())?;
+        }
+        self.headers = Some(headers.clone().unbind());
+        Ok(())
+    }
+
+    fn set_status(&mut self, status: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Ok(status) = status.cast::<PyString>() else {
+            return Err(PyTypeError::new_err(format!(
+                "the status must be a str, not {}",
+                status.get_type().name()?
+            )));
+        };
+        if self.status_text.as_ref().is_some_and(|text| text.is(status)) {
+            return Ok(());
+        }
+        let reason = &mut self.reason;
+        let code = with_latin1(status, |text| {
+            let (code, rest) = text.split_at_checked(3)?;
+            let code = std::str::from_utf8(code).ok().filter(|c| c.bytes().all(|b| b.is_ascii_digit()))?;
+            let code: u16 = code.parse().ok()?;
+            let rest = if rest.is_empty() { rest } else { rest.strip_prefix(b" ")? };
+            if !(200..=999).contains(&code)
+                || rest.iter().any(|b| forbidden_in_value(*b))
+                || rest.len() > 1024
+            {
+                return None;
+            }
+            reason.clear();
+            reason.extend_from_slice(rest);
+            Some(code)
+        })?;
+        match code {
+            Some(code) => {
+                self.status = code;
+                self.status_text = Some(status.clone().unbind());
+                Ok(())
+            }
+            None => Err(PyValueError::new_err(format!("{status:?} is not a status: write it as '200 OK'"))),
+        }
+    }
+
+    fn add_header(&mut self, header: &Bound<'_, PyAny>) -> PyResult<()> {
+        let Ok(pair) = header.cast::<PyTuple>() else {
+            return Err(PyTypeError::new_err(format!(
+                "a header must be a tuple of name and value, not {header:?}"
+            )));
+        };
+        if pair.len() != 2 {
+            return Err(PyTypeError::new_err(format!(
+                "a header must be a tuple of name and value, not {header:?}"
+            )));
+        }
+        let (name, value) = (pair.get_borrowed_item(0)?, pair.get_borrowed_item(1)?);
+        let (Ok(name), Ok(value)) = (name.cast::<PyString>(), value.cast::<PyString>()) else {
+            return Err(PyTypeError::new_err(format!(
+                "a header's name and value must be str, not {header:?}"
+            )));
+        };
+        let start = self.bytes.len();
+        let bytes = &mut self.bytes;
+        let name_ok = with_latin1(&name, |name| {
+            bytes.extend_from_slice(name);
+            !name.is_empty() && u16::try_from(name.len()).is_ok() && name.iter().all(|b| is_token(*b))
+        })?;
+        if !name_ok {
+            return Err(PyValueError::new_err(format!("Invalid HTTP header name: {name:?}")));
+        }
+        let name_end = bytes.len();
+        let value_ok = with_latin1(&value, |value| {
+            let value = value.trim_ascii();
+            bytes.extend_from_slice(value);
+            u32::try_from(value.len()).is_ok() && !value.iter().any(|b| forbidden_in_value(*b))
+        })?;
+        if !value_ok {
+            return Err(PyValueError::new_err(format!("Invalid HTTP header value of {name:?}: {value:?}")));
+        }
+        let (name, value) = self.bytes[start..].split_at(name_end - start);
+        match known(name) {
+            Known::HopByHop => {
+                // They are about one connection, which is the edge's (PEP 3333, "Other HTTP Features"). As in gunicorn
+                // they are dropped: applications that set `Connection` are too many to refuse.
+                self.bytes.truncate(start);
+                return Ok(());
+            }
+            Known::ContentLength => {
+                let length = Some(value).filter(|v| !v.is_empty() && v.iter().all(u8::is_ascii_digit));
+                let length = length.and_then(|v| std::str::from_utf8(v).ok()).and_then(|v| v.parse().ok());
+                match length {
+                    Some(length) if self.content_length.is_none_or(|before| before == length) => {
+                        self.content_length = Some(length);
+                    }
+                    _ => {
+                        let value = String::from_utf8_lossy(value).into_owned();
+                        return Err(PyValueError::new_err(format!("Invalid Content-Length: {value:?}")));
+                    }
+                }
+            }
+            Known::Other => {}
+        }
+        self.fields.push((name.len() as u16, value.len() as u32));
+        Ok(())
+    }
+
+    /// Adds a field of the server's own; the name and value are known to be good.
+    pub(crate) fn add(&mut self, name: &[u8], value: &[u8]) {
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(value);
+        self.fields.push((name.len() as u16, value.len() as u32));
+    }
+
+    /// Bytes in the ring, without what is the same for every head.
+    pub(crate) fn size(&self) -> usize {
+        self.reason.len() + self.bytes.len() + 8 * self.fields.len()
+    }
+
+    pub(crate) fn reason(&self) -> &[u8] {
+        &self.reason
+    }
+
+    /// Each field's name and value.
+    pub(crate) fn fields(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> + Clone {
+        let mut rest = self.bytes.as_slice();
+        self.fields.iter().map(move |(name, value)| {
+            let (name, after) = rest.split_at(usize::from(*name));
+            let (value, after) = after.split_at(*value as usize);
+            rest = after;
+            (name, value)
+        })
+    }
+
+    /// Whether a response with this status has no body (RFC 9110 section 6.4.1).
+    pub(crate) const fn is_bodiless(&self) -> bool {
+        matches!(self.status, 204 | 304)
+    }
+
+    pub(crate) fn status_text(&self) -> Option<&Py<PyString>> {
+        self.status_text.as_ref()
+    }
+
+    pub(crate) fn headers(&self) -> Option<&Py<PyList>> {
+        self.headers.as_ref()
+    }
+}
+
+enum Known {
+    ContentLength,
+    /// RFC 2616 section 13.5.1, which PEP 3333 names, and `Proxy-Connection`.
+    HopByHop,
+    Other,
+}
+
+fn known(name: &[u8]) -> Known {
+    const HOP_BY_HOP: [&str; 9] = [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    // Most names are told apart by their length alone.
+    if name.len() == 14 && name.eq_ignore_ascii_case(b"content-length") {
+        return Known::ContentLength;
+    }
+    if name.eq_ignore_ascii_case(b"trailers") {
+        return Known::HopByHop;
+    }
+    if HOP_BY_HOP.iter().any(|hop| hop.len() == name.len() && name.eq_ignore_ascii_case(hop.as_bytes())) {
+        return Known::HopByHop;
+    }
+    Known::Other
+}
+
+/// RFC 9110 section 5.6.2.
+const fn is_token(byte: u8) -> bool {
+    matches!(byte,
+        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
+}
+
+/// Control characters but the tab (RFC 9110 section 5.5).
+const fn forbidden_in_value(byte: u8) -> bool {
+    (byte < 0x20 && byte != b'\t') || byte == 0x7f
+}

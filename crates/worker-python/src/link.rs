@@ -1,0 +1,76 @@
+//! The worker's connection to the edge.
+
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bridge::worker::{self, Ended};
+use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+use rustix::process::Signal;
+
+use crate::runner::no_such_claimer;
+
+/// The connection, after the handshake.
+#[pyclass(module = "monoceros", frozen)]
+pub(crate) struct Link {
+    link: Arc<worker::Link>,
+}
+
+/// Shakes hands with the edge on descriptor `fd`, which belongs to the link from then on.
+#[pyfunction]
+#[pyo3(signature = (fd, claimers, /))]
+pub(crate) fn connect(py: Python<'_>, fd: i32, claimers: u32) -> PyResult<Link> {
+    if fd < 0 {
+        return Err(PyOSError::new_err("the worker's socket is not open"));
+    }
+    // SAFETY: the caller hands the descriptor over; the mold received it for this worker alone.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let link = py.detach(|| worker::Link::connect(socket, std::process::id(), claimers));
+    let link =
+        link.map_err(|error| PyRuntimeError::new_err(format!("the edge did not take this worker: {error}")))?;
+    Ok(Link { link: Arc::new(link) })
+}
+
+/// How long a worker without an edge may take to notice.
+const GRACE: Duration = Duration::from_secs(1);
+/// How long it may take to end after that.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[pymethods]
+impl Link {
+    /// Tells the edge that this worker takes requests, and listens to the edge from now on.
+    fn ready(&self) -> PyResult<()> {
+        let link = Arc::clone(&self.link);
+        let control = std::thread::Builder::new().name("monoceros-control".to_owned());
+        control.spawn(move || control_loop(&link)).map_err(PyErr::from)?;
+        self.link.ready().map_err(|error| PyRuntimeError::new_err(error.to_string()))
+    }
+
+    /// Lets every thread finish its request and take no further one. Safe in a signal handler.
+    fn stop(&self) {
+        self.link.stop_handle().request_stop();
+    }
+}
+
+impl Link {
+    pub(crate) fn claimer(&self, number: usize) -> PyResult<worker::Claimer> {
+        self.link.claimer(number).map_err(no_such_claimer)
+    }
+}
+
+/// Never touches Python, so that a worker stuck there still ends.
+fn control_loop(link: &worker::Link) {
+    match link.run_control() {
+        // The threads see the stop flag when their requests are done.
+        Ended::Stopped => {}
+        Ended::Gone => {
+            link.stop_handle().request_stop();
+            std::thread::sleep(GRACE);
+            // Whoever still runs a request answers nobody: end as on QUIT, with the hooks, then without.
+            let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::QUIT);
+            std::thread::sleep(PATIENCE);
+            let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! `start_response`, the `write` that it returns, and the response behind both.
+
+use bridge::worker::Exchange;
+use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use crate::file::Extent;
+use crate::head::Head;
+use crate::text::bytes_of;
+
+/// The response of one request, from its first field to its end.
+pub(crate) struct Response {
+    /// `None` between requests, so that a `write` that outlives its request finds nothing to write to.
+    exchange: Option<Exchange>,
+    pub(crate) head: Head,
+    /// `start_response` was called.
+    pub(crate) started: bool,
+    /// The head is on its way and cannot be taken back.
+    pub(crate) head_sent: bool,
+    /// The request was HEAD.
+    is_head: bool,
+    /// Bytes of the body that were sent.
+    pub(crate) sent: u64,
+    /// Bytes that went into the ring, which was empty when the request began.
+    written: usize,
+    /// Bytes beyond Content-Length that were not.
+    pub(crate) cut: u64,
+    /// The client has left or the edge is gone: nothing more can be sent.
+    pub(crate) gone: bool,
+}
+
+impl Response {
+    pub(crate) const fn new() -> Self {
+        Self {
+            exchange: None,
+            head: Head::new(),
+            started: false,
+            head_sent: false,
+            is_head: false,
+            sent: 0,
+            written: 0,
+            cut: 0,
+            gone: false,
+        }
+    }
+
+    pub(crate) fn begin(&mut self, exchange: Exchange) {
+        self.is_head = exchange.request().method() == b"HEAD";
+        self.exchange = Some(exchange);
+        self.head.clear();
+        self.started = false;
+        self.head_sent = false;
+        self.sent = 0;
+        self.written = 0;
+        self.cut = 0;
+        self.gone = false;
+    }
+
+    /// Whether the body is read but not sent.
+    fn discards(&self) -> bool {
+        self.is_head || self.head.is_bodiless()
+    }
+
+    /// Bytes that Content-Length promises and that are missing.
+    pub(crate) fn missing(&self) -> u64 {
+        if self.discards() {
+            return 0;
+        }
+        self.head.content_length.map_or(0, |length| length.saturating_sub(self.sent))
+    }
+
+    fn send_head(&mut self, py: Python<'_>) -> PyResult<()> {
+        if self.head_sent {
+            return Ok(());
+        }
+        if !self.started {
+            return Err(PyAssertionError::new_err(
+                "the application returned a body without having called start_response",
+            ));
+        }
+        self.head_sent = true;
+        let Some(exchange) = &mut self.exchange else { return Err(finished()) };
+        let head = &self.head;
+        let sent = put(py, &mut self.written, head.size(), || {
+            exchange.head(head.status, head.reason(), head.fields())
+        });
+        self.note(&sent);
+        Ok(())
+    }
+
+    fn note<T, E>(&mut self, sent: &Result<T, E>) {
+        self.gone |= sent.is_err();
+    }
+
+    /// Sends a piece of the body, and the head before the first that is not empty.
+    pub(crate) fn send(&mut self, py: Python<'_>, data: &[u8]) -> PyResult<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        self.send_head(py)?;
+        if self.discards() || self.gone {
+            return Ok(());
+        }
+        let data = match self.head.content_length {
+            Some(length) if length - self.sent < data.len() as u64 => {
+                let rest = (length - self.sent) as usize;
+                self.cut += (data.len() - rest) as u64;
+                &data[..rest]
+            }
+            _ => data,
+        };
+        let Some(exchange) = &mut self.exchange else { return Err(finished()) };
+        let sent = put(py, &mut self.written, data.len(), || exchange.body(data));
+        self.note(&sent);
+        self.sent += data.len() as u64;
+        Ok(())
+    }
+
+    /// Lets the edge have everything up to here, now.
+    pub(crate) fn flush(&mut self) {
+        if let Some(exchange) = &mut self.exchange
+            && !self.gone
+        {
+            let flushed = exchange.flush();
+            self.note(&flushed);
+        }
+    }
+
+    /// Sends a file as the body.
+    pub(crate) fn send_file(&mut self, py: Python<'_>, extent: Extent) -> PyResult<()> {
+        self.send_head(py)?;
+        let Extent { file, offset, mut length } = extent;
+        if let Some(limit) = self.head.content_length {
+            self.cut += length.saturating_sub(limit);
+            length = length.min(limit);
+        }
+        if self.discards() || self.gone || length == 0 {
+            return Ok(());
+        }
+        let Some(exchange) = &mut self.exchange else { return Err(finished()) };
+        let sent = put(py, &mut self.written, 0, || exchange.file(file, offset, length));
+        self.note(&sent);
+        self.sent += length;
+        Ok(())
+    }
+
+    /// Ends a response that the application has finished.
+    pub(crate) fn end(&mut self, py: Python<'_>) -> PyResult<()> {
+        self.send_head(py)?;
+        let failed = self.missing() > 0;
+        self.finish(py, failed);
+        Ok(())
+    }
+
+    /// Ends a response that the application has not: with an error page while that is possible.
+    pub(crate) fn fail(&mut self, py: Python<'_>) {
+        if self.exchange.is_none() {
+            return;
+        }
+        if self.head_sent {
+            return self.finish(py, true);
+        }
+        let page: &[u8] =
+            b"<html>\n  <head>\n    <title>Internal Server Error</title>\n  </head>\n  <body>\n    \
+            <h1><p>Internal Server Error</p></h1>\n  </body>\n</html>\n";
+        self.head_sent = true;
+        let length = page.len().to_string();
+        let fields = [("Content-Type", "text/html"), ("Content-Length", length.as_str())];
+        let fields = fields.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let is_head = self.is_head;
+        if let Some(exchange) = &mut self.exchange {
+            let sent = put(py, &mut self.written, page.len(), || {
+                exchange.head(500, b"Internal Server Error", fields)?;
+                if is_head { Ok(()) } else { exchange.body(page) }
+            });
+            self.note(&sent);
+        }
+        self.finish(py, false);
+    }
+
+    fn finish(&mut self, py: Python<'_>, failed: bool) {
+        if let Some(mut exchange) = self.exchange.take() {
+            let ended = put(py, &mut self.written, 0, || exchange.end(failed));
+            self.note(&ended);
+        }
+    }
+}
+
+/// Puts `size` bytes and their frame into the ring. Other threads run meanwhile where that may have to wait for the
+/// edge to make room; not before, because letting them costs as much as the call of a small application.
+fn put<T: Send>(py: Python<'_>, written: &mut usize, size: usize, call: impl FnOnce() -> T + Send) -> T {
+    // Every frame's own bytes are fewer than this.
+    *written = written.saturating_add(size).saturating_add(256);
+    if *written < bridge::RING_SIZE as usize / 2 { call() } else { py.detach(call) }
+}
+
+fn finished() -> PyErr {
+    PyRuntimeError::new_err("the response has ended already")
+}
+
+/// A value that is only ever reached through `&mut`.
+pub(crate) struct Exclusive<T>(pub(crate) T);
+
+// SAFETY: a shared `Exclusive` gives no access to what it holds, because the field is only used through `&mut`
+// borrows, which pyo3 checks for each pyclass instance.
+unsafe impl<T: Send> Sync for Exclusive<T> {}
+
+/// The callable that an application gets with its environ.
+#[pyclass(module = "monoceros")]
+pub(crate) struct StartResponse {
+    pub(crate) response: Exclusive<Response>,
+    write: Option<Py<Write>>,
+}
+
+#[pymethods]
+impl StartResponse {
+    #[pyo3(signature = (status, headers, exc_info=None, /))]
+    fn __call__(
+        slf: &Bound<'_, Self>,
+        status: &Bound<'_, PyAny>,
+        headers: &Bound<'_, PyAny>,
+        exc_info: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<Write>> {
+        let mut this = slf.try_borrow_mut()?;
+        let response = &mut this.response.0;
+        if response.exchange.is_none() {
+            return Err(finished());
+        }
+        match exc_info.filter(|e| !e.is_none()) {
+            Some(exc_info) if response.head_sent => return Err(raised(exc_info)?),
+            None if response.started => {
+                return Err(PyAssertionError::new_err(
+                    "start_response was called a second time without exc_info",
+                ));
+            }
+            Some(_) | None => {}
+        }
+        response.started = false;
+        response.head.fill(status, headers)?;
+        response.started = true;
+        if let Some(write) = &this.write {
+            return Ok(write.clone_ref(slf.py()));
+        }
+        let write = Py::new(slf.py(), Write { start: slf.clone().unbind() })?;
+        this.write = Some(write.clone_ref(slf.py()));
+        Ok(write)
+    }
+}
+
+impl StartResponse {
+    pub(crate) const fn new() -> Self {
+        Self { response: Exclusive(Response::new()), write: None }
+    }
+
+    /// Whether nobody but the runner has this object or its `write`.
+    pub(crate) fn is_free(slf: &Bound<'_, Self>) -> bool {
+        // The borrow is a reference of its own.
+        let Ok(write) = slf.try_borrow().map(|this| this.write.as_ref().map(Py::as_ptr)) else {
+            return false;
+        };
+        match write {
+            // Referred to by the runner and by `write`.
+            Some(write) => references(slf.as_ptr()) == 2 && references(write) == 1,
+            None => references(slf.as_ptr()) == 1,
+        }
+    }
+
+    /// Lets go of an object that the application has kept: the two refer to one another.
+    pub(crate) fn abandon(slf: &Bound<'_, Self>) {
+        if let Ok(mut this) = slf.try_borrow_mut() {
+            this.write = None;
+        }
+    }
+}
+
+fn references(object: *mut ffi::PyObject) -> ffi::Py_ssize_t {
+    // SAFETY: the callers hold a reference to the object, and are attached to the interpreter.
+    unsafe { ffi::Py_REFCNT(object) }
+}
+
+/// The exception of an `exc_info` tuple, with its traceback.
+fn raised(exc_info: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+    let wrong = || PyTypeError::new_err("exc_info must be the tuple that sys.exc_info returns");
+    let tuple = exc_info.cast::<PyTuple>().map_err(|_| wrong())?;
+    if tuple.len() != 3 {
+        return Err(wrong());
+    }
+    let (value, traceback) = (tuple.get_item(1)?, tuple.get_item(2)?);
+    if !traceback.is_none() {
+        value.setattr("__traceback__", traceback)?;
+    }
+    Ok(PyErr::from_value(value))
+}
+
+/// The `write` of PEP 3333: sends at once.
+#[pyclass(module = "monoceros", frozen)]
+struct Write {
+    start: Py<StartResponse>,
+}
+
+#[pymethods]
+impl Write {
+    #[pyo3(signature = (data, /))]
+    fn __call__(&self, py: Python<'_>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let data = data.cast::<PyBytes>().map_err(|_| not_bytes(data))?;
+        let mut start = self.start.bind(py).try_borrow_mut()?;
+        let response = &mut start.response.0;
+        if response.exchange.is_none() {
+            return Err(finished());
+        }
+        // SAFETY: the cast has checked it.
+        response.send(py, unsafe { bytes_of(data.as_any().as_borrowed()) })?;
+        response.flush();
+        if response.gone {
+            return Err(PyBrokenPipeError::new_err("the client has left"));
+        }
+        Ok(())
+    }
+}
+
+/// For a piece of the body that is none.
+pub(crate) fn not_bytes(data: &Bound<'_, PyAny>) -> PyErr {
+    let kind = data.get_type();
+    let kind = kind.name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!("the body must consist of bytes, not {kind}"))
+}
