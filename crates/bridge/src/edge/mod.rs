@@ -1,0 +1,10 @@
+//! The edge's end: publishes requests, reads answers, believes nothing.
+
+mod region;
+mod socket;
+mod thread;
+
+pub use crate::frame::{RequestFrame, ResponseFrame, ResponseHead};
+pub use region::{NoClaimers, Region};
+pub use socket::{Message, WorkerSocket};
+pub use thread::{BodyPart, BridgeError, EdgeThread, Progress, PublishError, SlotId, SlotState};
