@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
 use telemetry::error_log::{self, Level};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use crate::event_loop::{EventLoop, Message};
 
@@ -30,7 +28,7 @@ pub struct Accepted {
 /// Accepts until the loop stops listening.
 pub async fn accept(event_loop: Rc<EventLoop>, listener: OwnedFd) {
     let is_tcp = sockopt::socket_domain(&listener).is_ok_and(|d| d != AddressFamily::UNIX);
-    let listener = match AsyncFd::with_interest(listener, Interest::READABLE) {
+    let listener = match crate::watched(listener) {
         Ok(listener) => listener,
         Err(error) => {
             error_log::write(Level::Error, format_args!("a listening socket can't be watched: {error}"));
@@ -77,10 +75,15 @@ fn hand_out(event_loop: &Rc<EventLoop>, accepted: Accepted) {
     let process = &event_loop.process;
     let own = process.connections(event_loop.index);
     let (emptiest, least) = process.emptiest();
-    if own > least + IMBALANCE && process.send(emptiest, Message::Connection(accepted)).is_ok() {
-        return;
-    }
-    // The message is lost only with a loop that has ended, and then the process ends too.
+    let accepted = if own > least + IMBALANCE {
+        match process.send(emptiest, Message::Connection(accepted)) {
+            Err(Message::Connection(back)) => back,
+            // On its way; or a loop has ended, and then the process does too.
+            _ => return,
+        }
+    } else {
+        accepted
+    };
     event_loop.serve(accepted);
 }
 

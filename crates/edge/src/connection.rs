@@ -10,8 +10,8 @@ use buffering::{BodyBuffer, BufferedBody};
 use exchange::{BodyError, Method, Name, Peer, Request, Response};
 use handlers::app::{Answer, Failure, Outcome, Watch};
 use handlers::files;
+use protocol::Stream;
 use protocol::h1::{ClientEvent, Connection, Idle, Refusal};
-use protocol::{Stream, h1};
 use telemetry::error_log::{self, Level};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -20,11 +20,6 @@ use crate::event_loop::EventLoop;
 use crate::log::{self, Finished};
 use crate::runtime::Runtime;
 use crate::{forwarded, pages};
-
-/// Internal redirects of one request, as with nginx.
-const REDIRECTS: usize = 10;
-/// Request objects that a loop keeps.
-const REQUESTS: usize = 256;
 
 /// Who is at the two ends of the connection.
 struct Ends {
@@ -207,6 +202,7 @@ impl Phases<'_> {
             Failure::WorkerDied if outcome.attempts > 1 => (502, "two workers died while they ran it"),
             Failure::WorkerDied => (502, "its worker died, and the method does not allow a second run"),
             Failure::Overran => (504, "its worker overran the timeout"),
+            Failure::AppFailed => (500, "the application failed before it answered"),
             Failure::Protocol => (502, "its worker broke the bridge's protocol"),
             Failure::TooLarge => (431, "its head does not fit a slot of the bridge"),
             Failure::GoneQueued => (499, "the client left while it was queued; it never ran"),
@@ -287,7 +283,13 @@ fn drop_underscores(settings: &config::model::Forwarded, request: &mut Request, 
 }
 
 fn no_space(request: &Request, error: &buffering::SpillError) -> Response {
-    log::fault(Level::Error, request, error.status(), &format!("its body could not be buffered: {error}"), None);
+    log::fault(
+        Level::Error,
+        request,
+        error.status(),
+        &format!("its body could not be buffered: {error}"),
+        None,
+    );
     let mut response = pages::page(error.status());
     response.close = true;
     response
@@ -307,7 +309,7 @@ fn bad_body(request: &Request, error: BodyError) -> Option<Response> {
 
 /// Tells the application's queue when the client is gone.
 struct ClientWatch<'a> {
-    connection: &'a mut h1::Connection,
+    connection: &'a mut Connection,
     probed: bool,
 }
 
@@ -327,4 +329,3 @@ impl Watch for ClientWatch<'_> {
         }
     }
 }
-

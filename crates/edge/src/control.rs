@@ -15,7 +15,6 @@ use config::model::{LogLevel, LogTarget, Model};
 use handlers::app::{Event, Shared, Worker};
 use telemetry::error_log::{self, Level};
 use telemetry::{AccessFormat, AccessLog, Target};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -50,9 +49,9 @@ pub fn run(control: OwnedFd) -> io::Result<()> {
         Ok(started) => {
             master.send(&FromEdge::Configured {}, &[])?;
             master.set_nonblocking(true)?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(
-                tokio::runtime::LocalOptions::default(),
-            )?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(tokio::runtime::LocalOptions::default())?;
             runtime.block_on(serve(master, started))
         }
         Err(error) => {
@@ -120,7 +119,7 @@ fn start(first: &Received<ToEdge>) -> io::Result<Started> {
 fn drop_privileges(model: &Model, uid: u32) -> io::Result<()> {
     let gid = model.process.gid.unwrap_or_else(|| rustix::process::getgid().as_raw());
     if rustix::process::geteuid().is_root() {
-        sys::drop_privileges(&sys::Identity { uid, gid, groups_of: None })?;
+        sys::drop_privileges(&sys::Identity { uid, gid, user: None })?;
     }
     Ok(())
 }
@@ -128,7 +127,7 @@ fn drop_privileges(model: &Model, uid: u32) -> io::Result<()> {
 async fn serve(master: ControlSocket, mut started: Started) -> io::Result<()> {
     let (heard_in, mut heard) = unbounded_channel();
     let mut control = Control {
-        master: AsyncFd::with_interest(master, Interest::READABLE)?,
+        master: crate::watched(master)?,
         process: started.process,
         access: started.access,
         model: started.model,
@@ -208,7 +207,10 @@ impl Control {
                 if let Some(access) = &self.access
                     && let Err(error) = access.reopen()
                 {
-                    error_log::write(Level::Error, format_args!("the access log can't be opened again: {error}"));
+                    error_log::write(
+                        Level::Error,
+                        format_args!("the access log can't be opened again: {error}"),
+                    );
                 }
                 if let Some(log) = received.fds.first() {
                     rustix::stdio::dup2_stderr(log)?;
@@ -244,7 +246,8 @@ impl Control {
         let Some(limit) = self.model.app.max_requests else { return 0 };
         let jitter = self.model.app.max_requests_jitter;
         // Splitmix64 of the number: as good as random here, and the same in every run of a test.
-        let mut x = worker.wrapping_add(u64::from(std::process::id()) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut x =
+            worker.wrapping_add(u64::from(std::process::id()) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         x ^= x >> 27;
         limit + if jitter == 0 { 0 } else { x % (jitter + 1) }

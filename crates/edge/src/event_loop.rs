@@ -15,8 +15,6 @@ use handlers::app::{App, Shared, Worker};
 use protocol::{Deadlines, h1};
 use telemetry::error_log::{self, Level, Limit};
 use telemetry::{AccessLog, AccessWriter};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
@@ -164,7 +162,7 @@ impl EventLoop {
             pool: Rc::default(),
             requests: RefCell::default(),
             access: RefCell::new(access.map(|a| a.writer())),
-            accept_errors: Limit::default(),
+            accept_errors: Limit::new(),
             date: RefCell::new((Instant::now(), date_now())),
             acceptors: RefCell::default(),
         }))
@@ -173,7 +171,7 @@ impl EventLoop {
     /// What runs beside the connections: the ticker, the driver of the bridge, the flush of the log.
     fn spawn_services(self: &Rc<Self>) -> io::Result<()> {
         tokio::task::spawn_local(Rc::clone(&self.deadlines).tick());
-        let bell = AsyncFd::with_interest(self.app.bell(self.index)?, Interest::READABLE)?;
+        let bell = crate::watched(self.app.bell(self.index)?)?;
         let app = Rc::clone(&self.app);
         tokio::task::spawn_local(std::future::poll_fn(move |cx| {
             loop {

@@ -107,7 +107,8 @@ mod tests {
     }
 
     fn request(peer: &str, fields: &[(&str, &str)]) -> Request {
-        let mut request = Request { peer: Peer { remote: peer.parse().ok(), local: None }, ..Request::default() };
+        let mut request =
+            Request { peer: Peer { remote: peer.parse().ok(), local: None }, ..Request::default() };
         for (name, value) in fields {
             request.fields.push(name.as_bytes(), value.as_bytes());
         }
@@ -120,7 +121,10 @@ mod tests {
 
     #[test]
     fn a_stranger_is_not_believed() {
-        let mut r = request("192.0.2.7:99", &[("X-Forwarded-For", "10.0.0.1"), ("X-Forwarded-Proto", "https"), ("A", "b")]);
+        let mut r = request(
+            "192.0.2.7:99",
+            &[("X-Forwarded-For", "10.0.0.1"), ("X-Forwarded-Proto", "https"), ("A", "b")],
+        );
         apply(&local_only(), &mut r);
         assert_eq!((r.scheme, r.fields.len()), (Scheme::Http, 1));
         assert_eq!(r.peer.remote, "192.0.2.7:99".parse().ok());
@@ -128,7 +132,11 @@ mod tests {
 
     #[test]
     fn a_trusted_proxy_names_the_last_hop_that_is_not_trusted() {
-        let fields = [("X-Forwarded-For", "6.6.6.6, 192.0.2.1"), ("X-Forwarded-For", "127.0.0.1"), ("x-forwarded-proto", "https")];
+        let fields = [
+            ("X-Forwarded-For", "6.6.6.6, 192.0.2.1"),
+            ("X-Forwarded-For", "127.0.0.1"),
+            ("x-forwarded-proto", "https"),
+        ];
         let mut r = request("127.0.0.1:5", &fields);
         apply(&local_only(), &mut r);
         assert_eq!(r.peer.remote, "192.0.2.1:0".parse().ok());

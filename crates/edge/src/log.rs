@@ -6,8 +6,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use exchange::{Fields, Peer, Request, Response};
 use handlers::app::Outcome;
 use protocol::h1::{Sent, WriteError};
-use telemetry::AccessEvent;
 use telemetry::error_log::{self, Level};
+use telemetry::{AccessEvent, FieldSource};
 
 use crate::event_loop::EventLoop;
 
@@ -39,10 +39,22 @@ pub fn finish(
     match sent.outcome {
         Ok(()) => {}
         Err(WriteError::Gone) => {
-            fault(Level::Debug, finished.request, status, "the client left before the response's end", finished.outcome);
+            fault(
+                Level::Debug,
+                finished.request,
+                status,
+                "the client left before the response's end",
+                finished.outcome,
+            );
         }
         Err(WriteError::Timeout) => {
-            fault(Level::Info, finished.request, status, "the client took nothing for send_timeout", finished.outcome);
+            fault(
+                Level::Info,
+                finished.request,
+                status,
+                "the client took nothing for send_timeout",
+                finished.outcome,
+            );
         }
         Err(WriteError::Broken(why)) => fault(Level::Error, finished.request, status, why, finished.outcome),
     }
@@ -53,6 +65,17 @@ pub fn finish(
 pub fn gone(event_loop: &EventLoop, finished: &Finished<'_>) {
     if !finished.request.method.as_bytes().is_empty() && !finished.request.target.is_empty() {
         access(event_loop, finished, 499, None, 0);
+    }
+}
+
+static NO_FIELDS: Fields = Fields::new();
+
+/// Fields as the access log asks for them.
+struct Section<'a>(&'a Fields);
+
+impl FieldSource for Section<'_> {
+    fn field(&self, name: &[u8]) -> Option<&[u8]> {
+        self.0.named(name)
     }
 }
 
@@ -77,8 +100,8 @@ fn access(event_loop: &EventLoop, finished: &Finished<'_>, status: u16, fields: 
         attempts: finished.outcome.map_or(0, |o| u8::try_from(o.attempts).unwrap_or(u8::MAX)),
         pid: finished.outcome.map(|o| o.pid).filter(|&pid| pid != 0).unwrap_or_else(std::process::id),
         time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64),
-        request_field: &|name| request.fields.named(name),
-        response_field: &|name| fields.and_then(|f| f.named(name)),
+        request_fields: &Section(&request.fields),
+        response_fields: &Section(fields.unwrap_or(&NO_FIELDS)),
     };
     writer.log(&event, now);
 }
@@ -95,7 +118,10 @@ pub fn fault(level: Level, request: &Request, status: u16, why: &str, outcome: O
     match outcome.filter(|o| o.pid != 0) {
         Some(outcome) => error_log::write(
             level,
-            format_args!("{status} {method} {target}: {why} (client {client}, host {host}, worker {})", outcome.pid),
+            format_args!(
+                "{status} {method} {target}: {why} (client {client}, host {host}, worker {})",
+                outcome.pid
+            ),
         ),
         None => error_log::write(
             level,

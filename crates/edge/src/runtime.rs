@@ -56,7 +56,9 @@ impl Runtime {
 
     /// The directory that serves this path, and the path within it.
     pub fn static_for<'a, 'p>(&'a self, path: &'p [u8]) -> Option<(&'a FileServer, &'p [u8])> {
-        self.statics.iter().find_map(|(url, server)| path.strip_prefix(url.as_slice()).map(|rest| (server, rest)))
+        self.statics
+            .iter()
+            .find_map(|(url, server)| path.strip_prefix(url.as_slice()).map(|rest| (server, rest)))
     }
 }
 
@@ -100,7 +102,9 @@ fn h1_settings(model: &Model) -> h1::Settings {
         policy: http1::Policy {
             underscore_fields: match model.forwarded.header_map {
                 // Trusted peers may set forwarder_headers; which peer it is is not known to the codec.
-                HeaderMap::Drop if model.forwarded.forwarder_headers.is_empty() => http1::UnderscoreFields::Drop,
+                HeaderMap::Drop if model.forwarded.forwarder_headers.is_empty() => {
+                    http1::UnderscoreFields::Drop
+                }
                 HeaderMap::Refuse => http1::UnderscoreFields::Refuse,
                 HeaderMap::Drop | HeaderMap::Dangerous => http1::UnderscoreFields::Keep,
             },

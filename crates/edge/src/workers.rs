@@ -8,8 +8,6 @@ use bridge::control::FromEdge;
 use bridge::edge::{Message as WorkerMessage, WorkerSocket};
 use handlers::app::Worker;
 use telemetry::error_log::{self, Level};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::event_loop::{Message, Process};
@@ -71,7 +69,7 @@ async fn converse(
     worker: &mut Option<Arc<Worker>>,
 ) -> std::io::Result<()> {
     let socket = WorkerSocket::new(announced.socket.try_clone()?)?;
-    let link = AsyncFd::with_interest(Link(socket), Interest::READABLE)?;
+    let link = crate::watched(Link(socket))?;
     loop {
         let mut ready = link.readable().await?;
         let message = match ready.try_io(|link| link.get_ref().0.recv()) {
@@ -85,11 +83,9 @@ async fn converse(
                 if claimers == 0 || claimers > u32::from(announced.claimers) || worker.is_some() {
                     return Err(std::io::Error::other("it claims more threads than it was given"));
                 }
-                let range = process
-                    .app
-                    .region
-                    .allocate_claimers(announced.claimers)
-                    .map_err(|_| std::io::Error::other("there are more worker threads than the bridge has room for"))?;
+                let range = process.app.region.allocate_claimers(announced.claimers).map_err(|_| {
+                    std::io::Error::other("there are more worker threads than the bridge has room for")
+                })?;
                 socket.send_welcome(&process.app.region, range.start)?;
                 *worker = Some(Arc::new(Worker {
                     id: announced.id,

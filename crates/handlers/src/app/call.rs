@@ -201,10 +201,8 @@ impl App {
                 reply.waker = Some(cx.waker().clone());
             }
         }
-        let queued = pending
-            .slot
-            .get()
-            .is_some_and(|id| matches!(self.thread.borrow().state(id), SlotState::Ready));
+        let queued =
+            pending.slot.get().is_some_and(|id| matches!(self.thread.borrow().state(id), SlotState::Ready));
         watch.poll_gone(cx, queued).map(|()| Err(if queued { Failure::GoneQueued } else { Failure::Gone }))
     }
 
@@ -240,7 +238,8 @@ impl App {
             response.body = body;
         } else {
             *pending.label.borrow_mut() = Some(label_of(guard.request));
-            response.body = Body::Stream(Box::new(AppStream { app: Rc::clone(self), pending, unflushed: false }));
+            response.body =
+                Body::Stream(Box::new(AppStream { app: Rc::clone(self), pending, unflushed: false }));
         }
         response
     }
@@ -295,8 +294,12 @@ impl ChunkStream for AppStream {
         }
         let mut reply = self.pending.reply.borrow_mut();
         match (reply.phase, reply.end) {
-            (Phase::WorkerDied, _) => Poll::Ready(Some(Err(StreamError("the worker died while it answered")))),
-            (Phase::Overran, _) => Poll::Ready(Some(Err(StreamError("the worker overran its timeout while it answered")))),
+            (Phase::WorkerDied, _) => {
+                Poll::Ready(Some(Err(StreamError("the worker died while it answered"))))
+            }
+            (Phase::Overran, _) => {
+                Poll::Ready(Some(Err(StreamError("the worker overran its timeout while it answered"))))
+            }
             (_, Some(End::Whole)) => Poll::Ready(None),
             (_, Some(End::AppFailed)) => {
                 Poll::Ready(Some(Err(StreamError("the application failed while it answered"))))

@@ -110,7 +110,12 @@ impl Shared {
 
     /// A file that a worker sent for a FILE frame of this slot.
     pub fn put_file(&self, slot: u16, ticket: u64, file: OwnedFd) {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner).entry(slot).or_default().push((ticket, file));
+        self.files
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(slot)
+            .or_default()
+            .push((ticket, file));
     }
 
     pub(super) fn take_file(&self, id: SlotId) -> Option<OwnedFd> {
