@@ -1,0 +1,103 @@
+"""Streaming passes at once: text/event-stream and X-Accel-Buffering: no."""
+
+import time
+
+import pytest
+from support import Client, build
+
+APP = """
+import time
+
+def application(environ, start_response):
+    fields = [("Content-Type", "text/plain")]
+    if environ["PATH_INFO"] == "/sse":
+        fields = [("Content-Type", "text/event-stream")]
+    elif environ["PATH_INFO"] == "/unbuffered":
+        fields.append(("X-Accel-Buffering", "no"))
+    start_response("200 OK", fields)
+
+    def events():
+        for number in range(3):
+            yield b"data: %d\\n\\n" % number
+            time.sleep(0.7)
+    return events()
+"""
+
+
+@pytest.fixture(scope="module")
+def server(serve_module):
+    return serve_module(APP, "--threads", "4")
+
+
+def arrivals(client, fields=()):
+    began = time.monotonic()
+    head = client.head()
+    assert head.get("Transfer-Encoding") == "chunked"
+    times, data = [], []
+    while True:
+        chunk = client.chunk()
+        if not chunk:
+            break
+        times.append(time.monotonic() - began)
+        data.append(chunk)
+    return head, times, data
+
+
+@pytest.mark.parametrize("path", ["/sse", "/unbuffered"])
+def test_each_piece_comes_when_it_is_made(server, path):
+    with server.connect() as client:
+        client.send(build("GET", path))
+        head, times, data = arrivals(client)
+        assert b"".join(data) == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
+        assert len(times) == 3
+        assert times[0] < 0.5 < times[1] < 1.2 < times[2]
+        assert head.get("X-Accel-Buffering") is None, "nginx hides it too"
+
+
+def test_events_pass_for_an_accepting_client_too(server):
+    with server.connect() as client:
+        client.send(build("GET", "/sse", {"Accept-Encoding": "gzip, br, zstd"}))
+        head, times, _ = arrivals(client)
+        assert times[0] < 0.5 and len(times) >= 3
+        assert head.get("Content-Encoding") is None
+
+
+def test_http_1_0_is_streamed_until_close(server):
+    with server.connect() as client:
+        began = time.monotonic()
+        client.send(build("GET", "/sse", version="1.0"))
+        client.head()
+        while b"data: 0" not in client.buffer:
+            assert client._more()
+        assert time.monotonic() - began < 0.6
+
+
+def test_stream_ends_when_the_client_leaves(serve):
+    app = """
+    import time
+    closed = []
+
+    class Events:
+        def __iter__(self):
+            return self
+        def __next__(self):
+            time.sleep(0.05)
+            return b"data: x\\n\\n"
+        def close(self):
+            closed.append("closed")
+
+    def application(environ, start_response):
+        if environ["PATH_INFO"] == "/closed":
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [" ".join(closed).encode()]
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return Events()
+    """
+    from support import wait_until
+    server = serve(app, "--threads", "2", "--timeout", "0")
+    client = Client(server.address)
+    client.send(build("GET", "/sse"))
+    client.head()
+    client.chunk()
+    client.reset()
+    wait_until(lambda: server.get("/closed").text == "closed", "close() of the iterable")
