@@ -1,0 +1,156 @@
+"""Compression of responses by Accept-Encoding."""
+
+import gzip
+import time
+import zlib
+
+import brotli
+import pytest
+import zstandard
+from support import build
+
+APP = """
+import time
+
+TEXT = b"the quick brown fox jumps over the lazy dog\\n" * 200
+
+def application(environ, start_response):
+    path = environ["PATH_INFO"]
+    fields = [("Content-Type", "text/html; charset=utf-8")]
+    body = TEXT
+    if path == "/length":
+        fields.append(("Content-Length", str(len(TEXT))))
+    elif path == "/short":
+        body = b"short"
+    elif path == "/picture":
+        fields = [("Content-Type", "image/png")]
+    elif path == "/done":
+        fields.append(("Content-Encoding", "x-done"))
+    elif path == "/untouchable":
+        fields.append(("Cache-Control", "public, No-Transform"))
+    elif path == "/tagged":
+        fields += [("ETag", '"strong"'), ("Vary", "Cookie")]
+    elif path == "/partial":
+        start_response("206 Partial Content", fields + [("Content-Range", "bytes 0-8999/9000")])
+        return [body]
+    elif path == "/pieces":
+        start_response("200 OK", fields)
+        return iter([TEXT[i:i + 1000] for i in range(0, len(TEXT), 1000)])
+    elif path == "/slow":
+        start_response("200 OK", fields + [("X-Accel-Buffering", "no")])
+        def slow():
+            yield TEXT
+            time.sleep(1)
+            yield b"end"
+        return slow()
+    start_response("200 OK", fields)
+    return [body]
+"""
+
+TEXT = b"the quick brown fox jumps over the lazy dog\n" * 200
+
+DECODERS = {
+    "gzip": gzip.decompress,
+    "br": brotli.decompress,
+    "zstd": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
+}
+
+
+@pytest.fixture(scope="module")
+def server(serve_module):
+    return serve_module(APP, "--static", "/s/=files", "--threads", "2", files={"files/a.html": TEXT})
+
+
+@pytest.mark.parametrize("path", ["/", "/length", "/pieces", "/s/a.html"])
+@pytest.mark.parametrize("coding", DECODERS)
+def test_each_coding(server, path, coding):
+    response = server.get(path, {"Accept-Encoding": coding})
+    assert response.get("Content-Encoding") == coding
+    assert "accept-encoding" in response.get("Vary").lower()
+    assert len(response.body) < len(TEXT) / 3
+    assert DECODERS[coding](response.body) == TEXT
+
+
+@pytest.mark.parametrize(("accept", "coding"), [
+    ("gzip, br, zstd", "zstd"), ("gzip, br", "br"), ("br;q=0.5, gzip", "gzip"), ("zstd;q=0, *", "br"),
+    ("*", "zstd"), ("*;q=0", None), ("identity", None), ("gzip;q=0", None), ("deflate", None), ("x-unknown", None),
+    ("GZIP", "gzip"), ("gzip;q=0.001", "gzip"), ("gzip;Q=1.000", "gzip"), ("identity;q=1, gzip;q=0.5", None),
+    ("gzip ; q=0.8 , br ; q=0.9", "br"), ("", None),
+])
+def test_preference(server, accept, coding):
+    response = server.get("/", {"Accept-Encoding": accept})
+    assert response.get("Content-Encoding") == coding
+    body = DECODERS[coding](response.body) if coding else response.body
+    assert body == TEXT
+
+
+def test_not_asked_for(server):
+    response = server.get("/")
+    assert response.get("Content-Encoding") is None
+    assert "accept-encoding" in response.get("Vary", "").lower(), "a cache must know"
+
+
+@pytest.mark.parametrize("path", ["/short", "/picture", "/untouchable", "/partial"])
+def test_what_is_left_alone(server, path):
+    response = server.get(path, {"Accept-Encoding": "gzip, br, zstd"})
+    assert response.get("Content-Encoding") is None
+
+
+def test_never_twice(server):
+    response = server.get("/done", {"Accept-Encoding": "gzip"})
+    assert response.get("Content-Encoding") == "x-done"
+    assert response.body == TEXT
+
+
+def test_etag_is_weakened_and_vary_kept(server):
+    response = server.get("/tagged", {"Accept-Encoding": "gzip"})
+    assert response.get("ETag") == 'W/"strong"'
+    vary = {name.strip().lower() for value in response.all("Vary") for name in value.split(",")}
+    assert vary == {"cookie", "accept-encoding"}
+    assert server.get("/tagged").get("ETag") == '"strong"'
+
+
+def test_head(server):
+    with server.connect() as client:
+        response = client.request("HEAD", "/length", {"Accept-Encoding": "gzip"})
+        assert response.get("Content-Encoding") in ("gzip", None)
+        assert response.get("Content-Length") != str(len(TEXT)) or response.get("Content-Encoding") is None
+        assert client.request("GET", "/short").body == b"short"
+
+
+def test_streaming_is_flushed(server):
+    with server.connect() as client:
+        began = time.monotonic()
+        client.send(build("GET", "/slow", {"Accept-Encoding": "gzip"}))
+        head = client.head()
+        assert head.get("Content-Encoding") == "gzip"
+        inflate, data = zlib.decompressobj(31), b""
+        while len(data) < len(TEXT):
+            data += inflate.decompress(client.chunk())
+        assert time.monotonic() - began < 0.7, "the first part waited for the last"
+        while chunk := client.chunk():
+            data += inflate.decompress(chunk)
+        assert data == TEXT + b"end" and inflate.eof
+
+
+def test_http_1_0_and_keep_alive_framing(server):
+    with server.connect() as client:
+        for _ in range(3):
+            response = client.request("GET", "/length", {"Accept-Encoding": "br"})
+            assert brotli.decompress(response.body) == TEXT
+    response = server.get("/", {"Accept-Encoding": "br"}, version="1.0")
+    assert brotli.decompress(response.body) == TEXT
+
+
+def test_options(serve):
+    server = serve(APP, "--compress", "gzip", "--compress-types", "image/png", "--compress-min-length", "1")
+    assert server.get("/", {"Accept-Encoding": "gzip, br"}).get("Content-Encoding") is None
+    assert server.get("/picture", {"Accept-Encoding": "br, gzip"}).get("Content-Encoding") == "gzip"
+    assert serve(APP, "--compress", "off").get("/", {"Accept-Encoding": "gzip"}).get("Content-Encoding") is None
+
+
+def test_a_range_of_a_file_is_not_compressed(server):
+    response = server.get("/s/a.html", {"Accept-Encoding": "gzip", "Range": "bytes=0-9"})
+    assert response.get("Content-Encoding") is None or response.status == 200
+    if response.status == 206:
+        assert response.body == TEXT[:10]

@@ -1,0 +1,101 @@
+"""The client's address, scheme and host reach the application truthfully."""
+
+import json
+
+from support import Client, wait_until
+
+APP = """
+import json
+
+def application(environ, start_response):
+    names = ("REMOTE_ADDR", "wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "SCRIPT_NAME", "PATH_INFO",
+             "HTTP_X_FORWARDED_FOR", "REMOTE_PORT")
+    text = json.dumps({name: environ.get(name) for name in names}).encode()
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(text)))])
+    return [text]
+"""
+
+FORWARDED = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
+
+
+def environ(server, fields=(), target="/", **options):
+    response = server.get(target, fields, **options)
+    assert response.status == 200
+    return json.loads(response.body)
+
+
+def test_without_a_proxy(serve):
+    seen = environ(serve(APP))
+    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"], seen["HTTP_HOST"]) == ("127.0.0.1", "http", "test.example")
+    assert seen["REMOTE_PORT"].isdigit() and seen["SERVER_PORT"].isdigit()
+
+
+def test_loopback_is_believed_by_default(serve):
+    seen = environ(serve(APP), FORWARDED)
+    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("192.0.2.1", "https")
+
+
+def test_others_are_not_believed(serve):
+    seen = environ(serve(APP, "--forwarded-allow-ips", "203.0.113.7"), FORWARDED)
+    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("127.0.0.1", "http")
+
+
+def test_the_last_untrusted_address_counts(serve):
+    server = serve(APP, "--forwarded-allow-ips", "127.0.0.1,10.0.0.0/8")
+    fields = {"X-Forwarded-For": "6.6.6.6, 192.0.2.1, 10.1.2.3"}
+    assert environ(server, fields)["REMOTE_ADDR"] == "192.0.2.1", "what the client itself wrote is to the left"
+
+
+def test_several_lines_are_one_list(serve):
+    seen = environ(serve(APP), [("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-For", "192.0.2.1")])
+    assert seen["REMOTE_ADDR"] == "192.0.2.1"
+
+
+def test_nonsense_is_not_an_address(serve):
+    server = serve(APP)
+    for value in ("unknown", "1.2.3", "", "<script>", "1.2.3.4.5"):
+        seen = environ(server, {"X-Forwarded-For": value})
+        assert seen["REMOTE_ADDR"] == "127.0.0.1", value
+
+
+def test_ipv6_and_ports_in_the_list(serve):
+    server = serve(APP)
+    assert environ(server, {"X-Forwarded-For": "2001:db8::1"})["REMOTE_ADDR"] == "2001:db8::1"
+    assert environ(server, {"X-Forwarded-For": "192.0.2.1:1234"})["REMOTE_ADDR"] == "192.0.2.1"
+    assert environ(server, {"X-Forwarded-For": "[2001:db8::1]:1234"})["REMOTE_ADDR"] == "2001:db8::1"
+
+
+def test_scheme_by_each_of_gunicorns_fields(serve):
+    server = serve(APP)
+    for name, value in (("X-Forwarded-Protocol", "ssl"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-Ssl", "on")):
+        assert environ(server, {name: value})["wsgi.url_scheme"] == "https"
+    assert environ(server, {"X-Forwarded-Proto": "http"})["wsgi.url_scheme"] == "http"
+
+
+def test_contradicting_schemes_are_refused(serve):
+    fields = {"X-Forwarded-Proto": "https", "X-Forwarded-Ssl": "off"}
+    assert serve(APP).get("/", fields).status == 400
+
+
+def test_a_unix_socket_is_believed(serve, tmp_path):
+    path = str(tmp_path / "s")
+    server = serve(APP, bind=["-b", f"unix:{path}"], wait=False)
+    server.wait_ready(path)
+    with Client(path) as client:
+        seen = json.loads(client.request("GET", "/", FORWARDED).body)
+    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("192.0.2.1", "https")
+    server.stop()
+    wait_until(lambda: not (tmp_path / "s").exists(), "the socket file to be removed")
+
+
+def test_root_path(serve):
+    seen = environ(serve(APP, "--root-path", "/shop"), target="/shop/a")
+    assert (seen["SCRIPT_NAME"], seen["PATH_INFO"]) == ("/shop", "/a")
+
+
+def test_script_name_only_from_a_trusted_proxy(serve):
+    # gunicorn's forwarder_headers.
+    seen = environ(serve(APP), {"SCRIPT_NAME": "/shop"}, target="/shop/a")
+    assert (seen["SCRIPT_NAME"], seen["PATH_INFO"]) == ("/shop", "/a")
+    seen = environ(serve(APP, "--forwarded-allow-ips", ""), {"SCRIPT_NAME": "/shop"}, target="/shop/a")
+    assert (seen["SCRIPT_NAME"], seen["PATH_INFO"]) == ("", "/shop/a")
