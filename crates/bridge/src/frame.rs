@@ -287,7 +287,7 @@ impl RequestView {
         ];
         let fields = cursor.fields()?;
         let parts = ranges.map(|range| (range.start as u32, range.end as u32));
-        Some(Self { version, scheme, server_port, remote_port, content_length, parts, fields, payload })
+        Some(Self { payload, version, scheme, server_port, remote_port, content_length, parts, fields })
     }
 
     /// In place of a request that could not be read.
@@ -444,7 +444,7 @@ impl ResponseFrame {
             FILE => {
                 let mut cursor = Cursor { all: payload, at: 0 };
                 let (offset, length) = (cursor.u64()?, cursor.u64()?);
-                let fits = cursor.at == payload.len() && offset.checked_add(length)? <= i64::MAX as u64;
+                let fits = cursor.at == payload.len() && i64::try_from(offset.checked_add(length)?).is_ok();
                 fits.then_some(Self::File { offset, length })
             }
             END => match payload[..] {
@@ -487,10 +487,11 @@ mod tests {
             length in proptest::option::of(0..u64::MAX),
             fields in fields(),
         ) {
+            let listed = pairs(&fields);
             let request = RequestFrame {
                 version: 11, is_https: true, server_port: ports.0, remote_port: ports.1, content_length: length,
                 method: &parts[0], target: &parts[1], path: &parts[2], query: &parts[3], script_name: &parts[4],
-                remote_address: &parts[5], server_name: &parts[6], fields: &mut pairs(&fields).into_iter(),
+                remote_address: &parts[5], server_name: &parts[6], fields: &mut listed.iter().copied(),
             };
             let mut into = Vec::new();
             Encoder { into: &mut into }.request(request).unwrap();
@@ -535,7 +536,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let mut into = Vec::new();
-        assert_eq!(Encoder { into: &mut into }.head(200, &[b'x'; 65536], []), Err(TooLong));
+        assert_eq!(Encoder { into: &mut into }.head(200, &vec![b'x'; 65536], []), Err(TooLong));
         assert!(ResponseFrame::parse(END, &Bytes::from_static(&[2])).is_none());
         assert!(ResponseFrame::parse(FILE, &Bytes::from_static(&[0xff; 16])).is_none());
     }

@@ -221,7 +221,9 @@ impl EdgeThread {
             if let BodyPart::Bytes(bytes) = body {
                 write(bytes);
             }
-            chunks.iter().for_each(|chunk| write(chunk));
+            for chunk in chunks {
+                write(chunk);
+            }
             write(&frame::frame_header(frame::REQUEST_END, 0));
         }
         debug_assert_eq!(at as usize, end);
@@ -495,7 +497,10 @@ impl Slot {
                 .ok_or(BridgeError::Broken("a frame that the protocol does not have"))?;
             at = start + length;
             self.follow(&frame)?;
-            if (!self.cancelled.get() || self.ended) && sink(frame).is_break() && !self.ended {
+            let wanted = self.ended || !self.cancelled.get();
+            let stop = wanted && sink(frame).is_break();
+            // Behind the end there must be nothing: the next turn sees to that.
+            if stop && !self.ended {
                 break;
             }
         }

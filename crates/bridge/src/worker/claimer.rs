@@ -32,6 +32,7 @@ impl Claimer {
     }
 
     /// Waits for the next request. Whoever is told to stop takes none, even if some wait.
+    #[expect(clippy::should_implement_trait, reason = "it never ends in the way of an iterator")]
     pub fn next(&mut self) -> Next {
         loop {
             if self.shared.is_stopped(self.claimer) {
