@@ -1,2 +1,4 @@
 //! The master: children, signals, reload, privileges.
 #![forbid(unsafe_code)]
+
+mod state;

@@ -1,0 +1,99 @@
+//! The edge process: it is started once, and again when it dies. Its death takes every worker's socket along.
+
+use super::backoff::Backoff;
+use super::generation::seconds;
+use super::{Action, Duration, Level, State, Status, StopMode, Time};
+
+/// What the master knows of the edge.
+#[derive(Debug, Default)]
+pub(super) struct EdgeState {
+    pub(super) process: Process,
+    /// It was told to accept connections.
+    pub(super) accepting: bool,
+    /// Why it said that it ends.
+    pub(super) fatal: Option<String>,
+    /// When to start another one.
+    pub(super) restart_at: Option<Time>,
+    backoff: Backoff,
+}
+
+/// The edge's process.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Process {
+    /// The loop starts the first one when the first settings are there.
+    #[default]
+    Starting,
+    /// It has its configuration.
+    Up,
+    /// It died.
+    Down,
+}
+
+impl EdgeState {
+    /// Whether workers can be handed to it.
+    pub(super) fn is_up(&self) -> bool {
+        self.process == Process::Up
+    }
+
+    /// Whether there is, or is about to be, a process.
+    pub(super) fn is_alive(&self) -> bool {
+        self.process != Process::Down
+    }
+}
+
+impl State {
+    pub(super) fn edge_configured(&mut self, _now: Time) {
+        self.edge.process = Process::Up;
+    }
+
+    pub(super) fn edge_gone(&mut self, status: Status, now: Time) {
+        let had_started = self.edge.is_up();
+        self.edge.process = Process::Down;
+        self.edge.accepting = false;
+        for w in self.workers.values_mut() {
+            w.gone = true;
+        }
+        if let Some(stopping) = &self.stopping {
+            if stopping.mode == StopMode::Graceful && !stopping.edge_done {
+                self.log(Level::Error, format!("The edge {status} before it had finished"));
+            }
+            self.edge_stopped(now);
+            return;
+        }
+        let why = self.edge.fatal.take().map_or_else(String::new, |text| format!(": {text}"));
+        self.log(Level::Critical, format!("The edge {status}{why}"));
+        if !had_started && self.current.is_none() {
+            self.fail(1, now);
+            return;
+        }
+        // The sockets between it and the workers are gone: they end by themselves, and are made to.
+        let workers: Vec<u64> = self.workers.keys().copied().collect();
+        for worker in workers {
+            self.kill(worker, now);
+        }
+        let delay = self.edge.backoff.failed(now);
+        if !delay.is_zero() {
+            self.log(Level::Warning, format!("Another edge starts in {}", seconds(delay)));
+        }
+        self.edge.restart_at = Some(now + delay);
+    }
+
+    pub(super) fn tick_edge(&mut self, now: Time) {
+        if self.stopping.is_some() {
+            return;
+        }
+        if self.edge.restart_at.is_some_and(|at| at <= now) {
+            self.edge.restart_at = None;
+            self.edge.process = Process::Starting;
+            self.act(Action::StartEdge);
+        }
+    }
+
+    /// How long a graceful stop may take: what the current generation allows.
+    pub(super) fn grace(&self) -> Duration {
+        self.current
+            .or(self.next)
+            .and_then(|g| self.generations.get(&g))
+            .map_or(Duration::from_secs(30), |g| g.plan.graceful_timeout)
+    }
+}

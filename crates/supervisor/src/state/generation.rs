@@ -1,0 +1,279 @@
+//! Generations: one mold and its workers. A new one boots beside the old one and takes over when all of it is ready.
+
+use super::{
+    APP_LOAD_ERROR, Action, BTreeMap, BTreeSet, Duration, Level, Life, Plan, State, Status, Time,
+    WORKER_BOOT_ERROR,
+};
+
+/// Where a generation is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its mold reads settings and imports.
+    Molding,
+    /// Its mold forks; not every worker is ready yet.
+    Booting,
+    /// It answers requests.
+    Serving,
+    /// Another one has taken over.
+    Leaving,
+}
+
+/// One mold and its workers.
+#[derive(Debug)]
+pub(super) struct Generation {
+    pub(super) number: u64,
+    pub(super) phase: Phase,
+    pub(super) plan: Plan,
+    /// How many workers it should have; TTIN and TTOU change it.
+    pub(super) target: u32,
+    /// The mold's process lives.
+    pub(super) mold: bool,
+    /// The mold was told to end.
+    pub(super) mold_stopped: bool,
+    /// How often each worker has told of a change in each file. Every worker watches, so that the first to tell of
+    /// the n-th change is news and the others are echoes.
+    changes: BTreeMap<String, BTreeMap<u64, u32>>,
+}
+
+impl State {
+    pub(super) fn start_generation(&mut self) {
+        self.last_generation += 1;
+        let number = self.last_generation;
+        self.generations.insert(
+            number,
+            Generation {
+                number,
+                phase: Phase::Molding,
+                plan: Plan {
+                    workers: 0,
+                    threads: 1,
+                    graceful_timeout: Duration::from_secs(30),
+                    max_rss: None,
+                },
+                target: 0,
+                mold: true,
+                mold_stopped: false,
+                changes: BTreeMap::new(),
+            },
+        );
+        self.next = Some(number);
+        self.act(Action::StartMold { generation: number });
+    }
+
+    /// A new generation; while one boots, another one after it. The newest settings win.
+    pub(super) fn reload(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        if self.next.is_some() {
+            self.reload_again = true;
+        } else {
+            self.retry_mold = None;
+            self.start_generation();
+        }
+    }
+
+    pub(super) fn configured(&mut self, generation: u64, plan: Plan) {
+        if let Some(g) = self.generations.get_mut(&generation) {
+            g.target = plan.workers;
+            g.plan = plan;
+        }
+    }
+
+    pub(super) fn mold_ready(&mut self, generation: u64) {
+        if self.next != Some(generation) {
+            return;
+        }
+        if let Some(g) = self.generations.get_mut(&generation) {
+            g.phase = Phase::Booting;
+        }
+    }
+
+    pub(super) fn mold_failed(&mut self, generation: u64, code: u8, text: &str, now: Time) {
+        if self.next != Some(generation) {
+            return;
+        }
+        for line in text.lines() {
+            self.log(Level::Error, line);
+        }
+        self.generation_failed(generation, code, now);
+    }
+
+    pub(super) fn mold_gone(&mut self, generation: u64, status: Status, now: Time) {
+        let Some(g) = self.generations.get_mut(&generation) else { return };
+        g.mold = false;
+        if g.mold_stopped {
+            return;
+        }
+        g.mold_stopped = true;
+        if self.stopping.is_some() {
+            return;
+        }
+        if self.next == Some(generation) {
+            self.log(
+                Level::Error,
+                format!("The mold (generation {generation}) {status} before its workers were ready"),
+            );
+            self.generation_failed(generation, WORKER_BOOT_ERROR, now);
+        } else if self.current == Some(generation) {
+            self.log(
+                Level::Error,
+                format!("The mold {status}; its workers go on until a new generation is ready"),
+            );
+            self.restart_mold(now);
+        }
+    }
+
+    /// A generation did not boot: the first one ends everything, a later one changes nothing.
+    pub(super) fn generation_failed(&mut self, generation: u64, code: u8, now: Time) {
+        if self.next != Some(generation) {
+            return;
+        }
+        self.next = None;
+        self.act(Action::Discard { generation });
+        self.leave(generation, Duration::ZERO, now);
+        if self.current.is_none() {
+            match code {
+                APP_LOAD_ERROR => self.log(Level::Error, "App failed to load."),
+                WORKER_BOOT_ERROR => self.log(Level::Error, "Worker failed to boot."),
+                _ => {}
+            }
+            self.fail(code, now);
+            return;
+        }
+        self.log(Level::Error, format!("Generation {generation} did not boot; the old one goes on serving"));
+        if std::mem::take(&mut self.reload_again) {
+            self.start_generation();
+        } else if self.current.and_then(|c| self.generations.get(&c)).is_some_and(|g| !g.mold) {
+            self.restart_mold(now);
+        }
+    }
+
+    fn restart_mold(&mut self, now: Time) {
+        if self.next.is_some() || self.stopping.is_some() {
+            return;
+        }
+        let delay = self.mold_backoff.failed(now);
+        if delay.is_zero() {
+            self.start_generation();
+        } else {
+            self.log(Level::Warning, format!("A new mold starts in {}", seconds(delay)));
+            self.retry_mold = Some(now + delay);
+        }
+    }
+
+    /// The new generation takes over once all of it is ready.
+    pub(super) fn switch(&mut self, now: Time) {
+        let Some(next) = self.next else { return };
+        let Some(g) = self.generations.get(&next) else { return };
+        if g.phase != Phase::Booting || self.ready_workers(next) < g.target as usize || !self.edge.is_up() {
+            return;
+        }
+        if let Some(g) = self.generations.get_mut(&next) {
+            g.phase = Phase::Serving;
+        }
+        self.next = None;
+        let old = self.current.replace(next);
+        match old {
+            None => {
+                self.edge.accepting = true;
+                self.act(Action::Accept);
+                self.act(Action::Announce);
+                self.act(Action::Hook { generation: next, name: "when_ready", arguments: vec![] });
+            }
+            Some(old) => {
+                self.act(Action::ConfigureEdge { generation: next });
+                let grace = self.generations.get(&old).map_or(Duration::ZERO, |g| g.plan.graceful_timeout);
+                self.log(
+                    Level::Info,
+                    format!("Generation {next} serves; generation {old} finishes its requests"),
+                );
+                self.leave(old, grace, now);
+                self.mold_backoff.reset();
+            }
+        }
+        if std::mem::take(&mut self.reload_again) {
+            self.start_generation();
+        }
+    }
+
+    /// Sends a generation's workers away.
+    fn leave(&mut self, generation: u64, grace: Duration, now: Time) {
+        if let Some(g) = self.generations.get_mut(&generation) {
+            g.phase = Phase::Leaving;
+        }
+        let workers: Vec<u64> =
+            self.workers.values().filter(|w| w.generation == generation).map(|w| w.number).collect();
+        for worker in workers {
+            if grace.is_zero() {
+                self.kill(worker, now);
+            } else {
+                self.drain(worker, grace, false, now);
+            }
+        }
+    }
+
+    /// Ends the molds of generations that have no worker left.
+    pub(super) fn end_generations(&mut self) {
+        let with_workers: BTreeSet<u64> = self.workers.values().map(|w| w.generation).collect();
+        let mut stop = vec![];
+        self.generations.retain(|number, g| {
+            if g.phase != Phase::Leaving || with_workers.contains(number) {
+                return true;
+            }
+            if g.mold && !g.mold_stopped {
+                g.mold_stopped = true;
+                stop.push(*number);
+            }
+            g.mold
+        });
+        for generation in stop {
+            self.act(Action::StopMold { generation });
+        }
+    }
+
+    pub(super) fn resize(&mut self, by: i64) {
+        let Some(g) = self.current.and_then(|c| self.generations.get_mut(&c)) else { return };
+        let old = i64::from(g.target);
+        // The region has room for 1024 claimers, half of which are for a second generation.
+        let most = i64::from((512 / g.plan.threads.max(1)).max(1));
+        let new = (old + by).clamp(1, most.max(old));
+        if new == old {
+            return;
+        }
+        g.target = new as u32;
+        let generation = g.number;
+        self.log(Level::Info, format!("{new} workers instead of {old}"));
+        self.act(Action::Hook { generation, name: "nworkers_changed", arguments: vec![new, old] });
+    }
+
+    pub(super) fn changed(&mut self, generation: u64, worker: u64, path: String) {
+        let newest = self.next.or(self.current) == Some(generation);
+        let Some(g) = self.generations.get_mut(&generation) else { return };
+        let counts = g.changes.entry(path.clone()).or_default();
+        let most = counts.values().copied().max().unwrap_or(0);
+        let count = counts.entry(worker).or_default();
+        *count += 1;
+        let is_news = *count > most;
+        // What the newest generation has read may be older than the change, also while it still boots.
+        if is_news && (newest || self.current == Some(generation)) {
+            let name = std::path::Path::new(&path)
+                .file_name()
+                .map_or(path.clone(), |n| n.to_string_lossy().into_owned());
+            self.log(Level::Info, format!("{name} changed; reloading"));
+            self.reload();
+        }
+    }
+
+    pub(super) fn ready_workers(&self, generation: u64) -> usize {
+        self.workers
+            .values()
+            .filter(|w| w.generation == generation && w.life == Life::Serving && !w.retiring && !w.exited)
+            .count()
+    }
+}
+
+/// A delay in words.
+pub(super) fn seconds(delay: Duration) -> String {
+    format!("{} s", (delay.as_secs_f64() * 10.0).round() / 10.0)
+}

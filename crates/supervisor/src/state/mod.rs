@@ -1,0 +1,215 @@
+//! What the master knows and decides: generations, workers, the edge, and what a signal means to them.
+//!
+//! Nothing here touches a process, a socket or a clock. [`State::handle`] and [`State::tick`] take what happened and
+//! the time, and leave [`Action`]s that the loop performs. So every transition can be tested in microseconds.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+mod backoff;
+mod edge;
+mod generation;
+mod stop;
+mod types;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use backoff::Backoff;
+use edge::EdgeState;
+use generation::{Generation, Phase};
+use stop::Stopping;
+pub(crate) use types::{Action, Event, Level, Plan, Signal, Status, StopMode};
+use worker::{Life, Worker};
+
+/// Time since the master started.
+pub(crate) type Time = Duration;
+
+/// gunicorn's exit codes.
+pub(crate) const WORKER_BOOT_ERROR: u8 = 3;
+/// The application did not load.
+pub(crate) const APP_LOAD_ERROR: u8 = 4;
+
+/// Everything that the master knows.
+#[derive(Debug)]
+pub(crate) struct State {
+    generations: BTreeMap<u64, Generation>,
+    workers: BTreeMap<u64, Worker>,
+    /// The generation that serves.
+    current: Option<u64>,
+    /// The generation that boots.
+    next: Option<u64>,
+    last_generation: u64,
+    last_worker: u64,
+    edge: EdgeState,
+    stopping: Option<Stopping>,
+    /// A reload was asked for while another was under way.
+    reload_again: bool,
+    /// Start a new generation then, because the mold of the current one is dead.
+    retry_mold: Option<Time>,
+    worker_backoff: Backoff,
+    mold_backoff: Backoff,
+    actions: VecDeque<Action>,
+    ended: bool,
+}
+
+impl State {
+    /// A master that has started nothing yet; the first generation is asked for at once.
+    pub(crate) fn new() -> Self {
+        let mut state = Self {
+            generations: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            current: None,
+            next: None,
+            last_generation: 0,
+            last_worker: 0,
+            edge: EdgeState::default(),
+            stopping: None,
+            reload_again: false,
+            retry_mold: None,
+            worker_backoff: Backoff::default(),
+            mold_backoff: Backoff::default(),
+            actions: VecDeque::new(),
+            ended: false,
+        };
+        state.start_generation();
+        state
+    }
+
+    /// The next thing to do.
+    pub(crate) fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Takes what happened. The actions follow.
+    pub(crate) fn handle(&mut self, event: Event, now: Time) {
+        if self.ended {
+            return;
+        }
+        match event {
+            Event::Configured { generation, plan } => self.configured(generation, plan),
+            Event::MoldReady { generation } => self.mold_ready(generation),
+            Event::MoldFailed { generation, code, text } => self.mold_failed(generation, code, &text, now),
+            Event::MoldGone { generation, status } => self.mold_gone(generation, status, now),
+            Event::WorkerSpawned { worker, pid } => self.worker_spawned(worker, pid),
+            Event::WorkerReady { worker } => self.worker_ready(worker, now),
+            Event::WorkerDrained { worker } => self.worker_drained(worker),
+            Event::WorkerGone { worker } => self.worker_gone(worker),
+            Event::WorkerExited { worker, status } => self.worker_exited(worker, status, now),
+            Event::WorkerRecycle { worker, reason } => self.worker_recycle(worker, &reason),
+            Event::WorkerOverran { worker, method, path, seconds, graceful } => {
+                self.worker_overran(worker, &method, &path, seconds, graceful, now);
+            }
+            Event::Resident { worker, bytes } => self.worker_resident(worker, bytes),
+            Event::Changed { generation, worker, path } => self.changed(generation, worker, path),
+            Event::EdgeConfigured => self.edge_configured(now),
+            Event::EdgeFatal { text } => self.edge.fatal = Some(text),
+            Event::EdgeStopped => self.edge_stopped(now),
+            Event::EdgeGone { status } => self.edge_gone(status, now),
+            Event::HookDone => self.hook_done(now),
+            Event::Signal(signal) => self.signal(signal, now),
+        }
+        self.settle(now);
+    }
+
+    /// Takes the passing of time.
+    pub(crate) fn tick(&mut self, now: Time) {
+        if self.ended {
+            return;
+        }
+        self.tick_workers(now);
+        self.tick_edge(now);
+        self.tick_stop(now);
+        if self.retry_mold.is_some_and(|at| at <= now) {
+            self.retry_mold = None;
+            if self.next.is_none() && self.stopping.is_none() {
+                self.start_generation();
+            }
+        }
+        self.settle(now);
+    }
+
+    /// When [`State::tick`] has to be called at the latest.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        if self.ended {
+            return None;
+        }
+        let workers = self.workers.values().filter_map(Worker::deadline);
+        let stop = self.stopping.as_ref().and_then(|s| s.deadline);
+        let spawn = self
+            .worker_backoff
+            .until()
+            .filter(|_| self.stopping.is_none() && self.edge.is_up() && self.is_short());
+        workers.chain(stop).chain(spawn).chain(self.retry_mold).chain(self.edge.restart_at).min()
+    }
+
+    /// Workers whose resident memory is limited: their numbers and pids.
+    pub(crate) fn measured(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
+        self.workers.values().filter_map(|w| {
+            let limited = self.generations.get(&w.generation)?.plan.max_rss.is_some();
+            (limited && w.life == Life::Serving && !w.retiring).then_some((w.number, w.pid?))
+        })
+    }
+
+    /// Whether the master has been told to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
+    /// Whether this is the first generation, whose hook is `on_starting` and not `on_reload`.
+    pub(crate) fn is_first(generation: u64) -> bool {
+        generation == 1
+    }
+
+    /// Whether the first generation has become ready.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.current.is_some()
+    }
+
+    fn act(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    fn log(&mut self, level: Level, text: impl Into<String>) {
+        self.act(Action::Log { level, text: text.into() });
+    }
+
+    /// Brings what is into line with what should be: enough workers, the old ones out, the edge open.
+    fn settle(&mut self, now: Time) {
+        self.end_workers();
+        if self.stopping.is_some() {
+            self.settle_stop(now);
+            return;
+        }
+        self.switch(now);
+        self.spawn_missing(now);
+        self.drain_surplus(now);
+        self.end_generations();
+        if !self.edge.accepting && self.edge.is_up() && self.is_anybody_ready() && self.current.is_some() {
+            self.edge.accepting = true;
+            self.act(Action::Accept);
+        }
+    }
+
+    fn signal(&mut self, signal: Signal, now: Time) {
+        match signal {
+            Signal::Term => self.stop(StopMode::Graceful, now),
+            Signal::Int | Signal::Quit => self.stop(StopMode::Quick, now),
+            Signal::Usr1 => self.act(Action::ReopenLogs),
+            _ if self.stopping.is_some() => {}
+            Signal::Hup => {
+                self.log(Level::Info, "Hang up: reloading");
+                self.reload();
+            }
+            Signal::Ttin => self.resize(1),
+            Signal::Ttou => self.resize(-1),
+            Signal::Usr2 => {
+                self.log(Level::Warning, "USR2: a new binary cannot take over yet; nothing was done")
+            }
+            Signal::Winch => {
+                self.log(Level::Warning, "WINCH: workers cannot be put to rest yet; nothing was done")
+            }
+        }
+    }
+}

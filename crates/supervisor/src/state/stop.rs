@@ -1,0 +1,230 @@
+//! The end: the edge first, which finishes the requests; then the workers, the hook `on_exit`, the molds.
+
+use super::{Action, Duration, Level, State, StopMode, Time};
+
+/// Beyond the edge's own deadline.
+const MARGIN: Duration = Duration::from_secs(1);
+/// What a quick stop waits for workers, and every stop for molds.
+const SHORT: Duration = Duration::from_secs(2);
+/// What a hook `on_exit` may take.
+const HOOK: Duration = Duration::from_secs(10);
+
+const SIGTERM: i32 = 15;
+const SIGQUIT: i32 = 3;
+
+/// How far the stop is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The edge finishes requests.
+    Edge,
+    /// Workers end.
+    Workers,
+    /// The hook `on_exit` runs.
+    Hook,
+    /// Molds end.
+    Molds,
+}
+
+/// A stop under way.
+#[derive(Debug)]
+pub(super) struct Stopping {
+    pub(super) mode: StopMode,
+    stage: Stage,
+    code: u8,
+    /// When the stage is over, whatever is still there.
+    pub(super) deadline: Option<Time>,
+    pub(super) edge_done: bool,
+    killed: bool,
+}
+
+impl State {
+    pub(super) fn stop(&mut self, mode: StopMode, now: Time) {
+        match &self.stopping {
+            None => self.begin_stop(mode, 0, now),
+            Some(s) if s.mode == StopMode::Graceful => {
+                self.log(Level::Warning, "Told a second time: ending at once");
+                self.hurry(now);
+            }
+            Some(_) => self.kill_everybody(now),
+        }
+    }
+
+    /// Ends everything because of an error.
+    pub(super) fn fail(&mut self, code: u8, now: Time) {
+        match &mut self.stopping {
+            Some(s) => s.code = s.code.max(code),
+            None => self.begin_stop(StopMode::Quick, code, now),
+        }
+    }
+
+    fn begin_stop(&mut self, mode: StopMode, code: u8, now: Time) {
+        let grace = self.grace();
+        self.retry_mold = None;
+        self.edge.restart_at = None;
+        let graceful = mode == StopMode::Graceful && self.edge.is_up();
+        self.stopping = Some(Stopping {
+            mode,
+            stage: Stage::Edge,
+            code,
+            deadline: Some(now + if graceful { grace + MARGIN } else { SHORT }),
+            edge_done: !self.edge.is_alive(),
+            killed: false,
+        });
+        if code == 0 {
+            let how = if graceful { "finishing requests first" } else { "at once" };
+            self.log(Level::Info, format!("Shutting down: {how}"));
+        }
+        if self.edge.is_alive() {
+            let seconds = if graceful { grace.as_secs_f64().ceil() as u64 } else { 0 };
+            self.act(Action::StopEdge { graceful, seconds });
+        }
+        if !graceful {
+            self.end_all_workers(SIGQUIT, now, SHORT);
+        }
+    }
+
+    fn hurry(&mut self, now: Time) {
+        if let Some(s) = &mut self.stopping {
+            s.mode = StopMode::Quick;
+            if matches!(s.stage, Stage::Edge | Stage::Workers) {
+                s.stage = Stage::Workers;
+                s.deadline = Some(now + SHORT);
+            }
+        }
+        if self.edge.is_alive() {
+            self.act(Action::StopEdge { graceful: false, seconds: 0 });
+        }
+        self.end_all_workers(SIGQUIT, now, SHORT);
+    }
+
+    fn end_all_workers(&mut self, signal: i32, now: Time, limit: Duration) {
+        if let Some(s) = &mut self.stopping {
+            s.stage = Stage::Workers;
+            s.deadline = Some(now + limit);
+        }
+        let workers: Vec<u64> =
+            self.workers.values().filter(|w| !w.exited && w.pid.is_some()).map(|w| w.number).collect();
+        for worker in workers {
+            self.act(Action::SignalWorker { worker, signal });
+        }
+    }
+
+    fn kill_everybody(&mut self, now: Time) {
+        let first = match &mut self.stopping {
+            Some(s) => !std::mem::replace(&mut s.killed, true),
+            None => return,
+        };
+        if first {
+            let workers: Vec<u64> = self.workers.keys().copied().collect();
+            for worker in workers {
+                self.kill(worker, now);
+            }
+            if self.edge.is_alive() {
+                self.act(Action::KillEdge);
+            }
+        }
+    }
+
+    pub(super) fn edge_stopped(&mut self, now: Time) {
+        let Some(s) = &mut self.stopping else { return };
+        s.edge_done = true;
+        if s.stage == Stage::Edge {
+            self.end_all_workers(SIGTERM, now, SHORT);
+        }
+    }
+
+    pub(super) fn hook_done(&mut self, now: Time) {
+        if self.stopping.as_ref().is_some_and(|s| s.stage == Stage::Hook) {
+            self.stop_molds(now);
+        }
+    }
+
+    /// A stage that is done gives way to the next.
+    pub(super) fn settle_stop(&mut self, now: Time) {
+        let Some(s) = &self.stopping else { return };
+        if s.stage == Stage::Workers && s.edge_done && self.workers.values().all(|w| w.exited) {
+            let generation = self.current.filter(|c| self.generations.get(c).is_some_and(|g| g.mold));
+            match (generation, &mut self.stopping) {
+                (Some(generation), Some(s)) => {
+                    s.stage = Stage::Hook;
+                    s.deadline = Some(now + HOOK);
+                    self.act(Action::Hook { generation, name: "on_exit", arguments: vec![] });
+                }
+                _ => self.stop_molds(now),
+            }
+        }
+        let is_last = self.stopping.as_ref().is_some_and(|s| s.stage == Stage::Molds);
+        if is_last && self.generations.values().all(|g| !g.mold) {
+            self.exit();
+        }
+    }
+
+    fn stop_molds(&mut self, now: Time) {
+        if let Some(s) = &mut self.stopping {
+            s.stage = Stage::Molds;
+            s.deadline = Some(now + SHORT);
+        }
+        let molds: Vec<u64> = self.generations.values().filter(|g| g.mold).map(|g| g.number).collect();
+        for generation in molds {
+            if let Some(g) = self.generations.get_mut(&generation) {
+                g.mold_stopped = true;
+            }
+            self.act(Action::StopMold { generation });
+        }
+    }
+
+    pub(super) fn tick_stop(&mut self, now: Time) {
+        let Some(s) = &self.stopping else { return };
+        if s.deadline.is_none_or(|at| at > now) {
+            return;
+        }
+        match s.stage {
+            Stage::Edge => {
+                self.log(Level::Warning, "The edge did not finish within graceful_timeout; killing it");
+                self.act(Action::KillEdge);
+                self.end_all_workers(SIGTERM, now, SHORT);
+            }
+            Stage::Workers if s.killed => {
+                // KILL cannot be refused: whoever is not reported by now (a process in the kernel's hands, a mold
+                // that hangs) is not waited for.
+                for w in self.workers.values_mut() {
+                    w.exited = true;
+                }
+                if let Some(s) = &mut self.stopping {
+                    s.edge_done = true;
+                    s.deadline = None;
+                }
+            }
+            Stage::Workers => {
+                self.kill_everybody(now);
+                if let Some(s) = &mut self.stopping {
+                    s.deadline = Some(now + SHORT);
+                }
+            }
+            Stage::Hook => {
+                self.log(
+                    Level::Warning,
+                    format!("The hook on_exit did not return within {} s", HOOK.as_secs()),
+                );
+                self.stop_molds(now);
+            }
+            Stage::Molds => {
+                let molds: Vec<u64> =
+                    self.generations.values().filter(|g| g.mold).map(|g| g.number).collect();
+                for generation in molds {
+                    self.act(Action::KillMold { generation });
+                }
+                self.exit();
+            }
+        }
+    }
+
+    fn exit(&mut self) {
+        let code = self.stopping.as_ref().map_or(0, |s| s.code);
+        self.ended = true;
+        if code == 0 {
+            self.log(Level::Info, "Shut down");
+        }
+        self.act(Action::Exit { code });
+    }
+}

@@ -1,0 +1,187 @@
+//! What happens to the master and what it does.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What one generation is told, as far as the master decides by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Worker processes.
+    pub(crate) workers: u32,
+    /// Threads of a worker.
+    pub(crate) threads: u32,
+    /// How long a worker may go on after it was told to end.
+    pub(crate) graceful_timeout: Duration,
+    /// Resident memory in bytes past which a worker is replaced.
+    pub(crate) max_rss: Option<u64>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Event {
+    /// The settings of a generation are merged and checked, its sockets bound.
+    Configured { generation: u64, plan: Plan },
+    /// A mold can fork workers.
+    MoldReady { generation: u64 },
+    /// A mold, or what its settings led to, cannot go on.
+    MoldFailed { generation: u64, code: u8, text: String },
+    /// A mold's process ended.
+    MoldGone { generation: u64, status: Status },
+    /// A worker was forked.
+    WorkerSpawned { worker: u64, pid: u32 },
+    /// A worker claims requests.
+    WorkerReady { worker: u64 },
+    /// The last request of a draining worker ended.
+    WorkerDrained { worker: u64 },
+    /// The edge lost its socket to a worker.
+    WorkerGone { worker: u64 },
+    /// A worker's process ended.
+    WorkerExited { worker: u64, status: Status },
+    /// The edge wants a worker replaced.
+    WorkerRecycle { worker: u64, reason: String },
+    /// A request passed `timeout`. `graceful`: others are in flight in the same worker.
+    WorkerOverran { worker: u64, method: String, path: String, seconds: f64, graceful: bool },
+    /// A worker's resident memory in bytes.
+    Resident { worker: u64, bytes: u64 },
+    /// A watched file changed, as a worker of this generation saw it.
+    Changed { generation: u64, worker: u64, path: String },
+    /// The edge took its first configuration.
+    EdgeConfigured,
+    /// Why the edge will end.
+    EdgeFatal { text: String },
+    /// The edge has no connection left.
+    EdgeStopped,
+    /// The edge's process ended.
+    EdgeGone { status: Status },
+    /// The hook `on_exit` returned.
+    HookDone,
+    /// A signal for the master.
+    Signal(Signal),
+}
+
+/// Signals that mean something to the master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// Stop, finish requests.
+    Term,
+    /// Stop at once.
+    Int,
+    /// Stop at once.
+    Quit,
+    /// Reload.
+    Hup,
+    /// One worker more.
+    Ttin,
+    /// One worker less.
+    Ttou,
+    /// Reopen logs.
+    Usr1,
+    /// gunicorn's binary upgrade.
+    Usr2,
+    /// gunicorn's "stop workers, keep the master".
+    Winch,
+}
+
+/// How to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopMode {
+    /// Requests are finished within `graceful_timeout`.
+    Graceful,
+    /// At once.
+    Quick,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Whoever waited for it is dead too.
+    Unknown,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Code(code) => write!(f, "exited with code {code}"),
+            Self::Signal(9) => f.write_str("was killed by SIGKILL (perhaps out of memory)"),
+            Self::Signal(number) => match signal_name(number) {
+                Some(name) => write!(f, "was ended by {name}"),
+                None => write!(f, "was ended by signal {number}"),
+            },
+            Self::Unknown => f.write_str("ended"),
+        }
+    }
+}
+
+fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL (illegal instruction)",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        10 => "SIGUSR1",
+        11 => "SIGSEGV (a crash in native code)",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        24 => "SIGXCPU (out of processor time)",
+        31 => "SIGSYS (a forbidden system call)",
+        _ => return None,
+    })
+}
+
+/// Severity of a line in the error log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Debug,
+    Info,
+    Warning,
+    Error,
+    Critical,
+}
+
+/// What to do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Start a mold, lead it through its settings and report [`Event::Configured`] on the way.
+    StartMold { generation: u64 },
+    /// Ask a mold to end.
+    StopMold { generation: u64 },
+    /// End a mold.
+    KillMold { generation: u64 },
+    /// Forget a generation's settings and the sockets that only it has bound.
+    Discard { generation: u64 },
+    /// Make the socket pair, give one end to the edge and one to the mold.
+    SpawnWorker { generation: u64, worker: u64, age: u64, threads: u32 },
+    /// Tell the edge to let a worker finish and then end it.
+    Drain { worker: u64 },
+    /// Send a signal to a worker.
+    SignalWorker { worker: u64, signal: i32 },
+    /// The worker is gone for good.
+    Forget { worker: u64 },
+    /// Start the edge and configure it for the current generation, or the first one.
+    StartEdge,
+    /// Hand this generation's model and sockets to the edge; it is the current one from now on.
+    ConfigureEdge { generation: u64 },
+    /// Let the edge accept connections.
+    Accept,
+    /// Tell the edge to end.
+    StopEdge { graceful: bool, seconds: u64 },
+    /// End the edge.
+    KillEdge,
+    /// Run a hook in a mold.
+    Hook { generation: u64, name: &'static str, arguments: Vec<i64> },
+    /// Open log files again, here and everywhere.
+    ReopenLogs,
+    /// Tell what is served where.
+    Announce,
+    /// Write a line.
+    Log { level: Level, text: String },
+    /// End the master.
+    Exit { code: u8 },
+}

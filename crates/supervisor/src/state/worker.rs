@@ -1,0 +1,365 @@
+//! Workers: from the order to spawn one to its end, and the replacement of those that end.
+
+use super::generation::{Phase, seconds};
+use super::{APP_LOAD_ERROR, Action, Duration, Level, State, Status, Time, WORKER_BOOT_ERROR};
+
+/// After ABRT a worker has this long to write its stacks and run its hook.
+const ABORT: Duration = Duration::from_secs(2);
+/// A worker that crashes within this time of being ready dies quickly.
+const QUICK: Duration = Duration::from_secs(1);
+
+const SIGABRT: i32 = 6;
+const SIGKILL: i32 = 9;
+const SIGTERM: i32 = 15;
+
+/// Where a worker is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Ordered, forked or importing.
+    Booting,
+    /// Claims requests.
+    Serving,
+    /// Finishes what it runs; after `until` it is ended, with its stacks logged first if `abort`.
+    Draining { until: Time, abort: bool },
+    /// Got ABRT; gets KILL at `until`.
+    Aborting { until: Time },
+    /// Got KILL.
+    Killed,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) number: u64,
+    pub(super) generation: u64,
+    pub(super) pid: Option<u32>,
+    pub(super) life: Life,
+    /// Serves until another is ready in its place.
+    pub(super) retiring: bool,
+    /// When it became ready.
+    ready_at: Option<Time>,
+    /// The edge has no socket to it (any more).
+    pub(super) gone: bool,
+    pub(super) exited: bool,
+}
+
+impl Worker {
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self.life {
+            _ if self.exited => None,
+            Life::Draining { until, .. } | Life::Aborting { until } => Some(until),
+            Life::Booting | Life::Serving | Life::Killed => None,
+        }
+    }
+
+    /// Counts as one of the workers that its generation should have.
+    fn is_wanted(&self) -> bool {
+        !self.retiring && !self.exited && matches!(self.life, Life::Booting | Life::Serving)
+    }
+}
+
+impl State {
+    fn spawn(&mut self, generation: u64, threads: u32) {
+        self.last_worker += 1;
+        let number = self.last_worker;
+        self.workers.insert(
+            number,
+            Worker {
+                number,
+                generation,
+                pid: None,
+                life: Life::Booting,
+                retiring: false,
+                ready_at: None,
+                gone: false,
+                exited: false,
+            },
+        );
+        self.act(Action::SpawnWorker { generation, worker: number, age: number, threads });
+    }
+
+    /// Workers that are missing, in generations that may have new ones.
+    fn missing(&self) -> Vec<(u64, u32, u32)> {
+        let mut missing = vec![];
+        for g in self.generations.values() {
+            if !g.mold || g.mold_stopped || !matches!(g.phase, Phase::Booting | Phase::Serving) {
+                continue;
+            }
+            let wanted =
+                self.workers.values().filter(|w| w.generation == g.number && w.is_wanted()).count() as u32;
+            if wanted < g.target {
+                missing.push((g.number, g.target - wanted, g.plan.threads));
+            }
+        }
+        missing
+    }
+
+    pub(super) fn is_short(&self) -> bool {
+        !self.missing().is_empty()
+    }
+
+    pub(super) fn spawn_missing(&mut self, now: Time) {
+        if !self.edge.is_up() || !self.worker_backoff.is_over(now) {
+            return;
+        }
+        for (generation, count, threads) in self.missing() {
+            for _ in 0..count {
+                self.spawn(generation, threads);
+            }
+        }
+    }
+
+    /// Lets workers go that others are ready in place of: retiring ones, then, after TTOU, the oldest.
+    pub(super) fn drain_surplus(&mut self, now: Time) {
+        let Some(g) = self.current.and_then(|c| self.generations.get(&c)) else { return };
+        let (generation, target, grace) = (g.number, g.target as usize, g.plan.graceful_timeout);
+        let mut fresh: Vec<u64> = vec![];
+        let mut retiring: Vec<u64> = vec![];
+        for w in self.workers.values().filter(|w| w.generation == generation && !w.exited) {
+            match w.life {
+                Life::Serving if w.retiring => retiring.push(w.number),
+                Life::Serving => fresh.push(w.number),
+                _ => {}
+            }
+        }
+        let spare = (fresh.len() + retiring.len()).saturating_sub(target);
+        let surplus = fresh.len().saturating_sub(target);
+        let leaving: Vec<u64> =
+            retiring.iter().take(spare).copied().chain(fresh.into_iter().take(surplus)).collect();
+        for worker in leaving {
+            self.drain(worker, grace, false, now);
+        }
+        // TTOU while one boots: the youngest that are not there yet are not needed.
+        let booting: Vec<u64> = self
+            .workers
+            .values()
+            .filter(|w| w.generation == generation && w.is_wanted() && w.life == Life::Booting)
+            .map(|w| w.number)
+            .collect();
+        let serving = self.ready_workers(generation);
+        let keep = target.saturating_sub(serving);
+        for worker in booting.into_iter().skip(keep) {
+            self.kill(worker, now);
+        }
+    }
+
+    pub(super) fn drain(&mut self, worker: u64, grace: Duration, abort: bool, now: Time) {
+        let Some(w) = self.workers.get_mut(&worker) else { return };
+        if w.exited {
+            return;
+        }
+        match w.life {
+            Life::Serving => {
+                w.life = Life::Draining { until: now + grace, abort };
+                self.act(Action::Drain { worker });
+            }
+            // It has nothing to finish.
+            Life::Booting => self.kill(worker, now),
+            Life::Draining { .. } | Life::Aborting { .. } | Life::Killed => {}
+        }
+    }
+
+    pub(super) fn kill(&mut self, worker: u64, _now: Time) {
+        let Some(w) = self.workers.get_mut(&worker) else { return };
+        if w.exited || w.life == Life::Killed {
+            return;
+        }
+        w.life = Life::Killed;
+        // Without a pid it is killed as soon as it has one.
+        if w.pid.is_some() {
+            self.act(Action::SignalWorker { worker, signal: SIGKILL });
+        }
+    }
+
+    fn abort(&mut self, worker: u64, now: Time) {
+        if let Some(w) = self.workers.get_mut(&worker) {
+            w.life = Life::Aborting { until: now + ABORT };
+            self.act(Action::SignalWorker { worker, signal: SIGABRT });
+        }
+    }
+
+    pub(super) fn tick_workers(&mut self, now: Time) {
+        let due: Vec<(u64, Life)> = self
+            .workers
+            .values()
+            .filter(|w| w.deadline().is_some_and(|at| at <= now))
+            .map(|w| (w.number, w.life))
+            .collect();
+        for (worker, life) in due {
+            if let Life::Draining { abort: true, .. } = life {
+                self.abort(worker, now);
+            } else {
+                let pid = self.pid_text(worker);
+                let text = match life {
+                    Life::Aborting { .. } => {
+                        format!("Worker (pid:{pid}) did not end after SIGABRT; killing it")
+                    }
+                    _ => format!("Worker (pid:{pid}) did not finish within graceful_timeout; killing it"),
+                };
+                self.log(Level::Warning, text);
+                self.kill(worker, now);
+            }
+        }
+    }
+
+    pub(super) fn worker_spawned(&mut self, worker: u64, pid: u32) {
+        let Some(w) = self.workers.get_mut(&worker) else { return };
+        w.pid = Some(pid);
+        match w.life {
+            Life::Killed => self.act(Action::SignalWorker { worker, signal: SIGKILL }),
+            Life::Draining { .. } => self.act(Action::SignalWorker { worker, signal: SIGTERM }),
+            _ => {}
+        }
+    }
+
+    pub(super) fn worker_ready(&mut self, worker: u64, now: Time) {
+        let Some(w) = self.workers.get_mut(&worker) else { return };
+        if w.life == Life::Booting && !w.exited && !w.gone {
+            w.life = Life::Serving;
+            w.ready_at = Some(now);
+        }
+    }
+
+    pub(super) fn worker_drained(&mut self, worker: u64) {
+        let Some(w) = self.workers.get(&worker) else { return };
+        if matches!(w.life, Life::Draining { .. }) && !w.exited && w.pid.is_some() {
+            // The edge has told it to end; one that waits for a thread of its own hears it from here too.
+            self.act(Action::SignalWorker { worker, signal: SIGTERM });
+        }
+    }
+
+    /// The edge lost the socket. The process is dead, or will be: nothing reaches it any more.
+    pub(super) fn worker_gone(&mut self, worker: u64) {
+        if let Some(w) = self.workers.get_mut(&worker) {
+            w.gone = true;
+        }
+    }
+
+    pub(super) fn worker_exited(&mut self, worker: u64, status: Status, now: Time) {
+        let Some(w) = self.workers.get_mut(&worker) else { return };
+        if w.exited {
+            return;
+        }
+        w.exited = true;
+        let (life, generation, ready_at) = (w.life, w.generation, w.ready_at);
+        let pid = self.pid_text(worker);
+        if !self.edge.is_up() {
+            self.worker_gone(worker);
+        }
+        if self.stopping.is_some() {
+            return;
+        }
+        match life {
+            Life::Booting => self.boot_failed(generation, &pid, status, now),
+            Life::Serving => {
+                let level = if status == Status::Code(0) { Level::Info } else { Level::Error };
+                self.log(level, format!("Worker (pid:{pid}) {status}; another one takes its place"));
+                // Who kills from outside, or runs out of memory over a request, does not make a loop.
+                let outside =
+                    matches!(status, Status::Code(0) | Status::Unknown | Status::Signal(SIGKILL | SIGTERM));
+                if !outside && ready_at.is_some_and(|at| now.saturating_sub(at) < QUICK) {
+                    self.slow_down(now);
+                }
+            }
+            Life::Draining { .. } | Life::Aborting { .. } | Life::Killed => {
+                self.log(Level::Debug, format!("Worker (pid:{pid}) {status}"));
+            }
+        }
+    }
+
+    fn boot_failed(&mut self, generation: u64, pid: &str, status: Status, now: Time) {
+        self.log(Level::Error, format!("Worker (pid:{pid}) {status} before it was ready"));
+        match status {
+            Status::Code(code) if code != 0 && self.next == Some(generation) => {
+                let load_error = code == i32::from(APP_LOAD_ERROR);
+                let code = if load_error { APP_LOAD_ERROR } else { WORKER_BOOT_ERROR };
+                self.generation_failed(generation, code, now);
+            }
+            _ => self.slow_down(now),
+        }
+    }
+
+    fn slow_down(&mut self, now: Time) {
+        let delay = self.worker_backoff.failed(now);
+        if !delay.is_zero() {
+            let text = format!(
+                "Workers die as soon as they start ({} in a row); the next one starts in {}",
+                self.worker_backoff.failures(),
+                seconds(delay)
+            );
+            self.log(Level::Warning, text);
+        }
+    }
+
+    /// Removes workers that both the edge and the mold have reported.
+    pub(super) fn end_workers(&mut self) {
+        let ended: Vec<u64> =
+            self.workers.values().filter(|w| w.exited && w.gone).map(|w| w.number).collect();
+        for worker in ended {
+            self.workers.remove(&worker);
+            self.act(Action::Forget { worker });
+        }
+    }
+
+    pub(super) fn worker_recycle(&mut self, worker: u64, reason: &str) {
+        let Some(w) = self.workers.get_mut(&worker) else { return };
+        if w.life != Life::Serving || w.retiring || w.exited {
+            return;
+        }
+        w.retiring = true;
+        let pid = self.pid_text(worker);
+        self.log(Level::Info, format!("Worker (pid:{pid}) is replaced: {reason}"));
+    }
+
+    pub(super) fn worker_resident(&mut self, worker: u64, bytes: u64) {
+        let Some(w) = self.workers.get(&worker) else { return };
+        let Some(limit) = self.generations.get(&w.generation).and_then(|g| g.plan.max_rss) else { return };
+        if bytes > limit {
+            let reason = format!("it holds {} MiB, max_worker_rss is {} MiB", bytes >> 20, limit >> 20);
+            self.worker_recycle(worker, &reason);
+        }
+    }
+
+    pub(super) fn worker_overran(
+        &mut self,
+        worker: u64,
+        method: &str,
+        path: &str,
+        seconds: f64,
+        graceful: bool,
+        now: Time,
+    ) {
+        let pid = self.pid_text(worker);
+        let Some(w) = self.workers.get(&worker) else { return };
+        if w.exited {
+            return;
+        }
+        let (life, generation) = (w.life, w.generation);
+        self.log(
+            Level::Critical,
+            format!("WORKER TIMEOUT (pid:{pid}): {method} {path} has run for {seconds:.1} s"),
+        );
+        match life {
+            Life::Aborting { .. } | Life::Killed => {}
+            // Other requests of the same worker may finish first.
+            Life::Serving if graceful => {
+                let grace = self.generations.get(&generation).map_or(ABORT, |g| g.plan.graceful_timeout);
+                self.drain(worker, grace, true, now);
+            }
+            Life::Draining { until, .. } if graceful => {
+                if let Some(w) = self.workers.get_mut(&worker) {
+                    w.life = Life::Draining { until, abort: true };
+                }
+            }
+            Life::Booting | Life::Serving | Life::Draining { .. } => self.abort(worker, now),
+        }
+    }
+
+    pub(super) fn is_anybody_ready(&self) -> bool {
+        self.workers.values().any(|w| w.life == Life::Serving && !w.exited && !w.gone)
+    }
+
+    fn pid_text(&self, worker: u64) -> String {
+        self.workers.get(&worker).and_then(|w| w.pid).map_or_else(|| "?".to_owned(), |p| p.to_string())
+    }
+}
