@@ -1,0 +1,296 @@
+"""Every fault of the queue: what a worker's death, its time-out, a full queue and a gone client mean."""
+
+import os
+import re
+import signal
+import threading
+import time
+
+import pytest
+from support import build, wait_until
+
+APP = """
+import os
+import signal
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+def note(word):
+    with open(os.path.join(HERE, "notes"), "a") as file:
+        file.write(word + "\\n")
+
+def application(environ, start_response):
+    path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
+    if path != "/pid":
+        note(environ["REQUEST_METHOD"] + " " + path + ("?" + query if query else ""))
+    if path == "/die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if path == "/die-once" and not os.path.exists(os.path.join(HERE, "died")):
+        open(os.path.join(HERE, "died"), "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if path == "/wait":
+        # Until the test says so.
+        deadline = time.monotonic() + 20
+        while not os.path.exists(os.path.join(HERE, query)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    if path == "/stuck":
+        stuck_in_here()
+    body = str(os.getpid()).encode()
+    if path == "/half":
+        start_response("200 OK", [("Content-Type", "text/event-stream")] + (
+            [("Content-Length", "1000")] if query else []))
+        def half():
+            yield b"the first half"
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGKILL)
+            yield b"never"
+        return half()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+def stuck_in_here():
+    time.sleep(60)
+"""
+
+
+def notes(server):
+    path = server.directory / "notes"
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def release(server, name):
+    (server.directory / name).touch()
+
+
+def hold(server, name):
+    """Occupies a worker until `release`."""
+    client = server.connect(timeout=30)
+    before = len(notes(server))
+    client.send(build("GET", f"/wait?{name}"))
+    wait_until(lambda: len(notes(server)) > before, "the worker to be busy")
+    return client
+
+
+def test_queued_requests_survive_a_killed_worker(serve):
+    server = serve(APP, "--timeout", "60s")
+    pid = int(server.get("/pid").body)
+    client = server.connect(timeout=30)
+    client.send(build("POST", "/wait?never", body=b""))
+    wait_until(lambda: notes(server), "the worker to be busy")
+    queued = [server.connect(timeout=30) for _ in range(5)]
+    for number, each in enumerate(queued):
+        each.send(build("POST", f"/queued{number}", body=b"x"))
+    os.kill(pid, signal.SIGKILL)
+    assert client.response().status == 502
+    for each in queued:
+        assert each.response().status == 200, "another worker takes it, whatever its method"
+    assert sorted(note for note in notes(server) if "queued" in note) == [f"POST /queued{n}" for n in range(5)]
+
+
+def test_get_is_run_once_more(serve):
+    server = serve(APP)
+    response = server.get("/die-once", timeout=30)
+    assert response.status == 200
+    assert notes(server) == ["GET /die-once"] * 2
+
+
+def test_get_is_not_run_a_third_time(serve):
+    server = serve(APP)
+    assert server.get("/die", timeout=30).status == 502
+    assert notes(server) == ["GET /die"] * 2
+    assert server.get("/pid", timeout=30).status == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_what_is_not_idempotent_is_502(serve, method):
+    server = serve(APP)
+    assert server.request(method, "/die-once", body=b"x", timeout=30).status == 502
+    assert notes(server) == [f"{method} /die-once"]
+    server.wait_log(rf"{method} /die-once")
+    assert server.get("/pid", timeout=30).status == 200
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_idempotent_with_a_body_is_run_once_more(serve, method):
+    server = serve(APP)
+    assert server.request(method, "/die-once", body=b"x" * 100_000, timeout=30).status == 200
+    assert notes(server) == [f"{method} /die-once"] * 2
+
+
+@pytest.mark.parametrize("query", ["", "?length"])
+def test_half_an_answer_is_never_a_whole_one(serve, query):
+    server = serve(APP)
+    with server.connect(timeout=30) as client:
+        client.send(build("GET", "/half" + query))
+        with pytest.raises((AssertionError, ConnectionResetError)):
+            client.response()
+    assert notes(server) == ["GET /half" + query], "and it is not run again"
+    assert server.get("/pid", timeout=30).status == 200
+
+
+def test_half_an_answer_to_http_1_0_is_a_reset(serve):
+    # Without chunks the end of the stream would look like the end of the body.
+    server = serve(APP)
+    with server.connect(timeout=30) as client:
+        client.send(build("GET", "/half", version="1.0"))
+        with pytest.raises(ConnectionResetError):
+            while client.socket.recv(4096):
+                pass
+
+
+def test_overrun_is_504_with_the_stack(serve):
+    server = serve(APP, "--timeout", "1s")
+    pid = int(server.get("/pid").body)
+    began = time.monotonic()
+    assert server.request("POST", "/stuck?token=1", body=b"", timeout=30).status == 504
+    assert 0.8 < time.monotonic() - began < 5
+    line = server.wait_log(r"[^\n]*POST /stuck[^\n]*")[0]
+    assert re.search(r"\b1(\.\d+)?\s?s", line), f"how long: {line}"
+    server.wait_log("in stuck_in_here")
+    assert int(server.get("/pid", timeout=30).body) != pid
+    wait_until(lambda: pid not in server.processes(), "the stuck worker to be gone")
+    assert notes(server) == ["POST /stuck?token=1"]
+
+
+def test_overrun_of_a_get_is_not_run_again(serve):
+    server = serve(APP, "--timeout", "1s")
+    assert server.get("/stuck", timeout=30).status == 504
+    assert server.get("/pid", timeout=30).status == 200
+    assert notes(server) == ["GET /stuck"]
+
+
+def test_overrun_shows_every_thread(serve):
+    app = """
+    import threading, time
+
+    def background_work():
+        time.sleep(60)
+
+    def application(environ, start_response):
+        if environ["PATH_INFO"] == "/stuck":
+            threading.Thread(target=background_work, daemon=True).start()
+            time.sleep(60)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"ok"]
+    """
+    server = serve(app, "--timeout", "1s", "--graceful-timeout", "2s")
+    assert server.get("/stuck", timeout=30).status == 504
+    server.wait_log("in background_work")
+    server.wait_log("in application")
+
+
+def test_timeout_counts_the_run_not_the_wait(serve):
+    server = serve(APP, "--timeout", "2s", "--queue-timeout", "20s")
+    clients = [hold(server, "a")]
+    threading.Timer(1.5, release, (server, "a")).start()
+    threading.Timer(3.0, release, (server, "b")).start()
+    second = server.connect(timeout=30)
+    second.send(build("GET", "/wait?b"))
+    assert clients[0].response().status == 200
+    assert second.response().status == 200
+
+
+def test_full_queue_is_503_at_once(serve):
+    server = serve(APP, "--queue-size", "3", "--timeout", "60s", "--edge-threads", "1")
+    holder = hold(server, "go")
+    queued = [server.connect(timeout=30) for _ in range(3)]
+    for client in queued:
+        client.send(build("GET", "/queued"))
+        time.sleep(0.05)  # one after the other, so that it is the fourth that finds no room
+    began = time.monotonic()
+    response = server.get("/too-much")
+    assert response.status == 503
+    assert int(response.get("Retry-After")) >= 1
+    assert time.monotonic() - began < 1
+    release(server, "go")
+    for client in [holder, *queued]:
+        assert client.response().status == 200
+    assert "GET /too-much" not in notes(server)
+
+
+def test_queued_too_long_is_503(serve):
+    server = serve(APP, "--queue-timeout", "1s", "--timeout", "60s")
+    holder = hold(server, "go")
+    began = time.monotonic()
+    response = server.request("POST", "/late", body=b"x")
+    assert response.status == 503
+    assert int(response.get("Retry-After")) >= 1
+    assert 0.8 < time.monotonic() - began < 3
+    release(server, "go")
+    assert holder.response().status == 200
+    assert server.get("/pid").status == 200
+    assert "POST /late" not in notes(server)
+
+
+@pytest.mark.parametrize("ending", ["close", "reset"])
+def test_requests_whose_client_left_never_run(serve, ending):
+    server = serve(APP, "--timeout", "60s")
+    holder = hold(server, "go")
+    gone = [server.connect() for _ in range(5)]
+    for client in gone:
+        client.send(build("GET", "/gone"))
+    stays = server.connect(timeout=30)
+    stays.send(build("GET", "/stays"))
+    time.sleep(0.3)  # nothing outside shows that they are queued
+    for client in gone:
+        getattr(client, ending)()
+    time.sleep(0.3)  # nor that the edge has noticed
+    release(server, "go")
+    assert holder.response().status == 200
+    assert stays.response().status == 200
+    assert server.get("/pid").status == 200
+    assert "GET /gone" not in notes(server)
+
+
+def test_half_closed_client_has_not_left(serve):
+    server = serve(APP, "--timeout", "60s")
+    holder = hold(server, "go")
+    client = server.connect(timeout=30)
+    client.send(build("GET", "/half-closed"))
+    client.half_close()
+    time.sleep(0.2)  # nothing outside shows that the edge has noticed
+    release(server, "go")
+    assert holder.response().status == 200
+    assert client.response().status == 200
+
+
+def test_a_slow_request_does_not_hold_back_the_others(serve):
+    server = serve(APP, "-w", "2", "--timeout", "60s")
+    holder = hold(server, "go")
+    began = time.monotonic()
+    for _ in range(50):
+        assert server.get("/pid").status == 200
+    assert time.monotonic() - began < 5
+    release(server, "go")
+    assert holder.response().status == 200
+
+
+def test_killing_workers_under_load_fails_no_get(serve):
+    server = serve(APP, "-w", "2")
+    end = time.monotonic() + 6
+    failures, counts = [], [0] * 4
+
+    def load(number):
+        with server.connect(timeout=30) as client:
+            while time.monotonic() < end:
+                response = client.request("GET", "/pid")
+                counts[number] += 1
+                if response.status != 200:
+                    failures.append(response)
+
+    threads = [threading.Thread(target=load, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    killed = 0
+    while time.monotonic() < end - 1:
+        time.sleep(0.25)  # the pace of the killing
+        workers = server.workers()
+        if workers:
+            os.kill(workers[killed % len(workers)], signal.SIGKILL)
+            killed += 1
+    for thread in threads:
+        thread.join()
+    assert killed > 5
+    assert not failures, failures[:3]
+    assert min(counts) > 0

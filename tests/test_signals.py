@@ -1,0 +1,221 @@
+"""Signals on the master: gunicorn's meanings, and no client notices."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+from support import build, wait_until
+
+APP = """
+import os, time
+
+VERSION = "one"
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/slow":
+        time.sleep(1)
+    body = (VERSION + " " + str(os.getpid())).encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+class Load:
+    """Requests on some keep-alive connections until it is stopped; a closed idle connection is opened anew."""
+
+    def __init__(self, server, clients=4, target="/"):
+        self.server, self.target = server, target
+        self.stopping = False
+        self.failures, self.bodies = [], []
+        self.threads = [threading.Thread(target=self.run) for _ in range(clients)]
+
+    def run(self):
+        client = self.server.connect(timeout=30)
+        try:
+            while not self.stopping:
+                response = client.request("GET", self.target)
+                self.bodies.append(response.text)
+                if response.status != 200:
+                    self.failures.append(response)
+                if response.get("Connection", "").lower() == "close":
+                    client.close()
+                    client = self.server.connect(timeout=30)
+        except Exception as error:
+            self.failures.append(error)
+        finally:
+            client.close()
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        wait_until(lambda: len(self.bodies) > 20, "the load to run")
+        return self
+
+    def __exit__(self, *_):
+        self.stopping = True
+        for thread in self.threads:
+            thread.join()
+
+
+def test_term_finishes_what_runs(serve):
+    server = serve(APP, "-w", "2")
+    with server.connect() as idle, server.connect() as busy:
+        assert idle.request().status == 200
+        busy.send(build("GET", "/slow"))
+        time.sleep(0.3)  # nothing outside shows that it runs
+        server.signal(signal.SIGTERM)
+        assert busy.response().status == 200
+        assert idle.end() in ("eof", "reset")
+    assert server.exit_code() == 0
+    assert server.processes() == {}
+
+
+def test_term_is_bounded_by_graceful_timeout(serve):
+    server = serve(APP.replace("time.sleep(1)", "time.sleep(50)"), "--graceful-timeout", "1s")
+    with server.connect() as busy:
+        busy.send(build("GET", "/slow"))
+        time.sleep(0.3)  # nothing outside shows that it runs
+        began = time.monotonic()
+        server.signal(signal.SIGTERM)
+        assert server.exit_code() == 0
+        assert time.monotonic() - began < 8
+    wait_until(lambda: server.processes() == {}, "all to be gone", 5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_int_and_quit_end_at_once(serve, number):
+    server = serve(APP.replace("time.sleep(1)", "time.sleep(50)"))
+    with server.connect() as busy:
+        busy.send(build("GET", "/slow"))
+        time.sleep(0.3)  # nothing outside shows that it runs
+        began = time.monotonic()
+        server.signal(number)
+        assert server.exit_code() == 0
+        assert time.monotonic() - began < 5
+    wait_until(lambda: server.processes() == {}, "all to be gone", 5)
+
+
+def test_killed_master_leaves_nothing(serve):
+    server = serve(APP, "-w", "2")
+    server.signal(signal.SIGKILL)
+    server.process.wait()
+    wait_until(lambda: server.processes() == {}, "all to be gone", 10)
+
+
+def test_hup_under_load_loses_nothing(serve):
+    server = serve(APP, "-w", "2")
+    with Load(server) as load:
+        before = set(server.workers())
+        for generation in range(3):
+            server.write("app.py", APP.replace('"one"', f'"generation{generation}"'))
+            server.signal(signal.SIGHUP)
+            wait_until(lambda: load.bodies[-1].startswith(f"generation{generation} "), "the new code", 20)
+        wait_until(lambda: len(server.workers()) == 2 and not before & set(server.workers()), "old workers to go")
+    assert load.failures == []
+
+
+def test_hup_lets_running_requests_end(serve):
+    server = serve(APP)
+    with server.connect() as busy:
+        busy.send(build("GET", "/slow"))
+        time.sleep(0.3)  # nothing outside shows that it runs
+        server.write("app.py", APP.replace('"one"', '"two"'))
+        server.signal(signal.SIGHUP)
+        assert busy.response().text.startswith("one ")
+    wait_until(lambda: server.get().text.startswith("two "), "the new code")
+
+
+def test_hup_with_a_broken_application_keeps_serving(serve):
+    server = serve(APP, "-w", "2")
+    old = set(server.workers())
+    with Load(server) as load:
+        server.write("app.py", "import nothing_of_that_name\n" + APP)
+        server.signal(signal.SIGHUP)
+        server.wait_log("ModuleNotFoundError")
+        time.sleep(1)  # whatever it might still do
+    assert load.failures == []
+    assert server.get().text.startswith("one ")
+    assert old == set(server.workers())
+    server.write("app.py", APP.replace('"one"', '"two"'))
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: server.get().text.startswith("two "), "the mended code")
+
+
+def test_hup_reads_the_settings_file_again(serve):
+    server = serve(APP, "-c", "gunicorn.conf.py", files={"gunicorn.conf.py": "workers = 1\n"})
+    assert len(server.workers()) == 1
+    server.write("gunicorn.conf.py", "workers = 3\n")
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: len(server.workers()) == 3, "three workers")
+    server.write("gunicorn.conf.py", "workers = )\n")
+    server.signal(signal.SIGHUP)
+    server.wait_log("SyntaxError")
+    assert server.get().status == 200 and len(server.workers()) == 3
+
+
+def test_hup_under_hup(serve):
+    server = serve(APP)
+    with Load(server) as load:
+        for _ in range(5):
+            server.signal(signal.SIGHUP)
+        server.write("app.py", APP.replace('"one"', '"two"'))
+        server.signal(signal.SIGHUP)
+        wait_until(lambda: load.bodies[-1].startswith("two "), "the newest code", 20)
+    assert load.failures == []
+    wait_until(lambda: len(server.workers()) == 1, "one worker to be left")
+
+
+def test_ttin_and_ttou(serve):
+    server = serve(APP, "-w", "1")
+    server.signal(signal.SIGTTIN)
+    wait_until(lambda: len(server.workers()) == 2, "a second worker")
+    server.signal(signal.SIGTTIN)
+    wait_until(lambda: len(server.workers()) == 3, "a third")
+    server.signal(signal.SIGTTOU)
+    wait_until(lambda: len(server.workers()) == 2, "one to go")
+    for _ in range(5):
+        server.signal(signal.SIGTTOU)
+        time.sleep(0.1)  # signals of one kind merge
+    wait_until(lambda: len(server.workers()) == 1, "all but one to go")
+    assert server.get().status == 200
+
+
+def test_usr1_reopens_the_logs(serve):
+    server = serve(APP, "--access-logfile", "access.log", "--error-logfile", "error.log")
+    access, error = server.directory / "access.log", server.directory / "error.log"
+    server.get("/before")
+    wait_until(lambda: "/before" in access.read_text(), "the access line")
+    access.rename(server.directory / "access.log.1")
+    error.rename(server.directory / "error.log.1")
+    server.signal(signal.SIGUSR1)
+    wait_until(lambda: access.exists() and error.exists(), "the new files")
+    server.get("/after")
+    wait_until(lambda: "/after" in access.read_text(), "the access line in the new file")
+    assert "/after" not in (server.directory / "access.log.1").read_text()
+
+
+def test_usr1_loses_no_line(serve):
+    server = serve(APP, "--access-logfile", "access.log", "--access-logformat", "%(U)s")
+    with Load(server) as load:
+        for number in range(5):
+            (server.directory / "access.log").rename(server.directory / f"old.{number}")
+            server.signal(signal.SIGUSR1)
+            wait_until((server.directory / "access.log").exists, "the new file")
+    assert load.failures == []
+    server.stop()
+    lines = [line for path in server.directory.glob("*") if path.name.startswith(("old.", "access.log"))
+             for line in path.read_text().split("\n") if line == "/"]
+    assert len(lines) == len(load.bodies)
+
+
+def test_a_signal_to_a_worker_does_not_hurt(serve):
+    server = serve(APP, "-w", "2")
+    with Load(server) as load:
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1):
+            for pid in server.workers():
+                os.kill(pid, number)
+                time.sleep(0.3)  # one after the other
+        wait_until(lambda: len(server.workers()) == 2, "two workers")
+    assert load.failures == []
