@@ -1,0 +1,130 @@
+"""Access and error logs in gunicorn's format."""
+
+import re
+
+from support import build, wait_until
+
+APP = """
+import sys
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/print":
+        print("printed by the application", flush=True)
+    if environ["PATH_INFO"] == "/errors":
+        environ["wsgi.errors"].write("written to wsgi.errors\\n")
+        environ["wsgi.errors"].flush()
+    if environ["PATH_INFO"] == "/raise":
+        raise ValueError("raised by the application")
+    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Kind", "kind")])
+    return [b"hello"]
+"""
+
+
+def access_line(server, word, name="access.log"):
+    path = server.directory / name
+    return wait_until(
+        lambda: [line for line in path.read_text().splitlines() if word in line], f"{word} in {name}")[0]
+
+
+def test_default_format(serve):
+    server = serve(APP, "--access-logfile", "access.log")
+    server.get("/a?b=c", {"Referer": "http://x/", "User-Agent": "tester/1", "Authorization": "Basic am9objpwdw=="})
+    line = access_line(server, "/a?b=c")
+    assert re.fullmatch(
+        r'127\.0\.0\.1 - john \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000\] '
+        r'"GET /a\?b=c HTTP/1\.1" 200 5 "http://x/" "tester/1"', line), line
+
+
+def test_every_atom(serve):
+    form = ("%(h)s|%(l)s|%(u)s|%(m)s|%(U)s|%(q)s|%(H)s|%(s)s|%(b)s|%(B)s|%(f)s|%(a)s|%(T)s|%(D)s|%(M)s|%(L)s|%(p)s|"
+            "%({x-in}i)s|%({x-kind}o)s|%({missing}i)s|%({server_protocol}e)s|%(queue)s|%(attempts)s|100%%")
+    server = serve(APP, "--access-logfile", "access.log", "--access-logformat", form)
+    server.get("/atoms?x=1", {"X-In": "in"})
+    parts = access_line(server, "/atoms").split("|")
+    assert parts[:12] == ["127.0.0.1", "-", "-", "GET", "/atoms", "x=1", "HTTP/1.1", "200", "5", "5", "-", "-"]
+    assert parts[12] == "0" and parts[13].isdigit() and parts[14].isdigit()
+    assert re.fullmatch(r"0\.\d{6}", parts[15])
+    assert parts[16] == f"<{server.workers()[0]}>"
+    assert parts[17:21] == ["in", "kind", "-", "HTTP/1.1"]
+    assert re.fullmatch(r"0\.\d{6}", parts[21]) and parts[22:] == ["1", "100%"]
+
+
+def test_to_standard_output(serve):
+    server = serve(APP, "--access-logfile", "-")
+    server.get("/there")
+    wait_until(lambda: '"GET /there HTTP/1.1" 200' in server.out_path.read_text(), "the line")
+
+
+def test_none_without_the_option(serve):
+    server = serve(APP)
+    server.get("/quiet")
+    server.stop()
+    assert "/quiet" not in server.out_path.read_text() + server.log()
+
+
+def test_a_client_cannot_forge_lines(serve):
+    server = serve(APP, "--access-logfile", "access.log")
+    server.get('/x"%0a%22', {"User-Agent": 'a" 200 0 "\u00e9\tb\\'})
+    line = access_line(server, "/x")
+    assert re.search(r'"GET /x\\"%0a%22 HTTP/1\.1" 200 5 "-" "a\\" 200 0 \\"(\\x[0-9A-F]{2})+\\x09b\\\\"$', line), line
+
+
+def test_refused_requests_and_files_are_logged_too(serve):
+    server = serve(APP, "--access-logfile", "access.log", "--static", "/s/=files", files={"files/a.txt": "x"})
+    server.get("/s/a.txt")
+    assert " 200 1 " in access_line(server, "/s/a.txt")
+    with server.connect() as client:
+        client.send(build("GET", "/bad", [("Content-Length", "x")]))
+        assert client.response().status == 400
+    wait_until(lambda: len(re.findall(r" 400 \d+ ", (server.directory / "access.log").read_text())) >= 2,
+               "the refused request beside the fixture's probe")
+
+
+def test_status_and_bytes_of_head_and_304(serve):
+    server = serve(APP, "--access-logfile", "access.log", "--static", "/s/=files", files={"files/a.txt": "hello"})
+    server.request("HEAD", "/s/a.txt")
+    assert re.search(r'"HEAD /s/a\.txt HTTP/1\.1" 200 (0|-) ', access_line(server, "HEAD"))
+
+
+def test_each_line_is_there_at_the_end(serve):
+    server = serve(APP, "--access-logfile", "access.log")
+    with server.connect() as client:
+        client.send(b"".join(build("GET", f"/n{n}") for n in range(200)))
+        for _ in range(200):
+            client.response()
+    server.stop()
+    text = (server.directory / "access.log").read_text()
+    assert all(f'"GET /n{n} HTTP/1.1"' in text for n in range(200))
+
+
+def test_exception_of_the_application(serve):
+    server = serve(APP)
+    server.expected_words.append("wsgiref/validate.py")
+    assert server.get("/raise?token=1").status == 500
+    server.wait_log("ValueError: raised by the application")
+    assert re.search(r"GET /raise", server.log())
+    assert 'app.py", line' in server.log()
+
+
+def test_wsgi_errors_and_prints(serve):
+    server = serve(APP, "--error-logfile", "error.log", "--capture-output")
+    server.get("/errors")
+    server.get("/print")
+    path = server.directory / "error.log"
+    wait_until(lambda: "written to wsgi.errors" in path.read_text(), "wsgi.errors")
+    wait_until(lambda: "printed by the application" in path.read_text(), "the print")
+
+
+def test_log_level(serve):
+    server = serve(APP, "--log-level", "error")
+    server.get()
+    server.stop()
+    assert "[INFO]" not in server.log()
+    assert "[DEBUG]" in serve(APP, "--log-level", "debug").log()
+
+
+def test_unwritable_log_is_named(serve):
+    for option in ("--access-logfile", "--error-logfile"):
+        server = serve(APP, option, "/nonexistent/x.log", wait=False)
+        assert server.exit_code() != 0
+        assert "/nonexistent/x.log" in server.log()
