@@ -21,6 +21,9 @@ use crate::log::{self, Finished};
 use crate::runtime::Runtime;
 use crate::{forwarded, pages};
 
+/// Request objects that a loop keeps.
+const REQUESTS: usize = 256;
+
 /// Who is at the two ends of the connection.
 struct Ends {
     peer: Peer,
