@@ -2,3 +2,5 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+
+pub mod files;
