@@ -1,12 +1,15 @@
 //! A client's byte stream.
 
 use std::fs::File;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::pin;
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
 use rustix::net::{SendFlags, Shutdown};
-use tokio::io::Interest;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 /// What a listener accepted.
@@ -34,11 +37,14 @@ impl Stream {
         }
     }
 
-    /// Reads behind what `buf` holds; never grows it. 0 is the end.
-    pub fn try_read(&self, buf: &mut bytes::BytesMut) -> io::Result<usize> {
+    /// Reads behind what `buf` holds, into its spare capacity. 0 is the end.
+    ///
+    /// A read that fills less than the capacity leaves nothing to read, which the runtime remembers: the next
+    /// poll waits without asking the kernel once more.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(s) => s.try_read_buf(buf),
-            Self::Unix(s) => s.try_read_buf(buf),
+            Self::Tcp(s) => pin!(s.read_buf(buf)).poll(cx),
+            Self::Unix(s) => pin!(s.read_buf(buf)).poll(cx),
         }
     }
 

@@ -173,19 +173,11 @@ impl Connection {
         if self.half_closed {
             return Poll::Ready(Ok(0));
         }
-        loop {
-            let buffers = self.buffers.get_or_insert_with(|| self.pool.take());
-            buffers.input.reserve(READ_SIZE);
-            match self.stream.try_read(&mut buffers.input) {
-                Ok(0) => {
-                    self.half_closed = true;
-                    return Poll::Ready(Ok(0));
-                }
-                Ok(n) => return Poll::Ready(Ok(n)),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(self.stream.poll_read_ready(cx))?,
-                Err(e) => return Poll::Ready(Err(e)),
-            }
-        }
+        let buffers = self.buffers.get_or_insert_with(|| self.pool.take());
+        buffers.input.reserve(READ_SIZE);
+        let read = ready!(self.stream.poll_read(cx, &mut buffers.input))?;
+        self.half_closed = read == 0;
+        Poll::Ready(Ok(read))
     }
 
     /// Watches the client while its request is served. Each event is told once; pipelined requests that

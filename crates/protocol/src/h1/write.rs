@@ -406,7 +406,7 @@ impl Connection {
     /// Ends the connection so that the last response is not lost: says that nothing follows, and takes what
     /// the client still sends for a while, because closing with unread bytes makes a reset that may
     /// overtake the response (RFC 9112 §9.6).
-    pub async fn close(self) {
+    pub async fn close(mut self) {
         let unread = !self.body_is_done() || self.buffers.as_ref().is_some_and(|b| !b.input.is_empty());
         if !self.response_begun || self.half_closed || !unread {
             return;
@@ -422,17 +422,10 @@ impl Connection {
                 let room = scratch.len();
                 scratch.advance(room);
                 scratch.reserve(READ_SIZE);
-                match self.stream.try_read(&mut scratch) {
-                    Ok(0) => return Poll::Ready(()),
-                    Ok(_) => {}
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                        match self.stream.poll_read_ready(cx) {
-                            Poll::Ready(Ok(())) => {}
-                            Poll::Ready(Err(_)) => return Poll::Ready(()),
-                            Poll::Pending => return Poll::Pending,
-                        }
-                    }
-                    Err(_) => return Poll::Ready(()),
+                match self.stream.poll_read(cx, &mut scratch) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => return Poll::Pending,
                 }
             }
         })
