@@ -1,0 +1,204 @@
+//! Which responses are compressed and how their fields change.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use exchange::{
+    AcceptEncoding, Body, Chunk, ChunkStream, Coding, Fields, Method, Name, Request, Response, StreamError,
+};
+
+use crate::encoder::{Encoder, Spare};
+use crate::stream::{Compressed, Source};
+
+/// Bodies in memory up to this length are compressed at once; longer ones in steps, so that the other
+/// connections of the thread get their turn.
+const AT_ONCE: usize = 128 * 1024;
+
+/// How hard each coding tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Levels {
+    /// 1 to 19.
+    pub zstd: u32,
+    /// 0 to 11.
+    pub br: u32,
+    /// 1 to 9.
+    pub gzip: u32,
+}
+
+impl Default for Levels {
+    fn default() -> Self {
+        Self { zstd: 3, br: 4, gzip: 5 }
+    }
+}
+
+/// What is compressed.
+#[derive(Clone, Debug)]
+pub struct CompressOptions {
+    /// In the server's order of preference.
+    pub codings: Vec<Coding>,
+    /// Media types in lower case without parameters: `text/html`, `text/*`, or `*` alone.
+    /// `text/event-stream` counts only when it is there by its full name.
+    pub types: Vec<String>,
+    /// Bodies known to be shorter than this many bytes are left alone.
+    pub min_length: u64,
+    /// Levels.
+    pub levels: Levels,
+}
+
+/// Compression of one configuration, on one thread.
+#[derive(Debug)]
+pub struct Compress {
+    options: CompressOptions,
+    spare: Rc<RefCell<Spare>>,
+}
+
+/// What happens to a response: it depends on `Accept-Encoding`, and perhaps a coding is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan(Option<Coding>);
+
+impl Compress {
+    pub fn new(options: CompressOptions) -> Self {
+        Self { options, spare: Rc::default() }
+    }
+
+    /// `None` where no client would get this response compressed.
+    pub fn plan(&self, request: &Request, response: &Response) -> Option<Plan> {
+        let fields = &response.fields;
+        // No content, or content that is defined by what the client holds already.
+        if matches!(response.status, 0..=199 | 204 | 205 | 304 | 416) {
+            return None;
+        }
+        let length = match response.body {
+            // What an application sends for HEAD; GET may have a body of any length.
+            ref body if body.is_empty() && request.method == Method::Head => None,
+            ref body => body.len(),
+        };
+        let length = length.or_else(|| content_length(fields));
+        if length.is_some_and(|length| length < self.options.min_length.max(1)) {
+            return None;
+        }
+        if !self.takes(fields.first(Name::ContentType)?)
+            || fields.has(Name::ContentEncoding)
+            || forbids(fields)
+        {
+            return None;
+        }
+        if response.status == 206 || fields.has(Name::ContentRange) {
+            return Some(Plan(None));
+        }
+        let accepted = AcceptEncoding::of(&request.fields);
+        Some(Plan(accepted.choose(self.options.codings.iter().copied())))
+    }
+
+    fn takes(&self, content_type: &[u8]) -> bool {
+        let end = content_type.iter().position(|&b| b == b';').unwrap_or(content_type.len());
+        let given = content_type[..end].trim_ascii();
+        // A proxy or a decoder that waits for more would hold back events.
+        let only_by_name = given.eq_ignore_ascii_case(b"text/event-stream");
+        self.options.types.iter().any(|wanted| {
+            let wanted = wanted.as_bytes();
+            match wanted.strip_suffix(b"*") {
+                Some(prefix) => {
+                    !only_by_name
+                        && given.len() >= prefix.len()
+                        && given[..prefix.len()].eq_ignore_ascii_case(prefix)
+                }
+                None => given.eq_ignore_ascii_case(wanted),
+            }
+        })
+    }
+
+    /// Compresses the body as planned; the fields are marked already.
+    pub fn run(&self, request: &Request, response: &mut Response, plan: Plan) {
+        let Plan(Some(coding)) = plan else { return };
+        response.fields.remove(Name::ContentLength);
+        if request.method == Method::Head {
+            // Of unknown length, so that no Content-Length is made up that GET would not have.
+            response.body = Body::Stream(Box::new(Ended));
+            return;
+        }
+        let size = response.body.len();
+        let Ok(encoder) = Encoder::new(coding, self.options.levels, size, &self.spare) else {
+            // Out of memory: as it is, and said so.
+            response.fields.remove(Name::ContentEncoding);
+            return;
+        };
+        response.body = match std::mem::take(&mut response.body) {
+            Body::Empty => Body::Empty,
+            Body::Full(bytes) if bytes.len() <= AT_ONCE => {
+                if let Ok(compressed) = encoder.whole(&bytes) {
+                    Body::Full(compressed)
+                } else {
+                    response.fields.remove(Name::ContentEncoding);
+                    Body::Full(bytes)
+                }
+            }
+            Body::Full(bytes) => stream(encoder, Source::Memory(bytes)),
+            Body::File(file) => stream(encoder, Source::file(file)),
+            Body::Stream(inner) => stream(encoder, Source::Stream(inner)),
+        };
+    }
+}
+
+fn stream(encoder: Encoder, source: Source) -> Body {
+    Body::Stream(Box::new(Compressed::new(encoder, source)))
+}
+
+/// Changes the fields: the representation varies, and is no longer byte for byte what its tag named.
+pub fn mark(response: &mut Response, plan: Plan) {
+    vary(&mut response.fields);
+    let Plan(Some(coding)) = plan else { return };
+    response.fields.push_known(Name::ContentEncoding, coding.as_str().as_bytes());
+    response.fields.remove(Name::AcceptRanges);
+    for of_the_bytes in [&b"Content-MD5"[..], b"Content-Digest", b"Digest"] {
+        response.fields.remove_named(of_the_bytes);
+    }
+    let weak = match response.fields.first(Name::ETag) {
+        Some(etag) if !etag.starts_with(b"W/") => [b"W/", etag].concat(),
+        _ => return,
+    };
+    response.fields.set(Name::ETag, &weak);
+}
+
+/// Adds `Accept-Encoding` to `Vary`, within its line where there is one.
+fn vary(fields: &mut Fields) {
+    let mut merged = Vec::new();
+    for value in fields.all(Name::Vary) {
+        for member in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+            if member == b"*" || member.eq_ignore_ascii_case(b"Accept-Encoding") {
+                return;
+            }
+        }
+        merged.extend_from_slice(value);
+        merged.extend_from_slice(b", ");
+    }
+    if merged.is_empty() {
+        fields.push_known(Name::Vary, b"Accept-Encoding");
+    } else {
+        merged.extend_from_slice(b"Accept-Encoding");
+        fields.set(Name::Vary, &merged);
+    }
+}
+
+fn content_length(fields: &Fields) -> Option<u64> {
+    std::str::from_utf8(fields.only(Name::ContentLength)?).ok()?.parse().ok()
+}
+
+/// RFC 9110 §7.7, RFC 9111 §5.2.2.6.
+fn forbids(fields: &Fields) -> bool {
+    fields.all(Name::CacheControl).any(|value| {
+        value.split(|&b| b == b',').any(|d| d.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
+    })
+}
+
+/// A body that nobody reads.
+struct Ended;
+
+impl ChunkStream for Ended {
+    fn poll_chunk(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Chunk, StreamError>>> {
+        std::task::Poll::Ready(None)
+    }
+}
