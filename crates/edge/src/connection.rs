@@ -9,7 +9,7 @@ use std::time::Instant;
 use buffering::{BodyBuffer, BufferedBody};
 use exchange::{BodyError, Method, Name, Peer, Request, Response};
 use handlers::app::{Answer, Failure, Outcome, Watch};
-use handlers::files;
+use handlers::files::{AccelAnswer, Outcome as FileOutcome};
 use protocol::Stream;
 use protocol::h1::{ClientEvent, Connection, Idle, Refusal};
 use telemetry::error_log::{self, Level};
@@ -100,17 +100,14 @@ async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends:
     };
     let outcome = phases.outcome.take();
     let finished = Finished { request: &request, ends: &ends.peer, begun, outcome };
-    match response {
-        Some(response) => {
-            let status = response.status;
-            let logged = log::response_fields(event_loop, &response);
-            let sent = connection.respond(response, &event_loop.date()).await;
-            log::finish(event_loop, &finished, status, logged.as_ref(), &sent);
-        }
-        None => {
-            connection.close_after();
-            log::gone(event_loop, &finished);
-        }
+    if let Some(response) = response {
+        let status = response.status;
+        let logged = log::response_fields(event_loop, &response);
+        let sent = connection.respond(response, &event_loop.date()).await;
+        log::finish(event_loop, &finished, status, logged.as_ref(), &sent);
+    } else {
+        connection.close_after();
+        log::gone(event_loop, &finished);
     }
     let mut requests = event_loop.requests.borrow_mut();
     if requests.len() < REQUESTS && request.fields.capacity() <= 16 * 1024 {
@@ -140,18 +137,16 @@ impl Phases<'_> {
         // content
         let mut response = self.content(request).await?;
         // The filters, in their order.
-        if let Some(options) = &self.runtime.compress {
-            filters::apply(request, &mut response, options);
-        }
+        self.runtime.filters.apply(request, &mut response);
         Some(response)
     }
 
     async fn content(&mut self, request: &mut Request) -> Option<Response> {
         let runtime = Rc::clone(&self.runtime);
         if let Some((server, rest)) = runtime.static_for(&request.path) {
-            return Some(match server.serve(request, rest) {
-                files::Outcome::Response(response) => response,
-                files::Outcome::NotFound => pages::page(404),
+            return Some(match server.serve(request, rest, Instant::now()) {
+                FileOutcome::Response(response) => response,
+                FileOutcome::NotFound => pages::page(404),
             });
         }
         let body = match self.buffer_body(request).await {
@@ -222,16 +217,11 @@ impl Phases<'_> {
 
     /// `X-Accel-Redirect` and `X-Sendfile` of the application.
     fn accelerate(&self, request: &Request, response: Response) -> Response {
-        if self.runtime.accel.is_empty()
-            || !(response.fields.has(Name::XAccelRedirect) || response.fields.has(Name::XSendfile))
-        {
-            return response;
-        }
-        match self.runtime.accel.apply(request, response) {
-            Ok(response) => response,
-            Err(why) => {
-                log::fault(Level::Error, request, 404, &why, self.outcome);
-                pages::page(404)
+        match self.runtime.accel.apply(request, response, Instant::now()) {
+            AccelAnswer::Untouched(response) | AccelAnswer::File(response) => response,
+            AccelAnswer::Refused(response, why) => {
+                log::fault(Level::Error, request, response.status, why, self.outcome);
+                response
             }
         }
     }

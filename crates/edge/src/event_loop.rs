@@ -105,7 +105,7 @@ pub struct EventLoop {
     /// Buffers between requests.
     pub pool: Rc<h1::Pool>,
     /// Request objects between requests.
-    pub requests: RefCell<Vec<Box<Request>>>,
+    pub requests: RefCell<Vec<Request>>,
     /// Its buffer of the access log.
     pub access: RefCell<Option<AccessWriter>>,
     /// Accept errors are logged at most so often.

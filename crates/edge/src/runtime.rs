@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use config::model::{HeaderMap, Location, Model, Symlinks};
-use filters::compress::{Coding, CompressOptions};
+use exchange::Coding;
+use filters::{CompressOptions, Filters, Levels};
 use handlers::app;
 use handlers::files::{Accel, FileOptions, FileServer};
 use protocol::h1;
@@ -21,8 +22,8 @@ pub struct Runtime {
     pub statics: Vec<(Vec<u8>, FileServer)>,
     /// Where `X-Accel-Redirect` and `X-Sendfile` may point.
     pub accel: Accel,
-    /// Compression.
-    pub compress: Option<CompressOptions>,
+    /// What responses pass through.
+    pub filters: Filters,
     /// Whose word is believed.
     pub forwarded: config::model::Forwarded,
     /// Bytes of a request body in memory.
@@ -39,15 +40,15 @@ impl Runtime {
             statics.push((location.url.as_bytes().to_vec(), file_server(location, model)?));
         }
         statics.sort_by_key(|(url, _)| std::cmp::Reverse(url.len()));
-        let mut accel = Accel::default();
+        let mut places = Vec::new();
         for location in &model.accel {
-            accel.add(location.url.as_bytes(), file_server(location, model)?);
+            places.push((location.url.clone(), file_server(location, model)?));
         }
         Ok(Rc::new(Self {
             h1: Rc::new(h1_settings(model)),
             statics,
-            accel,
-            compress: model.compress.as_ref().map(compress_options),
+            accel: Accel::new(places),
+            filters: Filters::new(model.compress.as_ref().map(compress_options)),
             forwarded: model.forwarded.clone(),
             body_memory: usize::try_from(model.edge.buffers.request).unwrap_or(usize::MAX),
             retry_after: Cell::new(model.app.queue_timeout.as_secs().clamp(1, 5)),
@@ -136,8 +137,6 @@ fn compress_options(compress: &config::model::Compress) -> CompressOptions {
             .collect(),
         types: compress.types.clone(),
         min_length: compress.min_length,
-        zstd_level: compress.levels.zstd,
-        br_level: compress.levels.br,
-        gzip_level: compress.levels.gzip,
+        levels: Levels { zstd: compress.levels.zstd, br: compress.levels.br, gzip: compress.levels.gzip },
     }
 }

@@ -120,7 +120,7 @@ impl App {
             .await?;
         }
         self.send(pending, request, body, server, options)?;
-        poll_fn(|cx| self.poll_head(cx, pending, watch, request)).await
+        poll_fn(|cx| self.poll_head(cx, pending, watch)).await
     }
 
     fn send(
@@ -182,7 +182,6 @@ impl App {
         cx: &mut Context<'_>,
         pending: &Rc<Pending>,
         watch: &mut dyn Watch,
-        request: &Request,
     ) -> Poll<Result<(), Failure>> {
         {
             let mut reply = pending.reply.borrow_mut();
@@ -206,23 +205,6 @@ impl App {
         watch.poll_gone(cx, queued).map(|()| Err(if queued { Failure::GoneQueued } else { Failure::Gone }))
     }
 
-    /// All that has come as one body in memory, if it lies there.
-    fn collect(&self, pending: &Rc<Pending>) -> Option<Body> {
-        let mut reply = pending.reply.borrow_mut();
-        if !reply.buffer.is_in_memory() {
-            return None;
-        }
-        let Some(Chunk::Data(first)) = reply.buffer.pop() else { return Some(Body::Empty) };
-        if reply.buffer.is_empty() {
-            return Some(Body::Full(first));
-        }
-        let mut all = BytesMut::from(first.as_ref());
-        while let Some(Chunk::Data(more)) = reply.buffer.pop() {
-            all.extend_from_slice(&more);
-        }
-        Some(Body::Full(all.freeze()))
-    }
-
     fn response(self: &Rc<Self>, mut guard: Guard<'_>) -> Response {
         let pending = Rc::clone(&guard.pending);
         let (head, whole) = {
@@ -233,7 +215,7 @@ impl App {
         };
         guard.armed = false;
         let mut response = head.map_or_else(|| Response::new(502), |head| response_of(&head));
-        let collected = if whole { self.collect(&pending) } else { None };
+        let collected = if whole { collect(&pending) } else { None };
         if let Some(body) = collected {
             response.body = body;
         } else {
@@ -243,6 +225,23 @@ impl App {
         }
         response
     }
+}
+
+/// All that has come as one body in memory, if it lies there.
+fn collect(pending: &Pending) -> Option<Body> {
+    let mut reply = pending.reply.borrow_mut();
+    if !reply.buffer.is_in_memory() {
+        return None;
+    }
+    let Some(Chunk::Data(first)) = reply.buffer.pop() else { return Some(Body::Empty) };
+    if reply.buffer.is_empty() {
+        return Some(Body::Full(first));
+    }
+    let mut all = BytesMut::from(first.as_ref());
+    while let Some(Chunk::Data(more)) = reply.buffer.pop() {
+        all.extend_from_slice(&more);
+    }
+    Some(Body::Full(all.freeze()))
 }
 
 fn response_of(head: &ResponseHead) -> Response {

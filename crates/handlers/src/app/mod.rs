@@ -18,7 +18,9 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use bridge::edge::{BodyPart, EdgeThread, Progress, PublishError, RequestFrame, SlotId, SlotState};
+use bridge::edge::{
+    BodyPart, BridgeError, EdgeThread, Progress, PublishError, RequestFrame, SlotId, SlotState,
+};
 use buffering::{ResponseBuffer, ResponseLimits, TempSpace};
 use exchange::Chunk;
 
@@ -174,7 +176,7 @@ impl App {
                 }
                 SlotState::Ready => {}
                 SlotState::Broken => {
-                    pending.reply.borrow_mut().end = Some(End::Protocol);
+                    self.broken(&pending, id, &BridgeError::Broken("a slot's state was overwritten"));
                     pending.wake();
                 }
             }
@@ -183,7 +185,16 @@ impl App {
 
     /// A worker is gone: what it had pulled is lost, what it had finished is not.
     pub fn worker_gone(&self, worker: &Worker) {
-        let lost = self.thread.borrow().claimed_by(worker.claimers.clone());
+        let mut lost = self.thread.borrow().claimed_by(worker.claimers.clone());
+        // A worker that overwrote its slot's state is known by what was seen before.
+        for pending in self.in_flight.borrow().iter().flatten() {
+            if let Some(id) = pending.slot.get()
+                && pending.claimer.get().is_some_and(|c| worker.claimers.contains(&c))
+                && self.thread.borrow().state(id) == SlotState::Broken
+            {
+                lost.push(id);
+            }
+        }
         for id in lost {
             let Some(pending) = self.pending(self.local(id)) else { continue };
             pending.note_worker(worker);
@@ -249,14 +260,16 @@ impl App {
     }
 
     /// The worker wrote what it must not. The slot stays its own until it is dead.
-    fn broken(&self, pending: &Rc<Pending>, id: SlotId, error: &bridge::edge::BridgeError) {
+    fn broken(&self, pending: &Rc<Pending>, id: SlotId, error: &BridgeError) {
         pending.reply.borrow_mut().end = Some(End::Protocol);
         if pending.overran.replace(true) {
             return;
         }
-        if let SlotState::Claimed { claimer, .. } = self.thread.borrow().state(id)
-            && let Some(worker) = self.shared.worker_of(claimer)
-        {
+        let claimer = match self.thread.borrow().state(id) {
+            SlotState::Claimed { claimer, .. } => Some(claimer),
+            SlotState::Ready | SlotState::Broken => pending.claimer.get(),
+        };
+        if let Some(worker) = claimer.and_then(|claimer| self.shared.worker_of(claimer)) {
             self.shared.send(Event::Broken { worker: worker.id, why: error.to_string() });
         }
     }

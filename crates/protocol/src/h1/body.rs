@@ -45,15 +45,15 @@ impl Connection {
         }
     }
 
-    /// Takes what is in the input; `None` when more has to be read.
-    fn take_data(&mut self) -> Option<Option<Result<Bytes, BodyError>>> {
-        let buffers = self.buffers.as_mut()?;
+    /// Takes what is in the input; pending when more has to be read.
+    fn take_data(&mut self) -> Poll<Option<Result<Bytes, BodyError>>> {
+        let Some(buffers) = self.buffers.as_mut() else { return Poll::Pending };
         match &mut self.body {
-            BodyState::Done => Some(None),
-            BodyState::Failed(error) => Some(Some(Err(*error))),
+            BodyState::Done => Poll::Ready(None),
+            BodyState::Failed(error) => Poll::Ready(Some(Err(*error))),
             BodyState::Length(left) => {
                 if buffers.input.is_empty() {
-                    return None;
+                    return Poll::Pending;
                 }
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(buffers.input.len());
                 let data = buffers.input.split_to(count).freeze();
@@ -61,23 +61,25 @@ impl Connection {
                 if *left == 0 {
                     self.body = BodyState::Done;
                 }
-                Some(Some(Ok(data)))
+                Poll::Ready(Some(Ok(data)))
             }
             BodyState::Chunked(decoder) => match decoder.decode(&buffers.input) {
                 Ok(ChunkedEvent::Data(range)) => {
                     buffers.input.advance(range.start);
-                    Some(Some(Ok(buffers.input.split_to(range.len()).freeze())))
+                    Poll::Ready(Some(Ok(buffers.input.split_to(range.len()).freeze())))
                 }
                 Ok(ChunkedEvent::End { consumed }) => {
                     buffers.input.advance(consumed);
                     self.body = BodyState::Done;
-                    Some(None)
+                    Poll::Ready(None)
                 }
                 Ok(ChunkedEvent::NeedMore) => {
                     buffers.input.clear();
-                    None
+                    Poll::Pending
                 }
-                Err(_) => Some(Some(Err(BodyError::Malformed("a chunked body that breaks RFC 9112 §7.1")))),
+                Err(_) => {
+                    Poll::Ready(Some(Err(BodyError::Malformed("a chunked body that breaks RFC 9112 §7.1"))))
+                }
             },
         }
     }
@@ -96,16 +98,16 @@ impl BodySource for Connection {
                 return Poll::Ready(None);
             }
             match self.take_data() {
-                Some(Some(Ok(data))) => {
+                Poll::Ready(Some(Ok(data))) => {
                     self.body_received += data.len() as u64;
                     if self.settings.max_body.is_some_and(|limit| self.body_received > limit) {
                         return self.fail(BodyError::TooLarge);
                     }
                     return Poll::Ready(Some(Ok(data)));
                 }
-                Some(Some(Err(error))) => return self.fail(error),
-                Some(None) => return Poll::Ready(None),
-                None => {}
+                Poll::Ready(Some(Err(error))) => return self.fail(error),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => {}
             }
             if std::mem::take(&mut self.expects_continue) {
                 // Small enough for every socket buffer; if it is lost, the client sends after a second anyway.

@@ -63,6 +63,10 @@ struct Buffers {
 
 /// Buffers that wait for the next request of any connection of the event loop.
 #[derive(Default)]
+#[expect(
+    clippy::vec_box,
+    reason = "a connection holds one by its address; by value every connection would be larger"
+)]
 pub struct Pool(RefCell<Vec<Box<Buffers>>>);
 
 impl Pool {
