@@ -88,7 +88,7 @@ def test_port_variable(serve):
 
 def test_address_in_use_is_said(serve):
     listener = listening()
-    server = serve(APP, bind=["-b", "127.0.0.1:%d" % listener.getsockname()[1]], wait=False)
+    server = serve(APP, bind=["-b", f"127.0.0.1:{listener.getsockname()[1]}"], wait=False)
     assert server.exit_code() == 1
     assert "in use" in server.log().lower()
     assert str(listener.getsockname()[1]) in server.log()
@@ -113,8 +113,11 @@ def test_clients_wait_in_the_backlog_while_it_boots(serve):
 def test_listener_survives_hup(serve):
     import signal
     server = serve(APP)
-    inode = lambda: [line.split()[9] for line in open(f"/proc/{server.process.pid}/net/tcp")
-                     if line.split()[1].endswith(f":{server.port:04X}") and line.split()[3] == "0A"]
+
+    def inode():
+        lines = [line.split() for line in open("/proc/net/tcp")]
+        return [line[9] for line in lines if line[1].endswith(f":{server.port:04X}") and line[3] == "0A"]
+
     before, workers = inode(), set(server.workers())
     server.signal(signal.SIGHUP)
     wait_until(lambda: server.workers() and not workers & set(server.workers()), "new workers")

@@ -17,8 +17,7 @@ def application(environ, start_response):
     if environ["PATH_INFO"] == "/large":
         start_response("200 OK", [("Content-Type", "application/octet-stream")])
         return (bytes(range(250)) * 400 for _ in range(200))
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    digest = hashlib.sha256(environ["wsgi.input"].read(length)).hexdigest()
+    digest = hashlib.sha256(environ["wsgi.input"].read(1 << 30)).hexdigest()
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [digest.encode()]
 """

@@ -1,11 +1,15 @@
 """The command line, the settings file with its hooks, and the variables around them."""
 
+import json
 import os
 import re
-import stat
+import shutil
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
-from support import wait_until
+from support import Monoceros, wait_until
 
 APP = """
 import json, os, sys
@@ -20,7 +24,6 @@ def application(environ, start_response):
 
 
 def seen(server):
-    import json
     return json.loads(server.get().body)
 
 
@@ -61,7 +64,8 @@ def test_hooks(serve):
     assert server.get("/a").status == 200
     wait_until(lambda: any(line.startswith("post_request") for line in hooks()), "post_request")
     first = hooks()
-    order = ["on_starting 1", "pre_fork 1", "post_fork True", "post_worker_init True", "when_ready", "pre_request GET /a"]
+    order = ["on_starting 1", "pre_fork 1", "post_fork True", "post_worker_init True", "when_ready",
+             "pre_request GET /a"]
     assert [line for line in first if line in order] == order, first
     assert any(re.fullmatch(r"post_request /a 200.*", line) for line in first), first
     server.signal(signal.SIGTTIN)
@@ -150,13 +154,8 @@ def test_chdir_pythonpath_env_umask_name(serve):
     assert values["umask"] == 0o027
     assert any(path.endswith("lib") for path in values["path"])
     commands = " ".join(command for _, command in server.processes().values())
-    names = {(path / "comm").read_text().strip() for path in map(_proc, server.processes())}
+    names = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in server.processes()}
     assert "the-shop" in commands or any("the-shop" in name for name in names), (commands, names)
-
-
-def _proc(pid):
-    from pathlib import Path
-    return Path("/proc") / str(pid)
 
 
 def test_pid_file(serve):
@@ -167,18 +166,32 @@ def test_pid_file(serve):
     assert not path.exists()
 
 
+def public(path):
+    """Whether everybody may read what is there."""
+    path = Path(path).resolve()
+    return all(parent.stat().st_mode & 0o005 == 0o005 for parent in [path, *path.parents])
+
+
+def public_python():
+    for candidate in (sys.executable, shutil.which("python3", path="/usr/local/bin:/usr/bin")):
+        if candidate and public(candidate):
+            return candidate
+    return None
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(not public_python(), reason="every Python here is in a private directory")
 def test_user_and_group(serve):
-    server = serve(APP, "--user", "65534", "--group", "65534", wait=False)
-    path = server.directory
-    while path != path.parent:  # pytest's directories are for their owner only
-        if path.stat().st_uid == os.getuid() and str(path).startswith("/tmp"):
-            path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o055 if path != type(path)("/tmp") else 0o1777)
-        path = path.parent
-    server.wait_ready()
-    values = seen(server)
-    assert (values["uid"], values["gid"]) == (65534, 65534)
-    assert os.stat(f"/proc/{server.edge()}").st_uid == 65534
+    with tempfile.TemporaryDirectory() as name:  # pytest's directories are for their owner only
+        os.chmod(name, 0o755)
+        server = Monoceros(f"{name}/site", APP, "--user", "65534", "--group", "65534",
+                           "--python", public_python(), python=False).start()
+        try:
+            values = seen(server)
+            assert (values["uid"], values["gid"]) == (65534, 65534)
+            assert os.stat(f"/proc/{server.edge()}").st_uid == 65534
+        finally:
+            server.stop()
 
 
 def test_check_config(serve):
@@ -213,4 +226,5 @@ def test_start_up_lines_say_what_is_served(serve):
     log = server.log()
     assert f"127.0.0.1:{server.port}" in log
     assert "/static/" in log
-    assert re.search(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000\] \[%d\] \[INFO\] " % server.process.pid, log)
+    stamp = r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000\] "
+    assert re.search(stamp + rf"\[{server.process.pid}\] \[INFO\] ", log)

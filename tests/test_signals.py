@@ -111,7 +111,8 @@ def test_hup_under_load_loses_nothing(serve):
         for generation in range(3):
             server.write("app.py", APP.replace('"one"', f'"generation{generation}"'))
             server.signal(signal.SIGHUP)
-            wait_until(lambda: load.bodies[-1].startswith(f"generation{generation} "), "the new code", 20)
+            expected = f"generation{generation} "
+            wait_until(lambda word=expected: load.bodies[-1].startswith(word), "the new code", 20)
         wait_until(lambda: len(server.workers()) == 2 and not before & set(server.workers()), "old workers to go")
     assert load.failures == []
 

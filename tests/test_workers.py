@@ -103,7 +103,7 @@ def test_reload_of_another_file_and_of_templates(serve):
         before = server.get().text
         time.sleep(1.1)  # file systems with one-second times
         server.write(name, "z")
-        wait_until(lambda: server.get().text[1:] != before[1:], f"a new worker after {name}", 20)
+        wait_until(lambda old=before: server.get().text[1:] != old[1:], f"a new worker after {name}", 20)
 
 
 def test_reload_waits_for_a_broken_application_to_be_mended(serve):

@@ -28,16 +28,17 @@ def application(environ, start_response):
     plain = [("Content-Type", "text/plain")]
     stream = environ["wsgi.input"]
     if path == "/environ":
-        text = json.dumps({k: v if isinstance(v, (str, bool, int, tuple)) else type(v).__name__ for k, v in environ.items()})
+        text = json.dumps({name: value if isinstance(value, (str, bool, int, tuple)) else type(value).__name__
+                           for name, value in environ.items()})
         start_response("200 OK", plain)
         return [text.encode("latin-1")]
     if path == "/input":
         out = {
             "read": lambda: [stream.read().decode()],
-            "read5": lambda: [stream.read(5).decode(), stream.read(5).decode(), stream.read(-1).decode(), stream.read(5).decode()],
+            "read5": lambda: [stream.read(size).decode() for size in (5, 5, -1, 5)],
             "readline": lambda: [stream.readline().decode(), stream.readline(3).decode(), stream.readline().decode()],
             "readlines": lambda: [line.decode() for line in stream.readlines()],
-            "hint": lambda: [line.decode() for line in stream.readlines(1)] + [stream.read().decode()],
+            "hint": lambda: [b"".join(stream.readlines(1) + [stream.read()]).decode()],
             "iterate": lambda: [line.decode() for line in stream],
             "size": lambda: [str(sum(len(line) for line in stream)), stream.read(1).decode()],
             "nothing": lambda: [],
@@ -103,8 +104,8 @@ def application(environ, start_response):
         start_response(query.replace("+", " "), plain)
         return [b""]
     if path == "/field":
-        bad = {"newline": ("X", "a\nb"), "return": ("X", "a\rSet-Cookie: b"), "nul": ("X", "a\0b"), "name": ("X Y", "a"),
-               "colon": ("X:", "a"), "hop": ("Connection", "close"), "chunks": ("Transfer-Encoding", "chunked"),
+        bad = {"newline": ("X", "a\nb"), "return": ("X", "a\rSet-Cookie: b"), "nul": ("X", "a\0b"),
+               "name": ("X Y", "a"), "colon": ("X:", "a"), "hop": ("Connection", "close"), "chunks": ("Transfer-Encoding", "chunked"),
                "bytes": ("X", b"a"), "number": ("X", 5), "snowman": ("X", "\u2603"), "empty": ("", "a"),
                "length": ("Content-Length", "5x"), "latin": ("X", "caf\u00e9")}[query]
         start_response("200 OK", plain + [bad])
@@ -191,7 +192,7 @@ TEXT = b"line one\nline two\nline three"
     ("read5", ["line ", "one\nl", "ine two\nline three", ""]),
     ("readline", ["line one\n", "lin", "e two\n"]),
     ("readlines", ["line one\n", "line two\n", "line three"]),
-    ("hint", ["line one\n", "line two\nline three"]),
+    ("hint", [TEXT.decode()]),  # how much a hint gives is the server's choice; nothing may be lost
     ("iterate", ["line one\n", "line two\n", "line three"]),
     ("zero", ["", TEXT.decode()]),
     ("nothing", []),
@@ -314,6 +315,7 @@ def test_file_wrapper(server):
 
 def test_file_wrapper_leaks_no_descriptor(server):
     import os
+
     from support import wait_until
 
     def count():
@@ -335,8 +337,7 @@ def test_system_exit_of_an_application(server):
 def test_validator_is_content(serve):
     app = """
     def application(environ, start_response):
-        length = int(environ.get("CONTENT_LENGTH") or 0)
-        body = environ["wsgi.input"].read(length)
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]) if environ.get("CONTENT_LENGTH") else 0)
         environ["wsgi.errors"].write("")
         start_response("200 OK", [("Content-Type", "text/plain"), ("X-A", "b")])
         return iter([b"got ", str(len(body)).encode()])
