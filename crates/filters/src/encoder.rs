@@ -224,7 +224,8 @@ impl Encoder {
         let mut spare = self.spare.borrow_mut();
         match context {
             Context::Zstd(mut zstd) => {
-                if spare.zstd.len() < MAX_SPARE && zstd.reinit().is_ok() {
+                let reset = zstd.reinit();
+                if spare.zstd.len() < MAX_SPARE && reset.is_ok() {
                     spare.zstd.push(zstd);
                 }
             }

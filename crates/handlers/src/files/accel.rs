@@ -62,9 +62,10 @@ impl Accel {
 
     /// Obeys `X-Accel-Redirect: /internal/URL` (percent-encoded) or `X-Sendfile: /absolute/path` (as it is).
     ///
-    /// Of the application's fields, [`KEPT`] and its like go along with `X-Accel-Redirect`, everything that
-    /// is not of the file with `X-Sendfile`; its `Content-Type` goes before that of the file. Ranges and
-    /// conditions of a GET or HEAD apply to the file.
+    /// Of the application's fields, those that nginx keeps (`Content-Type`, `Content-Disposition`,
+    /// `Set-Cookie`, `Cache-Control`, `Expires`) and those that guard the client go along with
+    /// `X-Accel-Redirect`; with `X-Sendfile` all that do not describe the file itself. The application's
+    /// `Content-Type` goes before that of the file. Ranges and conditions of a GET or HEAD apply to the file.
     pub fn apply(&self, request: &Request, response: Response, now: Instant) -> AccelAnswer {
         if self.places.is_empty() {
             return AccelAnswer::Untouched(response);

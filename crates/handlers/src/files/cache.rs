@@ -117,6 +117,16 @@ impl Cache {
         self.absent.insert(path.into(), now);
     }
 
+    /// Forgets what nobody asked for within `inactive`, so that a deleted file gives its space back
+    /// (nginx's `open_file_cache inactive=`).
+    pub fn sweep(&mut self, now: Instant, inactive: Duration) {
+        let unused = |slot: &&Slot| now.saturating_duration_since(slot.checked) >= inactive;
+        let paths: Vec<_> = self.slots.iter().filter(unused).map(|slot| Rc::clone(&slot.path)).collect();
+        for path in paths {
+            self.remove(&path);
+        }
+    }
+
     /// Forgets everything and closes all files.
     pub fn clear(&mut self) {
         self.slots.clear();
@@ -168,6 +178,22 @@ mod tests {
         }
         assert_eq!(cache.find(b"b", now), Known::Unknown);
         assert_eq!(cache.find(b"a", now + VALID), Known::Stale(cache.places[&b"a"[..]]));
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_let_go() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(50);
+        let mut cache = Cache::new(10, VALID);
+        for path in [b"a", b"b", b"c", b"d"] {
+            cache.insert(path, Entry::Directory, now);
+        }
+        let Known::Stale(place) = cache.find(b"c", later) else { panic!("a look is believed for a second") };
+        cache.renew(place, Entry::Forbidden, later);
+        cache.sweep(now + Duration::from_secs(60), Duration::from_secs(60));
+        assert_eq!((cache.slots.len(), cache.places.len()), (1, 1));
+        let Known::Fresh(place) = cache.find(b"c", later) else { panic!("c was in use") };
+        assert!(matches!(cache.entry(place), Entry::Forbidden));
     }
 
     #[test]

@@ -33,6 +33,10 @@ use root::Root;
 /// Longer paths name nothing on Linux.
 const PATH_MAX: usize = 4095;
 
+/// What was not asked for that long is closed, looked for at most every [`SWEEP`].
+const INACTIVE: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_secs(10);
+
 /// Symbolic links inside a served directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Symlinks {
@@ -104,6 +108,7 @@ pub struct FileServer {
 struct State {
     root: Root,
     root_checked: Instant,
+    swept: Instant,
     cache: Cache,
 }
 
@@ -112,9 +117,10 @@ impl FileServer {
     pub fn new(dir: &Path, options: FileOptions) -> io::Result<Self> {
         let root = Root::open(dir, options.symlinks)?;
         let cache = Cache::new(options.max_entries, options.valid);
+        let now = Instant::now();
         Ok(Self {
             options,
-            state: RefCell::new(State { root, root_checked: Instant::now(), cache }),
+            state: RefCell::new(State { root, root_checked: now, swept: now, cache }),
             boundaries: RandomState::new(),
             boundary: Cell::new(0),
         })
@@ -209,6 +215,12 @@ impl State {
                 self.cache.clear();
                 known = Known::Unknown;
             }
+        }
+        if now.saturating_duration_since(self.swept) >= SWEEP {
+            self.swept = now;
+            self.cache.sweep(now, INACTIVE);
+            // Places may have moved.
+            known = self.cache.find(path, now);
         }
         let loaded = match self.load(path, options, known) {
             // Files that are only remembered are the first to go.

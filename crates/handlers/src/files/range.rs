@@ -33,7 +33,7 @@ impl Ranges {
                 continue;
             }
             seen += 1;
-            let Some(part) = one(spec, size) else { return Self::Whole };
+            let Ok(part) = one(spec, size) else { return Self::Whole };
             if seen > MAX_RANGES {
                 return Self::Whole;
             }
@@ -52,29 +52,33 @@ impl Ranges {
     }
 }
 
-/// One range: `None` when malformed, `Some(None)` when outside the representation.
-fn one(spec: &[u8], size: u64) -> Option<Option<(u64, u64)>> {
-    let dash = spec.iter().position(|&b| b == b'-')?;
+/// One range spec that is none.
+struct Malformed;
+
+/// One range; `None` when it is outside the representation.
+fn one(spec: &[u8], size: u64) -> Result<Option<(u64, u64)>, Malformed> {
+    let dash = spec.iter().position(|&b| b == b'-').ok_or(Malformed)?;
     let (first, last) = (&spec[..dash], &spec[dash + 1..]);
     if first.is_empty() {
         let suffix = number(last)?.min(size);
-        return Some((suffix > 0).then(|| (size - suffix, suffix)));
+        return Ok((suffix > 0).then(|| (size - suffix, suffix)));
     }
     let first = number(first)?;
     let last = if last.is_empty() { u64::MAX } else { number(last)? };
     if last < first {
-        return None;
+        return Err(Malformed);
     }
-    Some((first < size).then(|| (first, last.min(size - 1) - first + 1)))
+    Ok((first < size).then(|| (first, last.min(size - 1) - first + 1)))
 }
 
 /// Digits only; what is over 2^64 is the same as 2^64 - 1, beyond every file.
-fn number(text: &[u8]) -> Option<u64> {
+fn number(text: &[u8]) -> Result<u64, Malformed> {
     if text.is_empty() {
-        return None;
+        return Err(Malformed);
     }
-    text.iter().try_fold(0u64, |n, b| {
-        b.is_ascii_digit().then(|| n.saturating_mul(10).saturating_add(u64::from(b - b'0')))
+    text.iter().try_fold(0u64, |n, b| match b {
+        b'0'..=b'9' => Ok(n.saturating_mul(10).saturating_add(u64::from(b - b'0'))),
+        _ => Err(Malformed),
     })
 }
 
