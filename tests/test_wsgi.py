@@ -105,7 +105,8 @@ def application(environ, start_response):
         return [b""]
     if path == "/field":
         bad = {"newline": ("X", "a\nb"), "return": ("X", "a\rSet-Cookie: b"), "nul": ("X", "a\0b"),
-               "name": ("X Y", "a"), "colon": ("X:", "a"), "hop": ("Connection", "close"), "chunks": ("Transfer-Encoding", "chunked"),
+               "name": ("X Y", "a"), "colon": ("X:", "a"), "hop": ("Connection", "close"),
+               "chunks": ("Transfer-Encoding", "chunked"),
                "bytes": ("X", b"a"), "number": ("X", 5), "snowman": ("X", "\u2603"), "empty": ("", "a"),
                "length": ("Content-Length", "5x"), "latin": ("X", "caf\u00e9")}[query]
         start_response("200 OK", plain + [bad])
