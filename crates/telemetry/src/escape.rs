@@ -4,8 +4,28 @@
 /// and Apache write them), control bytes and everything beyond ASCII become `\xHH` (as nginx writes them;
 /// beyond ASCII because C1 controls and broken UTF-8 hide there).
 pub(crate) fn quoted(out: &mut Vec<u8>, text: &[u8]) {
-    escape(out, text, |byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\');
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|&byte| !PLAIN[usize::from(byte)]) {
+        out.extend_from_slice(&rest[..at]);
+        match rest[at] {
+            byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
+            byte => hex(out, byte),
+        }
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
 }
+
+/// Bytes that [`quoted`] leaves as they are; a table, because this runs over every byte of every line.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        plain[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    plain
+};
 
 /// Appends `text` for a message of its own: UTF-8 and quotes stay, control characters become `\xHH`.
 pub(crate) fn message(out: &mut Vec<u8>, text: &str, keep_lines: bool) {
@@ -24,19 +44,6 @@ pub(crate) fn message(out: &mut Vec<u8>, text: &str, keep_lines: bool) {
         rest = &tail[control.len_utf8()..];
     }
     out.extend_from_slice(rest.as_bytes());
-}
-
-fn escape(out: &mut Vec<u8>, text: &[u8], is_plain: impl Fn(u8) -> bool) {
-    let mut rest = text;
-    while let Some(at) = rest.iter().position(|&byte| !is_plain(byte)) {
-        out.extend_from_slice(&rest[..at]);
-        match rest[at] {
-            byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
-            byte => hex(out, byte),
-        }
-        rest = &rest[at + 1..];
-    }
-    out.extend_from_slice(rest);
 }
 
 fn hex(out: &mut Vec<u8>, byte: u8) {

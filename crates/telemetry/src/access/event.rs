@@ -1,7 +1,7 @@
 //! A finished request and how each atom of a format writes it.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::basic_auth;
@@ -81,7 +81,7 @@ fn write_atom(atom: &Atom, event: &AccessEvent<'_>, out: &mut Vec<u8>) {
     let duration = event.duration;
     match atom {
         Atom::Remote => match event.remote {
-            Some(remote) => write(out, format_args!("{}", remote.ip().to_canonical())),
+            Some(remote) => address(out, remote.ip().to_canonical()),
             None => out.push(b'-'),
         },
         Atom::Dash => out.push(b'-'),
@@ -135,7 +135,7 @@ fn environ(variable: Variable, event: &AccessEvent<'_>, out: &mut Vec<u8>) {
             None => out.push(b'-'),
         },
         Variable::ServerName => match event.local {
-            Some(local) => write(out, format_args!("{}", local.ip().to_canonical())),
+            Some(local) => address(out, local.ip().to_canonical()),
             None => out.push(b'-'),
         },
         Variable::ServerPort => match event.local {
@@ -159,6 +159,20 @@ fn text_or_dash(out: &mut Vec<u8>, text: &[u8]) {
         out.push(b'-');
     } else {
         escape::quoted(out, text);
+    }
+}
+
+fn address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            for (index, &octet) in v4.octets().iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                number(out, u64::from(octet));
+            }
+        }
+        IpAddr::V6(v6) => write(out, format_args!("{v6}")),
     }
 }
 
