@@ -3,23 +3,31 @@
 
 use std::process::ExitCode;
 
-/// Only the edge allocates enough for it to matter; the master is the same program.
+/// Many small allocations on several threads are the edge's whole life; the master hardly notices.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const EMBEDDED: supervisor::Embedded = supervisor::Embedded {
+    loader: include_str!("../../../python/monoceros/loader.py"),
+    package: include_bytes!(concat!(env!("OUT_DIR"), "/monoceros.zip")),
+    extension: include_bytes!(concat!(env!("OUT_DIR"), "/monoceros_worker.so")),
+};
+
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|a| a == supervisor::EDGE_ARGUMENT) {
-        return match supervisor::edge_control() {
-            Ok(control) => edge::run(control),
-            Err(error) => {
-                eprintln!("monoceros: an edge is started by its master only: {error}");
-                ExitCode::from(2)
-            }
-        };
+    // Only a master sets the variable: an application that is called `edge` is one all the same.
+    let control = std::env::var(supervisor::CONTROL_FD).ok();
+    match (std::env::args_os().nth(1), control) {
+        (Some(word), Some(control)) if word == "edge" => run_edge(&control),
+        _ => supervisor::run(std::env::args_os(), std::env::vars_os(), EMBEDDED),
     }
-    supervisor::run(&supervisor::Embedded {
-        loader: include_str!("../../../python/monoceros/loader.py"),
-        package: include_bytes!(concat!(env!("OUT_DIR"), "/package.zip")),
-        extension: include_bytes!(concat!(env!("OUT_DIR"), "/monoceros_worker.so")),
-    })
+}
+
+fn run_edge(control: &str) -> ExitCode {
+    match control.parse().map_err(std::io::Error::other).and_then(sys::inherited_fd) {
+        Ok(control) => edge::run(control),
+        Err(error) => {
+            eprintln!("monoceros: {}={control}: {error}", supervisor::CONTROL_FD);
+            ExitCode::FAILURE
+        }
+    }
 }

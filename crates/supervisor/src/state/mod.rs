@@ -18,7 +18,7 @@ mod tests;
 
 use backoff::Backoff;
 use edge::EdgeState;
-use generation::{Generation, Phase};
+use generation::Generation;
 use stop::Stopping;
 pub(crate) use types::{Action, Event, Level, Plan, Signal, Status, StopMode};
 use worker::{Life, Worker};
@@ -152,19 +152,9 @@ impl State {
         })
     }
 
-    /// Whether the master has been told to end.
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.stopping.is_some()
-    }
-
     /// Whether this is the first generation, whose hook is `on_starting` and not `on_reload`.
     pub(crate) fn is_first(generation: u64) -> bool {
         generation == 1
-    }
-
-    /// Whether the first generation has become ready.
-    pub(crate) fn is_serving(&self) -> bool {
-        self.current.is_some()
     }
 
     fn act(&mut self, action: Action) {

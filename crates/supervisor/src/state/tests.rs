@@ -32,7 +32,7 @@ impl World {
     fn serving(workers: u32) -> Self {
         let mut w = Self::new(workers);
         w.run();
-        assert!(w.state.is_serving(), "{:?}", w.seen);
+        assert!(w.state.current.is_some(), "{:?}", w.seen);
         w.seen.clear();
         w
     }
@@ -46,7 +46,6 @@ impl World {
         let end = self.now + time;
         while let Some(at) = self.state.deadline().filter(|at| *at <= end) {
             self.now = self.now.max(at);
-            let before = format!("{:?}", self.state);
             self.state.tick(self.now);
             self.run();
             assert!(

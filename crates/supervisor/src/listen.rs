@@ -1,0 +1,332 @@
+//! Listening sockets: bound by us, inherited (`fd://N`), or handed over by systemd.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::model::{Address, Listener, Model, Process};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// systemd's first descriptor.
+const FIRST_FD: i32 = 3;
+/// gunicorn's patience with an address in use.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A socket that listens. The file of a Unix socket that we have made is removed with it.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    fd: OwnedFd,
+    asked: Address,
+    /// Where it listens in truth: with the kernel's port, and an inherited one with its own address.
+    actual: Address,
+    file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            // Somebody may have put another one in its place since.
+            if identity(&file.path).is_some_and(|now| now == file.identity) {
+                let _ = fs::remove_file(&file.path);
+            }
+        }
+    }
+}
+
+impl Bound {
+    /// A copy of the descriptor, to be sent.
+    pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
+    /// Where it listens, as gunicorn writes it in its log.
+    pub(crate) fn url(&self) -> String {
+        match &self.actual {
+            Address::Tcp(address) => format!("http://{address}"),
+            Address::Unix(path) => format!("unix:{}", path.display()),
+            Address::Fd(number) => format!("fd://{number}"),
+        }
+    }
+}
+
+/// What systemd has handed over: `$LISTEN_FDS` descriptors, if `$LISTEN_PID` says that they are for us. They stand
+/// in for every `bind`, as with gunicorn.
+pub(crate) fn from_systemd(environment: &[(OsString, OsString)]) -> Result<Vec<Arc<Bound>>, String> {
+    let number = |name: &str| {
+        let (_, value) = environment.iter().find(|(n, _)| n == name)?;
+        value.to_str()?.parse::<i32>().ok()
+    };
+    if number("LISTEN_PID") != i32::try_from(std::process::id()).ok() {
+        return Ok(vec![]);
+    }
+    let count = number("LISTEN_FDS").unwrap_or(0).clamp(0, 1000);
+    (FIRST_FD..FIRST_FD + count).map(|fd| inherit(fd).map(Arc::new)).collect()
+}
+
+/// Binds what the model asks for, taking over what is bound already, and writes the true addresses into the model.
+/// The error is a sentence for the user. `patient`: wait a few seconds for an address in use, with words.
+pub(crate) fn bind_all(
+    model: &mut Model,
+    bound: &[Arc<Bound>],
+    systemd: &[Arc<Bound>],
+    patient: bool,
+) -> Result<Vec<Arc<Bound>>, String> {
+    if !systemd.is_empty() {
+        let backlog = model.listeners.first().map_or(2048, |l| l.backlog);
+        model.listeners = systemd
+            .iter()
+            .map(|s| Listener { address: s.actual.clone(), text: s.url(), backlog, reuse_port: false })
+            .collect();
+        return Ok(systemd.to_vec());
+    }
+    let mut sockets = Vec::with_capacity(model.listeners.len());
+    for listener in &mut model.listeners {
+        let known = bound.iter().find(|b| b.asked == listener.address);
+        let socket = match known {
+            Some(known) => {
+                // A second listen(2) sets a new backlog.
+                let _ = rustix::net::listen(&known.fd, backlog(listener));
+                Arc::clone(known)
+            }
+            None => Arc::new(bind_patiently(listener, &model.process, patient)?),
+        };
+        listener.address = socket.actual.clone();
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn bind_patiently(listener: &Listener, process: &Process, patient: bool) -> Result<Bound, String> {
+    for attempt in 1.. {
+        match bind(listener, process) {
+            Ok(bound) => return Ok(bound),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                telemetry::error!("Connection in use: {}", listener.text);
+                if !patient || attempt >= ATTEMPTS {
+                    return Err(format!("Can't connect to {}: another program listens there", listener.text));
+                }
+                telemetry::error!("Retrying in 1 second.");
+                std::thread::sleep(PAUSE);
+            }
+            Err(error) => return Err(explain(listener, &error)),
+        }
+    }
+    unreachable!("the loop ends by returning")
+}
+
+fn explain(listener: &Listener, error: &io::Error) -> String {
+    let text = &listener.text;
+    match (error.kind(), &listener.address) {
+        (io::ErrorKind::PermissionDenied, Address::Tcp(address)) if address.port() < 1024 => format!(
+            "May not listen on {text}: ports below 1024 are for root or a program with CAP_NET_BIND_SERVICE; \
+             bind a higher port, or start as root with --user"
+        ),
+        (io::ErrorKind::AddrNotAvailable, _) => {
+            format!("Can't listen on {text}: this machine has no such address")
+        }
+        _ => format!("Can't listen on {text}: {error}"),
+    }
+}
+
+fn bind(listener: &Listener, process: &Process) -> io::Result<Bound> {
+    match &listener.address {
+        Address::Tcp(address) => {
+            let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            if listener.reuse_port {
+                socket.set_reuse_port(true)?;
+            }
+            if address.is_ipv6() {
+                socket.set_only_v6(true)?;
+            }
+            socket.bind(&SockAddr::from(*address))?;
+            finish(socket, listener, None)
+        }
+        Address::Unix(path) => {
+            remove_stale(path)?;
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            let mask = sys::set_umask(process.umask);
+            let result = socket.bind(&SockAddr::unix(path)?);
+            sys::set_umask(mask);
+            result?;
+            let file = identity(path).map(|identity| SocketFile { path: path.clone(), identity });
+            if process.uid.is_some() || process.gid.is_some() {
+                std::os::unix::fs::chown(path, process.uid, process.gid)?;
+            }
+            finish(socket, listener, file)
+        }
+        Address::Fd(number) => inherit(*number).map_err(io::Error::other),
+    }
+}
+
+fn finish(socket: Socket, listener: &Listener, file: Option<SocketFile>) -> io::Result<Bound> {
+    // From here on an error removes the file.
+    let mut bound =
+        Bound { fd: socket.into(), asked: listener.address.clone(), actual: listener.address.clone(), file };
+    sys::set_nonblocking(&bound.fd, true)?;
+    rustix::net::listen(&bound.fd, backlog(listener))?;
+    if let Some(actual) = address_of(&bound.fd) {
+        bound.actual = actual;
+    }
+    Ok(bound)
+}
+
+fn backlog(listener: &Listener) -> i32 {
+    i32::try_from(listener.backlog).unwrap_or(i32::MAX)
+}
+
+fn inherit(number: i32) -> Result<Bound, String> {
+    let wrong = |why: String| format!("The descriptor {number} cannot be listened on: {why}");
+    let fd = sys::inherited_fd(number).map_err(|error| wrong(error.to_string()))?;
+    if !rustix::net::sockopt::socket_acceptconn(&fd).unwrap_or(false) {
+        return Err(wrong("it is no listening socket".to_owned()));
+    }
+    sys::set_nonblocking(&fd, true).map_err(|error| wrong(error.to_string()))?;
+    let asked = Address::Fd(number);
+    let actual = address_of(&fd).unwrap_or_else(|| asked.clone());
+    Ok(Bound { fd, asked, actual, file: None })
+}
+
+fn address_of(fd: impl AsFd) -> Option<Address> {
+    let socket = socket2::SockRef::from(&fd);
+    let address = socket.local_addr().ok()?;
+    match address.as_socket() {
+        Some(tcp) => Some(Address::Tcp(tcp)),
+        None => address.as_pathname().map(|path| Address::Unix(path.to_owned())),
+    }
+}
+
+/// A socket file that nobody listens on is what a killed program left. Anything else is not ours to remove.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "there is a file of that name that is no socket",
+        ));
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Connected, or a full queue.
+        _ => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    fn process() -> Process {
+        Process {
+            user: None,
+            group: None,
+            uid: None,
+            gid: None,
+            umask: 0o117,
+            initgroups: false,
+            chdir: "/".into(),
+            daemon: false,
+            pidfile: None,
+            proc_name: String::new(),
+            raw_env: vec![],
+            pythonpath: vec![],
+            python: None,
+            settings: None,
+        }
+    }
+
+    fn listener(address: Address) -> Listener {
+        Listener { text: format!("{address:?}"), address, backlog: 16, reuse_port: false }
+    }
+
+    fn tcp(text: &str) -> Listener {
+        listener(Address::Tcp(text.parse().unwrap()))
+    }
+
+    #[test]
+    fn the_kernels_port_is_told() {
+        let bound = bind_patiently(&tcp("127.0.0.1:0"), &process(), false).unwrap();
+        let Address::Tcp(address) = bound.actual else { panic!("{bound:?}") };
+        assert_ne!(address.port(), 0);
+        TcpStream::connect(address).unwrap();
+        assert_eq!(bound.url(), format!("http://{address}"));
+    }
+
+    #[test]
+    fn an_address_in_use_is_a_sentence() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = other.local_addr().unwrap().to_string();
+        let error = bind_patiently(&tcp(&address), &process(), false).unwrap_err();
+        assert!(error.contains("another program listens there"), "{error}");
+        let error = bind_patiently(&tcp("203.0.113.7:0"), &process(), false).unwrap_err();
+        assert!(error.contains("this machine has no such address"), "{error}");
+    }
+
+    #[test]
+    fn a_socket_file_has_the_mode_of_the_umask_and_goes_with_the_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let wanted = listener(Address::Unix(path.clone()));
+        let bound = bind_patiently(&wanted, &process(), false).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        UnixStream::connect(&path).unwrap();
+        assert!(bind_patiently(&wanted, &process(), false).is_err(), "somebody listens");
+        drop(bound);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_stale_socket_file_is_replaced_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let bound = bind_patiently(&listener(Address::Unix(path.clone())), &process(), false).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "mine").unwrap();
+        assert!(bind_patiently(&listener(Address::Unix(path.clone())), &process(), false).is_err());
+        drop(bound);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine", "another file in its place stays");
+    }
+
+    #[test]
+    fn only_a_listening_descriptor_is_taken() {
+        use std::os::fd::IntoRawFd;
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let bound = inherit(socket.into_raw_fd()).unwrap();
+        assert_eq!(bound.actual, Address::Tcp(address));
+        let file = tempfile::tempfile().unwrap().into_raw_fd();
+        assert!(inherit(file).unwrap_err().contains("no listening socket"));
+    }
+
+    #[test]
+    fn systemd_hands_over_only_to_whom_it_means() {
+        let env = |pid: &str| vec![("LISTEN_PID".into(), pid.into()), ("LISTEN_FDS".into(), "1".into())];
+        assert!(from_systemd(&env("1")).unwrap().is_empty());
+        assert!(from_systemd(&[]).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,272 @@
+//! Doing what the state has decided.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use bridge::control::{ToEdge, ToMold};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{Pid, Resource, Rlimit};
+use telemetry::error_log;
+
+use crate::channel::Channel;
+use crate::children::{self, Child};
+use crate::logs::{self, ErrorLog};
+use crate::master::{Edge, Master};
+use crate::mold::Prepared;
+use crate::pidfile::PidFile;
+use crate::state::{Action, Event, Level, Status};
+use crate::{announce, notify};
+
+/// Descriptors of the edge beside its connections: listeners, logs, threads, workers, open files.
+const OTHER_DESCRIPTORS: u64 = 1024;
+
+impl Master {
+    /// Does everything that the state wants done.
+    pub(crate) fn act(&mut self) {
+        while let Some(action) = self.state.next_action() {
+            self.perform(action);
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::StartMold { generation } => self.start_mold(generation),
+            Action::StopMold { generation } => self.tell_mold(generation, ToMold::Stop {}, vec![]),
+            Action::KillMold { generation } => {
+                if let Some(mold) = self.molds.get(&generation) {
+                    children::kill(mold.pid);
+                }
+            }
+            Action::Discard { generation } => {
+                self.prepared.remove(&generation);
+            }
+            Action::SpawnWorker { generation, worker, age, threads } => {
+                self.spawn_worker(generation, worker, age, threads);
+            }
+            Action::Drain { worker } => self.tell_edge(ToEdge::Drain { worker }, vec![]),
+            Action::SignalWorker { worker, signal } => self.signal_worker(worker, signal),
+            Action::Forget { worker } => {
+                self.workers.remove(&worker);
+            }
+            Action::StartEdge => self.start_edge(),
+            Action::ConfigureEdge { generation } => self.adopt(generation),
+            Action::Accept => self.tell_edge(ToEdge::Accept {}, vec![]),
+            Action::StopEdge { graceful, seconds } => {
+                self.notify("STOPPING=1");
+                self.tell_edge(ToEdge::Stop { graceful, seconds }, vec![]);
+            }
+            Action::KillEdge => {
+                if let Some(edge) = &self.edge {
+                    children::kill(edge.pid);
+                }
+            }
+            Action::Hook { generation, name, arguments } => {
+                let arguments = arguments.into_iter().map(Into::into).collect();
+                self.tell_mold(generation, ToMold::Hook { name: name.to_owned(), arguments }, vec![]);
+            }
+            Action::ReopenLogs => self.reopen_logs(),
+            Action::Announce => self.announce(),
+            Action::Log { level, text } => error_log::write(telemetry_level(level), format_args!("{text}")),
+            Action::Exit { code } => self.exit = Some(code),
+        }
+    }
+
+    fn start_mold(&mut self, generation: u64) {
+        if let Some((mold, prepared)) = self.first.take() {
+            self.molds.insert(generation, mold);
+            self.configure_mold(generation, prepared);
+            self.start_edge();
+            return;
+        }
+        match self.launch.mold() {
+            Ok(mold) => {
+                self.molds.insert(generation, mold);
+            }
+            Err(error) => {
+                let text = format!("{} cannot be started: {error}", self.launch.python.display());
+                self.mold_failed(generation, 3, text);
+                self.event(Event::MoldGone { generation, status: Status::Unknown });
+            }
+        }
+    }
+
+    fn tell_mold(&mut self, generation: u64, message: ToMold, fds: Vec<OwnedFd>) {
+        if let Some(mold) = self.molds.get_mut(&generation) {
+            mold.channel.send(message, None, fds);
+        }
+    }
+
+    fn tell_edge(&mut self, message: ToEdge, fds: Vec<OwnedFd>) {
+        if let Some(edge) = &mut self.edge {
+            edge.channel.send(message, None, fds);
+        }
+    }
+
+    // The edge.
+
+    fn start_edge(&mut self) {
+        if let Err(error) = self.try_start_edge() {
+            self.event(Event::EdgeFatal { text: error.to_string() });
+            self.event(Event::EdgeGone { status: Status::Unknown });
+        }
+    }
+
+    fn try_start_edge(&mut self) -> io::Result<()> {
+        let (pid, socket) = self.launch.edge()?;
+        self.edge = Some(Edge { pid, channel: Channel::new(socket)?, closed: false });
+        if let Some(prepared) = self.prepared.get(&self.configured) {
+            raise_descriptors(pid, u64::from(prepared.merged.model.edge.connections));
+        }
+        self.configure_edge()
+    }
+
+    fn configure_edge(&mut self) -> io::Result<()> {
+        let (Some(edge), Some(prepared)) = (&mut self.edge, self.prepared.get(&self.configured)) else {
+            return Ok(());
+        };
+        let listeners = prepared.listeners.iter().map(|l| l.copy()).collect::<io::Result<Vec<_>>>()?;
+        let model = serde_json::to_value(&prepared.merged.model)?;
+        edge.channel.send(ToEdge::Configure {}, Some(model), listeners);
+        Ok(())
+    }
+
+    /// A new generation has taken over: its settings are the instance's from now on. The old generation's sockets are
+    /// closed with its settings, unless both have them.
+    fn adopt(&mut self, generation: u64) {
+        let old = std::mem::replace(&mut self.configured, generation);
+        if let Err(error) = self.configure_edge() {
+            telemetry::error!("The edge keeps its old settings: {}", error);
+        }
+        let old = self.prepared.remove(&old);
+        let Some(new) = self.prepared.get(&generation) else { return };
+        let model = &new.merged.model;
+        error_log::init(logs::level(model.logs.level));
+        new.error_log.redirect();
+        self.pidfile = move_pidfile(self.pidfile.take(), new);
+        if let Some(edge) = &self.edge {
+            raise_descriptors(edge.pid, u64::from(model.edge.connections));
+        }
+        if old.is_some_and(|old| old.merged.model.logs != model.logs) {
+            let log = new.error_log.copies().into_iter().take(1).collect();
+            self.tell_edge(ToEdge::Reopen {}, log);
+        }
+    }
+
+    // Workers.
+
+    fn spawn_worker(&mut self, generation: u64, worker: u64, age: u64, threads: u32) {
+        self.workers.insert(worker, Child::ordered(generation));
+        let threads = u16::try_from(threads).unwrap_or(u16::MAX);
+        let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+        let possible = self.molds.contains_key(&generation) && self.edge.is_some();
+        match pair {
+            Ok((edge_end, worker_end)) if possible => {
+                self.tell_edge(ToEdge::Worker { worker, generation, claimers: threads }, vec![edge_end]);
+                self.tell_mold(generation, ToMold::Spawn { worker, age, threads }, vec![worker_end]);
+            }
+            failed => {
+                if let Err(error) = failed {
+                    telemetry::error!("No socket for a worker: {}", error);
+                }
+                self.event(Event::WorkerGone { worker });
+                self.event(Event::WorkerExited { worker, status: Status::Unknown });
+            }
+        }
+    }
+
+    fn signal_worker(&mut self, worker: u64, signal: i32) {
+        let Some(child) = self.workers.get(&worker) else { return };
+        if !child.signal(signal) {
+            let generation = child.generation;
+            self.tell_mold(generation, ToMold::Signal { worker, signal }, vec![]);
+        }
+    }
+
+    // Logs and words.
+
+    fn reopen_logs(&mut self) {
+        let Some(prepared) = self.prepared.get_mut(&self.configured) else { return };
+        match ErrorLog::open(&prepared.merged.model) {
+            Ok(log) => prepared.error_log = log,
+            Err(why) => {
+                telemetry::error!("{}", why);
+                return;
+            }
+        }
+        let log = &prepared.error_log;
+        log.redirect();
+        let for_edge = log.copies().into_iter().take(1).collect();
+        let for_molds: Vec<(u64, Vec<OwnedFd>)> = self.molds.keys().map(|g| (*g, log.copies())).collect();
+        self.tell_edge(ToEdge::Reopen {}, for_edge);
+        for (generation, fds) in for_molds {
+            // Without a file there is nothing to open again.
+            if !fds.is_empty() {
+                self.tell_mold(generation, ToMold::Reopen {}, fds);
+            }
+        }
+    }
+
+    fn announce(&mut self) {
+        if let Some(prepared) = self.prepared.get(&self.configured) {
+            for line in announce::lines(prepared) {
+                telemetry::info!("{}", line);
+            }
+        }
+        self.notify("READY=1");
+    }
+
+    fn notify(&self, state: &str) {
+        let socket = self.launch.environment.iter().find(|(name, _)| name == "NOTIFY_SOCKET");
+        if let Err(error) = notify::notify(socket.map(|(_, value)| value.as_os_str()), state) {
+            telemetry::warning!("The service manager cannot be told {}: {}", state, error);
+        }
+    }
+}
+
+/// The new settings may name another pid file.
+fn move_pidfile(old: Option<PidFile>, new: &Prepared) -> Option<PidFile> {
+    let wanted = new.merged.model.process.pidfile.as_deref();
+    if old.as_ref().map(PidFile::path) == wanted {
+        return old;
+    }
+    drop(old);
+    wanted.and_then(|path| PidFile::create(path).map_err(|why| telemetry::error!("{}", why)).ok())
+}
+
+/// Lets the edge open as many descriptors as its connections may need: one for the client, one for a file.
+fn raise_descriptors(edge: Pid, connections: u64) {
+    let wanted = connections * 2 + OTHER_DESCRIPTORS;
+    let now = rustix::process::getrlimit(Resource::Nofile);
+    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= wanted);
+    if enough(now.current) {
+        return;
+    }
+    let maximum = if enough(now.maximum) { now.maximum } else { Some(wanted) };
+    let raised =
+        rustix::process::prlimit(Some(edge), Resource::Nofile, Rlimit { current: Some(wanted), maximum });
+    if raised.is_err() {
+        let limit = now.maximum.unwrap_or(u64::MAX);
+        let _ = rustix::process::prlimit(
+            Some(edge),
+            Resource::Nofile,
+            Rlimit { current: Some(limit), maximum: now.maximum },
+        );
+        telemetry::warning!(
+            "{} connections may need {} descriptors, but the limit is {}: raise it (ulimit -Hn, LimitNOFILE=), or \
+             lower edge_connections",
+            connections,
+            wanted,
+            limit
+        );
+    }
+}
+
+fn telemetry_level(level: Level) -> error_log::Level {
+    match level {
+        Level::Debug => error_log::Level::Debug,
+        Level::Info => error_log::Level::Info,
+        Level::Warning => error_log::Level::Warning,
+        Level::Error => error_log::Level::Error,
+        Level::Critical => error_log::Level::Critical,
+    }
+}

@@ -1,0 +1,104 @@
+//! The pid file: refuses to run beside a living master, replaces a stale one, is gone at the end.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+/// A pid file that holds our process id; removed when dropped, if it still does.
+#[derive(Debug)]
+pub(crate) struct PidFile {
+    path: PathBuf,
+}
+
+impl PidFile {
+    /// Writes the file in one step. An error is a sentence for the user.
+    pub(crate) fn create(path: &Path) -> Result<Self, String> {
+        if let Some(pid) = living(path) {
+            return Err(format!("Already running with pid {pid}, says the pid file {}", path.display()));
+        }
+        write(path).map_err(|error| format!("The pid file {} cannot be written: {error}", path.display()))?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if read(&self.path) == Some(rustix::process::getpid()) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn write(path: &Path) -> io::Result<()> {
+    let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
+    let written = writeln!(file, "{}", std::process::id()).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+fn read(path: &Path) -> Option<Pid> {
+    Pid::from_raw(fs::read_to_string(path).ok()?.trim().parse().ok()?)
+}
+
+/// The pid in the file, if it is that of another process that lives.
+fn living(path: &Path) -> Option<i32> {
+    let pid = read(path)?;
+    if pid == rustix::process::getpid() {
+        return None;
+    }
+    match rustix::process::test_kill_process(pid) {
+        Ok(()) | Err(Errno::PERM) => Some(pid.as_raw_nonzero().get()),
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_written_replaces_a_stale_one_and_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        fs::write(&path, format!("{}\n", child.id())).unwrap();
+        let file = PidFile::create(&path).unwrap();
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), format!("{}\n", std::process::id()));
+        drop(file);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn refuses_beside_a_living_one_and_leaves_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        fs::write(&path, "1\n").unwrap();
+        assert!(PidFile::create(&path).unwrap_err().contains("Already running with pid 1"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_since_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        let file = PidFile::create(&path).unwrap();
+        fs::write(&path, "1\n").unwrap();
+        drop(file);
+        assert!(path.exists());
+    }
+}

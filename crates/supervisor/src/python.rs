@@ -1,0 +1,95 @@
+//! Which interpreter runs the application.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
+
+/// The interpreter: the one given, else that of the active virtual environment, else the one beside this binary
+/// (`pip install` puts both into one directory), else `python3` or `python` of `$PATH`.
+pub(crate) fn find(
+    given: Option<PathBuf>,
+    virtual_env: Option<&OsStr>,
+    path: Option<&OsStr>,
+) -> Result<PathBuf, String> {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("python")));
+    find_beside(given, virtual_env, path, beside)
+}
+
+fn find_beside(
+    given: Option<PathBuf>,
+    virtual_env: Option<&OsStr>,
+    path: Option<&OsStr>,
+    beside: Option<PathBuf>,
+) -> Result<PathBuf, String> {
+    if let Some(given) = given {
+        let found = if given.components().count() == 1 {
+            on_path(&given, path)
+        } else {
+            runs(&given).then_some(given.clone())
+        };
+        return found.ok_or_else(|| format!("--python: `{}` is no program that can be run", given.display()));
+    }
+    if let Some(directory) = virtual_env.filter(|d| !d.is_empty()) {
+        let python = Path::new(directory).join("bin/python");
+        if runs(&python) {
+            return Ok(python);
+        }
+        let shown = Path::new(directory).display();
+        return Err(format!(
+            "VIRTUAL_ENV is {shown}, but there is no bin/python in it; activate another, or give --python"
+        ));
+    }
+    beside
+        .filter(|python| runs(python))
+        .or_else(|| on_path(Path::new("python3"), path))
+        .or_else(|| on_path(Path::new("python"), path))
+        .ok_or_else(|| "No python3 on PATH: activate a virtual environment, or give --python".to_owned())
+}
+
+fn on_path(name: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
+    std::env::split_paths(path?).map(|directory| directory.join(name)).find(|program| runs(program))
+}
+
+fn runs(program: &Path) -> bool {
+    program.is_file() && rustix::fs::access(program, Access::EXEC_OK).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn program(path: &Path) -> PathBuf {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.to_owned()
+    }
+
+    #[test]
+    fn the_nearest_interpreter_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let d = dir.path();
+        let venv = program(&d.join("venv/bin/python"));
+        let beside = program(&d.join("tool/python"));
+        let three = program(&d.join("usr/python3"));
+        let plain = program(&d.join("usr/python"));
+        let own = program(&d.join("own/python3.12"));
+        let path = std::env::join_paths([d.join("nowhere"), d.join("usr")]).unwrap();
+        let path = Some(path.as_os_str());
+        let env = d.join("venv");
+        let env = Some(env.as_os_str());
+        assert_eq!(find_beside(Some(own.clone()), env, path, None), Ok(own));
+        assert_eq!(find_beside(Some("python".into()), env, path, None), Ok(plain));
+        assert_eq!(find_beside(None, env, path, Some(beside.clone())), Ok(venv));
+        assert_eq!(find_beside(None, None, path, Some(beside.clone())), Ok(beside));
+        assert_eq!(find_beside(None, None, path, Some(d.join("tool/none"))), Ok(three));
+        assert!(find_beside(None, None, None, None).unwrap_err().contains("--python"));
+        let broken = find_beside(None, Some(d.as_os_str()), path, None).unwrap_err();
+        assert!(broken.contains("VIRTUAL_ENV"), "{broken}");
+        assert!(find_beside(Some(d.join("usr")), None, path, None).is_err());
+    }
+}
