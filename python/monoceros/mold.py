@@ -109,9 +109,11 @@ class Mold:
     def run(self):
         try:
             evaluated = self.evaluate()
-            message, _ = self.control.receive()
+            message, fds = self.control.receive()
             if message is None:
                 return 0
+            # The error log, if it is a file: what goes wrong from here on belongs there.
+            reopen(fds)
             self.configure(evaluated, message)
         except Fatal as fatal:
             self.control.send("failed", code=fatal.code, text=fatal.text)
@@ -157,7 +159,9 @@ class Mold:
             self.extension = load_extension(self.extension_fd)
             self.server = facade.Server(self.cfg, self.log)
             first = message.get("generation", body.get("generation", 1)) <= 1
-            self.cfg.run("on_starting" if first else "on_reload", self.server)
+            # A check of the settings starts nothing.
+            if not body.get("check", False):
+                self.cfg.run("on_starting" if first else "on_reload", self.server)
         except Exception as error:
             self.log.exception("Exception in the mold")
             raise Fatal(WORKER_BOOT_ERROR, describe(error)) from None
