@@ -1,11 +1,14 @@
 //! One event loop: a thread with a runtime of its own, its connections, its side of the application.
 
 use std::cell::RefCell;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use buffering::TempSpace;
@@ -15,6 +18,7 @@ use handlers::app::{App, Shared, Worker};
 use protocol::{Deadlines, h1};
 use telemetry::error_log::{self, Level, Limit};
 use telemetry::{AccessLog, AccessWriter};
+use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
@@ -22,6 +26,9 @@ use tokio::task::JoinHandle;
 use crate::accept::{Accepted, accept};
 use crate::connection;
 use crate::runtime::{Runtime, app_options};
+
+/// How long requests are left to workers that are awake before it is seen whether they went on.
+const WATCH_AFTER: Duration = Duration::from_millis(1);
 
 /// What the control loop tells an event loop.
 pub enum Message {
@@ -172,21 +179,7 @@ impl EventLoop {
     fn spawn_services(self: &Rc<Self>) -> io::Result<()> {
         tokio::task::spawn_local(Rc::clone(&self.deadlines).tick());
         let bell = crate::watched(self.app.bell(self.index)?)?;
-        let app = Rc::clone(&self.app);
-        tokio::task::spawn_local(std::future::poll_fn(move |cx| {
-            loop {
-                app.turn(cx.waker());
-                match bell.poll_read_ready(cx) {
-                    std::task::Poll::Ready(Ok(mut ready)) => {
-                        let mut count = [0; 8];
-                        let _ = rustix::io::read(bell.get_ref(), &mut count);
-                        ready.clear_ready();
-                    }
-                    std::task::Poll::Ready(Err(_)) => return std::task::Poll::Ready(()),
-                    std::task::Poll::Pending => return std::task::Poll::Pending,
-                }
-            }
-        }));
+        tokio::task::spawn_local(drive(Rc::clone(&self.app), bell));
         let this = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let mut interval = tokio::time::interval(Duration::from_millis(100));
@@ -299,6 +292,35 @@ impl EventLoop {
         }
         date.1
     }
+}
+
+/// Takes in what workers write, for as long as the loop runs.
+async fn drive(app: Rc<App>, bell: AsyncFd<OwnedFd>) {
+    let mut watch = pin!(tokio::time::sleep(Duration::ZERO));
+    let mut watching = false;
+    poll_fn(|cx| {
+        app.turn(cx.waker());
+        while let Poll::Ready(ready) = bell.poll_read_ready(cx) {
+            let Ok(mut ready) = ready else { return Poll::Ready(()) };
+            let mut count = [0; 8];
+            let _ = rustix::io::read(bell.get_ref(), &mut count);
+            ready.clear_ready();
+            app.turn(cx.waker());
+        }
+        while app.is_watching() {
+            if !watching {
+                watching = true;
+                watch.as_mut().reset(tokio::time::Instant::now() + WATCH_AFTER);
+            }
+            if watch.as_mut().poll(cx).is_pending() {
+                break;
+            }
+            watching = false;
+            app.catch_up();
+        }
+        Poll::Pending
+    })
+    .await;
 }
 
 fn date_now() -> [u8; 29] {

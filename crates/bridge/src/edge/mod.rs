@@ -7,4 +7,4 @@ mod thread;
 pub use crate::frame::{RequestFrame, ResponseFrame, ResponseHead};
 pub use region::{NoClaimers, Region};
 pub use socket::{Message, WorkerSocket};
-pub use thread::{BodyPart, BridgeError, EdgeThread, Progress, PublishError, SlotId, SlotState};
+pub use thread::{BodyPart, BridgeError, EdgeThread, Park, Progress, PublishError, SlotId, SlotState};

@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -24,6 +24,8 @@ pub struct Region {
     /// The next ticket. Not in the region: no worker may touch it.
     next: AtomicU64,
     claimers: Mutex<Vec<bool>>,
+    /// How many claimers are taken.
+    taken: AtomicU32,
 }
 
 /// There is no room for so many more claimers in one region.
@@ -41,7 +43,14 @@ impl Region {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let eventfds = (0..threads).map(|_| Ok(eventfd(0, flags)?)).collect::<io::Result<_>>()?;
         let claimers = Mutex::new(vec![false; MOST_CLAIMERS.into()]);
-        Ok(Arc::new(Self { layout, memfd, eventfds, next: AtomicU64::new(0), claimers }))
+        Ok(Arc::new(Self {
+            layout,
+            memfd,
+            eventfds,
+            next: AtomicU64::new(0),
+            claimers,
+            taken: AtomicU32::new(0),
+        }))
     }
 
     /// The region as a file.
@@ -66,6 +75,7 @@ impl Region {
         let start = taken.windows(count_here).position(|run| run.iter().all(|t| !t)).ok_or(NoClaimers)?;
         let range = start as u16..(start + count_here) as u16;
         taken[start..start + count_here].fill(true);
+        self.taken.fetch_add(u32::from(count.max(1)), Ordering::SeqCst);
         for claimer in range.clone() {
             self.clear(claimer);
             self.layout.claimer_stop(claimer).store(0, Ordering::SeqCst);
@@ -79,7 +89,9 @@ impl Region {
         let mut taken = self.claimers.lock().unwrap_or_else(PoisonError::into_inner);
         for claimer in range {
             self.clear(claimer);
-            taken[usize::from(claimer)] = false;
+            if std::mem::take(&mut taken[usize::from(claimer)]) {
+                self.taken.fetch_sub(1, Ordering::SeqCst);
+            }
         }
     }
 
@@ -119,6 +131,19 @@ impl Region {
     /// How many requests nobody has taken, about: a worker can overwrite the hint that it rests on.
     pub fn waiting(&self) -> u64 {
         self.tail().saturating_sub(self.layout.head().load(Ordering::SeqCst))
+    }
+
+    /// Where workers have come to in the order of tickets.
+    pub(crate) fn head(&self) -> u64 {
+        self.layout.head().load(Ordering::SeqCst)
+    }
+
+    /// Whether those claimers that do not sleep are enough for what waits, if they go on as fast as is usual. A
+    /// wake-up costs more than a small request.
+    pub(crate) fn is_manned(&self) -> bool {
+        let parked: u32 = (0..WORDS).map(|i| self.layout.parked(i).load(Ordering::SeqCst).count_ones()).sum();
+        let awake = self.taken.load(Ordering::SeqCst).saturating_sub(parked);
+        self.waiting() <= u64::from(awake) * u64::from(super::thread::PUBLISHED_PER_WAKE)
     }
 
     /// Wakes as many claimers as there are requests that nobody has taken and nobody was woken for.

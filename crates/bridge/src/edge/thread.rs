@@ -13,7 +13,7 @@ use crate::futex;
 use crate::layout::{self, CANCELLED, CLAIMED, FREE, READY, State};
 
 /// A claimer is woken for every so many requests; the rest when the loop has nothing else to do.
-const PUBLISHED_PER_WAKE: u32 = 8;
+pub(super) const PUBLISHED_PER_WAKE: u32 = 8;
 
 /// One request in the bridge: the slot, and the ticket that it was first published under. Stays the same until the
 /// slot is freed, and is never given out again.
@@ -84,6 +84,15 @@ pub enum Progress {
     Ended,
 }
 
+/// What [`EdgeThread::before_park_sparing`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Park {
+    /// There is something to read after all: the thread must not sleep.
+    pub answers: bool,
+    /// Requests were left to claimers that are awake.
+    pub deferred: bool,
+}
+
 /// What an edge thread knows of a slot of its own; nothing of it can be reached by a worker.
 #[derive(Debug, Clone, Default)]
 struct Slot {
@@ -110,6 +119,8 @@ pub struct EdgeThread {
     scratch: Vec<u8>,
     /// Where the head stood at the last repair.
     stuck_at: Option<u64>,
+    /// Where the head stood when requests were left to claimers that are awake.
+    deferred_at: Option<u64>,
 }
 
 impl EdgeThread {
@@ -121,7 +132,17 @@ impl EdgeThread {
         let first = (u32::from(thread) * u32::from(count)) as u16;
         let slots = vec![Slot::default(); count.into()];
         let free = (0..count).rev().collect();
-        Self { region, thread, first, slots, free, published: 0, scratch: Vec::new(), stuck_at: None }
+        Self {
+            region,
+            thread,
+            first,
+            slots,
+            free,
+            published: 0,
+            scratch: Vec::new(),
+            stuck_at: None,
+            deferred_at: None,
+        }
     }
 
     /// The region it is part of.
@@ -172,7 +193,9 @@ impl EdgeThread {
         if self.published >= PUBLISHED_PER_WAKE {
             self.published = 0;
             fence(Ordering::SeqCst);
-            self.region.wake_one();
+            if !self.region.is_manned() {
+                self.region.wake_one();
+            }
         }
         Ok(SlotId { slot, ticket })
     }
@@ -384,6 +407,44 @@ impl EdgeThread {
         self.region.wake_for_waiting();
         self.region.layout.sleeping(self.thread).store(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
+        self.has_answers()
+    }
+
+    /// The same, but leaves requests to claimers that are awake already, if there are not many for each. Where it
+    /// does, [`EdgeThread::catch_up`] has to be called within about a millisecond: what the claimers are at could
+    /// take long.
+    pub fn before_park_sparing(&mut self) -> Park {
+        fence(Ordering::SeqCst);
+        let deferred = self.region.waiting() > 0 && self.region.is_manned();
+        if deferred {
+            self.published = 0;
+            if self.deferred_at.is_none() {
+                self.deferred_at = Some(self.region.head());
+            }
+            self.region.layout.sleeping(self.thread).store(1, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+            Park { answers: self.has_answers(), deferred }
+        } else {
+            Park { answers: self.before_park(), deferred }
+        }
+    }
+
+    /// A moment after requests were left to claimers that were awake: wakes others if those have not gone on.
+    /// Whether some are left to them again.
+    pub fn catch_up(&mut self) -> bool {
+        let head = self.region.head();
+        let stuck = self.deferred_at.replace(head) == Some(head);
+        let waiting = self.region.waiting() > 0;
+        if waiting && (stuck || !self.region.is_manned()) {
+            self.region.wake_for_waiting();
+        }
+        if !waiting {
+            self.deferred_at = None;
+        }
+        waiting
+    }
+
+    fn has_answers(&self) -> bool {
         (0..self.words()).any(|i| self.region.layout.dirty(self.thread, i).load(Ordering::SeqCst) != 0)
     }
 

@@ -60,6 +60,8 @@ pub struct App {
     dirty: RefCell<Vec<u16>>,
     driver: RefCell<Option<Waker>>,
     active: Cell<usize>,
+    /// Requests were left to workers that are awake.
+    watching: Cell<bool>,
 }
 
 impl App {
@@ -77,6 +79,7 @@ impl App {
             dirty: RefCell::default(),
             driver: RefCell::default(),
             active: Cell::new(0),
+            watching: Cell::new(false),
         })
     }
 
@@ -90,14 +93,28 @@ impl App {
         self.active.get()
     }
 
-    /// Before the event loop sleeps: wakes workers for what is published, and says whether answers are
-    /// there already, in which case the driver is woken instead.
+    /// Before the event loop sleeps: wakes workers for what is published, and the driver instead of sleeping
+    /// when answers are there already, or when a look at the workers a little later has to be arranged.
     pub fn before_park(&self) {
-        if self.thread.borrow_mut().before_park()
+        let park = self.thread.borrow_mut().before_park_sparing();
+        if (park.answers || (park.deferred && !self.watching.get()))
             && let Some(driver) = self.driver.borrow().as_ref()
         {
+            self.watching.set(self.watching.get() || park.deferred);
             driver.wake_by_ref();
         }
+    }
+
+    /// Whether requests were left to workers that are awake, so that [`App::catch_up`] is due in a millisecond.
+    pub fn is_watching(&self) -> bool {
+        self.watching.get()
+    }
+
+    /// Sees whether those workers went on, and wakes others if not. Whether it is to be called again.
+    pub fn catch_up(&self) -> bool {
+        let again = self.thread.borrow_mut().catch_up();
+        self.watching.set(again);
+        again
     }
 
     /// Takes in what workers have written. To be called whenever the loop's eventfd rang or
