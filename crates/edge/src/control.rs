@@ -47,6 +47,8 @@ pub fn run(control: OwnedFd) -> io::Result<()> {
     }
     match start(&first) {
         Ok(started) => {
+            // The event loops have copies of the listeners; one more would keep a socket open that a reload takes away.
+            drop(first);
             master.send(&FromEdge::Configured {}, &[])?;
             master.set_nonblocking(true)?;
             let runtime = tokio::runtime::Builder::new_current_thread()
