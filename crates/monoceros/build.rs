@@ -9,7 +9,8 @@ use std::process::Command;
 
 fn main() {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
-    let root = manifest.ancestors().nth(2).expect("crates/monoceros stands two levels below the root").to_path_buf();
+    let root =
+        manifest.ancestors().nth(2).expect("crates/monoceros stands two levels below the root").to_path_buf();
     let out = PathBuf::from(variable("OUT_DIR"));
 
     let python = root.join("python/monoceros");
@@ -40,7 +41,8 @@ fn build_extension(root: &Path, target: &Path) -> PathBuf {
     // What the outer cargo says about the outer build is not meant for this one.
     for (name, _) in std::env::vars() {
         if name.starts_with("CARGO_") && name != "CARGO_HOME" && !name.starts_with("CARGO_NET_")
-            || ["RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS", "CLIPPY_CONF_DIR", "RUSTFLAGS"].contains(&name.as_str())
+            || ["RUSTC_WORKSPACE_WRAPPER", "CLIPPY_ARGS", "CLIPPY_CONF_DIR", "RUSTFLAGS"]
+                .contains(&name.as_str())
         {
             cargo.env_remove(name);
         }
@@ -54,7 +56,9 @@ fn build_extension(root: &Path, target: &Path) -> PathBuf {
 fn archive(package: &Path) -> Vec<u8> {
     let mut names: Vec<_> = fs::read_dir(package)
         .expect("the Python package is there")
-        .map(|entry| entry.expect("its folder can be read").file_name().into_string().expect("its names are text"))
+        .map(|entry| {
+            entry.expect("its folder can be read").file_name().into_string().expect("its names are text")
+        })
         .filter(|name| name.ends_with(".py") && name != "loader.py")
         .collect();
     names.sort();

@@ -9,7 +9,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const EMBEDDED: supervisor::Embedded = supervisor::Embedded {
     loader: include_str!("../../../python/monoceros/loader.py"),
-    package: include_bytes!(concat!(env!("OUT_DIR"), "/monoceros.zip")),
+    package: include_bytes!(concat!(env!("OUT_DIR"), "/package.zip")),
     extension: include_bytes!(concat!(env!("OUT_DIR"), "/monoceros_worker.so")),
 };
 

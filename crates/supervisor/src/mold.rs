@@ -108,8 +108,7 @@ impl Launch {
     /// Starts an edge. It has a process group of its own: a terminal's signals are the master's to answer.
     pub(crate) fn edge(&self) -> io::Result<(Pid, ControlSocket)> {
         let (ours, theirs) = ControlSocket::pair()?;
-        // A deleted or replaced binary would not be found by its name.
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(daemon::program());
         command.arg("edge").env(CONTROL_FD, theirs.as_raw_fd().to_string());
         without_own(&mut command);
         let options =

@@ -143,8 +143,11 @@ impl Master {
         error_log::init(logs::level(model.logs.level));
         new.error_log.redirect();
         self.pidfile = move_pidfile(self.pidfile.take(), new);
-        if let Some(edge) = &self.edge {
-            raise_descriptors(edge.pid, u64::from(model.edge.connections));
+        let connections = model.edge.connections;
+        if let (Some(edge), true) =
+            (&self.edge, old.as_ref().is_none_or(|o| o.merged.model.edge.connections < connections))
+        {
+            raise_descriptors(edge.pid, u64::from(connections));
         }
         if old.is_some_and(|old| old.merged.model.logs != model.logs) {
             let log = new.error_log.copies().into_iter().take(1).collect();
@@ -233,32 +236,31 @@ fn move_pidfile(old: Option<PidFile>, new: &Prepared) -> Option<PidFile> {
     wanted.and_then(|path| PidFile::create(path).map_err(|why| telemetry::error!("{}", why)).ok())
 }
 
-/// Lets the edge open as many descriptors as its connections may need: one for the client, one for a file.
+/// Lets the edge open as many descriptors as its connections may need: one for each client, and where the system
+/// allows it one more for a file or a body.
 fn raise_descriptors(edge: Pid, connections: u64) {
+    let least = connections + OTHER_DESCRIPTORS;
     let wanted = connections * 2 + OTHER_DESCRIPTORS;
     let now = rustix::process::getrlimit(Resource::Nofile);
-    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= wanted);
-    if enough(now.current) {
+    if now.current.is_none_or(|limit| limit >= wanted) {
         return;
     }
-    let maximum = if enough(now.maximum) { now.maximum } else { Some(wanted) };
-    let raised =
-        rustix::process::prlimit(Some(edge), Resource::Nofile, Rlimit { current: Some(wanted), maximum });
-    if raised.is_err() {
-        let limit = now.maximum.unwrap_or(u64::MAX);
-        let _ = rustix::process::prlimit(
-            Some(edge),
-            Resource::Nofile,
-            Rlimit { current: Some(limit), maximum: now.maximum },
-        );
-        telemetry::warning!(
-            "{} connections may need {} descriptors, but the limit is {}: raise it (ulimit -Hn, LimitNOFILE=), or \
-             lower edge_connections",
-            connections,
-            wanted,
-            limit
-        );
+    let set = |current: u64, maximum: Option<u64>| {
+        rustix::process::prlimit(Some(edge), Resource::Nofile, Rlimit { current: Some(current), maximum })
+            .is_ok()
+    };
+    let allowed = now.maximum.unwrap_or(wanted).min(wanted);
+    // Only root may raise the hard limit, and not in every container.
+    if (allowed < wanted && set(wanted, Some(wanted))) || (set(allowed, now.maximum) && allowed >= least) {
+        return;
     }
+    telemetry::warning!(
+        "{} connections need {} descriptors, but the limit is {}: raise it (ulimit -Hn, LimitNOFILE=), or lower \
+         edge_connections",
+        connections,
+        least,
+        allowed
+    );
 }
 
 fn telemetry_level(level: Level) -> error_log::Level {
