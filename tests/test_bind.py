@@ -3,6 +3,7 @@
 import os
 import socket
 import stat
+import sys
 
 from support import Client, free_port, wait_until
 
@@ -62,8 +63,10 @@ def test_inherited_descriptor(serve):
 
 def test_systemd_activation(serve):
     listener = listening()
-    # LISTEN_PID has to be the program's own pid, so a shell sets it before it becomes the program.
-    wrap = ["/bin/sh", "-c", 'exec 3<&"$0"; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@"', str(listener.fileno())]
+    # LISTEN_PID has to be the program's own pid: it is set by what then becomes the program.
+    code = ("import os, sys; os.dup2(int(sys.argv[1]), 3); os.set_inheritable(3, True); "
+            "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid())); os.execv(sys.argv[2], sys.argv[2:])")
+    wrap = [sys.executable, "-c", code, str(listener.fileno())]
     server = serve(APP, bind=[], wrap=wrap, pass_fds=[listener.fileno()], wait=False)
     address = listener.getsockname()
     server.wait_ready(address)

@@ -22,6 +22,7 @@ def application(environ, start_response):
         fields.append(("Content-Length", str(len(TEXT))))
     elif path == "/short":
         body = b"short"
+        fields.append(("Content-Length", "5"))
     elif path == "/picture":
         fields = [("Content-Type", "image/png")]
     elif path == "/done":

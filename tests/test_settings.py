@@ -125,7 +125,7 @@ def test_an_exception_in_the_settings_file(serve):
     (["-k", "gevent"], ["gevent"]),
     (["--certfile", "x.pem"], ["certfile"]),
     (["--statsd-host", "localhost:8125"], ["statsd"]),
-    (["-w", "0"], ["workers"]),
+    (["-w", "0"], ["-w: 0"]),
     (["--workers", "x"], ["x"]),
     (["-b", "nonsense:port"], ["nonsense:port"]),
     (["--chdir", "/nonexistent"], ["/nonexistent"]),

@@ -2,11 +2,10 @@
 
 import os
 import signal
-import threading
 import time
 
 import pytest
-from support import build, wait_until
+from support import Load, build, wait_until
 
 APP = """
 import os, time
@@ -20,43 +19,6 @@ def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
 """
-
-
-class Load:
-    """Requests on some keep-alive connections until it is stopped; a closed idle connection is opened anew."""
-
-    def __init__(self, server, clients=4, target="/"):
-        self.server, self.target = server, target
-        self.stopping = False
-        self.failures, self.bodies = [], []
-        self.threads = [threading.Thread(target=self.run) for _ in range(clients)]
-
-    def run(self):
-        client = self.server.connect(timeout=30)
-        try:
-            while not self.stopping:
-                response = client.request("GET", self.target)
-                self.bodies.append(response.text)
-                if response.status != 200:
-                    self.failures.append(response)
-                if response.get("Connection", "").lower() == "close":
-                    client.close()
-                    client = self.server.connect(timeout=30)
-        except Exception as error:
-            self.failures.append(error)
-        finally:
-            client.close()
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        wait_until(lambda: len(self.bodies) > 20, "the load to run")
-        return self
-
-    def __exit__(self, *_):
-        self.stopping = True
-        for thread in self.threads:
-            thread.join()
 
 
 def test_term_finishes_what_runs(serve):
@@ -211,12 +173,12 @@ def test_usr1_loses_no_line(serve):
     assert len(lines) == len(load.bodies)
 
 
-def test_a_signal_to_a_worker_does_not_hurt(serve):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
+def test_a_signal_to_a_worker_does_not_hurt(serve, number):
     server = serve(APP, "-w", "2")
     with Load(server) as load:
-        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR1):
-            for pid in server.workers():
-                os.kill(pid, number)
-                time.sleep(0.3)  # one after the other
+        for pid in server.workers():
+            os.kill(pid, number)
+            time.sleep(0.5)  # one after the other
         wait_until(lambda: len(server.workers()) == 2, "two workers")
     assert load.failures == []

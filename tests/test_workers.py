@@ -3,8 +3,7 @@
 import os
 import time
 
-from support import wait_until
-from test_signals import Load
+from support import Load, wait_until
 
 APP = """
 import os
@@ -112,7 +111,7 @@ def test_reload_waits_for_a_broken_application_to_be_mended(serve):
     time.sleep(1.1)  # file systems with one-second times
     server.write("app.py", APP)
     server.wait_ready(timeout=20)
-    assert server.get().status == 200
+    wait_until(lambda: server.get().status == 200, "the mended code", 20)
 
 
 # Boot failures: the traceback, then gunicorn's exit codes.
