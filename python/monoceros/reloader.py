@@ -24,6 +24,8 @@ class Reloader(threading.Thread):
         self.installed = tuple(
             os.path.join(path, "") for name, path in sysconfig.get_paths().items() if name in ("stdlib", "platstdlib")
         )
+        # Here and not in the thread: what changes once the worker is ready must be seen.
+        self.look()
 
     def files(self):
         """Every path to watch now."""
@@ -74,7 +76,6 @@ class Reloader(threading.Thread):
         return changed
 
     def run(self):
-        self.look()
         while not self.stop.wait(INTERVAL):
             path = self.look()
             if path is not None:
