@@ -50,10 +50,14 @@ class Control:
 
     def receive(self, flags=0):
         """The next message and its descriptors; `(None, [])` when the other side is gone."""
-        data, fds, _, _ = socket.recv_fds(self.sock, MESSAGE_SIZE, MOST_DESCRIPTORS, flags)
-        # Python before 3.10 does not ask for close-on-exec here.
-        for fd in fds:
-            os.set_inheritable(fd, False)
+        # socket.recv_fds drops its flags: with it a receive that must not wait would.
+        fds = array.array("i")
+        space = socket.CMSG_SPACE(MOST_DESCRIPTORS * fds.itemsize)
+        data, ancillary, _, _ = self.sock.recvmsg(MESSAGE_SIZE, space, flags | socket.MSG_CMSG_CLOEXEC)
+        for level, kind, part in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.frombytes(part[: len(part) - len(part) % fds.itemsize])
+        fds = list(fds)
         if not data:
             return None, []
         message = json.loads(data)
