@@ -25,7 +25,10 @@ impl ErrorLog {
     /// Opens the error log, and makes the file of the access log, which the edge may not be able to. The error is a
     /// sentence for the user.
     pub(crate) fn open(model: &Model) -> Result<Self, String> {
-        let Logs { error, access, capture_output, .. } = &model.logs;
+        let Logs { error, access, access_format, capture_output, .. } = &model.logs;
+        // The edge would find it out too, but in the middle of a reload.
+        telemetry::AccessFormat::compile(access_format)
+            .map_err(|error| format!("access_log_format: {error}"))?;
         if let Some(LogTarget::File(path)) = access {
             open_file(path, &model.process, "access log")?;
         }

@@ -82,12 +82,16 @@ impl Launch {
             .arg("-c")
             .arg(self.payload.loader)
             .args(&self.arguments)
-            .current_dir(self.command_line.chdir())
             .env("MONOCEROS_PY_FD", self.payload.package.as_raw_fd().to_string())
             .env("MONOCEROS_EXT_FD", self.payload.extension.as_raw_fd().to_string())
             .env(CONTROL_FD, theirs.as_raw_fd().to_string())
             .env("MONOCEROS_VERSION", env!("CARGO_PKG_VERSION"))
             .env_remove("MONOCEROS_SETTINGS");
+        // One that is not there is an error of the settings, which shows the flag.
+        let directory = self.command_line.chdir();
+        if directory.is_dir() {
+            command.current_dir(directory);
+        }
         match self.command_line.config_file() {
             Some(ConfigFile::Path(path)) => {
                 let mut spec = OsString::from("file:");
