@@ -59,7 +59,7 @@ fn archive(package: &Path) -> Vec<u8> {
         .map(|entry| {
             entry.expect("its folder can be read").file_name().into_string().expect("its names are text")
         })
-        .filter(|name| name.ends_with(".py") && name != "loader.py")
+        .filter(|name| Path::new(name).extension().is_some_and(|e| e == "py") && name != "loader.py")
         .collect();
     names.sort();
     let (mut zip, mut directory) = (Vec::new(), Vec::new());

@@ -128,8 +128,11 @@ impl Phases<'_> {
     /// From the head to the response; `None` when nobody is left to answer.
     async fn run(&mut self, request: &mut Request) -> Option<Response> {
         // post_read: who is it really.
-        forwarded::apply(&self.runtime.forwarded, request);
         drop_underscores(&self.runtime.forwarded, request, self.ends.peer.remote);
+        if let Err(why) = forwarded::apply(&self.runtime.forwarded, request) {
+            log::refused(self.ends.peer.remote, request, 400, why);
+            return Some(pages::closing(400));
+        }
         // preaccess: what no location is asked for.
         if let Some(response) = refuse_method(request) {
             return Some(response);

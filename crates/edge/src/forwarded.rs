@@ -18,16 +18,16 @@ const CLAIMS: [Name; 6] = [
     Name::Forwarded,
 ];
 
-/// Applies the forwarded fields of a trusted peer to the request, or removes those of any other.
-pub fn apply(settings: &Forwarded, request: &mut Request) {
+/// Applies the forwarded fields of a trusted peer to the request, or removes those of any other. Fails when a
+/// trusted peer contradicts itself: 400, as with gunicorn.
+pub fn apply(settings: &Forwarded, request: &mut Request) -> Result<(), &'static str> {
     let trusted = match request.peer.remote {
         // A Unix socket has no address to check; its file's mode says who may connect, as with gunicorn.
         None => true,
         Some(peer) => settings.trusted.contains(peer.ip()),
     };
     if trusted {
-        believe(settings, request);
-        return;
+        return believe(settings, request);
     }
     for name in CLAIMS {
         request.fields.remove(name);
@@ -35,15 +35,18 @@ pub fn apply(settings: &Forwarded, request: &mut Request) {
     for header in &settings.scheme_headers {
         request.fields.remove_named(header.name.as_bytes());
     }
+    Ok(())
 }
 
-fn believe(settings: &Forwarded, request: &mut Request) {
+fn believe(settings: &Forwarded, request: &mut Request) -> Result<(), &'static str> {
     let mut scheme = None;
     for header in &settings.scheme_headers {
         if let Some(value) = request.fields.named(header.name.as_bytes()) {
             let says = if value == header.value.as_bytes() { Scheme::Https } else { Scheme::Http };
-            // Contradicting fields: the safe answer is that the connection is not secure.
-            scheme = Some(if scheme.is_some_and(|s| s != says) { Scheme::Http } else { says });
+            if scheme.is_some_and(|s| s != says) {
+                return Err("the fields about the scheme contradict each other");
+            }
+            scheme = Some(says);
         }
     }
     if let Some(scheme) = scheme {
@@ -52,6 +55,13 @@ fn believe(settings: &Forwarded, request: &mut Request) {
     if let Some(client) = client(&request.fields, &settings.trusted) {
         request.peer.remote = Some(client);
     }
+    if settings.forwarder_headers.iter().any(|h| h == "SCRIPT_NAME")
+        && let Some(name) = request.fields.named(b"script_name")
+    {
+        request.script_name = name.to_vec();
+        request.fields.remove_named(b"script_name");
+    }
+    Ok(())
 }
 
 /// The last address of `X-Forwarded-For` that is not a trusted proxy itself.
@@ -125,7 +135,7 @@ mod tests {
             "192.0.2.7:99",
             &[("X-Forwarded-For", "10.0.0.1"), ("X-Forwarded-Proto", "https"), ("A", "b")],
         );
-        apply(&local_only(), &mut r);
+        assert_eq!(apply(&local_only(), &mut r), Ok(()));
         assert_eq!((r.scheme, r.fields.len()), (Scheme::Http, 1));
         assert_eq!(r.peer.remote, "192.0.2.7:99".parse().ok());
     }
@@ -138,7 +148,7 @@ mod tests {
             ("x-forwarded-proto", "https"),
         ];
         let mut r = request("127.0.0.1:5", &fields);
-        apply(&local_only(), &mut r);
+        assert_eq!(apply(&local_only(), &mut r), Ok(()));
         assert_eq!(r.peer.remote, "192.0.2.1:0".parse().ok());
         assert_eq!(r.scheme, Scheme::Https);
     }
@@ -146,7 +156,7 @@ mod tests {
     #[test]
     fn garbage_in_the_chain_is_not_skipped() {
         let mut r = request("127.0.0.1:5", &[("X-Forwarded-For", "192.0.2.1, unknown")]);
-        apply(&local_only(), &mut r);
+        assert_eq!(apply(&local_only(), &mut r), Ok(()));
         assert_eq!(r.peer.remote, "127.0.0.1:5".parse().ok());
     }
 }

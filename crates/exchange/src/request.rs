@@ -137,6 +137,8 @@ pub struct Request {
     /// The authority: of an absolute-form target, else of Host; lower case is not forced. Empty on an
     /// HTTP/1.0 request without Host.
     pub authority: Vec<u8>,
+    /// Where the application is mounted, as a trusted proxy says (`SCRIPT_NAME`); empty if none does.
+    pub script_name: Vec<u8>,
     /// Field lines.
     pub fields: Fields,
     /// Scheme, after the forwarded fields of a trusted proxy.
@@ -156,6 +158,7 @@ impl Request {
         self.raw_path.clear();
         self.query.clear();
         self.authority.clear();
+        self.script_name.clear();
         self.fields.clear();
         self.scheme = Scheme::Http;
         self.peer = Peer::default();

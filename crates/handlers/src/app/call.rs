@@ -160,7 +160,11 @@ impl App {
             target: &request.target,
             path,
             query: &request.query,
-            script_name: options.root_path.as_bytes(),
+            script_name: if request.script_name.is_empty() {
+                options.root_path.as_bytes()
+            } else {
+                &request.script_name
+            },
             remote_address: address.as_bytes(),
             server_name: server.0.as_bytes(),
             fields: &mut request.fields.iter().map(|(_, name, value)| (name, value)),

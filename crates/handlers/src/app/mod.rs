@@ -231,6 +231,11 @@ impl App {
             if !self.take_file(pending, id) {
                 return;
             }
+            // Whoever takes a frame none the less makes room in the ring, and the worker goes on filling memory.
+            if !pending.reply.borrow().buffer.has_room() && !pending.abandoned.get() {
+                pending.stalled.set(true);
+                break;
+            }
             let result = {
                 let mut reply = pending.reply.borrow_mut();
                 let reply = &mut *reply;

@@ -4,8 +4,8 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use exchange::{Method, Request, Version};
-use http1::{HeadError, parse_request_head};
+use exchange::{Method, Name, Request, Version};
+use http1::{HeadError, RequestTarget, parse_request_head};
 
 use super::{Connection, PIPELINE_LIMIT, READ_SIZE};
 use crate::path;
@@ -146,6 +146,10 @@ impl Connection {
         }
         for (name, value) in head.lines(buf) {
             request.fields.push(name, value);
+        }
+        // RFC 9112 §3.2.2: the authority of an absolute-form target goes before Host, for everybody behind us too.
+        if matches!(head.form, Some(RequestTarget::Absolute { .. })) {
+            request.fields.set(Name::Host, &request.authority);
         }
         let framing = head.framing;
         request.content_length = match framing {

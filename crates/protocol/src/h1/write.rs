@@ -78,7 +78,7 @@ impl Connection {
         date: &[u8],
         sent: &mut u64,
     ) -> Result<(), WriteError> {
-        if response.close || self.half_closed || self.deadline.is_ending() {
+        if response.close || self.is_last() || self.deadline.is_ending() {
             self.keep_alive = false;
         }
         if self.keep_alive && !self.body_is_done() {
@@ -123,6 +123,11 @@ impl Connection {
             }
             Body::Stream(stream) => self.write_stream(stream, framing, sent).await,
         }
+    }
+
+    /// Whether the client has said that it sends nothing more, and nothing of it is left.
+    fn is_last(&self) -> bool {
+        self.half_closed && self.buffers.as_ref().is_none_or(|b| b.input.is_empty())
     }
 
     fn framing(&self, response: &Response) -> Framing {
