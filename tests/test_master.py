@@ -1,0 +1,115 @@
+"""What the master does when a part of the program dies, and as a daemon."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from support import Load, free_port, wait_until
+
+APP = """
+import os
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(os.getpid()).encode()]
+"""
+
+
+def answers(server):
+    try:
+        return server.get(timeout=5).status == 200
+    except (OSError, AssertionError):
+        return False
+
+
+def mold(server):
+    (pid,) = {parent for parent, _ in (server.processes()[worker] for worker in server.workers())}
+    return pid
+
+
+def test_killed_edge_is_replaced(serve):
+    server = serve(APP)
+    edge = server.edge()
+    os.kill(edge, signal.SIGKILL)
+    wait_until(lambda: server.edge() not in (None, edge) and answers(server), "service again", 20)
+    assert server.process.poll() is None
+    wait_until(lambda: len(server.workers()) == 1, "one worker")
+
+
+def test_killed_mold_is_replaced_and_no_client_notices(serve):
+    server = serve(APP, "-w", "2", validate=False)
+    old = mold(server)
+    with Load(server) as load:
+        os.kill(old, signal.SIGKILL)
+        wait_until(lambda: old not in server.processes() and len(server.workers()) == 2 and mold(server) != old,
+                   "a new mold with its workers", 20)
+        count = len(load.bodies)
+        wait_until(lambda: len(load.bodies) > count + 50, "more answers")
+    assert load.failures == []
+
+
+@pytest.mark.parametrize("victim", ["edge", "mold", "worker"])
+def test_all_end_with_the_master_whatever_died_before(serve, victim):
+    server = serve(APP, "-w", "2")
+    os.kill({"edge": server.edge, "mold": lambda: mold(server), "worker": lambda: server.workers()[0]}[victim](),
+            signal.SIGKILL)
+    server.signal(signal.SIGTERM)
+    assert server.exit_code() == 0
+    wait_until(lambda: server.processes() == {}, "all to be gone")
+
+
+def test_daemon(serve):
+    server = serve(APP, "-D", "-p", "server.pid", "--error-logfile", "error.log", wait=False)
+    assert server.exit_code() == 0
+    pid_file = server.directory / "server.pid"
+    wait_until(lambda: pid_file.exists() and pid_file.read_text().strip(), "the pid file")
+    pid = int(pid_file.read_text())
+    try:
+        wait_until(lambda: answers(server), "the daemon to answer", 20)
+        assert os.getsid(pid) != os.getsid(0)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: server.processes() == {}, "the daemon to end", 20)
+    assert not pid_file.exists()
+
+
+def test_pid_file_of_a_running_instance_is_respected(serve):
+    first = serve(APP, "-p", "../shared.pid")
+    second = serve(APP, "-p", "../shared.pid", wait=False)
+    assert second.exit_code() != 0
+    assert str(first.process.pid) in second.log()
+    assert (first.directory.parent / "shared.pid").read_text().strip() == str(first.process.pid)
+
+
+def test_stale_pid_file_is_replaced(serve, tmp_path):
+    (tmp_path / "stale.pid").write_text("999999999\n")
+    server = serve(APP, "-p", str(tmp_path / "stale.pid"))
+    assert (tmp_path / "stale.pid").read_text().strip() == str(server.process.pid)
+
+
+def test_two_instances_on_one_port(serve):
+    port = free_port()
+    servers = [serve(APP, "--reuse-port", bind=["-b", f"127.0.0.1:{port}"], wait=False) for _ in range(2)]
+    for server in servers:
+        server.port = port
+        server.wait_log("Listening at", 20)
+    wait_until(lambda: answers(servers[0]), "an answer", 20)
+    workers = {pid for server in servers for pid in server.workers()}
+    wait_until(lambda: {int(servers[0].get().text) for _ in range(20)} == workers, "both to be asked", 20)
+
+
+def test_idle_instance_sleeps(serve):
+    # Nothing polls: at rest the whole program may use a few ticks of a hundredth of a second, no more.
+    server = serve(APP, "-w", "2")
+    assert answers(server)
+    time.sleep(0.5)  # let the start come to rest
+
+    def ticks():
+        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in server.processes()]
+        return sum(int(stat[11]) + int(stat[12]) for stat in fields)
+
+    before = ticks()
+    time.sleep(3)  # the time at rest
+    assert ticks() - before <= 3
