@@ -276,9 +276,9 @@ impl Headers {
                     let text = memo.text(py, value)?;
                     let place = Place { name: name.to_vec(), key, value: memo };
                     if i < self.places.len() {
-                        self.places[i] = place
+                        self.places[i] = place;
                     } else {
-                        self.places.push(place)
+                        self.places.push(place);
                     }
                     (key, text)
                 } else {

@@ -1,5 +1,7 @@
 //! The life of molds and workers: settings, hooks, boot failures, signals, reload.
 
+#![allow(clippy::format_push_string, reason = "settings files put together by hand")]
+
 mod support;
 
 use std::fs;
@@ -71,7 +73,7 @@ fn hooks_run_in_their_order_and_process() {
             "def pre_request(worker, req): print(req.method, req.path, req.query, req.headers, flush=True)\n";
         text += "def post_request(worker, req, environ, resp): print(resp.status, resp.response_length, worker.nr, flush=True)\n";
         let mut site = Site::begin(python, &[("app.py", APP), ("gunicorn.conf.py", &text)]);
-        site.configure(json!({}), 1);
+        site.configure(&json!({}), 1);
         assert!(matches!(site.receive(), FromMold::Ready { .. }));
         let mut worker = site.spawn(1);
         assert_eq!(site.get(&mut worker, "/a?b").text(), "hi");
@@ -109,7 +111,7 @@ fn a_later_generation_runs_on_reload() {
     let conf =
         "def on_starting(server): print('starting')\ndef on_reload(server): print('reload', flush=True)\n";
     let mut site = Site::begin(&any_python(), &[("app.py", APP), ("gunicorn.conf.py", conf)]);
-    site.configure(json!({}), 2);
+    site.configure(&json!({}), 2);
     assert!(matches!(site.receive(), FromMold::Ready { .. }));
     assert_eq!(site.log(), "reload\n");
 }
@@ -137,7 +139,7 @@ fn boot_failures_have_gunicorns_codes_and_words() {
         ];
         for (text, target, code, words) in cases {
             let settings = json!({ "wsgi_app": target });
-            let mut site = Site::start(python, &[("app.py", text)], settings);
+            let mut site = Site::start(python, &[("app.py", text)], &settings);
             assert!(site.try_spawn(1).is_none(), "{target}");
             assert_eq!(site.ended(1), (Some(code), None), "{text}{target}");
             let log = site.log();
@@ -145,7 +147,7 @@ fn boot_failures_have_gunicorns_codes_and_words() {
             assert!(!log.contains("/proc/self/fd"), "a traceback of ours: {log}");
         }
         let mut site = Site::begin(python, &[("app.py", "import nothing_such\n")]);
-        site.configure(json!({"preload_app": true}), 1);
+        site.configure(&json!({"preload_app": true}), 1);
         let FromMold::Failed { code: 3, text } = site.receive() else { panic!("{}", site.log()) };
         assert!(text.contains("nothing_such"));
         assert_eq!(site.wait().code(), Some(3));
@@ -158,7 +160,7 @@ fn factories_and_surroundings_are_as_the_settings_say() {
                start_response('200 OK', [])\n        return [(word + os.environ['A'] + end + str(sys.argv) + sys.path[0][-3:]).encode()]\n    return application\n";
     let settings = json!({"wsgi_app": "app:make('x', end='z')", "raw_env": ["A=b=c"], "pythonpath": ["lib"], "preload_app": true});
     with_each_python(|python| {
-        let mut site = Site::start(python, &[("app.py", app)], settings.clone());
+        let mut site = Site::start(python, &[("app.py", app)], &settings);
         let mut worker = site.spawn(1);
         assert_eq!(site.get(&mut worker, "/").text(), "xb=cz['monoceros', 'app']lib");
     });
@@ -168,7 +170,7 @@ fn factories_and_surroundings_are_as_the_settings_say() {
 fn signals_end_a_worker_as_gunicorns() {
     with_each_python(|python| {
         for threads in [1, 3] {
-            let mut site = Site::start(python, &[("app.py", APP)], json!({}));
+            let mut site = Site::start(python, &[("app.py", APP)], &json!({}));
             for (signal, outcome) in [
                 (15, (Some(0), None)),
                 (2, (Some(0), None)),
@@ -200,14 +202,14 @@ const SLOW: &str = "import time\ndef application(environ, start_response):\n    
 fn a_request_that_runs_is_finished_before_a_graceful_end() {
     with_each_python(|python| {
         for (threads, by_signal) in [(1, true), (2, true), (1, false), (2, false)] {
-            let mut site = Site::start(python, &[("app.py", SLOW)], json!({}));
+            let mut site = Site::start(python, &[("app.py", SLOW)], &json!({}));
             let worker = site.spawn(threads);
             let id = site.publish(&Ask::default());
             site.wait_for_log("running");
             if by_signal {
-                site.signal(&worker, 15)
+                site.signal(&worker, 15);
             } else {
-                worker.stop()
+                worker.stop();
             }
             let mut answer = support::Answer::default();
             while !site.read(id, &mut answer) {
@@ -223,7 +225,7 @@ fn a_request_that_runs_is_finished_before_a_graceful_end() {
 fn a_stuck_request_is_shown_with_its_stack() {
     with_each_python(|python| {
         for threads in [1, 2] {
-            let mut site = Site::start(python, &[("app.py", SLOW)], json!({}));
+            let mut site = Site::start(python, &[("app.py", SLOW)], &json!({}));
             let worker = site.spawn(threads);
             site.publish(&Ask::default());
             site.wait_for_log("running");
@@ -237,10 +239,10 @@ fn a_stuck_request_is_shown_with_its_stack() {
 
 #[test]
 fn the_log_is_reopened_everywhere() {
-    let mut site = Site::start(&any_python(), &[("app.py", APP)], json!({}));
+    let mut site = Site::start(&any_python(), &[("app.py", APP)], &json!({}));
     let new = site.path("new");
     let settings = json!({"errorlog": new.to_str().unwrap()});
-    let mut site2 = Site::start(&any_python(), &[("app.py", APP)], settings);
+    let mut site2 = Site::start(&any_python(), &[("app.py", APP)], &settings);
     let worker = site2.spawn(1);
     site2.send(&ToMold::Reopen {});
     site2.signal(&worker, 15);
@@ -257,7 +259,7 @@ fn the_log_is_reopened_everywhere() {
 #[test]
 fn reload_tells_of_changes_and_waits_out_a_broken_start() {
     with_each_python(|python| {
-        let mut site = Site::start(python, &[("app.py", "1/0\n")], json!({"reload": true}));
+        let mut site = Site::start(python, &[("app.py", "1/0\n")], &json!({"reload": true}));
         let mut worker = site.spawn(1);
         let answer = site.get(&mut worker, "/");
         assert_eq!(answer.status, 500);
@@ -269,7 +271,7 @@ fn reload_tells_of_changes_and_waits_out_a_broken_start() {
         assert!(path.ends_with("app.py"));
         // A later generation that does not boot leaves the one before to serve.
         let mut site = Site::begin(python, &[("app.py", "1/0\n")]);
-        site.configure(json!({"reload": true}), 2);
+        site.configure(&json!({"reload": true}), 2);
         assert!(matches!(site.receive(), FromMold::Ready { .. }));
         assert!(site.try_spawn(1).is_none());
         assert_eq!(site.ended(1), (Some(3), None));
@@ -278,7 +280,7 @@ fn reload_tells_of_changes_and_waits_out_a_broken_start() {
 
 #[test]
 fn workers_inherit_nothing_of_the_molds() {
-    let mut site = Site::start(&any_python(), &[("app.py", APP)], json!({}));
+    let mut site = Site::start(&any_python(), &[("app.py", APP)], &json!({}));
     let count = |pid: i32| fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     let first = site.spawn(1);
     let before = count(first.pid);

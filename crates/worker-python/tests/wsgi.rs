@@ -202,7 +202,7 @@ def application(environ, start_response):
 #[test]
 fn answers_are_what_the_application_said() {
     with_each_python(|python| {
-        let mut site = Site::start(python, &[("app.py", APP)], json!({}));
+        let mut site = Site::start(python, &[("app.py", APP)], &json!({}));
         let mut worker = site.spawn(1);
         let mut get = |target: &str| site.get(&mut worker, target);
         let hello = get("/hello");
@@ -236,7 +236,7 @@ fn answers_are_what_the_application_said() {
 
 #[test]
 fn one_piece_without_a_length_gets_one_unless_it_must_not() {
-    let mut site = Site::start(&support::any_python(), &[("app.py", APP)], json!({}));
+    let mut site = Site::start(&support::any_python(), &[("app.py", APP)], &json!({}));
     let mut worker = site.spawn(1);
     // The validator wraps the list, so that it is no list any more.
     assert_eq!(site.get(&mut worker, "/environ_").field("Content-Length").map(str::len), Some(3));
@@ -253,7 +253,7 @@ fn one_piece_without_a_length_gets_one_unless_it_must_not() {
 #[test]
 fn the_environ_is_whole() {
     with_each_python(|python| {
-        let mut site = Site::start(python, &[("app.py", APP)], json!({"workers": 3}));
+        let mut site = Site::start(python, &[("app.py", APP)], &json!({"workers": 3}));
         let mut worker = site.spawn(1);
         let fields = [
             ("Host", "shop.example"),
@@ -308,7 +308,7 @@ fn the_environ_is_whole() {
 
 #[test]
 fn a_chunked_request_has_a_length_by_then() {
-    let mut site = Site::start(&support::any_python(), &[("app.py", APP)], json!({}));
+    let mut site = Site::start(&support::any_python(), &[("app.py", APP)], &json!({}));
     let mut worker = site.spawn(1);
     let ask =
         Ask { method: "POST", path: b"/echo", body: BodyPart::Bytes(b"came in chunks"), ..Ask::default() };
@@ -318,7 +318,7 @@ fn a_chunked_request_has_a_length_by_then() {
 #[test]
 fn the_body_is_read_alike_from_memory_and_from_a_file() {
     with_each_python(|python| {
-        let mut site = Site::start(python, &[("app.py", APP)], json!({}));
+        let mut site = Site::start(python, &[("app.py", APP)], &json!({}));
         let mut worker = site.spawn(1);
         let body = b"first\nsecond\nthird\nfourth\nfifth\nlast";
         let mut file = tempfile::tempfile().unwrap();
@@ -356,7 +356,7 @@ fn the_body_is_read_alike_from_memory_and_from_a_file() {
 #[test]
 fn errors_are_answered_and_logged_with_their_traceback() {
     with_each_python(|python| {
-        let mut site = Site::start(python, &[("app.py", APP)], json!({}));
+        let mut site = Site::start(python, &[("app.py", APP)], &json!({}));
         let mut worker = site.spawn(1);
         let raised = site.get(&mut worker, "/raises?x=1");
         assert_eq!(
@@ -389,7 +389,7 @@ fn errors_are_answered_and_logged_with_their_traceback() {
 
 #[test]
 fn the_length_that_was_promised_is_kept_or_the_answer_fails() {
-    let mut site = Site::start(&support::any_python(), &[("app.py", APP)], json!({}));
+    let mut site = Site::start(&support::any_python(), &[("app.py", APP)], &json!({}));
     let mut worker = site.spawn(1);
     let many = site.get(&mut worker, "/too_many");
     assert_eq!((many.text(), many.failed), ("hello", false));
@@ -402,7 +402,7 @@ fn the_length_that_was_promised_is_kept_or_the_answer_fails() {
 #[test]
 fn what_no_header_may_hold_is_refused() {
     with_each_python(|python| {
-        let mut site = Site::start(python, &[("app.py", APP)], json!({}));
+        let mut site = Site::start(python, &[("app.py", APP)], &json!({}));
         let mut worker = site.spawn(1);
         let mut ask = |path: &[u8], value: serde_json::Value| {
             let body = value.to_string();
@@ -451,7 +451,7 @@ fn what_no_header_may_hold_is_refused() {
 #[test]
 fn close_is_called_however_it_ends() {
     with_each_python(|python| {
-        let mut site = Site::start(python, &[("app.py", APP)], json!({}));
+        let mut site = Site::start(python, &[("app.py", APP)], &json!({}));
         let mut worker = site.spawn(1);
         assert_eq!(site.get(&mut worker, "/closes").text(), "ab");
         let failed = site.get(&mut worker, "/closes_on_error");
@@ -476,7 +476,7 @@ def application(environ, start_response):
     start_response("200 OK", [])
     return [str(len(closed)).encode()] if environ["PATH_INFO"] == "/closed" else Endless()
 "#;
-    let mut site = Site::start(&support::any_python(), &[("app.py", ENDLESS)], json!({}));
+    let mut site = Site::start(&support::any_python(), &[("app.py", ENDLESS)], &json!({}));
     let mut worker = site.spawn(1);
     let id = site.publish(&Ask::default());
     let mut answer = support::Answer::default();
@@ -494,7 +494,7 @@ def application(environ, start_response):
 #[test]
 fn files_cross_as_descriptors_and_what_is_none_is_read() {
     with_each_python(|python| {
-        let mut site = Site::start(python, &[("app.py", APP), ("payload", "0123456789")], json!({}));
+        let mut site = Site::start(python, &[("app.py", APP), ("payload", "0123456789")], &json!({}));
         let mut worker = site.spawn(1);
         let whole = site.get(&mut worker, "/file_");
         assert_eq!((whole.files.as_slice(), whole.body.len(), whole.failed), (&[(3, 7)][..], 0, false));

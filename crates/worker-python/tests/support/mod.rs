@@ -135,7 +135,7 @@ impl Answer {
 
 impl Site {
     /// Starts a mold over these files and configures it.
-    pub fn start(python: &Path, files: &[(&str, &str)], settings: Value) -> Self {
+    pub fn start(python: &Path, files: &[(&str, &str)], settings: &Value) -> Self {
         let mut site = Self::begin(python, files);
         site.configure(settings, 1);
         match site.receive() {
@@ -192,7 +192,7 @@ impl Site {
         Self { directory, settings: MoldSettings::default(), control, mold, edge, workers: 0 }
     }
 
-    pub fn configure(&mut self, settings: Value, generation: u64) {
+    pub fn configure(&mut self, settings: &Value, generation: u64) {
         let mut all = json!({"chdir": ".", "workers": 1, "wsgi_app": "app", "loglevel": "info"});
         for (name, value) in settings.as_object().unwrap() {
             all[name] = value.clone();
@@ -305,7 +305,7 @@ impl Site {
                 ResponseFrame::Head(head) => {
                     let text = |bytes: &[u8]| bytes.iter().map(|b| char::from(*b)).collect::<String>();
                     answer.status = head.status();
-                    answer.reason = text(&head.reason());
+                    answer.reason = text(head.reason());
                     answer.fields = head.fields().map(|(name, value)| (text(name), text(value))).collect();
                 }
                 ResponseFrame::Body(bytes) => answer.body.extend_from_slice(&bytes),
@@ -327,14 +327,14 @@ impl Site {
         let mut answer = Answer::default();
         let deadline = Instant::now() + DEADLINE;
         while !self.read(id, &mut answer) {
-            self.serve_socket(worker, ask.file);
+            Self::serve_socket(worker, ask.file);
             self.pause(deadline);
         }
-        self.serve_socket(worker, ask.file);
+        Self::serve_socket(worker, ask.file);
         answer
     }
 
-    fn serve_socket(&self, worker: &mut Worker, file: Option<&File>) {
+    fn serve_socket(worker: &mut Worker, file: Option<&File>) {
         while let Ok(Some(message)) = worker.socket.recv() {
             match message {
                 Message::Give { slot, ticket } => {
