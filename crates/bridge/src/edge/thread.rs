@@ -10,10 +10,12 @@ use bytes::Bytes;
 use super::region::Region;
 use crate::frame::{self, Encoder, FRAME_HEADER, RequestFrame, ResponseFrame};
 use crate::futex;
-use crate::layout::{self, CANCELLED, CLAIMED, FREE, READY, State};
+use crate::layout::{self, CANCELLED, CLAIMED, FREE, READY, Ring, State};
 
 /// A claimer is woken for every so many requests; the rest when the loop has nothing else to do.
 pub(super) const PUBLISHED_PER_WAKE: u32 = 8;
+/// Bytes that are copied out of a ring at a time, unless one frame is longer.
+const COPY_SIZE: usize = 16 * 1024;
 
 /// One request in the bridge: the slot, and the ticket that it was first published under. Stays the same until the
 /// slot is freed, and is never given out again.
@@ -354,9 +356,16 @@ impl EdgeThread {
             return Err(BridgeError::Broken("a ring's position is impossible"));
         }
         slot.seen = tail;
-        if available > 0 {
-            let mut copy = Vec::new();
-            ring.read(slot.read, available as usize, &mut copy);
+        let stopped = Cell::new(false);
+        let mut sink = |frame| {
+            let flow = sink(frame);
+            stopped.set(flow.is_break());
+            flow
+        };
+        // In parts, because what is taken out keeps the whole of its copy alive.
+        while slot.read != tail && !slot.ended {
+            let copy = copy_frames(&ring, slot.read, tail.wrapping_sub(slot.read) as usize)?;
+            let length = copy.len();
             let taken = slot.take(&Bytes::from(copy), &mut sink)?;
             slot.read = slot.read.wrapping_add(taken as u32);
             ring.head().store(slot.read, Ordering::SeqCst);
@@ -364,6 +373,12 @@ impl EdgeThread {
                 ring.word().fetch_add(1, Ordering::SeqCst);
                 futex::wake(ring.word());
             }
+            if taken < length || stopped.get() {
+                break;
+            }
+        }
+        if slot.ended && slot.read != tail {
+            return Err(BridgeError::Broken("a frame after the end"));
         }
         if slot.ended {
             return Ok(Progress::Ended);
@@ -534,6 +549,36 @@ impl EdgeThread {
         self.slots[local].busy = false;
         self.free.push(local as u16);
     }
+}
+
+/// Copies whole frames, at least one, out of the `available` bytes of a ring behind `position`.
+fn copy_frames(ring: &Ring<'_>, position: u32, available: usize) -> Result<Vec<u8>, BridgeError> {
+    let mut copy = Vec::new();
+    let first = available.min(COPY_SIZE);
+    ring.read(position, first, &mut copy);
+    let mut whole = 0;
+    while whole < copy.len() {
+        let length = match frame::read_header(&copy[whole..]) {
+            Some((_, length)) => FRAME_HEADER + length,
+            // Cut by the copy's end, or by what was sent.
+            None if whole > 0 && first < available => break,
+            None => return Err(BridgeError::Broken("a frame's header is none")),
+        };
+        if length > copy.len() - whole {
+            if length > available - whole {
+                return Err(BridgeError::Broken("a frame is longer than what was sent"));
+            }
+            if whole == 0 {
+                let missing = length - copy.len();
+                ring.read(position.wrapping_add(copy.len() as u32), missing, &mut copy);
+                whole = length;
+            }
+            break;
+        }
+        whole += length;
+    }
+    copy.truncate(whole);
+    Ok(copy)
 }
 
 impl Slot {
