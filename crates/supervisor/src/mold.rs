@@ -110,7 +110,7 @@ impl Launch {
     }
 
     /// Starts an edge. It has a process group of its own: a terminal's signals are the master's to answer.
-    pub(crate) fn edge(&self) -> io::Result<(Pid, ControlSocket)> {
+    pub(crate) fn edge() -> io::Result<(Pid, ControlSocket)> {
         let (ours, theirs) = ControlSocket::pair()?;
         let mut command = Command::new(daemon::program());
         command.arg("edge").env(CONTROL_FD, theirs.as_raw_fd().to_string());

@@ -12,7 +12,7 @@ use crate::channel::Channel;
 use crate::children::{self, Child};
 use crate::logs::{self, ErrorLog};
 use crate::master::{Edge, Master};
-use crate::mold::Prepared;
+use crate::mold::{Launch, Prepared};
 use crate::pidfile::PidFile;
 use crate::state::{Action, Event, Level, Status};
 use crate::{announce, notify};
@@ -112,7 +112,7 @@ impl Master {
     }
 
     fn try_start_edge(&mut self) -> io::Result<()> {
-        let (pid, socket) = self.launch.edge()?;
+        let (pid, socket) = Launch::edge()?;
         self.edge = Some(Edge { pid, channel: Channel::new(socket)?, closed: false });
         if let Some(prepared) = self.prepared.get(&self.configured) {
             raise_descriptors(pid, u64::from(prepared.merged.model.edge.connections));

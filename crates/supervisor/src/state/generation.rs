@@ -247,19 +247,19 @@ impl State {
         self.act(Action::Hook { generation, name: "nworkers_changed", arguments: vec![new, old] });
     }
 
-    pub(super) fn changed(&mut self, generation: u64, worker: u64, path: String) {
+    pub(super) fn changed(&mut self, generation: u64, worker: u64, path: &str) {
         let newest = self.next.or(self.current) == Some(generation);
         let Some(g) = self.generations.get_mut(&generation) else { return };
-        let counts = g.changes.entry(path.clone()).or_default();
+        let counts = g.changes.entry(path.to_owned()).or_default();
         let most = counts.values().copied().max().unwrap_or(0);
         let count = counts.entry(worker).or_default();
         *count += 1;
         let is_news = *count > most;
         // What the newest generation has read may be older than the change, also while it still boots.
         if is_news && (newest || self.current == Some(generation)) {
-            let name = std::path::Path::new(&path)
+            let name = std::path::Path::new(path)
                 .file_name()
-                .map_or(path.clone(), |n| n.to_string_lossy().into_owned());
+                .map_or(path.to_owned(), |n| n.to_string_lossy().into_owned());
             self.log(Level::Info, format!("{name} changed; reloading"));
             self.reload();
         }

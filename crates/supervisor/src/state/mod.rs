@@ -102,7 +102,7 @@ impl State {
                 self.worker_overran(worker, &method, &path, seconds, graceful, now);
             }
             Event::Resident { worker, bytes } => self.worker_resident(worker, bytes),
-            Event::Changed { generation, worker, path } => self.changed(generation, worker, path),
+            Event::Changed { generation, worker, path } => self.changed(generation, worker, &path),
             Event::EdgeConfigured => self.edge_configured(now),
             Event::EdgeFatal { text } => self.edge.fatal = Some(text),
             Event::EdgeStopped => self.edge_stopped(now),
@@ -195,10 +195,10 @@ impl State {
             Signal::Ttin => self.resize(1),
             Signal::Ttou => self.resize(-1),
             Signal::Usr2 => {
-                self.log(Level::Warning, "USR2: a new binary cannot take over yet; nothing was done")
+                self.log(Level::Warning, "USR2: a new binary cannot take over yet; nothing was done");
             }
             Signal::Winch => {
-                self.log(Level::Warning, "WINCH: workers cannot be put to rest yet; nothing was done")
+                self.log(Level::Warning, "WINCH: workers cannot be put to rest yet; nothing was done");
             }
         }
     }

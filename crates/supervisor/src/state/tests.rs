@@ -63,16 +63,16 @@ impl World {
         while let Some(action) = self.state.next_action() {
             self.seen.push(action.clone());
             assert!(self.seen.len() < begin + 1000, "it never rests: {:#?}", &self.seen[begin + 960..]);
-            for event in self.answer(action) {
+            for event in self.answer(&action) {
                 self.state.handle(event, self.now);
             }
         }
     }
 
-    fn answer(&mut self, action: Action) -> Vec<Event> {
+    fn answer(&mut self, action: &Action) -> Vec<Event> {
         let exit =
             |worker, status| vec![Event::WorkerGone { worker }, Event::WorkerExited { worker, status }];
-        match action {
+        match *action {
             Action::StartMold { generation } => {
                 let mut events = vec![Event::Configured { generation, plan: self.plan.clone() }];
                 if generation == 1 {
