@@ -191,7 +191,9 @@ def test_connections_are_limited(serve):
     try:
         # All in the middle of a request: an idle connection would give way to a new one, as in nginx.
         for client in clients:
-            client.send(build("POST", "/", {"Content-Length": "10"}) + b"hello")
+            client.send(build("POST", "/", {"Content-Length": "10", "Expect": "100-continue"}))
+            assert client.head().status == 100
+            client.send(b"hello")
         with server.connect(timeout=1) as extra:
             extra.send(build())
             try:

@@ -1,7 +1,6 @@
 """Every fault of the queue: what a worker's death, its time-out, a full queue and a gone client mean."""
 
 import os
-import re
 import signal
 import threading
 import time
@@ -145,8 +144,7 @@ def test_overrun_is_504_with_the_stack(serve):
     began = time.monotonic()
     assert server.request("POST", "/stuck?token=1", body=b"", timeout=30).status == 504
     assert 0.8 < time.monotonic() - began < 5
-    line = server.wait_log(r"[^\n]*POST /stuck[^\n]*")[0]
-    assert re.search(r"\b1(\.\d+)?\s?s", line), f"how long: {line}"
+    server.wait_log(r"POST /stuck[^\n]*\b1(\.\d+)?\s?s\b")  # what, and how long
     server.wait_log("in stuck_in_here")
     assert int(server.get("/pid", timeout=30).body) != pid
     wait_until(lambda: pid not in server.processes(), "the stuck worker to be gone")

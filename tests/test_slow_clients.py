@@ -10,8 +10,8 @@ from support import Client, build, wait_until
 APP = """
 def application(environ, start_response):
     if environ["PATH_INFO"] == "/large":
-        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "1000000")])
-        return (b"x" * 50_000 for _ in range(20))
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "250000")])
+        return (b"x" * 50_000 for _ in range(5))
     environ["wsgi.input"].read(1 << 30)
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
     return [b"ok"]
