@@ -207,6 +207,19 @@ def test_full_queue_is_503_at_once(serve):
     assert "GET /too-much" not in notes(server)
 
 
+def test_a_burst_within_the_queue_is_served_whole(serve):
+    # More at once than the bridge has slots for; a slot that is given back must not be promised twice.
+    server = serve(APP, "-w", "2", "--edge-threads", "1")
+    for _ in range(3):
+        clients = [server.connect(timeout=30) for _ in range(400)]
+        for client in clients:
+            client.send(build("GET", "/pid"))
+        statuses = [client.response().status for client in clients]
+        for client in clients:
+            client.close()
+        assert statuses.count(200) == 400, statuses.count(503)
+
+
 def test_queued_too_long_is_503(serve):
     server = serve(APP, "--queue-timeout", "1s", "--timeout", "60s")
     holder = hold(server, "go")
