@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bridge::edge::{BodyPart, PublishError, RequestFrame, ResponseHead, SlotState};
 use buffering::BufferedBody;
@@ -70,6 +71,7 @@ impl App {
             let pending = Rc::new(Pending::new(self.new_buffer()));
             let guard = Guard { app: self, pending, request, armed: true };
             let mut result = self.attempt(&guard.pending, request, body, server, &options, watch).await;
+            self.note_who(&guard.pending);
             let mut outcome = guard.pending.outcome.get();
             outcome.attempts = attempts;
             if result == Err(Failure::Overran)
@@ -85,6 +87,19 @@ impl App {
                 Err(failure) => Err(*failure),
             };
             return Answer { result: response, outcome };
+        }
+    }
+
+    /// Keeps who answers, for the log; a response that goes on tells it only at its end.
+    fn note_who(&self, pending: &Pending) {
+        if pending.outcome.get().pid == 0
+            && let Some(id) = pending.slot.get()
+            && let SlotState::Claimed { claimer, .. } = self.thread.borrow().state(id)
+        {
+            pending.note_claim(claimer, Instant::now());
+            if let Some(worker) = self.shared.worker_of(claimer) {
+                pending.note_worker(&worker);
+            }
         }
     }
 
