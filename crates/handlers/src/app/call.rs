@@ -117,7 +117,7 @@ impl App {
         if waiting >= options.queue_size {
             return Err(Failure::QueueFull);
         }
-        if self.thread.borrow().free_slots() == 0 || !self.backlog.borrow().is_empty() {
+        if self.thread.borrow().free_slots() <= self.promised.get() || !self.backlog.borrow().is_empty() {
             self.backlog.borrow_mut().push_back(Rc::clone(pending));
             self.shared.backlog.fetch_add(1, Ordering::Relaxed);
             poll_fn(|cx| {
@@ -133,6 +133,8 @@ impl App {
                 watch.poll_gone(cx, true).map(|()| Err(Failure::GoneQueued))
             })
             .await?;
+            pending.granted.set(false);
+            self.promised.set(self.promised.get() - 1);
         }
         self.send(pending, request, body, server, options)?;
         poll_fn(|cx| self.poll_head(cx, pending, watch)).await

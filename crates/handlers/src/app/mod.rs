@@ -57,6 +57,8 @@ pub struct App {
     in_flight: RefCell<Vec<Option<Rc<Pending>>>>,
     /// Requests that wait for a free slot, oldest first.
     backlog: RefCell<VecDeque<Rc<Pending>>>,
+    /// Free slots that were promised to requests which have not published yet.
+    promised: Cell<usize>,
     dirty: RefCell<Vec<u16>>,
     driver: RefCell<Option<Waker>>,
     active: Cell<usize>,
@@ -76,6 +78,7 @@ impl App {
             temp,
             in_flight: RefCell::new(vec![None; slots]),
             backlog: RefCell::default(),
+            promised: Cell::new(0),
             dirty: RefCell::default(),
             driver: RefCell::default(),
             active: Cell::new(0),
@@ -245,7 +248,8 @@ impl App {
             let reply = pending.reply.borrow();
             match result {
                 Ok(Progress::Ended) => ended = true,
-                Ok(Progress::Drained) => pending.stalled.set(false),
+                // The frame that filled the buffer may have been the last that was there.
+                Ok(Progress::Drained) => pending.stalled.set(!reply.buffer.has_room()),
                 // It stopped for a file, or because the buffer is full.
                 Ok(Progress::Stopped) if reply.awaited_file.is_some() => continue,
                 Ok(Progress::Stopped) => pending.stalled.set(true),
@@ -357,8 +361,9 @@ impl App {
         backlog.retain(|p| !Rc::ptr_eq(p, pending));
         if backlog.len() != before {
             self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
-        } else if pending.granted.get() && pending.slot.get().is_none() {
+        } else if pending.granted.take() {
             // It was given a place that it will not use.
+            self.promised.set(self.promised.get() - 1);
             self.grant(&mut backlog);
         }
     }
@@ -367,6 +372,7 @@ impl App {
     fn grant(&self, backlog: &mut VecDeque<Rc<Pending>>) {
         if let Some(next) = backlog.pop_front() {
             self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
+            self.promised.set(self.promised.get() + 1);
             next.granted.set(true);
             next.wake();
         }
