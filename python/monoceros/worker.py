@@ -2,6 +2,7 @@
 
 import atexit
 import faulthandler
+import gc
 import os
 import random
 import signal
@@ -90,6 +91,9 @@ class Boot:
         self.cfg.run("post_worker_init", self.worker)
         if self.cfg.value("reload", False) and self.reloader is None:
             self.watch()
+        # What is there now stays: collections in the middle of requests need not look through it.
+        gc.collect()
+        gc.freeze()
         self.worker.booted = True
 
     def drop_privileges(self):

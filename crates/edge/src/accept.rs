@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
 use telemetry::error_log::{self, Level};
+use tokio::io::unix::AsyncFd;
 
-use crate::event_loop::{EventLoop, Message};
+use crate::event_loop::EventLoop;
 
 /// Connections taken from one listener before others on the loop get their turn.
 const BATCH: usize = 32;
@@ -23,20 +24,34 @@ pub struct Accepted {
     pub socket: OwnedFd,
     /// The client's address; `None` on a Unix socket.
     pub peer: Option<SocketAddr>,
+    /// Requests that another loop has served on it.
+    pub requests: u64,
 }
 
-/// Accepts until the loop stops listening.
-pub async fn accept(event_loop: Rc<EventLoop>, listener: OwnedFd) {
-    let is_tcp = sockopt::socket_domain(&listener).is_ok_and(|d| d != AddressFamily::UNIX);
-    let listener = match crate::watched(listener) {
-        Ok(listener) => listener,
-        Err(error) => {
-            error_log::write(Level::Error, format_args!("a listening socket can't be watched: {error}"));
-            return;
-        }
-    };
+/// Accepts until the loop stops listening, whenever the loop is one of those that are active.
+pub async fn accept(event_loop: Rc<EventLoop>, mut listener: OwnedFd) {
+    loop {
+        event_loop.process.spread.activated(event_loop.index).await;
+        let watched = match crate::watched(listener) {
+            Ok(watched) => watched,
+            Err(error) => {
+                error_log::write(Level::Error, format_args!("a listening socket can't be watched: {error}"));
+                return;
+            }
+        };
+        while_active(&event_loop, &watched).await;
+        // Not watched any more, so that new connections do not wake this loop for nothing.
+        listener = watched.into_inner();
+    }
+}
+
+async fn while_active(event_loop: &Rc<EventLoop>, listener: &AsyncFd<OwnedFd>) {
+    let is_tcp = sockopt::socket_domain(listener.get_ref()).is_ok_and(|d| d != AddressFamily::UNIX);
     loop {
         let Ok(mut ready) = listener.readable().await else { return };
+        if event_loop.index >= event_loop.process.spread.active() {
+            return;
+        }
         for _ in 0..BATCH {
             let accepted = acceptfrom_with(listener.get_ref(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC);
             match accepted {
@@ -46,7 +61,7 @@ pub async fn accept(event_loop: Rc<EventLoop>, listener: OwnedFd) {
                         // Responses are written whole; waiting for more would only delay them.
                         let _ = sockopt::set_tcp_nodelay(&socket, true);
                     }
-                    hand_out(&event_loop, Accepted { socket, peer });
+                    hand_out(event_loop, Accepted { socket, peer, requests: 0 });
                 }
                 Err(rustix::io::Errno::AGAIN) => {
                     ready.clear_ready();
@@ -72,19 +87,8 @@ pub async fn accept(event_loop: Rc<EventLoop>, listener: OwnedFd) {
 }
 
 fn hand_out(event_loop: &Rc<EventLoop>, accepted: Accepted) {
-    let process = &event_loop.process;
-    let own = process.connections(event_loop.index);
-    let (emptiest, least) = process.emptiest();
-    let accepted = if own > least + IMBALANCE {
-        match process.send(emptiest, Message::Connection(accepted)) {
-            Err(Message::Connection(back)) => back,
-            // On its way; or a loop has ended, and then the process does too.
-            _ => return,
-        }
-    } else {
-        accepted
-    };
-    event_loop.serve(accepted);
+    let place = event_loop.process.spread.better_place(event_loop.index, IMBALANCE);
+    event_loop.hand_over(accepted, place);
 }
 
 fn to_socket_addr(address: &SocketAddrAny) -> Option<SocketAddr> {

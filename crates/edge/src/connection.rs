@@ -35,10 +35,10 @@ struct Ends {
 pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool) {
     let local = local_address(&accepted);
     let peer = Peer { remote: accepted.peer, local };
-    let Ok(stream) = stream(accepted.socket, accepted.peer) else { return };
+    let Ok(stream) = stream(accepted.socket, peer.remote) else { return };
     let settings = Rc::clone(&event_loop.runtime.borrow().h1);
     let pool = Rc::clone(&event_loop.pool);
-    let mut connection = Connection::new(stream, settings, pool, &event_loop.deadlines);
+    let mut connection = Connection::new(stream, settings, pool, &event_loop.deadlines, accepted.requests);
     if refused {
         error_log::write_limited(
             &event_loop.accept_errors,
@@ -52,7 +52,15 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool
     }
     let server = local.map_or_else(|| ("localhost".to_owned(), 80), |l| (name_of(l.ip()), l.port()));
     let ends = Ends { peer, server };
-    while connection.idle().await == Idle::Readable {
+    loop {
+        if connection.is_movable()
+            && let Some(place) = event_loop.process.spread.move_to(event_loop.index)
+        {
+            return leave(event_loop, connection, peer.remote, place);
+        }
+        if connection.idle().await == Idle::Over {
+            break;
+        }
         // In a box, so that an idle connection is small.
         Box::pin(exchange(event_loop, &mut connection, &ends)).await;
         if !connection.is_open() {
@@ -60,6 +68,15 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool
         }
     }
     connection.close().await;
+}
+
+/// Gives a connection between two requests to another loop.
+fn leave(event_loop: &Rc<EventLoop>, connection: Connection, peer: Option<SocketAddr>, place: usize) {
+    let requests = connection.requests();
+    // It fails when the runtime has ended, and the connection with it.
+    if let Ok(socket) = connection.into_socket() {
+        event_loop.hand_over(Accepted { socket, peer, requests }, Some(place));
+    }
 }
 
 fn stream(socket: OwnedFd, peer: Option<SocketAddr>) -> std::io::Result<Stream> {

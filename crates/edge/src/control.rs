@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::event_loop::{self, Message, Process, Start};
+use crate::spread::Spread;
 use crate::workers::{self, Announced, Heard};
 
 /// Slots that each event loop has at least; one is one request that is queued at the workers or running.
@@ -88,7 +89,7 @@ fn start(first: &Received<ToEdge>) -> io::Result<Started> {
         app: Shared::new(region, slots as u16, events_in),
         temp: TempSpace::new(temp_dir, model.edge.buffers.temp_space),
         inboxes,
-        counts: (0..count).map(|_| AtomicUsize::new(0)).collect(),
+        spread: Spread::new(count),
         limit: AtomicUsize::new(model.edge.connections as usize),
     });
     if let Some(uid) = model.process.uid {

@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use crate::accept::{Accepted, accept};
 use crate::connection;
 use crate::runtime::{Runtime, app_options};
+use crate::spread::{self, Spread, Trend};
 
 /// How long requests are left to workers that are awake before it is seen whether they went on.
 const WATCH_AFTER: Duration = Duration::from_millis(1);
@@ -54,32 +55,20 @@ pub struct Process {
     pub temp: Arc<TempSpace>,
     /// Where each loop listens for messages.
     pub inboxes: Vec<UnboundedSender<Message>>,
-    /// Connections of each loop.
-    pub counts: Vec<AtomicUsize>,
+    /// Which of them have the connections.
+    pub spread: Spread,
     /// Connections that all loops may have.
     pub limit: AtomicUsize,
 }
 
 impl Process {
-    /// Connections of one loop.
-    pub fn connections(&self, index: usize) -> usize {
-        self.counts[index].load(Ordering::Relaxed)
-    }
-
-    /// The loop with the fewest connections, and how many it has.
-    pub fn emptiest(&self) -> (usize, usize) {
-        let counts = self.counts.iter().map(|c| c.load(Ordering::Relaxed)).enumerate();
-        counts.min_by_key(|&(_, count)| count).unwrap_or_default()
-    }
-
     /// Tells a loop something; gives it back when the loop has ended.
     pub fn send(&self, index: usize, message: Message) -> Result<(), Message> {
         self.inboxes[index].send(message).map_err(|e| e.0)
     }
 
     fn is_full(&self) -> bool {
-        let all: usize = self.counts.iter().map(|c| c.load(Ordering::Relaxed)).sum();
-        all >= self.limit.load(Ordering::Relaxed)
+        self.spread.all_connections() >= self.limit.load(Ordering::Relaxed)
     }
 }
 
@@ -180,12 +169,17 @@ impl EventLoop {
         tokio::task::spawn_local(Rc::clone(&self.deadlines).tick());
         let bell = crate::watched(self.app.bell(self.index)?)?;
         tokio::task::spawn_local(drive(Rc::clone(&self.app), bell));
+        let bell = self.app.bell(self.index)?;
         let this = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let mut interval = tokio::time::interval(Duration::from_millis(100));
+            let mut interval = tokio::time::interval(spread::INTERVAL);
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut load = Load::new();
             loop {
                 interval.tick().await;
+                this.process.spread.note(this.index, load.busy(), &mut load.trend);
+                // Nobody else reads it: a ring is an event, whatever the count is. It must only never be full.
+                let _ = rustix::io::read(&bell, &mut [0; 8]);
                 this.app.tick();
                 if let Some(access) = &mut *this.access.borrow_mut() {
                     access.tick(Instant::now());
@@ -250,7 +244,7 @@ impl EventLoop {
     async fn drain(self: &Rc<Self>, limit: Duration, inbox: &mut UnboundedReceiver<Message>) {
         let end = tokio::time::Instant::now() + limit;
         self.deadlines.end_idle();
-        while self.process.connections(self.index) > 0 && tokio::time::Instant::now() < end {
+        while self.process.spread.connections(self.index) > 0 && tokio::time::Instant::now() < end {
             let wait = tokio::time::sleep(Duration::from_millis(10));
             tokio::select! {
                 () = wait => {}
@@ -264,7 +258,7 @@ impl EventLoop {
                 },
             }
         }
-        let left = self.process.connections(self.index);
+        let left = self.process.spread.connections(self.index);
         if left > 0 {
             error_log::write(Level::Warning, format_args!("{left} connections were cut at the end"));
         }
@@ -273,14 +267,25 @@ impl EventLoop {
         }
     }
 
+    /// Gives a connection to another loop, if there is a place for it; else it is served here.
+    pub fn hand_over(self: &Rc<Self>, accepted: Accepted, place: Option<usize>) {
+        let Some(place) = place else { return self.serve(accepted) };
+        // What cannot be sent is ours: the other loop has ended, and this one soon will.
+        if let Err(Message::Connection(back)) = self.process.send(place, Message::Connection(accepted)) {
+            self.serve(back);
+        }
+    }
+
     /// Begins to serve a connection on this loop.
     pub fn serve(self: &Rc<Self>, accepted: Accepted) {
-        let refused = self.process.is_full() && !self.deadlines.end_oldest_idle();
-        self.process.counts[self.index].fetch_add(1, Ordering::Relaxed);
+        // One that comes from another loop is counted there still.
+        let is_new = accepted.requests == 0;
+        let refused = is_new && self.process.is_full() && !self.deadlines.end_oldest_idle();
+        self.process.spread.begin(self.index);
         let this = Rc::clone(self);
         tokio::task::spawn_local(async move {
             connection::serve(&this, accepted, refused).await;
-            this.process.counts[this.index].fetch_sub(1, Ordering::Relaxed);
+            this.process.spread.end(this.index);
         });
     }
 
@@ -302,8 +307,6 @@ async fn drive(app: Rc<App>, bell: AsyncFd<OwnedFd>) {
         app.turn(cx.waker());
         while let Poll::Ready(ready) = bell.poll_read_ready(cx) {
             let Ok(mut ready) = ready else { return Poll::Ready(()) };
-            let mut count = [0; 8];
-            let _ = rustix::io::read(bell.get_ref(), &mut count);
             ready.clear_ready();
             app.turn(cx.waker());
         }
@@ -321,6 +324,34 @@ async fn drive(app: Rc<App>, bell: AsyncFd<OwnedFd>) {
         Poll::Pending
     })
     .await;
+}
+
+/// What this thread's load was lately.
+struct Load {
+    at: Instant,
+    used: Duration,
+    trend: Trend,
+}
+
+impl Load {
+    fn new() -> Self {
+        Self { at: Instant::now(), used: processor_time(), trend: Trend::default() }
+    }
+
+    /// The share of a processor that this thread had since the last call, in thousandths.
+    fn busy(&mut self) -> u32 {
+        let (now, used) = (Instant::now(), processor_time());
+        let elapsed = now.duration_since(self.at).as_micros().max(1);
+        let busy = used.saturating_sub(self.used).as_micros() * 1000 / elapsed;
+        (self.at, self.used) = (now, used);
+        u32::try_from(busy).unwrap_or(u32::MAX)
+    }
+}
+
+/// What this thread has had of a processor since it began.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.try_into().unwrap_or(0), time.tv_nsec.try_into().unwrap_or(0))
 }
 
 fn date_now() -> [u8; 29] {

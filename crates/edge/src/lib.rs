@@ -13,6 +13,7 @@ mod forwarded;
 mod log;
 mod pages;
 mod runtime;
+mod spread;
 mod workers;
 
 use std::io;

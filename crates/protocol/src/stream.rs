@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::task::{Context, Poll};
 
@@ -21,6 +21,14 @@ pub enum Stream {
 }
 
 impl Stream {
+    /// The socket, no longer watched by this event loop.
+    pub fn into_socket(self) -> io::Result<OwnedFd> {
+        Ok(match self {
+            Self::Tcp(s) => s.into_std()?.into(),
+            Self::Unix(s) => s.into_std()?.into(),
+        })
+    }
+
     /// Ready when a read would not block.
     pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

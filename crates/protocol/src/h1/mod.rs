@@ -9,6 +9,8 @@ mod read;
 mod write;
 
 use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -117,8 +119,14 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Takes over an accepted stream.
-    pub fn new(stream: Stream, settings: Rc<Settings>, pool: Rc<Pool>, deadlines: &Rc<Deadlines>) -> Self {
+    /// Takes over an accepted stream, or one on which so many requests were served elsewhere.
+    pub fn new(
+        stream: Stream,
+        settings: Rc<Settings>,
+        pool: Rc<Pool>,
+        deadlines: &Rc<Deadlines>,
+        requests: u64,
+    ) -> Self {
         Self {
             stream,
             settings,
@@ -132,7 +140,7 @@ impl Connection {
             keep_alive: true,
             is_http10: false,
             is_head: false,
-            requests: 0,
+            requests,
             response_begun: false,
         }
     }
@@ -140,6 +148,18 @@ impl Connection {
     /// Requests begun on this connection.
     pub fn requests(&self) -> u64 {
         self.requests
+    }
+
+    /// Whether it is between two requests, so that [`Connection::into_socket`] loses nothing.
+    pub fn is_movable(&self) -> bool {
+        let is_quiet = self.buffers.as_ref().is_none_or(|b| b.input.is_empty() && b.output.is_empty());
+        self.requests > 0 && is_quiet && !self.half_closed && !self.deadline.is_ending()
+    }
+
+    /// The socket, for somebody else to go on with.
+    pub fn into_socket(mut self) -> io::Result<OwnedFd> {
+        self.release();
+        self.stream.into_socket()
     }
 
     /// The connection is not to be used after the current response.

@@ -1,0 +1,71 @@
+"""Connections are kept on as few event loops as can carry them, and move without anybody noticing."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from support import wait_until
+
+# The edge compresses each answer: work for its loops, and little for the worker.
+APP = """
+import random
+rng = random.Random(7)
+PAGE = b" ".join(b"%x" % rng.getrandbits(28) for _ in range(30000))
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/small":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+        return [b"ok"]
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [PAGE]
+"""
+
+
+def loops(server):
+    """Processor time of each event loop in nanoseconds, by its name."""
+    times = {}
+    for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
+        try:
+            name = (task / "comm").read_text().strip()
+            parent = (task.parent.parent / "stat").read_text().rpartition(")")[2].split()[1]
+            if name.startswith("edge-") and int(parent) == server.process.pid:
+                times[name] = int((task / "schedstat").read_text().split()[0])
+        except OSError:
+            continue
+    return times
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a full loop needs a processor of its own")
+def test_a_second_loop_serves_when_the_first_is_full_and_rests_when_it_is_not_needed(serve):
+    server = serve(APP, "--edge-threads", "2", "--keep-alive", "30", validate=False)
+    clients = [server.connect() for _ in range(8)]
+    answers, stop = [0] * len(clients), threading.Event()
+
+    def load(index):
+        client = clients[index]
+        while not stop.is_set():
+            response = client.request(target="/", fields=[("Accept-Encoding", "br")])
+            assert response.status == 200 and response.get("Content-Encoding") == "br"
+            answers[index] += 1
+
+    threads = [threading.Thread(target=load, args=(index,)) for index in range(len(clients))]
+    begin = loops(server)
+    assert set(begin) == {"edge-0", "edge-1"}
+    for thread in threads:
+        thread.start()
+    try:
+        wait_until(lambda: loops(server)["edge-1"] - begin["edge-1"] > 300e6, "the second loop to serve", 30)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert all(answers), "every connection went on"
+
+    def rests():
+        before = loops(server)
+        for client in clients * 25:
+            assert client.request(target="/small").body == b"ok"
+        used = {name: time - before[name] for name, time in loops(server).items()}
+        return used["edge-1"] * 10 < used["edge-0"]
+
+    wait_until(rests, "the second loop to give its connections back", 30)
