@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub mod http;
 mod network;
 
 pub use network::{InvalidNetwork, IpNetwork};
