@@ -1,0 +1,478 @@
+//! Puts directives together, opens and closes blocks, and reads what is included in their midst.
+//!
+//! Nothing here calls itself: open files and open blocks are two stacks, so that no text exhausts the program's.
+
+mod include;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use crate::error::{SyntaxError, SyntaxErrorKind as Kind};
+use crate::lexer::{Lexer, Token};
+use crate::loader::Loader;
+use crate::lua::{self, NoEnd};
+use crate::source::{FileId, Sources, Span};
+use crate::tree::{NO_BLOCK, Node, Parsed, Tree, VERBATIM, WordRecord};
+
+/// What a run may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of all texts, one that is included twice counted twice; 256 MiB. At most 1 GiB is used.
+    pub bytes: usize,
+    /// Files opened by `include`, each time counted; 1,000,000.
+    pub includes: usize,
+    /// Files open within each other; 64.
+    pub include_depth: usize,
+    /// Blocks open within each other; 512.
+    pub depth: usize,
+    /// Bytes of a word as written, with quotes and escapes; 1 MiB.
+    pub word: usize,
+    /// Errors after which the rest is not read; 100.
+    pub errors: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes: 256 << 20,
+            includes: 1_000_000,
+            include_depth: 64,
+            depth: 512,
+            word: 1 << 20,
+            errors: 100,
+        }
+    }
+}
+
+/// Reads `main` and all that it includes, and adds the texts to `sources`.
+///
+/// Relative includes are looked for beside `main`, wherever they stand, as in nginx.
+pub fn parse(sources: &mut Sources, main: &Path, loader: &mut dyn Loader) -> Parsed {
+    parse_with_limits(sources, main, loader, Limits::default())
+}
+
+/// As [`parse`], with limits of one's own.
+pub fn parse_with_limits(
+    sources: &mut Sources,
+    main: &Path,
+    loader: &mut dyn Loader,
+    limits: Limits,
+) -> Parsed {
+    let mut parser = Parser::new(sources, main, loader, limits);
+    parser.open(main.to_owned(), None);
+    parser.run()
+}
+
+/// Reads directives that stand in `text`, the value of `-g`: no blocks. Includes are relative to `main`.
+pub fn parse_option(sources: &mut Sources, text: &[u8], main: &Path, loader: &mut dyn Loader) -> Parsed {
+    let file = sources.add_text("-g", text.to_vec());
+    let mut parser = Parser::new(sources, main, loader, Limits::default());
+    parser.option = Some(file);
+    parser.enter(file, None);
+    parser.run()
+}
+
+struct Parser<'a> {
+    sources: &'a mut Sources,
+    loader: &'a mut dyn Loader,
+    limits: Limits,
+    /// Directory of the main file, for relative includes.
+    prefix: PathBuf,
+    /// The text that is no file but an option.
+    option: Option<FileId>,
+    tree: Tree,
+    errors: Errors,
+    files: Vec<OpenFile>,
+    blocks: Vec<OpenBlock>,
+    bytes: usize,
+    includes: usize,
+    is_stopped: bool,
+}
+
+/// A file that is being read.
+struct OpenFile {
+    file: FileId,
+    position: usize,
+    /// How many blocks were open when it was opened; it may close only its own.
+    blocks_before: usize,
+    /// What an `include` in it still has to read, and where that stands.
+    queue: std::vec::IntoIter<PathBuf>,
+    include: Option<Span>,
+}
+
+/// A block whose `}` has not come yet.
+struct OpenBlock {
+    /// From the directive's name to the `{`.
+    head: Span,
+    /// Its directive's index, and how many words there were before it.
+    node: u32,
+    first_word: u32,
+    /// It has no name, or its directive cannot have a block: the error was told and nothing in it counts.
+    is_void: bool,
+}
+
+/// How a directive ended.
+enum Ending {
+    Semicolon,
+    Open,
+    /// A `{` without a name before it.
+    VoidOpen,
+    Close,
+    /// A `}` where a `;` should have been.
+    CutOff,
+    File,
+    /// Nothing more can be made out in this file.
+    Lost,
+}
+
+/// Errors, each once: a file that is included many times has its errors once.
+#[derive(Default)]
+struct Errors {
+    list: Vec<SyntaxError>,
+    seen: HashSet<(Option<Span>, Kind)>,
+}
+
+impl Errors {
+    fn push(&mut self, error: SyntaxError) {
+        if self.seen.insert((error.span, error.kind)) {
+            self.list.push(error);
+        }
+    }
+}
+
+impl<'a> Parser<'a> {
+    fn new(sources: &'a mut Sources, main: &Path, loader: &'a mut dyn Loader, limits: Limits) -> Self {
+        let limits = Limits { bytes: limits.bytes.min(1 << 30), ..limits };
+        Self {
+            sources,
+            loader,
+            limits,
+            prefix: main.parent().map(Path::to_owned).unwrap_or_default(),
+            option: None,
+            tree: Tree::default(),
+            errors: Errors::default(),
+            files: Vec::new(),
+            blocks: Vec::new(),
+            bytes: 0,
+            includes: 0,
+            is_stopped: false,
+        }
+    }
+
+    fn run(mut self) -> Parsed {
+        while let Some(file) = self.files.last_mut() {
+            if self.is_stopped {
+                break;
+            }
+            if let Some(path) = file.queue.next() {
+                let at = file.include;
+                self.open(path, at);
+            } else {
+                self.step();
+            }
+            if self.errors.list.len() >= self.limits.errors {
+                self.errors.push(SyntaxError::new(
+                    None,
+                    Kind::TooManyErrors,
+                    "too many errors, the rest is not read",
+                ));
+                break;
+            }
+        }
+        // Each file's blocks end in that file.
+        while !self.files.is_empty() {
+            self.leave_file(self.tree.words.len() as u32);
+        }
+        Parsed { tree: self.tree, errors: self.errors.list }
+    }
+
+    /// One directive, or one brace.
+    fn step(&mut self) {
+        let first_word = self.tree.words.len() as u32;
+        match self.read_directive() {
+            Ending::Semicolon => {
+                if self.is_include(first_word) {
+                    self.include(first_word);
+                } else {
+                    self.push_directive(first_word, NO_BLOCK);
+                }
+            }
+            Ending::Open => self.open_block(first_word, false),
+            Ending::VoidOpen => self.open_block(first_word, true),
+            Ending::CutOff => {
+                let index = self.push_directive(first_word, NO_BLOCK);
+                if let (Some(node), Some(last)) =
+                    (self.tree.nodes.get_mut(index as usize), self.tree.words.last())
+                {
+                    node.end = last.end;
+                }
+                self.close_block();
+            }
+            Ending::Close => self.close_block(),
+            Ending::File => self.close_file(),
+            Ending::Lost => self.leave_file(first_word),
+        }
+    }
+
+    /// Reads words until something ends them. Words that ended well are in the tree.
+    fn read_directive(&mut self) -> Ending {
+        let Some(open) = self.files.last_mut() else { return Ending::File };
+        let (file, text) = (open.file, self.sources.text(open.file));
+        let first_word = self.tree.words.len();
+        let mut lexer = Lexer::new(text, open.position, self.limits.word);
+        let span = |start: usize, end: usize| Span { file, start: start as u32, end: end as u32 };
+        let pending = |tree: &Tree| {
+            let (first, last) = (tree.words.get(first_word)?, tree.words.last()?);
+            let name = String::from_utf8_lossy(tree.value(*first, text)).into_owned();
+            Some((span(first.start as usize, last.end as usize), name))
+        };
+        let ending = loop {
+            let token = lexer.next();
+            let at = lexer.position;
+            match token {
+                Token::Word { start, end, escaped } => {
+                    if escaped {
+                        let quoted = usize::from(matches!(text[start], b'"' | b'\''));
+                        let inner = &text[start + quoted..end - quoted];
+                        self.tree.push_escaped_word(start as u32, end as u32, inner);
+                    } else {
+                        let word = WordRecord { start: start as u32, end: end as u32, value: VERBATIM };
+                        self.tree.words.push(word);
+                    }
+                }
+                Token::Semicolon if self.tree.words.len() > first_word => break Ending::Semicolon,
+                Token::Semicolon => self
+                    .errors
+                    .push(unexpected(";", span(at - 1, at)).help("no directive stands before it; remove it")),
+                Token::Open if self.tree.words.len() > first_word => break Ending::Open,
+                Token::Open => {
+                    self.errors.push(
+                        unexpected("{", span(at - 1, at)).help("a block begins with its directive's name"),
+                    );
+                    break Ending::VoidOpen;
+                }
+                Token::Close => {
+                    let Some((before, name)) = pending(&self.tree) else { break Ending::Close };
+                    self.errors.push(
+                        unexpected("}", span(at - 1, at))
+                            .help(format!("directive \"{name}\" is not terminated by \";\""))
+                            .related(before, "this directive"),
+                    );
+                    break Ending::CutOff;
+                }
+                Token::NoSpace => {
+                    let length = character_length(&text[at..]);
+                    let what = String::from_utf8_lossy(&text[at..at + length]);
+                    let mut error = unexpected(&what, span(at, at + length));
+                    if let Some(&word) = self.tree.words.last() {
+                        error = after_quote(error, span(word.start as usize, word.end as usize), text);
+                    }
+                    self.errors.push(error);
+                }
+                Token::End => {
+                    let Some((before, name)) = pending(&self.tree) else { break Ending::File };
+                    let message = if self.option == Some(file) {
+                        "unexpected end of parameter, expecting \";\""
+                    } else {
+                        "unexpected end of file, expecting \";\" or \"}\""
+                    };
+                    self.errors.push(
+                        SyntaxError::new(Some(span(at, at)), Kind::EndOfFile, message)
+                            .help(format!("directive \"{name}\" is not terminated by \";\""))
+                            .related(before, "this directive"),
+                    );
+                    break Ending::Lost;
+                }
+                Token::Unterminated { start, quote } => {
+                    let quote = char::from(quote);
+                    self.errors.push(
+                        SyntaxError::new(
+                            Some(span(at, at)),
+                            Kind::EndOfFile,
+                            "unexpected end of file, expecting \";\" or \"}\"",
+                        )
+                        .help(format!("the quote {quote} is never closed"))
+                        .related(span(start, start + 1), "this quote"),
+                    );
+                    break Ending::Lost;
+                }
+                Token::TooLong { start, quote } => {
+                    self.errors.push(too_long(quote, span(start, (start + 10).min(at)), text));
+                    break Ending::Lost;
+                }
+            }
+        };
+        open.position = lexer.position;
+        ending
+    }
+
+    /// Adds the directive whose words begin at `first_word`; the block that follows it begins at `open`.
+    fn push_directive(&mut self, first_word: u32, open: u32) -> u32 {
+        let index = self.tree.nodes.len() as u32;
+        if let Some(current) = self.files.last() {
+            let file = current.file;
+            let end = current.position as u32;
+            self.tree.nodes.push(Node { file, first_word, next: index + 1, open, end });
+        }
+        index
+    }
+
+    fn open_block(&mut self, first_word: u32, is_nameless: bool) {
+        let Some(current) = self.files.last() else { return };
+        let (file, after) = (current.file, current.position as u32);
+        let words = &self.tree.words[first_word as usize..];
+        let start = words.first().map_or(after - 1, |name| name.start);
+        let words_end = words.last().map_or(after, |last| last.end);
+        let head = Span { file, start, end: after };
+        if self.option == Some(file) {
+            self.errors.push(SyntaxError::new(
+                Some(head),
+                Kind::BlockInOption,
+                "block directives are not supported in -g option",
+            ));
+            self.leave_file(first_word);
+            return;
+        }
+        if self.blocks.len() >= self.limits.depth {
+            let message = format!("blocks are nested more than {} deep", self.limits.depth);
+            self.errors.push(SyntaxError::new(Some(head), Kind::TooDeep, message));
+            self.leave_file(first_word);
+            return;
+        }
+        let is_include = !is_nameless && self.is_include(first_word);
+        if is_include {
+            let message = "directive \"include\" is not terminated by \";\"";
+            let at = Span { end: words_end, ..head };
+            self.errors.push(SyntaxError::new(Some(at), Kind::NotTerminated, message));
+        }
+        let is_void = is_nameless || is_include;
+        let node =
+            if is_void { self.tree.nodes.len() as u32 } else { self.push_directive(first_word, after - 1) };
+        self.blocks.push(OpenBlock { head, node, first_word, is_void });
+        if !is_void && lua::is_lua_block(self.name(first_word)) {
+            self.skip_lua(after as usize);
+        }
+    }
+
+    /// Leaves the closing brace to be read as any other.
+    fn skip_lua(&mut self, start: usize) {
+        let Some(current) = self.files.last_mut() else { return };
+        let (file, text) = (current.file, self.sources.text(current.file));
+        match lua::find_end(text, start) {
+            Ok(end) => current.position = end,
+            Err(NoEnd::Brace) => current.position = text.len(),
+            Err(NoEnd::LongBracket { start, level }) => {
+                current.position = text.len();
+                let bracket = Span { file, start: start as u32, end: (start + level + 2) as u32 };
+                let closing = format!("]{}]", "=".repeat(level));
+                let message = format!("Lua code block missing the closing long bracket \"{closing}\"");
+                self.errors.push(SyntaxError::new(Some(bracket), Kind::EndOfFile, message));
+                let words = self.tree.words.len() as u32;
+                self.leave_file(words);
+            }
+        }
+    }
+
+    /// A `}` was read.
+    fn close_block(&mut self) {
+        let Some(current) = self.files.last() else { return };
+        let (file, after) = (current.file, current.position as u32);
+        if self.blocks.len() <= current.blocks_before {
+            let error = unexpected("}", Span { file, start: after - 1, end: after });
+            let is_within = !self.blocks.is_empty();
+            self.errors.push(error.help(if is_within {
+                "this file opened no block that it could close; a file cannot close a block of another"
+            } else {
+                "no block is open here"
+            }));
+            return;
+        }
+        self.close_blocks(self.blocks.len() - 1, after);
+    }
+
+    /// Closes all blocks but the first `keep`; what they hold ends at `end`.
+    fn close_blocks(&mut self, keep: usize, end: u32) {
+        for block in self.blocks.drain(keep..).rev() {
+            if block.is_void {
+                self.tree.truncate(block.node, block.first_word);
+                continue;
+            }
+            let next = self.tree.nodes.len() as u32;
+            if let Some(node) = self.tree.nodes.get_mut(block.node as usize) {
+                (node.next, node.end) = (next, end);
+            }
+        }
+    }
+
+    /// The text of the current file is over and the last directive had ended.
+    fn close_file(&mut self) {
+        let Some(current) = self.files.last() else { return };
+        if let Some(block) = self.blocks[current.blocks_before..].last() {
+            let at = self.end_of_text();
+            let at = Span { file: current.file, start: at, end: at };
+            self.errors.push(
+                SyntaxError::new(Some(at), Kind::EndOfFile, "unexpected end of file, expecting \"}\"")
+                    .help("the block has no closing brace")
+                    .related(block.head, "this block"),
+            );
+        }
+        let words = self.tree.words.len() as u32;
+        self.leave_file(words);
+    }
+
+    /// Goes back to the file that included this one; what this one left open is closed, words that belong to
+    /// nothing are forgotten.
+    fn leave_file(&mut self, first_word: u32) {
+        let nodes = self.tree.nodes.len() as u32;
+        self.tree.truncate(nodes, first_word);
+        let end = self.end_of_text();
+        if let Some(current) = self.files.pop() {
+            self.close_blocks(current.blocks_before, end);
+        }
+    }
+
+    fn end_of_text(&self) -> u32 {
+        self.files.last().map_or(0, |current| self.sources.text(current.file).len() as u32)
+    }
+
+    /// The value of a word of the current file.
+    fn name(&self, word: u32) -> &[u8] {
+        let (Some(current), Some(&word)) = (self.files.last(), self.tree.words.get(word as usize)) else {
+            return b"";
+        };
+        self.tree.value(word, self.sources.text(current.file))
+    }
+}
+
+fn unexpected(what: &str, span: Span) -> SyntaxError {
+    SyntaxError::new(Some(span), Kind::Unexpected, format!("unexpected \"{what}\""))
+}
+
+/// Says what may have gone wrong with the quoted word before an unexpected byte.
+fn after_quote(error: SyntaxError, word: Span, text: &[u8]) -> SyntaxError {
+    if text[word.range()].contains(&b'\n') {
+        return error
+            .help("the quoted word before it goes over several lines: is its closing quote missing?")
+            .related(word, "this word");
+    }
+    error.help(
+        "a quoted word ends with its closing quote: put a space behind it, or all of it into the quotes",
+    )
+}
+
+fn too_long(quote: Option<u8>, span: Span, text: &[u8]) -> SyntaxError {
+    let message = if let Some(quote) = quote {
+        let quote = char::from(quote);
+        format!("too long parameter, probably missing terminating \"{quote}\" character")
+    } else {
+        let beginning = String::from_utf8_lossy(&text[span.range()]);
+        format!("too long parameter \"{beginning}...\" started")
+    };
+    SyntaxError::new(Some(span), Kind::TooLongParameter, message)
+}
+
+/// Bytes of the first character, one if it is not UTF-8.
+fn character_length(text: &[u8]) -> usize {
+    let first = &text[..text.len().min(4)];
+    first.utf8_chunks().next().and_then(|c| c.valid().chars().next()).map_or(1, char::len_utf8)
+}
