@@ -95,6 +95,8 @@ struct OpenFile {
     position: usize,
     /// How many blocks were open when it was opened; it may close only its own.
     blocks_before: usize,
+    /// The first block whose `}` stands further left than the block itself: the one that most likely lacks its own.
+    suspect: Option<Span>,
     /// What an `include` in it still has to read, and where that stands.
     queue: std::vec::IntoIter<PathBuf>,
     include: Option<Span>,
@@ -387,7 +389,23 @@ impl<'a> Parser<'a> {
             }));
             return;
         }
+        self.suspect_block(after as usize - 1);
         self.close_blocks(self.blocks.len() - 1, after);
+    }
+
+    /// Notes the innermost block if the brace that closes it, at `brace`, is indented less.
+    fn suspect_block(&mut self, brace: usize) {
+        let (Some(current), Some(block)) = (self.files.last_mut(), self.blocks.last()) else { return };
+        if current.suspect.is_some() {
+            return;
+        }
+        let text = self.sources.text(current.file);
+        let indents = (indent(text, block.head.range().start), indent(text, brace));
+        if let (Some(opened), Some(closed)) = indents
+            && closed < opened
+        {
+            current.suspect = Some(block.head);
+        }
     }
 
     /// Closes all blocks but the first `keep`; what they hold ends at `end`.
@@ -410,11 +428,14 @@ impl<'a> Parser<'a> {
         if let Some(block) = self.blocks[current.blocks_before..].last() {
             let at = self.end_of_text();
             let at = Span { file: current.file, start: at, end: at };
-            self.errors.push(
-                SyntaxError::new(Some(at), Kind::EndOfFile, "unexpected end of file, expecting \"}\"")
-                    .help("the block has no closing brace")
-                    .related(block.head, "this block"),
-            );
+            let error =
+                SyntaxError::new(Some(at), Kind::EndOfFile, "unexpected end of file, expecting \"}\"");
+            self.errors.push(match current.suspect {
+                Some(suspect) => error
+                    .help("by the indentation, it is the block shown that lacks its \"}\"")
+                    .related(suspect, "this block"),
+                None => error.help("the block has no closing brace").related(block.head, "this block"),
+            });
         }
         let words = self.tree.words.len() as u32;
         self.leave_file(words);
@@ -469,6 +490,13 @@ fn too_long(quote: Option<u8>, span: Span, text: &[u8]) -> SyntaxError {
         format!("too long parameter \"{beginning}...\" started")
     };
     SyntaxError::new(Some(span), Kind::TooLongParameter, message)
+}
+
+/// How many blanks stand before `at` if nothing else does in its line.
+fn indent(text: &[u8], at: usize) -> Option<usize> {
+    let blanks = text[..at].iter().rev().take_while(|b| matches!(b, b' ' | b'\t')).count();
+    let begins_line = matches!(text[..at - blanks].last(), None | Some(b'\n'));
+    begins_line.then_some(blanks)
 }
 
 /// Bytes of the first character, one if it is not UTF-8.

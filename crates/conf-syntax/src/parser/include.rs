@@ -121,6 +121,7 @@ impl Parser<'_> {
             file,
             position,
             blocks_before: self.blocks.len(),
+            suspect: None,
             queue: Vec::new().into_iter(),
             include: None,
         });
