@@ -2,17 +2,18 @@
 //!
 //! Nothing here calls itself: open files and open blocks are two stacks, so that no text exhausts the program's.
 
+mod directive;
 mod include;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use self::directive::Ending;
 use crate::error::{SyntaxError, SyntaxErrorKind as Kind};
-use crate::lexer::{Lexer, Token};
 use crate::loader::Loader;
 use crate::lua::{self, NoEnd};
 use crate::source::{FileId, Sources, Span};
-use crate::tree::{NO_BLOCK, Node, Parsed, Tree, VERBATIM, WordRecord};
+use crate::tree::{NO_BLOCK, Node, Parsed, Tree};
 
 /// What a run may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,32 +114,23 @@ struct OpenBlock {
     is_void: bool,
 }
 
-/// How a directive ended.
-enum Ending {
-    Semicolon,
-    Open,
-    /// A `{` without a name before it.
-    VoidOpen,
-    Close,
-    /// A `}` where a `;` should have been.
-    CutOff,
-    File,
-    /// Nothing more can be made out in this file.
-    Lost,
-}
-
 /// Errors, each once: a file that is included many times has its errors once.
-#[derive(Default)]
 struct Errors {
     list: Vec<SyntaxError>,
     seen: HashSet<(Option<Span>, Kind)>,
+    limit: usize,
 }
 
 impl Errors {
+    /// Beyond the limit nothing is kept.
     fn push(&mut self, error: SyntaxError) {
-        if self.seen.insert((error.span, error.kind)) {
+        if !self.is_full() && self.seen.insert((error.span, error.kind)) {
             self.list.push(error);
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.list.len() >= self.limit
     }
 }
 
@@ -152,7 +144,7 @@ impl<'a> Parser<'a> {
             prefix: main.parent().map(Path::to_owned).unwrap_or_default(),
             option: None,
             tree: Tree::default(),
-            errors: Errors::default(),
+            errors: Errors { list: Vec::new(), seen: HashSet::new(), limit: limits.errors },
             files: Vec::new(),
             blocks: Vec::new(),
             bytes: 0,
@@ -172,14 +164,11 @@ impl<'a> Parser<'a> {
             } else {
                 self.step();
             }
-            if self.errors.list.len() >= self.limits.errors {
-                self.errors.push(SyntaxError::new(
-                    None,
-                    Kind::TooManyErrors,
-                    "too many errors, the rest is not read",
-                ));
-                break;
-            }
+            self.is_stopped |= self.errors.is_full();
+        }
+        if self.errors.is_full() {
+            let message = "too many errors, the rest is not read";
+            self.errors.list.push(SyntaxError::new(None, Kind::TooManyErrors, message));
         }
         // Each file's blocks end in that file.
         while !self.files.is_empty() {
@@ -214,98 +203,6 @@ impl<'a> Parser<'a> {
             Ending::File => self.close_file(),
             Ending::Lost => self.leave_file(first_word),
         }
-    }
-
-    /// Reads words until something ends them. Words that ended well are in the tree.
-    fn read_directive(&mut self) -> Ending {
-        let Some(open) = self.files.last_mut() else { return Ending::File };
-        let (file, text) = (open.file, self.sources.text(open.file));
-        let first_word = self.tree.words.len();
-        let mut lexer = Lexer::new(text, open.position, self.limits.word);
-        let span = |start: usize, end: usize| Span { file, start: start as u32, end: end as u32 };
-        let pending = |tree: &Tree| {
-            let (first, last) = (tree.words.get(first_word)?, tree.words.last()?);
-            let name = String::from_utf8_lossy(tree.value(*first, text)).into_owned();
-            Some((span(first.start as usize, last.end as usize), name))
-        };
-        let ending = loop {
-            let token = lexer.next();
-            let at = lexer.position;
-            match token {
-                Token::Word { start, end, escaped } => {
-                    if escaped {
-                        let quoted = usize::from(matches!(text[start], b'"' | b'\''));
-                        let inner = &text[start + quoted..end - quoted];
-                        self.tree.push_escaped_word(start as u32, end as u32, inner);
-                    } else {
-                        let word = WordRecord { start: start as u32, end: end as u32, value: VERBATIM };
-                        self.tree.words.push(word);
-                    }
-                }
-                Token::Semicolon if self.tree.words.len() > first_word => break Ending::Semicolon,
-                Token::Semicolon => self
-                    .errors
-                    .push(unexpected(";", span(at - 1, at)).help("no directive stands before it; remove it")),
-                Token::Open if self.tree.words.len() > first_word => break Ending::Open,
-                Token::Open => {
-                    self.errors.push(
-                        unexpected("{", span(at - 1, at)).help("a block begins with its directive's name"),
-                    );
-                    break Ending::VoidOpen;
-                }
-                Token::Close => {
-                    let Some((before, name)) = pending(&self.tree) else { break Ending::Close };
-                    self.errors.push(
-                        unexpected("}", span(at - 1, at))
-                            .help(format!("directive \"{name}\" is not terminated by \";\""))
-                            .related(before, "this directive"),
-                    );
-                    break Ending::CutOff;
-                }
-                Token::NoSpace => {
-                    let length = character_length(&text[at..]);
-                    let what = String::from_utf8_lossy(&text[at..at + length]);
-                    let mut error = unexpected(&what, span(at, at + length));
-                    if let Some(&word) = self.tree.words.last() {
-                        error = after_quote(error, span(word.start as usize, word.end as usize), text);
-                    }
-                    self.errors.push(error);
-                }
-                Token::End => {
-                    let Some((before, name)) = pending(&self.tree) else { break Ending::File };
-                    let message = if self.option == Some(file) {
-                        "unexpected end of parameter, expecting \";\""
-                    } else {
-                        "unexpected end of file, expecting \";\" or \"}\""
-                    };
-                    self.errors.push(
-                        SyntaxError::new(Some(span(at, at)), Kind::EndOfFile, message)
-                            .help(format!("directive \"{name}\" is not terminated by \";\""))
-                            .related(before, "this directive"),
-                    );
-                    break Ending::Lost;
-                }
-                Token::Unterminated { start, quote } => {
-                    let quote = char::from(quote);
-                    self.errors.push(
-                        SyntaxError::new(
-                            Some(span(at, at)),
-                            Kind::EndOfFile,
-                            "unexpected end of file, expecting \";\" or \"}\"",
-                        )
-                        .help(format!("the quote {quote} is never closed"))
-                        .related(span(start, start + 1), "this quote"),
-                    );
-                    break Ending::Lost;
-                }
-                Token::TooLong { start, quote } => {
-                    self.errors.push(too_long(quote, span(start, (start + 10).min(at)), text));
-                    break Ending::Lost;
-                }
-            }
-        };
-        open.position = lexer.position;
-        ending
     }
 
     /// Adds the directive whose words begin at `first_word`; the block that follows it begins at `open`.
@@ -469,38 +366,9 @@ fn unexpected(what: &str, span: Span) -> SyntaxError {
     SyntaxError::new(Some(span), Kind::Unexpected, format!("unexpected \"{what}\""))
 }
 
-/// Says what may have gone wrong with the quoted word before an unexpected byte.
-fn after_quote(error: SyntaxError, word: Span, text: &[u8]) -> SyntaxError {
-    if text[word.range()].contains(&b'\n') {
-        return error
-            .help("the quoted word before it goes over several lines: is its closing quote missing?")
-            .related(word, "this word");
-    }
-    error.help(
-        "a quoted word ends with its closing quote: put a space behind it, or all of it into the quotes",
-    )
-}
-
-fn too_long(quote: Option<u8>, span: Span, text: &[u8]) -> SyntaxError {
-    let message = if let Some(quote) = quote {
-        let quote = char::from(quote);
-        format!("too long parameter, probably missing terminating \"{quote}\" character")
-    } else {
-        let beginning = String::from_utf8_lossy(&text[span.range()]);
-        format!("too long parameter \"{beginning}...\" started")
-    };
-    SyntaxError::new(Some(span), Kind::TooLongParameter, message)
-}
-
 /// How many blanks stand before `at` if nothing else does in its line.
 fn indent(text: &[u8], at: usize) -> Option<usize> {
     let blanks = text[..at].iter().rev().take_while(|b| matches!(b, b' ' | b'\t')).count();
     let begins_line = matches!(text[..at - blanks].last(), None | Some(b'\n'));
     begins_line.then_some(blanks)
-}
-
-/// Bytes of the first character, one if it is not UTF-8.
-fn character_length(text: &[u8]) -> usize {
-    let first = &text[..text.len().min(4)];
-    first.utf8_chunks().next().and_then(|c| c.valid().chars().next()).map_or(1, char::len_utf8)
 }
