@@ -70,6 +70,9 @@ struct SourceFile {
     line_starts: OnceLock<Vec<u32>>,
 }
 
+/// Bytes of an excerpt before and after the beginning of its span.
+const LONGEST_SIDE: usize = 500;
+
 impl Sources {
     /// Adds a text that is no file, such as a command line's; `title` stands where a path would.
     ///
@@ -125,13 +128,19 @@ impl Sources {
     }
 
     /// The lines that a span covers, at most `lines` of them (at least one), as text.
+    ///
+    /// Of what is longer than any line should be, only 500 bytes on each side of the span's beginning are shown.
     pub fn excerpt(&self, span: Span, lines: u32) -> Excerpt {
         let first = self.line_index(span.file, span.start);
         let last = self.line_index(span.file, span.end.saturating_sub(1).max(span.start));
         let last = last.min(first + lines.max(1) as usize - 1);
-        let whole = self.line_range(span.file, first).start..self.line_range(span.file, last).end;
+        let mut whole = self.line_range(span.file, first).start..self.line_range(span.file, last).end;
         let text = self.text(span.file);
         let start = span.range().start.min(whole.end);
+        if whole.len() > 2 * LONGEST_SIDE {
+            whole.start = whole.start.max(start.saturating_sub(LONGEST_SIDE));
+            whole.end = whole.end.min(start + LONGEST_SIDE);
+        }
         let end = span.range().end.clamp(start, whole.end);
         let mut shown = lossy(&text[whole.start..start]).into_owned();
         let from = shown.len();
@@ -227,6 +236,16 @@ mod tests {
         let excerpt = sources.excerpt(span, 2);
         assert_eq!(excerpt.text, "server {\n  a;");
         assert_eq!(excerpt.range, 0..excerpt.text.len());
+    }
+
+    #[test]
+    fn an_excerpt_of_a_long_line_shows_the_middle() {
+        let text = [&[b'x'; 5000][..], b"here", &[b'y'; 5000]].concat();
+        let (sources, span) = at(&text, 5000, 5004);
+        let excerpt = sources.excerpt(span, 1);
+        assert_eq!((excerpt.text.len(), excerpt.range), (1000, 500..504));
+        let (sources, span) = at(&text, 0, 9000);
+        assert_eq!(sources.excerpt(span, 1).range, 0..500);
     }
 
     #[test]

@@ -30,8 +30,7 @@ impl Parser<'_> {
         let span = |start: usize, end: usize| Span { file, start: start as u32, end: end as u32 };
         let pending = |tree: &Tree| {
             let (first, last) = (tree.words.get(first_word)?, tree.words.last()?);
-            let name = String::from_utf8_lossy(tree.value(*first, text)).into_owned();
-            Some((span(first.start as usize, last.end as usize), name))
+            Some((span(first.start as usize, last.end as usize), shortened(tree.value(*first, text))))
         };
         let end_message = if self.option == Some(file) {
             "unexpected end of parameter, expecting \";\""
@@ -134,6 +133,15 @@ fn too_long(quote: Option<u8>, span: Span, text: &[u8]) -> SyntaxError {
         format!("too long parameter \"{beginning}...\" started")
     };
     SyntaxError::new(Some(span), Kind::TooLongParameter, message)
+}
+
+/// A name for a message: whole if it could be one.
+fn shortened(name: &[u8]) -> String {
+    const LONGEST: usize = 80;
+    if name.len() <= LONGEST {
+        return String::from_utf8_lossy(name).into_owned();
+    }
+    format!("{}...", String::from_utf8_lossy(&name[..LONGEST]))
 }
 
 /// Bytes of the first character, one if it is not UTF-8.
