@@ -54,7 +54,7 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// What the state decides by.
     pub(crate) fn plan(&self) -> Plan {
-        let app = &self.merged.model.app;
+        let app = &self.merged.model.apps[0];
         Plan {
             workers: app.workers,
             threads: app.threads,

@@ -32,8 +32,12 @@ pub struct Model {
     pub files: Files,
     /// Compression of responses; `None` is off.
     pub compress: Option<Compress>,
-    /// The application behind the edge.
-    pub app: App,
+    /// The applications behind the edge: one by gunicorn's command line, any number by nginx.conf. Locations name them
+    /// by their index.
+    pub apps: Vec<App>,
+    /// Servers and locations of an nginx.conf; `None`: the command line's one server with `statics` and the first
+    /// application.
+    pub http: Option<http::Http>,
     /// Identity and surroundings of the processes.
     pub process: Process,
     /// Access and error log.
@@ -267,6 +271,8 @@ pub struct Levels {
 /// The application behind the edge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct App {
+    /// Its name in nginx.conf; on gunicorn's command line its target.
+    pub name: String,
     /// What to import.
     pub target: Target,
     /// How it is called.

@@ -11,8 +11,10 @@ impl Lowering<'_> {
         let worker_class = self.worker_class(threads);
         let root_path = self.root_path();
         let some = |n: u64| (n > 0).then_some(n);
+        let target = target?;
         Some(App {
-            target: target?,
+            name: target.to_string(),
+            target,
             kind: Kind::Wsgi,
             worker_class,
             workers: self.int("workers") as u32,
