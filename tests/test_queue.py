@@ -36,6 +36,22 @@ def application(environ, start_response):
     if path == "/stuck":
         stuck_in_here()
     body = str(os.getpid()).encode()
+    if path == "/head-and-die-once":
+        first = not os.path.exists(os.path.join(HERE, "died"))
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        def head_and_die():
+            yield b"one "
+            if first:
+                open(os.path.join(HERE, "died"), "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield b"two"
+        return head_and_die()
+    if path == "/all-and-die":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+        def all_and_die():
+            yield b"whole"
+            os.kill(os.getpid(), signal.SIGKILL)
+        return all_and_die()
     if path == "/half":
         start_response("200 OK", [("Content-Type", "text/event-stream")] + (
             [("Content-Length", "1000")] if query else []))
@@ -126,6 +142,39 @@ def test_half_an_answer_is_never_a_whole_one(serve, query):
             client.response()
     assert notes(server) == ["GET /half" + query], "and it is not run again"
     assert server.get("/pid", timeout=30).status == 200
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("POST", 502)])
+def test_a_head_that_nobody_has_seen_is_no_answer_yet(serve, method, status):
+    # The edge is stopped while the worker sends its head and dies: it finds both at the same time.
+    server = serve(APP)
+    pid = int(server.get("/pid").body)
+    with server.connect(timeout=30) as client:
+        holder = hold(server, "go")
+        client.send(build(method, "/head-and-die-once", body=b"x" if method == "POST" else None))
+        time.sleep(0.3)  # nothing outside shows that it is queued
+        os.kill(server.edge(), signal.SIGSTOP)
+        try:
+            release(server, "go")
+            wait_until(lambda: pid not in server.processes(), "the worker to die")
+        finally:
+            os.kill(server.edge(), signal.SIGCONT)
+        assert holder.response().status == 200
+        response = client.response()
+    assert response.status == status
+    assert notes(server).count(f"{method} /head-and-die-once") == (2 if method == "GET" else 1)
+    if status == 200:
+        assert response.body == b"one two"
+
+
+def test_all_announced_bytes_are_a_whole_answer_of_a_dead_worker(serve):
+    server = serve(APP)
+    with server.connect(timeout=30) as client:
+        for _ in range(3):
+            client.send(build("POST", "/all-and-die", body=b"x"))
+            response = client.response()
+            assert (response.status, response.body) == (200, b"whole")
+    assert notes(server) == ["POST /all-and-die"] * 3, "and it is not run again"
 
 
 def test_half_an_answer_to_http_1_0_is_a_reset(serve):

@@ -218,16 +218,21 @@ impl App {
         for id in lost {
             let Some(pending) = self.pending(self.local(id)) else { continue };
             pending.note_worker(worker);
-            self.take_in(&pending);
+            self.read_reply(&pending, true);
             if pending.slot.get() == Some(id) {
                 self.release(&pending);
-                pending.fail(Phase::WorkerDied);
+                pending.lose_worker();
             }
         }
     }
 
     /// Reads what the worker has written for this request, as far as there is room for it.
     fn take_in(&self, pending: &Rc<Pending>) {
+        self.read_reply(pending, false);
+    }
+
+    /// `all`: also what there is no room for. That is at most a ring of a worker that writes nothing more.
+    fn read_reply(&self, pending: &Rc<Pending>, all: bool) {
         let Some(id) = pending.slot.get() else { return };
         let mut ended = false;
         loop {
@@ -235,7 +240,7 @@ impl App {
                 return;
             }
             // Whoever takes a frame none the less makes room in the ring, and the worker goes on filling memory.
-            if !pending.reply.borrow().buffer.has_room() && !pending.abandoned.get() {
+            if !all && !pending.reply.borrow().buffer.has_room() && !pending.abandoned.get() {
                 pending.stalled.set(true);
                 break;
             }
@@ -251,7 +256,7 @@ impl App {
                 // The frame that filled the buffer may have been the last that was there.
                 Ok(Progress::Drained) => pending.stalled.set(!reply.buffer.has_room()),
                 // It stopped for a file, or because the buffer is full.
-                Ok(Progress::Stopped) if reply.awaited_file.is_some() => continue,
+                Ok(Progress::Stopped) if all || reply.awaited_file.is_some() => continue,
                 Ok(Progress::Stopped) => pending.stalled.set(true),
                 Err(error) => {
                     drop(reply);
@@ -279,6 +284,7 @@ impl App {
         let Some((offset, length)) = reply.awaited_file else { return true };
         let Some(file) = self.shared.take_file(id) else { return false };
         reply.awaited_file = None;
+        reply.received = reply.received.saturating_add(length);
         if length > 0 {
             reply.buffer.push_file(Arc::new(file.into()), offset, length);
         }
@@ -416,3 +422,6 @@ impl App {
         self.shared.region.eventfd(index).try_clone_to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bridge::edge::{Region, SlotId};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A worker process that serves this application.
@@ -22,6 +23,18 @@ pub struct Worker {
     pub requests: AtomicU64,
     /// It is replaced after so many; 0 is never.
     pub max_requests: u64,
+    /// Our end of its socket.
+    pub socket: Arc<OwnedFd>,
+}
+
+impl Worker {
+    /// Whether it is dead already, while the word of it may still be on its way to the event loop.
+    pub fn is_gone(&self) -> bool {
+        let mut polled = [PollFd::new(&*self.socket, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut polled, Some(&now)).is_ok()
+            && polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
 }
 
 /// What the edge's control loop is told.
