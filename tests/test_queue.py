@@ -256,6 +256,23 @@ def test_full_queue_is_503_at_once(serve):
     assert "GET /too-much" not in notes(server)
 
 
+def test_retry_after_is_the_length_of_the_queue(serve):
+    app = """
+    import time
+
+    def application(environ, start_response):
+        time.sleep(0.25)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"ok"]
+    """
+    server = serve(app, "--queue-size", "12", "--edge-threads", "1")
+    with Load(server, clients=14) as load:
+        wait_until(lambda: len(load.bodies) >= 8, "two seconds of work")
+        refused = wait_until(lambda: [r for r in [server.get()] if r.status == 503], "a full queue")[0]
+    # 12 that wait and the one more, a quarter of a second each.
+    assert 3 <= int(refused.get("Retry-After")) <= 6
+
+
 def test_a_burst_within_the_queue_is_served_whole(serve):
     # More at once than the bridge has slots for; a slot that is given back must not be promised twice.
     server = serve(APP, "-w", "2", "--edge-threads", "1")

@@ -113,8 +113,7 @@ impl App {
         options: &Options,
         watch: &mut dyn Watch,
     ) -> Result<(), Failure> {
-        let waiting = self.thread.borrow().waiting() + self.shared.backlog.load(Ordering::Relaxed);
-        if waiting >= options.queue_size {
+        if self.waiting() >= options.queue_size {
             return Err(Failure::QueueFull);
         }
         if self.thread.borrow().free_slots() <= self.promised.get() || !self.backlog.borrow().is_empty() {

@@ -5,6 +5,7 @@
 //! says what each fault does in each state.
 
 mod call;
+mod pace;
 mod reply;
 mod shared;
 
@@ -28,6 +29,7 @@ pub use call::{Answer, Failure, Watch};
 pub use reply::Outcome;
 pub use shared::{Event, Shared, Worker};
 
+use pace::Pace;
 use reply::{End, Pending, Phase};
 
 /// How the application's requests are handled.
@@ -64,6 +66,7 @@ pub struct App {
     active: Cell<usize>,
     /// Requests were left to workers that are awake.
     watching: Cell<bool>,
+    pace: RefCell<Pace>,
 }
 
 impl App {
@@ -83,6 +86,7 @@ impl App {
             driver: RefCell::default(),
             active: Cell::new(0),
             watching: Cell::new(false),
+            pace: RefCell::default(),
         })
     }
 
@@ -94,6 +98,17 @@ impl App {
     /// Requests that are queued or running, of this loop.
     pub fn active(&self) -> usize {
         self.active.get()
+    }
+
+    /// Requests of all loops that no worker has yet.
+    fn waiting(&self) -> usize {
+        self.thread.borrow().waiting() + self.shared.backlog.load(Ordering::Relaxed)
+    }
+
+    /// In how many seconds, 1 to 60, the queue will be through at the pace of the last seconds; `None` if it was not
+    /// measured for long enough.
+    pub fn retry_after(&self, now: Instant) -> Option<u64> {
+        self.pace.borrow().retry_after(now, self.shared.finished(), self.waiting())
     }
 
     /// Before the event loop sleeps: wakes workers for what is published, and the driver instead of sleeping
@@ -166,6 +181,7 @@ impl App {
         let now = Instant::now();
         let late = |since: Instant, limit: Duration| now.saturating_duration_since(since) > limit;
         self.thread.borrow_mut().repair();
+        self.pace.borrow_mut().note(now, self.shared.finished(), self.waiting());
         let waiting: Vec<_> = self.backlog.borrow().iter().cloned().collect();
         for pending in waiting {
             if late(pending.since.get(), options.queue_timeout) {

@@ -73,6 +73,8 @@ pub struct Shared {
     pub backlog: AtomicUsize,
     slots_per_thread: u16,
     workers: RwLock<Vec<Arc<Worker>>>,
+    /// What workers had finished that are gone.
+    finished_by_gone: AtomicU64,
     files: Mutex<HashMap<u16, Vec<(u64, OwnedFd)>>>,
     bodies: Mutex<HashMap<u16, Arc<std::fs::File>>>,
     events: UnboundedSender<Event>,
@@ -86,6 +88,7 @@ impl Shared {
             backlog: AtomicUsize::new(0),
             slots_per_thread,
             workers: RwLock::default(),
+            finished_by_gone: AtomicU64::new(0),
             files: Mutex::default(),
             bodies: Mutex::default(),
             events,
@@ -104,7 +107,17 @@ impl Shared {
 
     /// A worker is gone.
     pub fn remove_worker(&self, id: u64) {
-        self.workers.write().unwrap_or_else(PoisonError::into_inner).retain(|w| w.id != id);
+        let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
+        for gone in workers.extract_if(.., |w| w.id == id) {
+            self.finished_by_gone.fetch_add(gone.requests.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// Requests that were finished so far.
+    pub fn finished(&self) -> u64 {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        let current: u64 = workers.iter().map(|w| w.requests.load(Ordering::Relaxed)).sum();
+        current + self.finished_by_gone.load(Ordering::Relaxed)
     }
 
     /// The worker that has this claimer.
