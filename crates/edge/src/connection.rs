@@ -230,7 +230,10 @@ impl Phases<'_> {
         log::fault(level, request, status, words, Some(outcome));
         match status {
             499 => None,
-            503 => Some(pages::busy(self.runtime.retry_after.get())),
+            503 => {
+                let measured = self.event_loop.app.retry_after(Instant::now());
+                Some(pages::busy(measured.unwrap_or(self.runtime.retry_after)))
+            }
             status => Some(pages::page(status)),
         }
     }

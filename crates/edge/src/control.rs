@@ -193,7 +193,7 @@ impl Control {
                     return Err(io::Error::other("a worker without its socket"));
                 };
                 let max_requests = self.max_requests(worker);
-                let announced = Announced { id: worker, claimers, max_requests, socket };
+                let announced = Announced { id: worker, claimers, max_requests, socket: Arc::new(socket) };
                 let process = Arc::clone(&self.process);
                 tokio::task::spawn_local(workers::follow(process, announced, self.heard.clone()));
                 Ok(())

@@ -1,6 +1,5 @@
 //! The compiled configuration of one event loop.
 
-use std::cell::Cell;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -28,8 +27,8 @@ pub struct Runtime {
     pub forwarded: config::model::Forwarded,
     /// Bytes of a request body in memory.
     pub body_memory: usize,
-    /// What `Retry-After` says, in seconds.
-    pub retry_after: Cell<u64>,
+    /// What `Retry-After` says while nothing is known of the application's pace, in seconds.
+    pub retry_after: u64,
 }
 
 impl Runtime {
@@ -51,7 +50,7 @@ impl Runtime {
             filters: Filters::new(model.compress.as_ref().map(compress_options)),
             forwarded: model.forwarded.clone(),
             body_memory: usize::try_from(model.edge.buffers.request).unwrap_or(usize::MAX),
-            retry_after: Cell::new(model.app.queue_timeout.as_secs().clamp(1, 5)),
+            retry_after: model.app.queue_timeout.as_secs().clamp(1, 5),
         }))
     }
 

@@ -36,7 +36,7 @@ pub struct Announced {
     /// It is replaced after so many requests; 0 is never.
     pub max_requests: u64,
     /// Our end of its socket.
-    pub socket: OwnedFd,
+    pub socket: Arc<OwnedFd>,
 }
 
 /// What a worker's socket told the control loop.
@@ -93,6 +93,7 @@ async fn converse(
                     claimers: range,
                     requests: AtomicU64::new(0),
                     max_requests: announced.max_requests,
+                    socket: Arc::clone(&announced.socket),
                 }));
             }
             WorkerMessage::Ready => {

@@ -13,7 +13,9 @@ mod precondition;
 mod request;
 mod response;
 
-pub use body::{Body, BodyError, BodySource, Chunk, ChunkStream, FileBody, NoBody, Piece, StreamError};
+pub use body::{
+    Body, BodyError, BodySource, Chunk, ChunkStream, FileBody, FileIdentity, NoBody, Piece, StreamError,
+};
 pub use coding::{AcceptEncoding, Coding};
 pub use date::{http_date, parse_http_date};
 pub use fields::Fields;

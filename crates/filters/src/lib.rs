@@ -7,6 +7,7 @@
 
 mod compress;
 mod encoder;
+mod forms;
 mod not_modified;
 mod stream;
 

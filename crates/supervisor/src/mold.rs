@@ -59,6 +59,7 @@ impl Prepared {
             workers: app.workers,
             threads: app.threads,
             graceful_timeout: app.graceful_timeout,
+            boot_timeout: app.boot_timeout,
             max_rss: app.max_rss,
         }
     }

@@ -32,6 +32,11 @@ impl Master {
         match action {
             Action::StartMold { generation } => self.start_mold(generation),
             Action::StopMold { generation } => self.tell_mold(generation, ToMold::Stop {}, vec![]),
+            Action::AbortMold { generation } => {
+                if let Some(mold) = self.molds.get(&generation) {
+                    children::abort(mold.pid);
+                }
+            }
             Action::KillMold { generation } => {
                 if let Some(mold) = self.molds.get(&generation) {
                     children::kill(mold.pid);

@@ -287,6 +287,8 @@ pub struct App {
     pub timeout: Option<Duration>,
     /// How long requests may go on after a worker was told to end.
     pub graceful_timeout: Duration,
+    /// How long a mold or a worker may take to be ready; `None` lets it.
+    pub boot_timeout: Option<Duration>,
     /// A worker is replaced after this many requests; `None` is never.
     pub max_requests: Option<u64>,
     /// A random number from 0 to this is added to `max_requests` for each worker.

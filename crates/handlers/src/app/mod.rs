@@ -5,6 +5,7 @@
 //! says what each fault does in each state.
 
 mod call;
+mod pace;
 mod reply;
 mod shared;
 
@@ -28,6 +29,7 @@ pub use call::{Answer, Failure, Watch};
 pub use reply::Outcome;
 pub use shared::{Event, Shared, Worker};
 
+use pace::Pace;
 use reply::{End, Pending, Phase};
 
 /// How the application's requests are handled.
@@ -64,6 +66,7 @@ pub struct App {
     active: Cell<usize>,
     /// Requests were left to workers that are awake.
     watching: Cell<bool>,
+    pace: RefCell<Pace>,
 }
 
 impl App {
@@ -83,6 +86,7 @@ impl App {
             driver: RefCell::default(),
             active: Cell::new(0),
             watching: Cell::new(false),
+            pace: RefCell::default(),
         })
     }
 
@@ -94,6 +98,17 @@ impl App {
     /// Requests that are queued or running, of this loop.
     pub fn active(&self) -> usize {
         self.active.get()
+    }
+
+    /// Requests of all loops that no worker has yet.
+    fn waiting(&self) -> usize {
+        self.thread.borrow().waiting() + self.shared.backlog.load(Ordering::Relaxed)
+    }
+
+    /// In how many seconds, 1 to 60, the queue will be through at the pace of the last seconds; `None` if it was not
+    /// measured for long enough.
+    pub fn retry_after(&self, now: Instant) -> Option<u64> {
+        self.pace.borrow().retry_after(now, self.shared.finished(), self.waiting())
     }
 
     /// Before the event loop sleeps: wakes workers for what is published, and the driver instead of sleeping
@@ -166,6 +181,7 @@ impl App {
         let now = Instant::now();
         let late = |since: Instant, limit: Duration| now.saturating_duration_since(since) > limit;
         self.thread.borrow_mut().repair();
+        self.pace.borrow_mut().note(now, self.shared.finished(), self.waiting());
         let waiting: Vec<_> = self.backlog.borrow().iter().cloned().collect();
         for pending in waiting {
             if late(pending.since.get(), options.queue_timeout) {
@@ -218,16 +234,21 @@ impl App {
         for id in lost {
             let Some(pending) = self.pending(self.local(id)) else { continue };
             pending.note_worker(worker);
-            self.take_in(&pending);
+            self.read_reply(&pending, true);
             if pending.slot.get() == Some(id) {
                 self.release(&pending);
-                pending.fail(Phase::WorkerDied);
+                pending.lose_worker();
             }
         }
     }
 
     /// Reads what the worker has written for this request, as far as there is room for it.
     fn take_in(&self, pending: &Rc<Pending>) {
+        self.read_reply(pending, false);
+    }
+
+    /// `all`: also what there is no room for. That is at most a ring of a worker that writes nothing more.
+    fn read_reply(&self, pending: &Rc<Pending>, all: bool) {
         let Some(id) = pending.slot.get() else { return };
         let mut ended = false;
         loop {
@@ -235,7 +256,7 @@ impl App {
                 return;
             }
             // Whoever takes a frame none the less makes room in the ring, and the worker goes on filling memory.
-            if !pending.reply.borrow().buffer.has_room() && !pending.abandoned.get() {
+            if !all && !pending.reply.borrow().buffer.has_room() && !pending.abandoned.get() {
                 pending.stalled.set(true);
                 break;
             }
@@ -251,7 +272,7 @@ impl App {
                 // The frame that filled the buffer may have been the last that was there.
                 Ok(Progress::Drained) => pending.stalled.set(!reply.buffer.has_room()),
                 // It stopped for a file, or because the buffer is full.
-                Ok(Progress::Stopped) if reply.awaited_file.is_some() => continue,
+                Ok(Progress::Stopped) if all || reply.awaited_file.is_some() => continue,
                 Ok(Progress::Stopped) => pending.stalled.set(true),
                 Err(error) => {
                     drop(reply);
@@ -279,6 +300,7 @@ impl App {
         let Some((offset, length)) = reply.awaited_file else { return true };
         let Some(file) = self.shared.take_file(id) else { return false };
         reply.awaited_file = None;
+        reply.received = reply.received.saturating_add(length);
         if length > 0 {
             reply.buffer.push_file(Arc::new(file.into()), offset, length);
         }
@@ -416,3 +438,6 @@ impl App {
         self.shared.region.eventfd(index).try_clone_to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests;

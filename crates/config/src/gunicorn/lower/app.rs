@@ -21,6 +21,7 @@ impl Lowering<'_> {
             threads: if worker_class == WorkerClass::Sync { 1 } else { threads },
             timeout: Some(self.seconds("timeout")).filter(|d| !d.is_zero()),
             graceful_timeout: self.seconds("graceful_timeout"),
+            boot_timeout: Some(self.seconds("boot_timeout")).filter(|d| !d.is_zero()),
             max_requests: some(self.int("max_requests")),
             max_requests_jitter: self.int("max_requests_jitter"),
             preload: self.flag("preload_app"),
