@@ -31,6 +31,8 @@ pub enum ToEdge {
         worker: u64,
         /// Whose it is.
         generation: u64,
+        /// Which of the model's applications it runs.
+        app: u32,
         /// How many threads it claims with.
         claimers: u16,
     },
