@@ -202,7 +202,7 @@ impl Phases<'_> {
     }
 
     async fn application(&mut self, request: &Request, body: &BufferedBody) -> Option<Response> {
-        let app = Rc::clone(&self.event_loop.app);
+        let app = Rc::clone(&self.runtime.apps[0]);
         let server = (self.ends.server.0.as_str(), self.ends.server.1);
         let mut watch = ClientWatch { connection: self.connection, probed: false };
         let Answer { result, outcome } = app.call(request, body, server, &mut watch).await;
@@ -230,10 +230,7 @@ impl Phases<'_> {
         log::fault(level, request, status, words, Some(outcome));
         match status {
             499 => None,
-            503 => {
-                let measured = self.event_loop.app.retry_after(Instant::now());
-                Some(pages::busy(measured.unwrap_or(self.runtime.retry_after)))
-            }
+            503 => Some(pages::busy(self.runtime.apps[0].retry_after(Instant::now()))),
             status => Some(pages::page(status)),
         }
     }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod apps;
 mod connection;
 mod control;
 mod event_loop;

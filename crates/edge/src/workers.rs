@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use bridge::control::FromEdge;
 use bridge::edge::{Message as WorkerMessage, WorkerSocket};
-use handlers::app::Worker;
+use handlers::app::{Shared, Worker};
 use telemetry::error_log::{self, Level};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -31,6 +31,8 @@ impl AsFd for Link {
 pub struct Announced {
     /// The master's number for it.
     pub id: u64,
+    /// The application that it runs.
+    pub app: Arc<Shared>,
     /// How many threads it may claim with.
     pub claimers: u16,
     /// It is replaced after so many requests; 0 is never.
@@ -42,9 +44,9 @@ pub struct Announced {
 /// What a worker's socket told the control loop.
 pub enum Heard {
     /// It has booted.
-    Ready(Arc<Worker>),
+    Ready(Arc<Shared>, Arc<Worker>),
     /// It is gone; `None` if it had not even said hello.
-    Gone(u64, Option<Arc<Worker>>),
+    Gone(Arc<Shared>, u64, Option<Arc<Worker>>),
 }
 
 /// Follows one worker's socket to its end.
@@ -56,10 +58,10 @@ pub async fn follow(process: Arc<Process>, announced: Announced, heard: Unbounde
     if let Some(worker) = &worker {
         // Its requests are taken over before its claimers can be given to another.
         for index in 0..process.inboxes.len() {
-            let _ = process.send(index, Message::WorkerGone(Arc::clone(worker)));
+            let _ = process.send(index, Message::WorkerGone(Arc::clone(&announced.app), Arc::clone(worker)));
         }
     }
-    let _ = heard.send(Heard::Gone(announced.id, worker));
+    let _ = heard.send(Heard::Gone(Arc::clone(&announced.app), announced.id, worker));
 }
 
 async fn converse(
@@ -83,10 +85,10 @@ async fn converse(
                 if claimers == 0 || claimers > u32::from(announced.claimers) || worker.is_some() {
                     return Err(std::io::Error::other("it claims more threads than it was given"));
                 }
-                let range = process.app.region.allocate_claimers(announced.claimers).map_err(|_| {
+                let range = announced.app.region.allocate_claimers(announced.claimers).map_err(|_| {
                     std::io::Error::other("there are more worker threads than the bridge has room for")
                 })?;
-                socket.send_welcome(&process.app.region, range.start)?;
+                socket.send_welcome(&announced.app.region, range.start)?;
                 *worker = Some(Arc::new(Worker {
                     id: announced.id,
                     pid,
@@ -98,19 +100,19 @@ async fn converse(
             }
             WorkerMessage::Ready => {
                 if let Some(worker) = worker {
-                    process.app.add_worker(Arc::clone(worker));
-                    let _ = heard.send(Heard::Ready(Arc::clone(worker)));
+                    announced.app.add_worker(Arc::clone(worker));
+                    let _ = heard.send(Heard::Ready(Arc::clone(&announced.app), Arc::clone(worker)));
                 }
             }
             WorkerMessage::File { slot, ticket, fd } => {
-                process.app.put_file(slot, ticket, fd);
-                let index = usize::from(process.app.thread_of(slot));
+                announced.app.put_file(slot, ticket, fd);
+                let index = usize::from(announced.app.thread_of(slot));
                 if index < process.inboxes.len() {
-                    let _ = process.send(index, Message::FileArrived(slot));
+                    let _ = process.send(index, Message::FileArrived(Arc::clone(&announced.app), slot));
                 }
             }
             WorkerMessage::Give { slot, ticket } => {
-                if let Some(file) = process.app.body_file(slot) {
+                if let Some(file) = announced.app.body_file(slot) {
                     socket.send_body(slot, ticket, file.as_fd())?;
                 }
             }
@@ -121,7 +123,7 @@ async fn converse(
 /// What the master is told of it.
 pub fn report(heard: &Heard) -> FromEdge {
     match heard {
-        Heard::Ready(worker) => FromEdge::WorkerReady { worker: worker.id },
-        Heard::Gone(id, _) => FromEdge::WorkerGone { worker: *id },
+        Heard::Ready(_, worker) => FromEdge::WorkerReady { worker: worker.id },
+        Heard::Gone(_, id, _) => FromEdge::WorkerGone { worker: *id },
     }
 }

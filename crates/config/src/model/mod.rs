@@ -271,7 +271,7 @@ pub struct Levels {
 /// The application behind the edge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct App {
-    /// Its name in nginx.conf; on gunicorn's command line its target.
+    /// Its name in nginx.conf, by which it is known over reloads; on gunicorn's command line always `application`.
     pub name: String,
     /// What to import.
     pub target: Target,

@@ -51,6 +51,7 @@ pub struct Options {
 
 /// One event loop's side of the application.
 pub struct App {
+    index: usize,
     thread: RefCell<EdgeThread>,
     shared: Arc<Shared>,
     options: RefCell<Rc<Options>>,
@@ -75,6 +76,7 @@ impl App {
         let thread = EdgeThread::new(Arc::clone(&shared.region), index);
         let slots = thread.slots();
         Rc::new(Self {
+            index,
             thread: RefCell::new(thread),
             shared,
             options: RefCell::new(Rc::new(options)),
@@ -105,10 +107,11 @@ impl App {
         self.thread.borrow().waiting() + self.shared.backlog.load(Ordering::Relaxed)
     }
 
-    /// In how many seconds, 1 to 60, the queue will be through at the pace of the last seconds; `None` if it was not
-    /// measured for long enough.
-    pub fn retry_after(&self, now: Instant) -> Option<u64> {
-        self.pace.borrow().retry_after(now, self.shared.finished(), self.waiting())
+    /// In how many seconds, 1 to 60, the queue will be through at the pace of the last seconds. Before that was
+    /// measured for long enough, it follows from how long a request may wait.
+    pub fn retry_after(&self, now: Instant) -> u64 {
+        let measured = self.pace.borrow().retry_after(now, self.shared.finished(), self.waiting());
+        measured.unwrap_or_else(|| self.options.borrow().queue_timeout.as_secs().clamp(1, 5))
     }
 
     /// Before the event loop sleeps: wakes workers for what is published, and the driver instead of sleeping
@@ -433,9 +436,15 @@ impl App {
         Ok(id)
     }
 
-    /// The file descriptor that rings when workers have written: an eventfd.
-    pub fn bell(&self, index: usize) -> io::Result<OwnedFd> {
-        self.shared.region.eventfd(index).try_clone_to_owned()
+    /// The file descriptor that rings when workers have written: an eventfd. A ring is an event, whatever the count
+    /// is, so nobody need read it but [`App::empty_bell`].
+    pub fn bell(&self) -> io::Result<OwnedFd> {
+        self.shared.region.eventfd(self.index).try_clone_to_owned()
+    }
+
+    /// Now and then, so that it is never full.
+    pub fn empty_bell(&self) {
+        let _ = rustix::io::read(self.shared.region.eventfd(self.index), &mut [0; 8]);
     }
 }
 

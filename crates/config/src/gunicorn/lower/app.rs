@@ -13,7 +13,8 @@ impl Lowering<'_> {
         let some = |n: u64| (n > 0).then_some(n);
         let target = target?;
         Some(App {
-            name: target.to_string(),
+            // One application, whatever it is called after a reload.
+            name: "application".to_owned(),
             target,
             kind: Kind::Wsgi,
             worker_class,
