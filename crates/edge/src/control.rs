@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -81,6 +81,7 @@ fn start(first: &Received<ToEdge>) -> io::Result<Started> {
         temp: TempSpace::new(temp_dir, model.edge.buffers.temp_space),
         inboxes,
         spread: Spread::new(count),
+        accepted: AtomicU64::new(0),
         limit: AtomicUsize::new(model.edge.connections as usize),
     });
     if let Some(uid) = model.process.uid {

@@ -7,12 +7,12 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use buffering::TempSpace;
-use config::model::Model;
+use config::model::{Address, Model};
 use exchange::Request;
 use handlers::app::{App, Shared, Worker};
 use protocol::{Deadlines, h1};
@@ -58,6 +58,8 @@ pub struct Process {
     pub inboxes: Vec<UnboundedSender<Message>>,
     /// Which of them have the connections.
     pub spread: Spread,
+    /// Connections that were accepted so far.
+    pub accepted: AtomicU64,
     /// Connections that all loops may have.
     pub limit: AtomicUsize,
 }
@@ -206,7 +208,8 @@ impl EventLoop {
                             format_args!("the new configuration is not taken: {error}"),
                         );
                     }
-                    listeners = new;
+                    let addresses = model.listeners.iter().map(|l| Arc::new(l.address.clone()));
+                    listeners = addresses.zip(new).collect();
                     if accepting {
                         self.listen(std::mem::take(&mut listeners));
                     }
@@ -239,10 +242,10 @@ impl EventLoop {
         }
     }
 
-    fn listen(self: &Rc<Self>, listeners: Vec<OwnedFd>) {
+    fn listen(self: &Rc<Self>, listeners: Vec<(Arc<Address>, OwnedFd)>) {
         self.stop_listening();
-        for listener in listeners {
-            let task = tokio::task::spawn_local(accept(Rc::clone(self), listener));
+        for (address, listener) in listeners {
+            let task = tokio::task::spawn_local(accept(Rc::clone(self), address, listener));
             self.acceptors.borrow_mut().push(task);
         }
     }
