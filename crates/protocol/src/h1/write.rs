@@ -4,7 +4,7 @@ use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use exchange::{Body, Chunk, ChunkStream, Name, Response};
@@ -295,14 +295,7 @@ impl Connection {
                 };
                 match self.written(written) {
                     Ok(Some(n)) => done += n,
-                    Ok(None) => match self.stream.poll_write_ready(cx) {
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(_)) => return Poll::Ready(Err(WriteError::Gone)),
-                        Poll::Pending if self.deadline.is_past(cx) => {
-                            return Poll::Ready(Err(WriteError::Timeout));
-                        }
-                        Poll::Pending => return Poll::Pending,
-                    },
+                    Ok(None) => ready!(self.poll_room(cx))?,
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
@@ -312,6 +305,16 @@ impl Connection {
         buffers.output.clear();
         self.buffers = Some(buffers);
         result
+    }
+
+    /// Ready when the client takes more.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        match self.stream.poll_write_ready(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(WriteError::Gone)),
+            Poll::Pending if self.deadline.is_past(cx) => Poll::Ready(Err(WriteError::Timeout)),
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     fn written(&mut self, result: io::Result<usize>) -> Result<Option<usize>, WriteError> {
@@ -365,14 +368,7 @@ impl Connection {
                             return Poll::Pending;
                         }
                     }
-                    Ok(None) => match self.stream.poll_write_ready(cx) {
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(_)) => return Poll::Ready(Err(WriteError::Gone)),
-                        Poll::Pending if self.deadline.is_past(cx) => {
-                            return Poll::Ready(Err(WriteError::Timeout));
-                        }
-                        Poll::Pending => return Poll::Pending,
-                    },
+                    Ok(None) => ready!(self.poll_room(cx))?,
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
