@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
+use sys::Watched;
 use telemetry::error_log::{self, Level};
-use tokio::io::unix::AsyncFd;
 
 use crate::event_loop::EventLoop;
 
@@ -32,7 +32,7 @@ pub struct Accepted {
 pub async fn accept(event_loop: Rc<EventLoop>, mut listener: OwnedFd) {
     loop {
         event_loop.process.spread.activated(event_loop.index).await;
-        let watched = match crate::watched(listener) {
+        let watched = match Watched::new(listener) {
             Ok(watched) => watched,
             Err(error) => {
                 error_log::write(Level::Error, format_args!("a listening socket can't be watched: {error}"));
@@ -45,7 +45,7 @@ pub async fn accept(event_loop: Rc<EventLoop>, mut listener: OwnedFd) {
     }
 }
 
-async fn while_active(event_loop: &Rc<EventLoop>, listener: &AsyncFd<OwnedFd>) {
+async fn while_active(event_loop: &Rc<EventLoop>, listener: &Watched) {
     let is_tcp = sockopt::socket_domain(listener.get_ref()).is_ok_and(|d| d != AddressFamily::UNIX);
     loop {
         let Ok(mut ready) = listener.readable().await else { return };

@@ -13,9 +13,9 @@ use bridge::edge::Region;
 use buffering::TempSpace;
 use config::model::{LogLevel, LogTarget, Model};
 use handlers::app::{Event, Shared, Worker};
+use sys::Watched;
 use telemetry::error_log::{self, Level};
 use telemetry::{AccessFormat, AccessLog, Target};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::event_loop::{self, Message, Process, Start};
@@ -28,7 +28,9 @@ const MOST_SLOTS: usize = 1024;
 
 /// The state of the control loop.
 struct Control {
-    master: AsyncFd<ControlSocket>,
+    master: ControlSocket,
+    /// Readable when the master has said something.
+    watch: Watched,
     process: Arc<Process>,
     access: Option<Arc<AccessLog>>,
     model: Arc<Model>,
@@ -130,7 +132,8 @@ fn drop_privileges(model: &Model, uid: u32) -> io::Result<()> {
 async fn serve(master: ControlSocket, mut started: Started) -> io::Result<()> {
     let (heard_in, mut heard) = unbounded_channel();
     let mut control = Control {
-        master: crate::watched(master)?,
+        watch: Watched::new(master.as_fd().try_clone_to_owned()?)?,
+        master,
         process: started.process,
         access: started.access,
         model: started.model,
@@ -142,7 +145,7 @@ async fn serve(master: ControlSocket, mut started: Started) -> io::Result<()> {
     let mut loops = started.loops;
     loop {
         tokio::select! {
-            message = receive(&control.master) => match message? {
+            message = receive(&control.watch, &control.master) => match message? {
                 Some(message) => control.obey(message)?,
                 // Without a master nobody replaces a worker or listens to a signal.
                 None => return Ok(()),
@@ -163,10 +166,10 @@ async fn serve(master: ControlSocket, mut started: Started) -> io::Result<()> {
     }
 }
 
-async fn receive(master: &AsyncFd<ControlSocket>) -> io::Result<Option<Received<ToEdge>>> {
+async fn receive(watch: &Watched, master: &ControlSocket) -> io::Result<Option<Received<ToEdge>>> {
     loop {
-        let mut ready = master.readable().await?;
-        if let Ok(message) = ready.try_io(|master| master.get_ref().recv()) {
+        let mut ready = watch.readable().await?;
+        if let Ok(message) = ready.try_io(|_| master.recv()) {
             return message;
         }
     }
@@ -174,7 +177,7 @@ async fn receive(master: &AsyncFd<ControlSocket>) -> io::Result<Option<Received<
 
 impl Control {
     fn tell(&self, message: &FromEdge) -> io::Result<()> {
-        self.master.get_ref().send(message, &[])
+        self.master.send(message, &[])
     }
 
     fn all(&self, message: impl Fn() -> io::Result<Message>) -> io::Result<()> {

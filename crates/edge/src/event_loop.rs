@@ -16,9 +16,9 @@ use config::model::Model;
 use exchange::Request;
 use handlers::app::{App, Shared, Worker};
 use protocol::{Deadlines, h1};
+use sys::Watched;
 use telemetry::error_log::{self, Level, Limit};
 use telemetry::{AccessLog, AccessWriter};
-use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
@@ -167,7 +167,7 @@ impl EventLoop {
     /// What runs beside the connections: the ticker, the driver of the bridge, the flush of the log.
     fn spawn_services(self: &Rc<Self>) -> io::Result<()> {
         tokio::task::spawn_local(Rc::clone(&self.deadlines).tick());
-        let bell = crate::watched(self.app.bell(self.index)?)?;
+        let bell = Watched::new(self.app.bell(self.index)?)?;
         tokio::task::spawn_local(drive(Rc::clone(&self.app), bell));
         let bell = self.app.bell(self.index)?;
         let this = Rc::clone(self);
@@ -300,7 +300,7 @@ impl EventLoop {
 }
 
 /// Takes in what workers write, for as long as the loop runs.
-async fn drive(app: Rc<App>, bell: AsyncFd<OwnedFd>) {
+async fn drive(app: Rc<App>, bell: Watched) {
     let mut watch = pin!(tokio::time::sleep(Duration::ZERO));
     let mut watching = false;
     poll_fn(|cx| {

@@ -169,7 +169,10 @@ impl Master {
         let possible = self.molds.contains_key(&generation) && self.edge.is_some();
         match pair {
             Ok((edge_end, worker_end)) if possible => {
-                self.tell_edge(ToEdge::Worker { worker, generation, app: 0, claimers: threads }, vec![edge_end]);
+                self.tell_edge(
+                    ToEdge::Worker { worker, generation, app: 0, claimers: threads },
+                    vec![edge_end],
+                );
                 self.tell_mold(generation, ToMold::Spawn { worker, age, threads }, vec![worker_end]);
             }
             failed => {
