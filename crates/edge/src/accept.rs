@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use config::model::Address;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
+use sys::Watched;
 use telemetry::error_log::{self, Level};
-use tokio::io::unix::AsyncFd;
 
 use crate::event_loop::EventLoop;
 
@@ -41,7 +41,7 @@ pub struct Accepted {
 pub async fn accept(event_loop: Rc<EventLoop>, address: Arc<Address>, mut listener: OwnedFd) {
     loop {
         event_loop.process.spread.activated(event_loop.index).await;
-        let watched = match crate::watched(listener) {
+        let watched = match Watched::new(listener) {
             Ok(watched) => watched,
             Err(error) => {
                 error_log::write(Level::Error, format_args!("a listening socket can't be watched: {error}"));
@@ -54,7 +54,7 @@ pub async fn accept(event_loop: Rc<EventLoop>, address: Arc<Address>, mut listen
     }
 }
 
-async fn while_active(event_loop: &Rc<EventLoop>, at: &Arc<Address>, listener: &AsyncFd<OwnedFd>) {
+async fn while_active(event_loop: &Rc<EventLoop>, at: &Arc<Address>, listener: &Watched) {
     let is_tcp = sockopt::socket_domain(listener.get_ref()).is_ok_and(|d| d != AddressFamily::UNIX);
     loop {
         let Ok(mut ready) = listener.readable().await else { return };

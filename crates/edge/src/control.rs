@@ -12,9 +12,9 @@ use bridge::control::{ControlSocket, FromEdge, Received, ToEdge};
 use buffering::TempSpace;
 use config::model::{LogLevel, LogTarget, Model};
 use handlers::app::{Event, Shared, Worker};
+use sys::Watched;
 use telemetry::error_log::{self, Level};
 use telemetry::{AccessFormat, AccessLog, Target};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::apps::Apps;
@@ -24,7 +24,9 @@ use crate::workers::{self, Announced, Heard};
 
 /// The state of the control loop.
 struct Control {
-    master: AsyncFd<ControlSocket>,
+    master: ControlSocket,
+    /// Readable when the master has said something.
+    watch: Watched,
     process: Arc<Process>,
     access: Option<Arc<AccessLog>>,
     heard: UnboundedSender<Heard>,
@@ -123,7 +125,8 @@ fn drop_privileges(model: &Model, uid: u32) -> io::Result<()> {
 async fn serve(master: ControlSocket, mut started: Started) -> io::Result<()> {
     let (heard_in, mut heard) = unbounded_channel();
     let mut control = Control {
-        master: crate::watched(master)?,
+        watch: Watched::new(master.as_fd().try_clone_to_owned()?)?,
+        master,
         process: started.process,
         access: started.access,
         heard: heard_in,
@@ -134,7 +137,7 @@ async fn serve(master: ControlSocket, mut started: Started) -> io::Result<()> {
     let mut loops = started.loops;
     loop {
         tokio::select! {
-            message = receive(&control.master) => match message? {
+            message = receive(&control.watch, &control.master) => match message? {
                 Some(message) => control.obey(message)?,
                 // Without a master nobody replaces a worker or listens to a signal.
                 None => return Ok(()),
@@ -155,10 +158,10 @@ async fn serve(master: ControlSocket, mut started: Started) -> io::Result<()> {
     }
 }
 
-async fn receive(master: &AsyncFd<ControlSocket>) -> io::Result<Option<Received<ToEdge>>> {
+async fn receive(watch: &Watched, master: &ControlSocket) -> io::Result<Option<Received<ToEdge>>> {
     loop {
-        let mut ready = master.readable().await?;
-        if let Ok(message) = ready.try_io(|master| master.get_ref().recv()) {
+        let mut ready = watch.readable().await?;
+        if let Ok(message) = ready.try_io(|_| master.recv()) {
             return message;
         }
     }
@@ -166,7 +169,7 @@ async fn receive(master: &AsyncFd<ControlSocket>) -> io::Result<Option<Received<
 
 impl Control {
     fn tell(&self, message: &FromEdge) -> io::Result<()> {
-        self.master.get_ref().send(message, &[])
+        self.master.send(message, &[])
     }
 
     fn all(&self, message: impl Fn() -> io::Result<Message>) -> io::Result<()> {

@@ -16,9 +16,9 @@ use config::model::{Address, Model};
 use exchange::Request;
 use handlers::app::{App, Shared, Worker};
 use protocol::{Deadlines, h1};
+use sys::Watched;
 use telemetry::error_log::{self, Level, Limit};
 use telemetry::{AccessLog, AccessWriter};
-use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
@@ -316,12 +316,12 @@ impl EventLoop {
 }
 
 fn spawn_driver(app: &Rc<App>) -> io::Result<JoinHandle<()>> {
-    let bell = crate::watched(app.bell()?)?;
+    let bell = Watched::new(app.bell()?)?;
     Ok(tokio::task::spawn_local(drive(Rc::clone(app), bell)))
 }
 
 /// Takes in what workers write, for as long as the loop runs.
-async fn drive(app: Rc<App>, bell: AsyncFd<OwnedFd>) {
+async fn drive(app: Rc<App>, bell: Watched) {
     let mut watch = pin!(tokio::time::sleep(Duration::ZERO));
     let mut watching = false;
     poll_fn(|cx| {

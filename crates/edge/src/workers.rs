@@ -1,31 +1,17 @@
 //! The sockets of the workers, as the control loop sees them.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bridge::control::FromEdge;
 use bridge::edge::{Message as WorkerMessage, WorkerSocket};
 use handlers::app::{Shared, Worker};
+use sys::Watched;
 use telemetry::error_log::{self, Level};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::event_loop::{Message, Process};
-
-/// A worker's socket, for the control loop's runtime.
-pub struct Link(WorkerSocket);
-
-impl AsRawFd for Link {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-impl AsFd for Link {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
 
 /// A worker that the master has announced.
 pub struct Announced {
@@ -70,16 +56,15 @@ async fn converse(
     heard: &UnboundedSender<Heard>,
     worker: &mut Option<Arc<Worker>>,
 ) -> std::io::Result<()> {
+    let watch = Watched::new(announced.socket.try_clone()?)?;
     let socket = WorkerSocket::new(announced.socket.try_clone()?)?;
-    let link = crate::watched(Link(socket))?;
     loop {
-        let mut ready = link.readable().await?;
-        let message = match ready.try_io(|link| link.get_ref().0.recv()) {
+        let mut ready = watch.readable().await?;
+        let message = match ready.try_io(|_| socket.recv()) {
             Err(_would_block) => continue,
             Ok(message) => message?,
         };
         let Some(message) = message else { return Ok(()) };
-        let socket = &link.get_ref().0;
         match message {
             WorkerMessage::Hello { pid, claimers } => {
                 if claimers == 0 || claimers > u32::from(announced.claimers) || worker.is_some() {

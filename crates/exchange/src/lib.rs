@@ -19,7 +19,9 @@ pub use body::{
 pub use coding::{AcceptEncoding, Coding};
 pub use date::{http_date, parse_http_date};
 pub use fields::Fields;
+/// The protocol version of a request.
+pub use http1::Version;
 pub use name::Name;
 pub use precondition::{Precondition, Validators};
-pub use request::{Method, Peer, Request, Scheme, Version};
+pub use request::{Method, Peer, Request, Scheme};
 pub use response::Response;

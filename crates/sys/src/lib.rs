@@ -3,6 +3,8 @@
 mod fds;
 mod process;
 mod region;
+#[cfg(feature = "watch")]
+mod watch;
 
 pub use fds::{
     MOST_DESCRIPTORS, Received, inherited_fd, recv_with_fds, sealed_memfd, send_with_fds, set_nonblocking,
@@ -12,3 +14,5 @@ pub use process::{
     set_umask, spawn,
 };
 pub use region::SharedRegion;
+#[cfg(feature = "watch")]
+pub use watch::Watched;
