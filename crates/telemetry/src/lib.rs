@@ -4,10 +4,14 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod buffer;
 mod clock;
 pub mod error_log;
 mod escape;
+mod file;
+mod sink;
 
 pub use access::event::{AccessEvent, FieldSource};
 pub use access::format::{AccessFormat, DEFAULT_FORMAT, FormatError};
-pub use access::log::{AccessLog, AccessWriter, Target};
+pub use access::log::{AccessLog, AccessWriter};
+pub use file::{OpenError, Target, reopen};
