@@ -36,12 +36,11 @@ impl Bandwidth {
         }
         let seconds = (now / 1000).saturating_sub(start / 1000) + 1;
         let granted = u128::from(self.rate) * u128::from(seconds) + u128::from(self.after);
-        match granted.checked_sub(u128::from(sent)) {
-            Some(bytes @ 1..) => Allowance::Bytes(u64::try_from(bytes).unwrap_or(u64::MAX)),
-            _ => {
-                let over = u128::from(sent) - granted;
-                Allowance::Wait(millis(over * 1000 / u128::from(self.rate) + 1))
-            }
+        let sent = u128::from(sent);
+        if sent < granted {
+            Allowance::Bytes(u64::try_from(granted - sent).unwrap_or(u64::MAX))
+        } else {
+            Allowance::Wait(millis((sent - granted) * 1000 / u128::from(self.rate) + 1))
         }
     }
 

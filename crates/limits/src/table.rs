@@ -92,6 +92,13 @@ impl<T> Table<T> {
         self.by_key.len()
     }
 
+    #[cfg(test)]
+    pub(crate) fn assert_within_budget(&self) {
+        let used: u64 = self.entries.iter().flatten().map(|entry| self.cost(&entry.key)).sum();
+        assert_eq!(used, self.used);
+        assert!(used <= self.budget, "{used} of {}", self.budget);
+    }
+
     /// nginx's slab allocator hands out powers of two; a zone therefore holds as many states here as there.
     fn cost(&self, key: &[u8]) -> u64 {
         (self.overhead + key.len() as u64).next_power_of_two()

@@ -10,9 +10,8 @@ use crate::Millis;
 /// Successful verifications of slow passwords, for one event loop.
 ///
 /// Holds neither names nor passwords, only a keyed hash of user, password and stored hash together: what is
-/// remembered is worth nothing to another process, and ends when the user's line in the file changes. Failures are
-/// not remembered. A password can be used for so long after it was removed from memory nowhere: the file is asked
-/// first each time.
+/// remembered is worth nothing to another process, and ends with the user's line in the file, which is looked up
+/// first each time: whoever is removed there is out at once. Failures are not remembered.
 #[derive(Debug)]
 pub struct Verified {
     key: [u8; 32],

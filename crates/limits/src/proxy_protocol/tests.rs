@@ -113,9 +113,12 @@ fn any_header() -> impl Strategy<Value = Vec<u8>> {
     let junk = prop::collection::vec(any::<u8>(), 0..40);
     let valid = (any::<[u8; 16]>(), any::<[u8; 16]>(), any::<u16>(), any::<u16>(), any::<bool>()).prop_map(
         |(source, destination, from, to, is_six)| {
-            let ip = |bytes: [u8; 16]| match is_six {
-                true => IpAddr::from(bytes),
-                false => IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]]),
+            let ip = |bytes: [u8; 16]| {
+                if is_six {
+                    IpAddr::from(bytes)
+                } else {
+                    IpAddr::from([bytes[0], bytes[1], bytes[2], bytes[3]])
+                }
             };
             let mut out = Vec::new();
             let (source, destination) =

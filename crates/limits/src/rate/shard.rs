@@ -180,4 +180,26 @@ impl Shard {
     pub(crate) fn len(&self) -> usize {
         self.table.len()
     }
+
+    #[cfg(test)]
+    pub(crate) fn contains(&self, hash: u64, key: &[u8]) -> bool {
+        self.table.find(hash, key).is_some()
+    }
+
+    /// Every state is in the list once, from either end, none is pinned, and the budget holds.
+    #[cfg(test)]
+    pub(crate) fn assert_consistent(&self) {
+        let walk = |first: Option<Slot>, next: fn(&Bucket) -> Option<Slot>| {
+            std::iter::successors(first, |&slot| next(self.table.value(slot).unwrap()))
+                .take(self.table.len() + 1)
+                .collect::<Vec<_>>()
+        };
+        let mut from_newest = walk(self.newest, |bucket| bucket.older);
+        let from_oldest = walk(self.oldest, |bucket| bucket.newer);
+        from_newest.reverse();
+        assert_eq!(from_newest, from_oldest);
+        assert_eq!(from_oldest.len(), self.table.len());
+        assert!(from_oldest.iter().all(|&slot| self.table.value(slot).unwrap().pins == 0));
+        self.table.assert_within_budget();
+    }
 }
