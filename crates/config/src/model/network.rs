@@ -54,6 +54,16 @@ impl IpNetwork {
             _ => false,
         }
     }
+
+    /// The first address of the network.
+    pub const fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// How many leading bits are the network's: 0 to 32, for IPv6 to 128.
+    pub const fn prefix(self) -> u8 {
+        self.prefix
+    }
 }
 
 impl FromStr for IpNetwork {
