@@ -74,7 +74,7 @@ enum Ends {
 
 fn ends(network: IpNetwork) -> Ends {
     let prefix = u32::from(network.prefix());
-    match network.address() {
+    match network.first() {
         IpAddr::V4(first) => {
             let first = first.to_bits();
             Ends::V4(first, first | u32::MAX.checked_shr(prefix).unwrap_or(0))

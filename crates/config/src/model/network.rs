@@ -26,11 +26,6 @@ pub enum InvalidNetwork {
 }
 
 impl IpNetwork {
-    /// The number of leading bits that all its addresses share.
-    pub const fn prefix(self) -> u8 {
-        self.prefix
-    }
-
     /// Its lowest address.
     pub const fn first(self) -> IpAddr {
         self.address
@@ -53,11 +48,6 @@ impl IpNetwork {
             (IpAddr::V6(n), IpAddr::V6(a)) => mask6(a, self.prefix) == n,
             _ => false,
         }
-    }
-
-    /// The first address of the network.
-    pub const fn address(self) -> IpAddr {
-        self.address
     }
 
     /// How many leading bits are the network's: 0 to 32, for IPv6 to 128.

@@ -28,7 +28,7 @@ fn scan(rules: &[AccessRule], address: Option<IpAddr>) -> Verdict {
     let is_about_ipv4 = |rule: &&AccessRule| match &rule.who {
         Who::All => true,
         Who::Unix => false,
-        Who::Network(network) => network.address().is_ipv4(),
+        Who::Network(network) => network.first().is_ipv4(),
     };
     let address = match address {
         Some(IpAddr::V6(six)) if rules.iter().any(|rule| is_about_ipv4(&rule)) => {
@@ -39,7 +39,7 @@ fn scan(rules: &[AccessRule], address: Option<IpAddr>) -> Verdict {
     let fits = |rule: &&AccessRule| match (&rule.who, address) {
         (Who::All, _) | (Who::Unix, None) => true,
         (Who::Unix, Some(_)) | (Who::Network(_), None) => false,
-        (Who::Network(network), Some(address)) => match (network.address(), address) {
+        (Who::Network(network), Some(address)) => match (network.first(), address) {
             (IpAddr::V4(net), IpAddr::V4(a)) => {
                 (0..network.prefix()).all(|bit| (net.to_bits() ^ a.to_bits()) >> (31 - bit) & 1 == 0)
             }
