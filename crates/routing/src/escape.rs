@@ -97,3 +97,62 @@ fn decode_until(source: &[u8], mut each: impl FnMut(u8, Option<[u8; 2]>) -> bool
 fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).map(|value| value as u8)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn escaped(source: &[u8], kind: Escape) -> String {
+        let mut out = Vec::new();
+        escape(source, kind, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn unescaped(source: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        unescape(source.as_bytes(), &mut out);
+        out
+    }
+
+    #[test]
+    fn each_kind_escapes_its_own() {
+        let all: Vec<u8> = (0x20..0x80).collect();
+        assert_eq!(
+            escaped(&all, Escape::Uri),
+            "%20!%22%23$%25&'()*+,-./0123456789:;%3C=%3E%3F@ABCDEFGHIJKLMNOPQRSTUVWXYZ[%5C]%5E_%60\
+             abcdefghijklmnopqrstuvwxyz%7B%7C%7D~%7F"
+        );
+        assert_eq!(escaped(b"&+;=/a", Escape::Args), "%26%2B%3B=/a");
+        assert_eq!(escaped(b"&+;=/a-._~", Escape::Component), "%26%2B%3B%3D%2Fa-._~");
+        for kind in [Escape::Uri, Escape::Args, Escape::Component] {
+            assert_eq!(escaped(b"\0\x1f\x80\xff", kind), "%00%1F%80%FF");
+        }
+    }
+
+    #[test]
+    fn what_is_no_escape_loses_its_sign() {
+        let cases: &[(&str, &[u8])] = &[
+            ("%41%4a%4A", b"AJJ"),
+            ("%zx", b"zx"),
+            ("%4z", b""),
+            ("a%", b"a"),
+            ("a%4", b"a"),
+            ("%%41", b"%41"),
+            ("+?%3f", b"+??"),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(unescaped(source), *expected, "{source}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn unescape_undoes_escape(source: Vec<u8>) {
+            for kind in [Escape::Uri, Escape::Args, Escape::Component] {
+                prop_assert_eq!(unescaped(&escaped(&source, kind)), source.clone());
+            }
+        }
+    }
+}

@@ -13,6 +13,8 @@ mod pattern;
 mod rewrite;
 mod routing;
 mod server;
+#[cfg(test)]
+mod testing;
 mod variables;
 
 pub use location::{Found, Kind, LimitExcept, Location, LocationId};

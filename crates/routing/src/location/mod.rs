@@ -1,5 +1,7 @@
 //! Which location a path belongs to.
 
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::collections::HashMap;

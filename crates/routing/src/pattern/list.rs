@@ -13,7 +13,7 @@ const SET_FROM: usize = 8;
 pub(crate) struct PatternList {
     regexes: Vec<Regex>,
     /// All of them in one automaton, if they are many and all linear.
-    set: Option<RegexSet>,
+    pub(super) set: Option<RegexSet>,
     /// One of them holds a `$`.
     ends: bool,
 }

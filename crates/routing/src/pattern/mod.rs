@@ -5,6 +5,8 @@
 
 mod captures;
 mod list;
+#[cfg(test)]
+mod tests;
 mod translate;
 
 use std::cell::{OnceCell, RefCell};
@@ -215,12 +217,13 @@ impl Linear {
 
 impl Backtracking {
     fn compile(pattern: &[u8], caseless: bool) -> Result<Self, PatternError> {
-        let regex = pcre2::bytes::RegexBuilder::new()
-            .caseless(caseless)
-            .jit_if_available(true)
-            .max_jit_stack_size(Some(JIT_STACK))
-            .build(&format!("{MATCH_LIMIT}{}", text(pattern)))
-            .map_err(|e| PatternError { pattern: text(pattern), reason: e.to_string() })?;
+        let mut builder = pcre2::bytes::RegexBuilder::new();
+        builder.caseless(caseless).jit_if_available(true).max_jit_stack_size(Some(JIT_STACK));
+        let regex = builder.build(&format!("{MATCH_LIMIT}{}", text(pattern))).map_err(|limited| {
+            // Without the limit in front, so that the place that is named is one in the pattern.
+            let error = builder.build(&text(pattern)).err().unwrap_or(limited);
+            PatternError { pattern: text(pattern), reason: error.to_string() }
+        })?;
         Ok(Self { locations: RefCell::new(regex.capture_locations()), regex })
     }
 }

@@ -4,6 +4,8 @@
 
 mod compile;
 mod replacement;
+#[cfg(test)]
+mod tests;
 
 use config::model::http::{Content, SettingsId, Value};
 use exchange::Request;

@@ -1,6 +1,8 @@
 //! Who answers on a listener, by the host that is asked for.
 
 mod host;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -5,6 +5,8 @@ mod map;
 mod request;
 mod split;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
