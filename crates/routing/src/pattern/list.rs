@@ -8,6 +8,10 @@ use crate::variables::State;
 /// From how many patterns on all are tried at once: for fewer, one after the other is faster.
 const SET_FROM: usize = 8;
 
+/// Longer subjects are tried one pattern after the other. The automaton of all patterns is built while it runs, and a
+/// client that sends ever new long paths could keep it from ever being finished, at a multiple of the cost.
+const SET_UP_TO: usize = 128;
+
 /// Patterns in order.
 #[derive(Debug, Default)]
 pub(crate) struct PatternList {
@@ -34,7 +38,8 @@ impl PatternList {
 
     /// The first that matches; its groups are then what `state` holds.
     pub(crate) fn first(&self, subject: &[u8], state: &mut State) -> Result<Option<usize>, MatchError> {
-        if let Some(set) = self.set.as_ref().filter(|_| !(self.ends && subject.last() == Some(&b'\n'))) {
+        let is_exact = !self.ends || subject.last() != Some(&b'\n');
+        if let Some(set) = self.set.as_ref().filter(|_| is_exact && subject.len() <= SET_UP_TO) {
             let Some(first) = set.matches(subject).iter().next() else { return Ok(None) };
             state.execute(&self.regexes[first], subject)?;
             return Ok(Some(first));

@@ -201,6 +201,8 @@ fn many_patterns_give_the_first_that_matches() {
         assert_eq!(state.captures().group(1), b"/x");
         assert_eq!(list.first(b"/other", &mut state).unwrap(), Some(count));
         assert_eq!(list.first(b"other", &mut state).unwrap(), None);
+        let long = ["/1/", &"x".repeat(200)].concat();
+        assert_eq!(list.first(long.as_bytes(), &mut state).unwrap(), Some(1));
     }
 }
 
