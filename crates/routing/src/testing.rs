@@ -130,9 +130,9 @@ impl Environment for Edge {
 
     fn file(&self, path: &[u8], test: FileTest) -> bool {
         match test {
-            FileTest::File | FileTest::Executable => path == b"/file",
+            FileTest::File => path == b"/file",
             FileTest::Directory => path == b"/directory",
-            FileTest::Exists => matches!(path, b"/file" | b"/directory"),
+            FileTest::Exists | FileTest::Executable => matches!(path, b"/file" | b"/directory"),
         }
     }
 

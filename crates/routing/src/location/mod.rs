@@ -169,9 +169,8 @@ impl Locations {
         {
             let location = self.by_pattern[index];
             let inner = all[location as usize].nested.search(path, all, state)?;
-            // As in nginx, a redirect to a location within one of a pattern is not made: the location itself answers.
-            let location = inner.map_or(location, |(found, _)| found.location);
-            return Ok(Some((Found { location, redirect: false }, true)));
+            let found = inner.map_or(Found { location, redirect: false }, |(found, _)| found);
+            return Ok(Some((found, true)));
         }
         Ok(best.map(|found| (found, false)))
     }
@@ -198,6 +197,14 @@ impl Location {
         if location.auto_redirect {
             escape(&name, Escape::Uri, &mut redirect);
         }
+        // nginx makes no table of the prefixes within a pattern: only the patterns there are ever found.
+        let nested = if kind == Kind::Regex {
+            let patterns =
+                model::Locations { regexes: location.locations.regexes.clone(), ..Default::default() };
+            Locations::compile(&patterns, defined, all)?
+        } else {
+            Locations::compile(&location.locations, defined, all)?
+        };
         let compiled = Self {
             kind,
             name,
@@ -211,7 +218,7 @@ impl Location {
                 content: limit.content.clone(),
             }),
             auto_redirect: location.auto_redirect,
-            nested: Locations::compile(&location.locations, defined, all)?,
+            nested,
         };
         all.push(compiled);
         Ok((all.len() - 1) as LocationId)

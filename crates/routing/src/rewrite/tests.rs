@@ -233,7 +233,8 @@ fn conditions_hold_as_documented() {
         (file(FileTest::File, "$uri", true), true),
         (file(FileTest::Directory, "/directory", false), true),
         (file(FileTest::Exists, "/directory", false), true),
-        (file(FileTest::Executable, "/directory", false), false),
+        (file(FileTest::Executable, "/directory", false), true),
+        (file(FileTest::Executable, "/none", false), false),
     ];
     for (condition, expected) in cases {
         let request = request("/a", "/a", "x=1&one=1&zero=0&empty=&zeros=00");

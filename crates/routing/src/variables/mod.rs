@@ -33,7 +33,8 @@ pub trait Environment {
     /// `set` of a variable that is there by itself and can be set, other than `$args`: `$limit_rate`.
     fn set(&self, variable: &Variable, value: &[u8]);
 
-    /// Whether what is at a path is of this kind, links followed.
+    /// Whether what is at a path is of this kind, links followed. Executable is what its owner may execute, a directory
+    /// too.
     fn file(&self, path: &[u8], test: FileTest) -> bool;
 
     /// A line for the error log.
