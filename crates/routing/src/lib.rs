@@ -4,6 +4,10 @@
 //! A [`Routing`] is compiled once for each event loop and belongs to that thread. What it remembers about a request
 //! is in a [`State`], which is used again for the next one. Nothing here does I/O: what only the edge knows is asked
 //! of an [`Environment`].
+//!
+//! The way of a request: [`Listens::listen`] when the connection is accepted; [`validate_host`] and [`Listen::find`]
+//! give the server, whose [`Ops`] run first ([`Variables::run`]); [`Routing::find`] gives the location, whose own run
+//! next, and on [`Outcome::Again`] the search begins anew, at most [`URI_CHANGES`] times.
 #![forbid(unsafe_code)]
 
 pub mod escape;

@@ -26,8 +26,10 @@ pub const URI_CHANGES: u32 = 10;
 pub struct Rewritten {
     /// What comes next.
     pub outcome: Outcome,
-    /// A `rewrite` changed path or arguments: what was received of them is the request's no more (nginx: internal).
+    /// A `rewrite` matched: from now on the request is an internal one, which locations that are `internal` serve.
     pub rewritten: bool,
+    /// Path or arguments are no longer those that were received: whoever passes the request on makes a target of them.
+    pub target_changed: bool,
     /// The settings of the last `if` that held, which are to hold from here on. In a server they are not (nginx).
     pub settings: Option<SettingsId>,
     /// Who answers, by the last `if` that held and says so.
@@ -82,8 +84,13 @@ impl Variables {
         state: &mut State,
         environment: &dyn Environment,
     ) -> Result<Rewritten, RewriteError> {
-        let result =
-            Rewritten { outcome: Outcome::Continue, rewritten: false, settings: None, content: None };
+        let result = Rewritten {
+            outcome: Outcome::Continue,
+            rewritten: false,
+            target_changed: false,
+            settings: None,
+            content: None,
+        };
         let mut run =
             Run { variables: self, request, state, environment, quote: true, changed: false, result };
         if run.steps(ops.steps())?.is_continue() && run.changed {
@@ -150,7 +157,10 @@ impl Run<'_> {
         self.value(value, &mut text);
         match target {
             Target::Stored(id) => self.state.store(*id, &text),
-            Target::Args => self.request.query.clone_from(&text),
+            Target::Args => {
+                self.request.query.clone_from(&text);
+                self.result.target_changed = true;
+            }
             Target::BuiltIn(variable) => self.environment.set(variable, &text),
         }
         self.state.give_back(text);
@@ -175,6 +185,7 @@ impl Run<'_> {
             return Ok(Flow::Continue(()));
         }
         self.result.rewritten = true;
+        self.result.target_changed = true;
         let redirects = rewrite.redirect.is_some();
         let mut text = Text::new(self.state.scratch(), redirects);
         let scope = Scope { request: self.request, environment: self.environment };

@@ -99,7 +99,8 @@ fn a_rewrite_replaces_the_path_and_keeps_the_arguments() {
         assert_eq!(ran.uri(), (path, args), "{pattern} {replacement}");
         let matched = pattern != "^/none";
         assert_eq!(*ran.outcome(), if matched { Outcome::Again } else { Outcome::Continue });
-        assert_eq!(ran.result.unwrap().rewritten, matched);
+        let rewritten = ran.result.unwrap();
+        assert_eq!((rewritten.rewritten, rewritten.target_changed), (matched, matched));
     }
 }
 
@@ -308,6 +309,8 @@ fn variables_that_are_there_by_themselves_can_be_set() {
     assert_eq!(ran.uri(), ("/", "y=2"));
     assert_eq!(ran.stored("a"), "y=2");
     assert_eq!(ran.edge.set.take(), [(Variable::LimitRate, b"102".to_vec())]);
+    let rewritten = ran.result.unwrap();
+    assert!(rewritten.target_changed && !rewritten.rewritten);
 }
 
 #[test]

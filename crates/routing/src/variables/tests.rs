@@ -322,6 +322,28 @@ fn split_clients_gives_each_value_its_share() {
 }
 
 #[test]
+fn split_clients_puts_clients_where_nginx_put_them() {
+    let split = |parts: &[(Option<u32>, &str)]| {
+        let parts = parts.iter().map(|(share, text)| (*share, value(text))).collect();
+        model::Source::SplitClients(Box::new(model::SplitClients { input: value("$arg_x"), parts }))
+    };
+    let sources = vec![
+        split(&[(Some(50), "half"), (Some(2000), "fifth"), (None, "rest")]),
+        split(&[(Some(3333), "x"), (Some(6667), "y")]),
+    ];
+    let mut case = Case::new(sources, Request::default());
+    let expected = [
+        "rest y", "rest y", "rest y", "fifth x", "fifth x", "rest x", "rest y", "fifth x", "rest y",
+        "rest y", "fifth x", "rest y",
+    ];
+    for (client, expected) in expected.into_iter().enumerate() {
+        case.request.query = format!("x=client{client}").into();
+        case.state.clear();
+        assert_eq!(case.text("$a $b"), expected, "client{client}");
+    }
+}
+
+#[test]
 fn split_clients_that_share_out_everything_leave_no_gap() {
     let parts = vec![(Some(3333), value("x")), (Some(6667), value("y"))];
     let split = SplitClients::compile(&model::SplitClients { input: value("$uri"), parts });
