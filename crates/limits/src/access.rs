@@ -73,16 +73,16 @@ enum Ends {
 }
 
 fn ends(network: IpNetwork) -> Ends {
-    let prefix = u32::from(network.prefix());
-    match network.first() {
-        IpAddr::V4(first) => {
-            let first = first.to_bits();
-            Ends::V4(first, first | u32::MAX.checked_shr(prefix).unwrap_or(0))
-        }
-        IpAddr::V6(first) => {
-            let first = first.to_bits();
-            Ends::V6(first, first | u128::MAX.checked_shr(prefix).unwrap_or(0))
-        }
+    match (network.first(), network.last()) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => Ends::V4(first.to_bits(), last.to_bits()),
+        (first, last) => Ends::V6(bits(first), bits(last)),
+    }
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
     }
 }
 

@@ -104,6 +104,7 @@ impl ConnectionLimits {
     /// Counts one request. `keys` holds the evaluated key of each limit's zone, in the limits' order; an empty one
     /// is not counted. A request that is refused counts nowhere, in a dry run neither.
     pub fn enter<K: AsRef<[u8]>>(&self, keys: &[K]) -> Outcome {
+        debug_assert_eq!(keys.len(), self.limits.len(), "one key for each limit");
         let mut guards = Guards::default();
         let mut notice = None;
         for (limit, key) in self.limits.iter().zip(keys) {

@@ -112,6 +112,7 @@ impl RateLimits {
     /// Every limit is asked, and only if none refuses is the request counted in all of them; the longest delay
     /// holds.
     pub fn check<K: AsRef<[u8]>>(&self, keys: &[K], now: Millis) -> Outcome {
+        debug_assert_eq!(keys.len(), self.limits.len(), "one key for each limit");
         let mut pins: SmallVec<[Pin<'_>; 4]> = SmallVec::new();
         let mut notice = None;
         let mut last: Option<(&Limit, u64)> = None;

@@ -89,15 +89,14 @@ impl ValidReferers {
             && self.patterns == 0
     }
 
-    /// In nginx's order: the name itself, the longest wildcard at the beginning, the longest at the end.
+    /// In nginx's order: the name itself, the longest wildcard at the beginning, the longest at the end. What a
+    /// wildcard stands for may be nothing, as in `.example.com`.
     fn find(&self, host: &[u8]) -> Option<&[u8]> {
         let dots = || (0..host.len()).filter(|&at| host[at] == b'.');
         self.exact
             .get(host)
-            .or_else(|| dots().filter(|&at| at > 0).find_map(|at| self.leading.get(&host[at..])))
-            .or_else(|| {
-                dots().rev().filter(|&at| at + 1 < host.len()).find_map(|at| self.trailing.get(&host[..=at]))
-            })
+            .or_else(|| dots().find_map(|at| self.leading.get(&host[at..])))
+            .or_else(|| dots().rev().find_map(|at| self.trailing.get(&host[..=at])))
             .map(Vec::as_slice)
     }
 }
@@ -180,9 +179,9 @@ mod tests {
             (Some("http://a.b.example.com/"), true),
             (Some("http://example.com.evil.test/"), true),
             (Some("http://myexample.com/"), false),
-            (Some("http://.example.com/"), false),
+            (Some("http://.example.com/"), true),
             (Some("http://example.org/x"), true),
-            (Some("http://example./xxx"), false),
+            (Some("http://example./xxx"), true),
             (Some("http://www.example.org/galleries/1"), true),
             (Some("http://www.example.org:80/galleries/"), true),
             (Some("http://www.example.org/gallery/"), false),
