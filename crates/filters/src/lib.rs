@@ -7,6 +7,7 @@
 
 mod compress;
 mod encoder;
+pub mod nginx;
 mod not_modified;
 mod stream;
 
