@@ -92,6 +92,11 @@ impl<E: Weigh> Cache<E> {
         &self.slots[place].entry
     }
 
+    /// The same, to be changed; what it weighs stays.
+    pub fn entry_mut(&mut self, place: usize) -> &mut E {
+        &mut self.slots[place].entry
+    }
+
     /// A known path was looked at and is as it was.
     pub fn confirm(&mut self, place: usize, now: Instant) {
         self.slots[place].checked = now;
