@@ -3,7 +3,7 @@
 use config::model::http::{Charset, LogLevel, Value};
 use exchange::{Name, Request, Response};
 
-use super::{FilterContext, Types};
+use super::{FilterContext, Types, evaluated};
 
 /// The label and what gets it.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Label {
         if !self.types.take(&response.fields) {
             return;
         }
-        let charset = self.value(request, response, context);
+        let charset = evaluated(&self.charset, request, response, context);
         if charset.is_empty() {
             return;
         }
@@ -50,18 +50,11 @@ impl Label {
 
     /// Another label would be wrong without other bytes, and for those there is no table.
     fn compare(&self, own: &[u8], request: &Request, response: &Response, context: &mut dyn FilterContext) {
-        let wanted = self.value(request, response, context);
+        let wanted = evaluated(&self.charset, request, response, context);
         if !wanted.eq_ignore_ascii_case(own) {
             let (own, wanted) = (String::from_utf8_lossy(own), String::from_utf8_lossy(&wanted));
             let text = format_args!("no \"charset_map\" between the charsets \"{own}\" and \"{wanted}\"");
             context.log(LogLevel::Error, text);
-        }
-    }
-
-    fn value(&self, request: &Request, response: &Response, context: &mut dyn FilterContext) -> Vec<u8> {
-        match self.charset.as_text() {
-            Some(text) => text.to_vec(),
-            None => context.value(&self.charset, request, response),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! `expires`, `add_header`, `add_trailer`.
 
-use config::model::http::{AddHeader, Expires, Settings, Value};
+use config::model::http::{AddHeader, Expires, Value};
 use exchange::{Name, Request, Response, http_date, parse_http_date};
 
-use super::{FilterContext, How};
+use super::{FilterContext, How, evaluated};
 
 /// What is added to the fields.
 #[derive(Debug)]
@@ -21,18 +21,15 @@ struct Added {
 }
 
 impl Headers {
-    /// `None` where nothing is added.
-    pub fn new(settings: &Settings) -> Option<Self> {
+    /// `expires` and `add_header`; `None` where nothing is added.
+    pub fn of(expires: Option<Expires>, add: &[AddHeader]) -> Option<Self> {
         let added = |add: &AddHeader| Added {
             known: Name::of(&add.name),
             name: add.name.clone(),
             value: add.value.clone(),
             always: add.always,
         };
-        let headers = Self {
-            expires: settings.expires.clone(),
-            fields: settings.add_headers.iter().map(added).collect(),
-        };
+        let headers = Self { expires, fields: add.iter().map(added).collect() };
         (headers.expires.is_some() || !headers.fields.is_empty()).then_some(headers)
     }
 
@@ -50,13 +47,8 @@ impl Headers {
         }
         for added in &self.fields {
             if usual || added.always {
-                match added.value.as_text() {
-                    Some(text) => added.add(response, text),
-                    None => {
-                        let text = context.value(&added.value, request, response);
-                        added.add(response, &text);
-                    }
-                }
+                let text = evaluated(&added.value, request, response, context);
+                added.add(response, &text);
             }
         }
     }
@@ -89,7 +81,7 @@ fn set_expires(
     let parsed;
     let expires = match expires {
         Expires::Variable(value) => {
-            let text = context.value(value, request, response);
+            let text = evaluated(value, request, response, context);
             // What is none of the words changes nothing, and so does `off`.
             let Some(expires) = parse(&text) else { return };
             parsed = expires;

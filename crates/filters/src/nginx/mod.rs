@@ -4,6 +4,7 @@
 //! A [`NginxFilters`] is compiled once for the settings of one place in the configuration. What contains
 //! variables is asked of the caller, at the moment at which nginx would look.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use config::model::http::{IfModifiedSince, LogLevel, Regex, Settings, Value};
@@ -77,7 +78,7 @@ impl NginxFilters {
     pub fn new(settings: &Settings) -> Self {
         Self {
             if_modified_since: settings.if_modified_since,
-            headers: Headers::new(settings),
+            headers: Headers::of(settings.expires.clone(), &settings.add_headers),
             gunzip: settings.gunzip,
             sub: settings.sub_filters.as_ref().map(sub::Substitution::new),
             charset: settings.charset.as_ref().map(charset::Label::new),
@@ -192,6 +193,19 @@ impl Asked {
             }
         }
         asked
+    }
+}
+
+/// The text of a value; only what contains variables is asked for.
+fn evaluated<'v>(
+    value: &'v Value,
+    request: &Request,
+    response: &Response,
+    context: &mut dyn FilterContext,
+) -> Cow<'v, [u8]> {
+    match value.as_text() {
+        Some(text) => Cow::Borrowed(text),
+        None => Cow::Owned(context.value(value, request, response)),
     }
 }
 

@@ -350,7 +350,8 @@ mod tests {
                 prop_assert_eq!(part, &body[start as usize..end as usize]);
                 rest = behind;
             }
-            prop_assert_eq!(rest, format!("\r\n--{boundary}--\r\n").as_bytes());
+            let end = format!("\r\n--{boundary}--\r\n");
+            prop_assert_eq!(rest, end.as_bytes());
         }
     }
 }

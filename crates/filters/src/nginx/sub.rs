@@ -6,7 +6,7 @@ use config::model::http::{SubFilters, Value};
 use exchange::{Body, Method, Name, Request, Response, StreamError};
 
 use super::pump::{self, Change};
-use super::{FilterContext, Types, weaken};
+use super::{FilterContext, Types, evaluated, weaken};
 use crate::compress::Ended;
 
 /// Bodies in memory up to this length are changed at once, and keep a known length.
@@ -50,7 +50,8 @@ impl Substitution {
         let patterns = match &self.fixed {
             Some(patterns) => Rc::clone(patterns),
             None => Rc::new(Patterns::new(self.pairs.iter().map(|(text, by)| {
-                (context.value(text, request, response), context.value(by, request, response))
+                let text = evaluated(text, request, response, context).into_owned();
+                (text, evaluated(by, request, response, context).into_owned())
             }))),
         };
         if patterns.texts.is_empty() {

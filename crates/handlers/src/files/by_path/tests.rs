@@ -161,7 +161,7 @@ fn a_file_comes_whole_with_its_fields() {
         [
             "Content-Type: text/plain",
             "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT",
-            "ETag: \"2ebcaba1-a\"",
+            "ETag: \"2ebc98a1-a\"",
             "Accept-Ranges: bytes"
         ]
     );
