@@ -1,13 +1,14 @@
 """Compression of responses by Accept-Encoding."""
 
 import gzip
+import os
 import time
 import zlib
 
 import brotli
 import pytest
 import zstandard
-from support import build
+from support import build, wait_until
 
 APP = """
 import time
@@ -155,3 +156,30 @@ def test_a_range_of_a_file_is_not_compressed(server):
     assert response.get("Content-Encoding") is None or response.status == 200
     if response.status == 206:
         assert response.body == TEXT[:10]
+
+
+@pytest.mark.parametrize("coding", DECODERS)
+def test_a_file_is_compressed_once(serve, coding):
+    text = TEXT * 30
+    server = serve(APP, "--static", "/s/=files", "--edge-threads", "1", files={"files/a.js": text})
+    path = server.directory / "files" / "a.js"
+    os.utime(path, (784111777, 784111777))
+    with server.connect() as client:
+        first = client.request("GET", "/s/a.js", {"Accept-Encoding": coding})
+        assert first.get("Transfer-Encoding") == "chunked"
+        again = client.request("GET", "/s/a.js", {"Accept-Encoding": coding})
+        assert int(again.get("Content-Length")) == len(again.body)
+        assert again.body == first.body and DECODERS[coding](again.body) == text
+        for name in ("ETag", "Last-Modified", "Vary", "Content-Type", "Content-Encoding"):
+            assert again.get(name) == first.get(name)
+        assert again.get("ETag").startswith("W/")
+        unchanged = client.request("GET", "/s/a.js", {"Accept-Encoding": coding, "If-None-Match": again.get("ETag")})
+        assert unchanged.status == 304
+        part = client.request("GET", "/s/a.js", {"Accept-Encoding": coding, "Range": "bytes=5-9"})
+        assert (part.status, part.body) == (206, text[5:10])
+        assert client.request("GET", "/s/a.js").body == text
+        # The same length and date: only the time that nobody can set tells.
+        path.write_bytes(text.upper())
+        os.utime(path, (784111777, 784111777))
+        wait_until(lambda: DECODERS[coding](client.request(
+            "GET", "/s/a.js", {"Accept-Encoding": coding}).body) == text.upper(), "the new content")

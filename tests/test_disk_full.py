@@ -90,3 +90,25 @@ def test_access_log_on_a_full_disk(serve):
     server.wait_log(r"(?i)access log.*no space")
     assert server.get().status == 200
     wait_until(lambda: server.log().lower().count("no space") == 1, "one line about it, not one per request")
+
+
+def test_a_limit_on_file_sizes_ends_no_process(serve):
+    # Past RLIMIT_FSIZE the kernel sends SIGXFSZ, which ends whoever does not ignore it.
+    server = serve(APP, "--access-logfile", "access.log", "--client-max-body-size", "64m")
+    edge = server.edge()
+    resource.prlimit(edge, resource.RLIMIT_FSIZE, (50_000, 50_000))
+    for _ in range(2):
+        assert server.request("POST", "/", body=b"x" * 1_000_000).status == 507
+    with server.connect() as client:
+        for _ in range(50):
+            assert client.request("POST", "/" + "y" * 2000, body=b"x").status == 200
+    server.wait_log(r"(?i)access log.*too large")
+    assert (server.directory / "access.log").stat().st_size <= 50_000
+    # The master's own log is at its limit: what it says of the signal finds no room.
+    size = server.log_path.stat().st_size
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (size, size))
+    worker = server.workers()[0]
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: server.workers() and worker not in server.workers(), "the reload")
+    assert server.request("POST", "/", body=b"x").status == 200
+    assert (server.edge(), server.process.poll()) == (edge, None)

@@ -36,6 +36,22 @@ def application(environ, start_response):
     if path == "/stuck":
         stuck_in_here()
     body = str(os.getpid()).encode()
+    if path == "/head-and-die-once":
+        first = not os.path.exists(os.path.join(HERE, "died"))
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        def head_and_die():
+            yield b"one "
+            if first:
+                open(os.path.join(HERE, "died"), "w").close()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield b"two"
+        return head_and_die()
+    if path == "/all-and-die":
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+        def all_and_die():
+            yield b"whole"
+            os.kill(os.getpid(), signal.SIGKILL)
+        return all_and_die()
     if path == "/half":
         start_response("200 OK", [("Content-Type", "text/event-stream")] + (
             [("Content-Length", "1000")] if query else []))
@@ -128,6 +144,39 @@ def test_half_an_answer_is_never_a_whole_one(serve, query):
     assert server.get("/pid", timeout=30).status == 200
 
 
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("POST", 502)])
+def test_a_head_that_nobody_has_seen_is_no_answer_yet(serve, method, status):
+    # The edge is stopped while the worker sends its head and dies: it finds both at the same time.
+    server = serve(APP)
+    pid = int(server.get("/pid").body)
+    with server.connect(timeout=30) as client:
+        holder = hold(server, "go")
+        client.send(build(method, "/head-and-die-once", body=b"x" if method == "POST" else None))
+        time.sleep(0.3)  # nothing outside shows that it is queued
+        os.kill(server.edge(), signal.SIGSTOP)
+        try:
+            release(server, "go")
+            wait_until(lambda: pid not in server.processes(), "the worker to die")
+        finally:
+            os.kill(server.edge(), signal.SIGCONT)
+        assert holder.response().status == 200
+        response = client.response()
+    assert response.status == status
+    assert notes(server).count(f"{method} /head-and-die-once") == (2 if method == "GET" else 1)
+    if status == 200:
+        assert response.body == b"one two"
+
+
+def test_all_announced_bytes_are_a_whole_answer_of_a_dead_worker(serve):
+    server = serve(APP)
+    with server.connect(timeout=30) as client:
+        for _ in range(3):
+            client.send(build("POST", "/all-and-die", body=b"x"))
+            response = client.response()
+            assert (response.status, response.body) == (200, b"whole")
+    assert notes(server) == ["POST /all-and-die"] * 3, "and it is not run again"
+
+
 def test_half_an_answer_to_http_1_0_is_a_reset(serve):
     # Without chunks the end of the stream would look like the end of the body.
     server = serve(APP)
@@ -205,6 +254,23 @@ def test_full_queue_is_503_at_once(serve):
     for client in [holder, *queued]:
         assert client.response().status == 200
     assert "GET /too-much" not in notes(server)
+
+
+def test_retry_after_is_the_length_of_the_queue(serve):
+    app = """
+    import time
+
+    def application(environ, start_response):
+        time.sleep(0.25)
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"ok"]
+    """
+    server = serve(app, "--queue-size", "12", "--edge-threads", "1")
+    with Load(server, clients=14) as load:
+        wait_until(lambda: len(load.bodies) >= 8, "two seconds of work")
+        refused = wait_until(lambda: [r for r in [server.get()] if r.status == 503], "a full queue")[0]
+    # 12 that wait and the one more, a quarter of a second each.
+    assert 3 <= int(refused.get("Retry-After")) <= 6
 
 
 def test_a_burst_within_the_queue_is_served_whole(serve):

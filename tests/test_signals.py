@@ -106,6 +106,43 @@ def test_hup_with_a_broken_application_keeps_serving(serve):
     wait_until(lambda: server.get().text.startswith("two "), "the mended code")
 
 
+# In a function, so that the stack has its name; until the file is gone.
+HANGING = """
+import os, time
+
+def wait_for_the_database():
+    while os.path.exists("hang"):
+        time.sleep(0.01)
+
+wait_for_the_database()
+"""
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]])
+def test_an_import_that_hangs_blocks_no_reload_for_ever(serve, preload):
+    server = serve(HANGING + APP, "--boot-timeout", "1s", *preload)
+    old = server.workers()
+    server.write("hang", "")
+    server.write("app.py", HANGING + APP.replace('"one"', '"two"'))
+    server.signal(signal.SIGHUP)
+    server.wait_log(r"not ready within boot_timeout \(1 s\)")
+    server.wait_log("in wait_for_the_database")
+    server.wait_log("did not boot; the old one goes on serving")
+    assert server.get().text.startswith("one ") and server.workers() == old
+    (server.directory / "hang").unlink()
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: server.get().text.startswith("two "), "the mended code")
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]])
+def test_a_first_import_that_hangs_ends_the_start(serve, preload):
+    server = serve(HANGING + APP, "--boot-timeout", "1s", *preload, files={"hang": ""}, wait=False)
+    assert server.exit_code() == 3
+    assert "in wait_for_the_database" in server.log()
+    assert "Worker failed to boot" in server.log()
+    assert server.processes() == {}
+
+
 def test_hup_reads_the_settings_file_again(serve):
     server = serve(APP, "-c", "gunicorn.conf.py", files={"gunicorn.conf.py": "workers = 1\n"})
     assert len(server.workers()) == 1

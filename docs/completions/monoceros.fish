@@ -10,6 +10,7 @@ complete -c monoceros -l max-requests -d 'Replace a worker after this many reque
 complete -c monoceros -l max-requests-jitter -d 'A random number from 0 to this is added to each worker\'s max_requests, so that they are not replaced all at once [0]' -r
 complete -c monoceros -s t -l timeout -d 'A request that runs longer than this is answered with 504, its Python stack is logged, and its worker is replaced; 0 lets requests run for ever [30]' -r
 complete -c monoceros -l graceful-timeout -d 'How long requests may go on after their worker was told to end, at a reload, a stop or a replacement; then it is killed [30]' -r
+complete -c monoceros -l boot-timeout -d 'How long a worker, or with preload_app the process that forks them, may take to load the application; then its Python stacks are logged and it is killed [120]' -r
 complete -c monoceros -l keep-alive -l keepalive-timeout -d 'How long an idle connection is kept for the client\'s next request; 0 closes after every response [75]' -r
 complete -c monoceros -l max-worker-rss -d 'Replace a worker whose resident memory passes this, once its requests are done; 0 is never [0]' -r
 complete -c monoceros -l asgi-loop -d 'The event loop of ASGI workers [auto]' -r -f -a "auto\t''

@@ -3,6 +3,7 @@
 It has one thread, so that a fork is always safe, and does only what the master tells it.
 """
 
+import faulthandler
 import gc
 import importlib.machinery
 import importlib.util
@@ -37,6 +38,8 @@ class Forked(BaseException):
 
 def main():
     """Runs a mold, and in its forks a worker. Returns the exit code."""
+    # The master sends ABRT when booting takes too long: where it hangs is then in the log, even in C code.
+    faulthandler.enable(file=2, all_threads=True)
     control = Control(socket.socket(fileno=descriptor("MONOCEROS_CONTROL_FD")))
     os.set_inheritable(descriptor("MONOCEROS_PY_FD"), False)
     extension = descriptor("MONOCEROS_EXT_FD")

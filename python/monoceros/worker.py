@@ -120,6 +120,8 @@ class Boot:
         signal.signal(signal.SIGINT, self.on_quit)
         signal.signal(signal.SIGQUIT, self.on_quit)
         signal.signal(signal.SIGUSR1, self.on_usr1)
+        # The mold's ends the process at once, and would not be set again below.
+        faulthandler.disable()
         signal.signal(signal.SIGABRT, self.on_abort)
         # A log line is no reason for an application's system call to fail.
         signal.siginterrupt(signal.SIGUSR1, False)

@@ -31,6 +31,10 @@ pub enum ToEdge {
         worker: u64,
         /// Whose it is.
         generation: u64,
+        /// The name of the application that it runs.
+        app: String,
+        /// It is to be replaced after so many requests; 0 is never.
+        max_requests: u64,
         /// How many threads it claims with.
         claimers: u16,
     },

@@ -1,10 +1,14 @@
 //! What the checks ask the machine: files, users, names. Behind a trait, so that tests answer instead.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// What the checks ask the machine. Nothing here changes anything.
 pub trait Host {
@@ -46,8 +50,11 @@ pub struct User {
     pub gid: u32,
 }
 
-/// The machine that the program runs on. Users and groups are those of `/etc/passwd` and `/etc/group`; one that
-/// only a directory service knows is given by its number.
+/// How long the name service may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The machine that the program runs on. Users and groups are those of `/etc/passwd` and `/etc/group`, then those that
+/// the system's name service knows (LDAP, SSSD, systemd), as far as there is the program `getent` to ask it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct System;
 
@@ -74,18 +81,21 @@ impl Host for System {
     }
 
     fn user(&self, name: &str) -> Option<User> {
-        user_row(|fields| fields.first() == Some(&name))
+        let known =
+            rows("/etc/passwd", |fields| if fields.first() == Some(&name) { user(fields) } else { None });
+        known.or_else(|| getent("passwd", name, user))
     }
 
     fn user_of(&self, uid: u32) -> Option<User> {
-        user_row(|fields| fields.get(2).and_then(|f| f.parse().ok()) == Some(uid))
+        let of = |fields: &[&str]| user(fields).filter(|user| user.uid == uid);
+        rows("/etc/passwd", of).or_else(|| getent("passwd", &uid.to_string(), of))
     }
 
     fn group(&self, name: &str) -> Option<u32> {
-        rows(
-            "/etc/group",
-            |fields| if fields.first() == Some(&name) { fields.get(2)?.parse().ok() } else { None },
-        )
+        let number = |fields: &[&str]| fields.get(2)?.parse().ok();
+        let known =
+            rows("/etc/group", |fields| if fields.first() == Some(&name) { number(fields) } else { None });
+        known.or_else(|| getent("group", name, number))
     }
 
     fn identity(&self) -> (u32, u32) {
@@ -98,24 +108,69 @@ impl Host for System {
     }
 }
 
-fn user_row(wanted: impl Fn(&[&str]) -> bool) -> Option<User> {
-    rows("/etc/passwd", |fields| {
-        if !wanted(fields) {
-            return None;
-        }
-        Some(User { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()? })
-    })
+fn user(fields: &[&str]) -> Option<User> {
+    Some(User { uid: fields.get(2)?.parse().ok()?, gid: fields.get(3)?.parse().ok()? })
 }
 
 fn rows<T>(file: &str, find: impl Fn(&[&str]) -> Option<T>) -> Option<T> {
     let text = fs::read(file).ok()?;
-    let text = String::from_utf8_lossy(&text);
+    find_row(&text, find)
+}
+
+fn find_row<T>(text: &[u8], find: impl Fn(&[&str]) -> Option<T>) -> Option<T> {
+    let text = String::from_utf8_lossy(text);
     text.lines().find_map(|line| find(&line.split(':').collect::<Vec<_>>()))
+}
+
+/// Asks the name service.
+fn getent<T>(database: &str, key: &str, find: impl Fn(&[&str]) -> Option<T>) -> Option<T> {
+    // What would be taken for an option is no name.
+    if key.is_empty() || key.starts_with('-') {
+        return None;
+    }
+    let mut command = Command::new("getent");
+    command.args([database, key]);
+    find_row(&output_of(command, PATIENCE)?, find)
+}
+
+/// What a program prints, if it is there and prints it in time.
+fn output_of(mut command: Command, patience: Duration) -> Option<Vec<u8>> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let (sender, receiver) = mpsc::channel();
+    let stdout = child.stdout.take();
+    thread::spawn(move || {
+        let mut output = Vec::new();
+        let read = stdout.map(|mut stdout| stdout.read_to_end(&mut output));
+        // Fails where nobody waits any more.
+        let _ = sender.send(if matches!(read, Some(Ok(_))) { Some(output) } else { None });
+    });
+    let output = receiver.recv_timeout(patience).ok().flatten();
+    // It has said all that is wanted, or hangs.
+    let _ = child.kill();
+    let _ = child.wait();
+    output
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn the_name_service_is_asked_for_a_bounded_time() {
+        let row = output_of(shell("echo far-away:x:5001:5002::/:/bin/false"), PATIENCE).unwrap();
+        assert_eq!(find_row(&row, user), Some(User { uid: 5001, gid: 5002 }));
+        assert_eq!(output_of(shell("exit 2"), PATIENCE).and_then(|row| find_row(&row, user)), None);
+        assert_eq!(output_of(shell("exec sleep 60"), Duration::from_millis(100)), None);
+        assert_eq!(output_of(Command::new("no-such-program-here"), PATIENCE), None);
+        assert_eq!(getent("passwd", "--help", |_| Some(())), None);
+    }
 
     #[test]
     fn the_machine_knows_root_and_files() {

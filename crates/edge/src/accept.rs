@@ -4,11 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
+use config::model::Address;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
+use sys::Watched;
 use telemetry::error_log::{self, Level};
-use tokio::io::unix::AsyncFd;
 
 use crate::event_loop::EventLoop;
 
@@ -24,28 +27,34 @@ pub struct Accepted {
     pub socket: OwnedFd,
     /// The client's address; `None` on a Unix socket.
     pub peer: Option<SocketAddr>,
+    /// Where it was accepted; its index may change with a reload, its address does not.
+    pub address: Arc<Address>,
+    /// Its number among all connections, from 1: nginx's `$connection`.
+    pub number: u64,
+    /// When it was accepted.
+    pub since: Instant,
     /// Requests that another loop has served on it.
     pub requests: u64,
 }
 
 /// Accepts until the loop stops listening, whenever the loop is one of those that are active.
-pub async fn accept(event_loop: Rc<EventLoop>, mut listener: OwnedFd) {
+pub async fn accept(event_loop: Rc<EventLoop>, address: Arc<Address>, mut listener: OwnedFd) {
     loop {
         event_loop.process.spread.activated(event_loop.index).await;
-        let watched = match crate::watched(listener) {
+        let watched = match Watched::new(listener) {
             Ok(watched) => watched,
             Err(error) => {
                 error_log::write(Level::Error, format_args!("a listening socket can't be watched: {error}"));
                 return;
             }
         };
-        while_active(&event_loop, &watched).await;
+        while_active(&event_loop, &address, &watched).await;
         // Not watched any more, so that new connections do not wake this loop for nothing.
         listener = watched.into_inner();
     }
 }
 
-async fn while_active(event_loop: &Rc<EventLoop>, listener: &AsyncFd<OwnedFd>) {
+async fn while_active(event_loop: &Rc<EventLoop>, at: &Arc<Address>, listener: &Watched) {
     let is_tcp = sockopt::socket_domain(listener.get_ref()).is_ok_and(|d| d != AddressFamily::UNIX);
     loop {
         let Ok(mut ready) = listener.readable().await else { return };
@@ -61,7 +70,9 @@ async fn while_active(event_loop: &Rc<EventLoop>, listener: &AsyncFd<OwnedFd>) {
                         // Responses are written whole; waiting for more would only delay them.
                         let _ = sockopt::set_tcp_nodelay(&socket, true);
                     }
-                    hand_out(event_loop, Accepted { socket, peer, requests: 0 });
+                    let number = event_loop.process.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+                    let (address, since) = (Arc::clone(at), Instant::now());
+                    hand_out(event_loop, Accepted { socket, peer, address, number, since, requests: 0 });
                 }
                 Err(rustix::io::Errno::AGAIN) => {
                     ready.clear_ready();

@@ -3,10 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use buffering::{BodyBuffer, BufferedBody};
+use config::model::Address;
 use exchange::{BodyError, Method, Name, Peer, Request, Response};
 use handlers::app::{Answer, Failure, Outcome, Watch};
 use handlers::files::{AccelAnswer, Outcome as FileOutcome};
@@ -24,9 +26,15 @@ use crate::{forwarded, pages};
 /// Request objects that a loop keeps.
 const REQUESTS: usize = 256;
 
-/// Who is at the two ends of the connection.
+/// What is known of the connection, whatever is asked on it.
 struct Ends {
     peer: Peer,
+    /// Where it was accepted.
+    address: Arc<Address>,
+    /// Its number among all.
+    number: u64,
+    /// When it was accepted.
+    since: Instant,
     /// `SERVER_NAME` and `SERVER_PORT`.
     server: (String, u16),
 }
@@ -35,10 +43,11 @@ struct Ends {
 pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool) {
     let local = local_address(&accepted);
     let peer = Peer { remote: accepted.peer, local };
-    let Ok(stream) = stream(accepted.socket, peer.remote) else { return };
+    let Accepted { socket, address, number, since, requests, .. } = accepted;
+    let Ok(stream) = stream(socket, peer.remote) else { return };
     let settings = Rc::clone(&event_loop.runtime.borrow().h1);
     let pool = Rc::clone(&event_loop.pool);
-    let mut connection = Connection::new(stream, settings, pool, &event_loop.deadlines, accepted.requests);
+    let mut connection = Connection::new(stream, settings, pool, &event_loop.deadlines, requests);
     if refused {
         error_log::write_limited(
             &event_loop.accept_errors,
@@ -51,12 +60,12 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool
         return;
     }
     let server = local.map_or_else(|| ("localhost".to_owned(), 80), |l| (name_of(l.ip()), l.port()));
-    let ends = Ends { peer, server };
+    let ends = Ends { peer, address, number, since, server };
     loop {
         if connection.is_movable()
             && let Some(place) = event_loop.process.spread.move_to(event_loop.index)
         {
-            return leave(event_loop, connection, peer.remote, place);
+            return leave(event_loop, connection, ends, place);
         }
         if connection.idle().await == Idle::Over {
             break;
@@ -71,11 +80,13 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool
 }
 
 /// Gives a connection between two requests to another loop.
-fn leave(event_loop: &Rc<EventLoop>, connection: Connection, peer: Option<SocketAddr>, place: usize) {
+fn leave(event_loop: &Rc<EventLoop>, connection: Connection, ends: Ends, place: usize) {
     let requests = connection.requests();
+    let Ends { peer, address, number, since, .. } = ends;
     // It fails when the runtime has ended, and the connection with it.
     if let Ok(socket) = connection.into_socket() {
-        event_loop.hand_over(Accepted { socket, peer, requests }, Some(place));
+        let moved = Accepted { socket, peer: peer.remote, address, number, since, requests };
+        event_loop.hand_over(moved, Some(place));
     }
 }
 
@@ -202,7 +213,7 @@ impl Phases<'_> {
     }
 
     async fn application(&mut self, request: &Request, body: &BufferedBody) -> Option<Response> {
-        let app = Rc::clone(&self.event_loop.app);
+        let app = Rc::clone(&self.runtime.apps[0]);
         let server = (self.ends.server.0.as_str(), self.ends.server.1);
         let mut watch = ClientWatch { connection: self.connection, probed: false };
         let Answer { result, outcome } = app.call(request, body, server, &mut watch).await;
@@ -230,7 +241,7 @@ impl Phases<'_> {
         log::fault(level, request, status, words, Some(outcome));
         match status {
             499 => None,
-            503 => Some(pages::busy(self.runtime.retry_after.get())),
+            503 => Some(pages::busy(self.runtime.apps[0].retry_after(Instant::now()))),
             status => Some(pages::page(status)),
         }
     }

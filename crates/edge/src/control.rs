@@ -4,36 +4,33 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use bridge::control::{ControlSocket, FromEdge, Received, ToEdge};
-use bridge::edge::Region;
 use buffering::TempSpace;
 use config::model::{LogLevel, LogTarget, Model};
 use handlers::app::{Event, Shared, Worker};
+use sys::Watched;
 use telemetry::error_log::{self, Level};
 use telemetry::{AccessFormat, AccessLog, Target};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::apps::Apps;
 use crate::event_loop::{self, Message, Process, Start};
 use crate::spread::Spread;
 use crate::workers::{self, Announced, Heard};
 
-/// Slots that each event loop has at least; one is one request that is queued at the workers or running.
-const LEAST_SLOTS: usize = 64;
-const MOST_SLOTS: usize = 1024;
-
 /// The state of the control loop.
 struct Control {
-    master: AsyncFd<ControlSocket>,
+    master: ControlSocket,
+    /// Readable when the master has said something.
+    watch: Watched,
     process: Arc<Process>,
     access: Option<Arc<AccessLog>>,
-    model: Arc<Model>,
     heard: UnboundedSender<Heard>,
-    workers: HashMap<u64, Arc<Worker>>,
+    workers: HashMap<u64, (Arc<Shared>, Arc<Worker>)>,
     /// Workers whose end has been reported as theirs, so that it is not their fault.
     draining: Vec<u64>,
     stopping: bool,
@@ -68,7 +65,6 @@ pub fn run(control: OwnedFd) -> io::Result<()> {
 struct Started {
     process: Arc<Process>,
     access: Option<Arc<AccessLog>>,
-    model: Arc<Model>,
     events: UnboundedReceiver<Event>,
     ended: UnboundedReceiver<usize>,
     loops: usize,
@@ -79,24 +75,23 @@ fn start(first: &Received<ToEdge>) -> io::Result<Started> {
     error_log::init(level(model.logs.level));
     let access = open_access_log(&model)?;
     let count = model.edge.thread_count().clamp(1, 256);
-    let claimers = model.app.workers as usize * model.app.threads as usize;
-    let slots = (claimers * 2 + LEAST_SLOTS).min(MOST_SLOTS).min(usize::from(u16::MAX) / count);
-    let region = Region::create(count as u16, slots as u16)?;
     let temp_dir = model.edge.buffers.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
     let (events_in, events) = unbounded_channel();
     let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded_channel()).unzip();
     let process = Arc::new(Process {
-        app: Shared::new(region, slots as u16, events_in),
+        apps: Apps::new(count, events_in),
         temp: TempSpace::new(temp_dir, model.edge.buffers.temp_space),
         inboxes,
         spread: Spread::new(count),
+        accepted: AtomicU64::new(0),
         limit: AtomicUsize::new(model.edge.connections as usize),
     });
     if let Some(uid) = model.process.uid {
         drop_privileges(&model, uid)?;
     }
     // Before the loops run, so that an error in it stops the start.
-    crate::runtime::Runtime::compile(&model)?;
+    process.apps.open_all(&model)?;
+    crate::runtime::Runtime::compile(&model, vec![])?;
     let (ended_in, ended) = unbounded_channel();
     for (index, inbox) in receivers.into_iter().enumerate() {
         let listeners = clone_all(&first.fds)?;
@@ -116,7 +111,7 @@ fn start(first: &Received<ToEdge>) -> io::Result<Started> {
             let _ = ended.send(index);
         })?;
     }
-    Ok(Started { process, access, model, events, ended, loops: count })
+    Ok(Started { process, access, events, ended, loops: count })
 }
 
 fn drop_privileges(model: &Model, uid: u32) -> io::Result<()> {
@@ -130,10 +125,10 @@ fn drop_privileges(model: &Model, uid: u32) -> io::Result<()> {
 async fn serve(master: ControlSocket, mut started: Started) -> io::Result<()> {
     let (heard_in, mut heard) = unbounded_channel();
     let mut control = Control {
-        master: crate::watched(master)?,
+        watch: Watched::new(master.as_fd().try_clone_to_owned()?)?,
+        master,
         process: started.process,
         access: started.access,
-        model: started.model,
         heard: heard_in,
         workers: HashMap::new(),
         draining: Vec::new(),
@@ -142,7 +137,7 @@ async fn serve(master: ControlSocket, mut started: Started) -> io::Result<()> {
     let mut loops = started.loops;
     loop {
         tokio::select! {
-            message = receive(&control.master) => match message? {
+            message = receive(&control.watch, &control.master) => match message? {
                 Some(message) => control.obey(message)?,
                 // Without a master nobody replaces a worker or listens to a signal.
                 None => return Ok(()),
@@ -163,10 +158,10 @@ async fn serve(master: ControlSocket, mut started: Started) -> io::Result<()> {
     }
 }
 
-async fn receive(master: &AsyncFd<ControlSocket>) -> io::Result<Option<Received<ToEdge>>> {
+async fn receive(watch: &Watched, master: &ControlSocket) -> io::Result<Option<Received<ToEdge>>> {
     loop {
-        let mut ready = master.readable().await?;
-        if let Ok(message) = ready.try_io(|master| master.get_ref().recv()) {
+        let mut ready = watch.readable().await?;
+        if let Ok(message) = ready.try_io(|_| master.recv()) {
             return message;
         }
     }
@@ -174,7 +169,7 @@ async fn receive(master: &AsyncFd<ControlSocket>) -> io::Result<Option<Received<
 
 impl Control {
     fn tell(&self, message: &FromEdge) -> io::Result<()> {
-        self.master.get_ref().send(message, &[])
+        self.master.send(message, &[])
     }
 
     fn all(&self, message: impl Fn() -> io::Result<Message>) -> io::Result<()> {
@@ -188,12 +183,14 @@ impl Control {
     fn obey(&mut self, received: Received<ToEdge>) -> io::Result<()> {
         match received.message {
             ToEdge::Configure {} => self.configure(&received),
-            ToEdge::Worker { worker, claimers, .. } => {
+            ToEdge::Worker { worker, app, claimers, max_requests, .. } => {
                 let Some(socket) = received.fds.into_iter().next() else {
                     return Err(io::Error::other("a worker without its socket"));
                 };
-                let max_requests = self.max_requests(worker);
-                let announced = Announced { id: worker, claimers, max_requests, socket };
+                // A new generation may bring an application that the edge is not configured for yet.
+                let app = self.process.apps.open(&app, claimers.into())?;
+                let socket = Arc::new(socket);
+                let announced = Announced { id: worker, app, claimers, max_requests, socket };
                 let process = Arc::clone(&self.process);
                 tokio::task::spawn_local(workers::follow(process, announced, self.heard.clone()));
                 Ok(())
@@ -201,7 +198,7 @@ impl Control {
             ToEdge::Drain { worker } => {
                 self.draining.push(worker);
                 match self.workers.get(&worker) {
-                    Some(known) => self.process.app.region.stop_claimers(known.claimers.clone()),
+                    Some((app, known)) => app.region.stop_claimers(known.claimers.clone()),
                     None => self.tell(&FromEdge::WorkerDrained { worker })?,
                 }
                 Ok(())
@@ -232,43 +229,35 @@ impl Control {
     /// A new configuration. One that can't be used is refused whole; the old one goes on.
     fn configure(&mut self, received: &Received<ToEdge>) -> io::Result<()> {
         let model: Arc<Model> = Arc::new(received.body()?);
-        if let Err(error) = crate::runtime::Runtime::compile(&model) {
+        let usable = self
+            .process
+            .apps
+            .open_all(&model)
+            .and_then(|()| crate::runtime::Runtime::compile(&model, vec![]).map(drop));
+        if let Err(error) = usable {
             error_log::write(Level::Error, format_args!("the new configuration is not taken: {error}"));
             return self.tell(&FromEdge::Configured {});
         }
         error_log::init(level(model.logs.level));
         self.process.limit.store(model.edge.connections as usize, Ordering::Relaxed);
         self.all(|| Ok(Message::Configure(Arc::clone(&model), clone_all(&received.fds)?)))?;
-        self.model = model;
+        self.process.apps.retain(&model);
         self.tell(&FromEdge::Configured {})
-    }
-
-    /// The limit of one worker: the setting and its own share of the jitter, so that not all of them end
-    /// at once.
-    fn max_requests(&self, worker: u64) -> u64 {
-        let Some(limit) = self.model.app.max_requests else { return 0 };
-        let jitter = self.model.app.max_requests_jitter;
-        // Splitmix64 of the number: as good as random here, and the same in every run of a test.
-        let mut x =
-            worker.wrapping_add(u64::from(std::process::id()) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x ^= x >> 27;
-        limit + if jitter == 0 { 0 } else { x % (jitter + 1) }
     }
 
     fn hear(&mut self, heard: &Heard) -> io::Result<()> {
         match heard {
-            Heard::Ready(worker) => {
-                self.workers.insert(worker.id, Arc::clone(worker));
+            Heard::Ready(app, worker) => {
+                self.workers.insert(worker.id, (Arc::clone(app), Arc::clone(worker)));
                 if self.draining.contains(&worker.id) {
-                    self.process.app.region.stop_claimers(worker.claimers.clone());
+                    app.region.stop_claimers(worker.claimers.clone());
                 }
             }
-            Heard::Gone(id, worker) => {
+            Heard::Gone(app, id, worker) => {
                 self.workers.remove(id);
-                self.process.app.remove_worker(*id);
+                app.remove_worker(*id);
                 if let Some(worker) = worker {
-                    self.release_later(worker);
+                    release_later(app, worker);
                 }
                 if self.draining.contains(id) {
                     self.draining.retain(|d| d != id);
@@ -279,26 +268,13 @@ impl Control {
         self.tell(&workers::report(heard))
     }
 
-    /// The claimers of a dead worker are free once every loop has looked after its requests.
-    fn release_later(&self, worker: &Arc<Worker>) {
-        let region = Arc::clone(&self.process.app.region);
-        let worker = Arc::clone(worker);
-        tokio::task::spawn_local(async move {
-            // The loops hold the worker while its message is on the way to them.
-            while Arc::strong_count(&worker) > 1 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            region.release_claimers(worker.claimers.clone());
-        });
-    }
-
     fn report(&self, event: Event) -> io::Result<()> {
         match event {
             Event::Recycle { worker } => {
                 self.tell(&FromEdge::WorkerRecycle { worker, reason: "max_requests".to_owned() })
             }
             Event::Overran { worker, method, path, seconds } => {
-                let graceful = self.workers.get(&worker).is_some_and(|w| w.claimers.len() > 1);
+                let graceful = self.workers.get(&worker).is_some_and(|(_, w)| w.claimers.len() > 1);
                 self.tell(&FromEdge::WorkerOverran { worker, method, path: shorten(path), seconds, graceful })
             }
             Event::Broken { worker, why } => {
@@ -313,6 +289,19 @@ impl Control {
             }
         }
     }
+}
+
+/// The claimers of a dead worker are free once every loop has looked after its requests.
+fn release_later(app: &Shared, worker: &Arc<Worker>) {
+    let region = Arc::clone(&app.region);
+    let worker = Arc::clone(worker);
+    tokio::task::spawn_local(async move {
+        // The loops hold the worker while its message is on the way to them.
+        while Arc::strong_count(&worker) > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        region.release_claimers(worker.claimers.clone());
+    });
 }
 
 /// A target may have thousands of bytes; a control message is for one packet.

@@ -7,25 +7,26 @@ use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use buffering::TempSpace;
-use config::model::Model;
+use config::model::{Address, Model};
 use exchange::Request;
 use handlers::app::{App, Shared, Worker};
 use protocol::{Deadlines, h1};
+use sys::Watched;
 use telemetry::error_log::{self, Level, Limit};
 use telemetry::{AccessLog, AccessWriter};
-use tokio::io::unix::AsyncFd;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
 use crate::accept::{Accepted, accept};
+use crate::apps::{Apps, Sides};
 use crate::connection;
-use crate::runtime::{Runtime, app_options};
+use crate::runtime::Runtime;
 use crate::spread::{self, Spread, Trend};
 
 /// How long requests are left to workers that are awake before it is seen whether they went on.
@@ -39,24 +40,26 @@ pub enum Message {
     Connection(Accepted),
     /// Begin to accept.
     Accept,
-    /// The descriptor for a FILE frame of this slot is there.
-    FileArrived(u16),
-    /// A worker is gone.
-    WorkerGone(Arc<Worker>),
+    /// The descriptor for a FILE frame of this application's slot is there.
+    FileArrived(Arc<Shared>, u16),
+    /// A worker of this application is gone.
+    WorkerGone(Arc<Shared>, Arc<Worker>),
     /// Stop accepting, finish what is under way, for at most so long; then end.
     Stop(Duration),
 }
 
 /// What all event loops of the process share.
 pub struct Process {
-    /// The application's queue.
-    pub app: Arc<Shared>,
+    /// The applications' queues.
+    pub apps: Apps,
     /// All temporary files.
     pub temp: Arc<TempSpace>,
     /// Where each loop listens for messages.
     pub inboxes: Vec<UnboundedSender<Message>>,
     /// Which of them have the connections.
     pub spread: Spread,
+    /// Connections that were accepted so far.
+    pub accepted: AtomicU64,
     /// Connections that all loops may have.
     pub limit: AtomicUsize,
 }
@@ -92,8 +95,8 @@ pub struct EventLoop {
     pub index: usize,
     /// What all loops share.
     pub process: Arc<Process>,
-    /// Its side of the application.
-    pub app: Rc<App>,
+    /// Its side of the applications.
+    sides: Rc<Sides>,
     /// The configuration that new requests are served with.
     pub runtime: RefCell<Rc<Runtime>>,
     /// Time-outs of all its connections.
@@ -111,7 +114,7 @@ pub struct EventLoop {
 }
 
 thread_local! {
-    static PARKING: RefCell<Option<Rc<App>>> = const { RefCell::new(None) };
+    static PARKING: RefCell<Option<Rc<Sides>>> = const { RefCell::new(None) };
 }
 
 /// Runs a loop on this thread until it is stopped.
@@ -120,9 +123,9 @@ pub fn run(start: Start) -> io::Result<()> {
         .enable_all()
         .event_interval(61)
         .on_thread_park(|| {
-            PARKING.with_borrow(|app| {
-                if let Some(app) = app {
-                    app.before_park();
+            PARKING.with_borrow(|sides| {
+                if let Some(sides) = sides {
+                    sides.before_park();
                 }
             });
         })
@@ -130,8 +133,8 @@ pub fn run(start: Start) -> io::Result<()> {
     let result = runtime.block_on(async move {
         let inbox = start.inbox;
         let event_loop = EventLoop::new(start.index, start.process, &start.model, start.access)?;
-        PARKING.set(Some(Rc::clone(&event_loop.app)));
-        event_loop.spawn_services()?;
+        PARKING.set(Some(Rc::clone(&event_loop.sides)));
+        event_loop.spawn_services();
         event_loop.messages(inbox).await;
         io::Result::Ok(())
     });
@@ -148,11 +151,12 @@ impl EventLoop {
         model: &Model,
         access: Option<Arc<AccessLog>>,
     ) -> io::Result<Rc<Self>> {
-        let app = App::new(Arc::clone(&process.app), index, app_options(model), Arc::clone(&process.temp));
+        let sides = Rc::new(Sides::default());
+        let apps = sides.of(&process.apps, index, model, &process.temp, spawn_driver)?;
         Ok(Rc::new(Self {
             index,
-            app,
-            runtime: RefCell::new(Runtime::compile(model)?),
+            sides,
+            runtime: RefCell::new(Runtime::compile(model, apps)?),
             process,
             deadlines: Deadlines::new(),
             pool: Rc::default(),
@@ -165,11 +169,8 @@ impl EventLoop {
     }
 
     /// What runs beside the connections: the ticker, the driver of the bridge, the flush of the log.
-    fn spawn_services(self: &Rc<Self>) -> io::Result<()> {
+    fn spawn_services(self: &Rc<Self>) {
         tokio::task::spawn_local(Rc::clone(&self.deadlines).tick());
-        let bell = crate::watched(self.app.bell(self.index)?)?;
-        tokio::task::spawn_local(drive(Rc::clone(&self.app), bell));
-        let bell = self.app.bell(self.index)?;
         let this = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let mut interval = tokio::time::interval(spread::INTERVAL);
@@ -178,14 +179,20 @@ impl EventLoop {
             loop {
                 interval.tick().await;
                 this.process.spread.note(this.index, load.busy(), &mut load.trend);
-                // Nobody else reads it: a ring is an event, whatever the count is. It must only never be full.
-                let _ = rustix::io::read(&bell, &mut [0; 8]);
-                this.app.tick();
+                let runtime = Rc::clone(&this.runtime.borrow());
+                this.sides.tick(&runtime.apps);
                 if let Some(access) = &mut *this.access.borrow_mut() {
                     access.tick(Instant::now());
                 }
             }
         });
+    }
+
+    /// Goes on with another configuration; one that can't be used is refused whole.
+    fn configure(&self, model: &Model) -> io::Result<()> {
+        let process = &self.process;
+        let apps = self.sides.of(&process.apps, self.index, model, &process.temp, spawn_driver)?;
+        *self.runtime.borrow_mut() = Runtime::compile(model, apps)?;
         Ok(())
     }
 
@@ -195,17 +202,14 @@ impl EventLoop {
         while let Some(message) = inbox.recv().await {
             match message {
                 Message::Configure(model, new) => {
-                    match Runtime::compile(&model) {
-                        Ok(runtime) => {
-                            *self.runtime.borrow_mut() = runtime;
-                            self.app.set_options(app_options(&model));
-                        }
-                        Err(error) => error_log::write(
+                    if let Err(error) = self.configure(&model) {
+                        error_log::write(
                             Level::Error,
                             format_args!("the new configuration is not taken: {error}"),
-                        ),
+                        );
                     }
-                    listeners = new;
+                    let addresses = model.listeners.iter().map(|l| Arc::new(l.address.clone()));
+                    listeners = addresses.zip(new).collect();
                     if accepting {
                         self.listen(std::mem::take(&mut listeners));
                     }
@@ -215,8 +219,8 @@ impl EventLoop {
                     accepting = true;
                     self.listen(std::mem::take(&mut listeners));
                 }
-                Message::WorkerGone(worker) => self.app.worker_gone(&worker),
-                Message::FileArrived(slot) => self.app.file_arrived(slot),
+                Message::WorkerGone(shared, worker) => self.worker_gone(&shared, &worker),
+                Message::FileArrived(shared, slot) => self.file_arrived(&shared, slot),
                 Message::Stop(limit) => {
                     self.stop_listening();
                     self.drain(limit, &mut inbox).await;
@@ -226,10 +230,22 @@ impl EventLoop {
         }
     }
 
-    fn listen(self: &Rc<Self>, listeners: Vec<OwnedFd>) {
+    fn worker_gone(&self, shared: &Arc<Shared>, worker: &Worker) {
+        if let Some(app) = self.sides.side_of(shared) {
+            app.worker_gone(worker);
+        }
+    }
+
+    fn file_arrived(&self, shared: &Arc<Shared>, slot: u16) {
+        if let Some(app) = self.sides.side_of(shared) {
+            app.file_arrived(slot);
+        }
+    }
+
+    fn listen(self: &Rc<Self>, listeners: Vec<(Arc<Address>, OwnedFd)>) {
         self.stop_listening();
-        for listener in listeners {
-            let task = tokio::task::spawn_local(accept(Rc::clone(self), listener));
+        for (address, listener) in listeners {
+            let task = tokio::task::spawn_local(accept(Rc::clone(self), address, listener));
             self.acceptors.borrow_mut().push(task);
         }
     }
@@ -249,8 +265,8 @@ impl EventLoop {
             tokio::select! {
                 () = wait => {}
                 message = inbox.recv() => match message {
-                    Some(Message::WorkerGone(worker)) => self.app.worker_gone(&worker),
-                    Some(Message::FileArrived(slot)) => self.app.file_arrived(slot),
+                    Some(Message::WorkerGone(shared, worker)) => self.worker_gone(&shared, &worker),
+                    Some(Message::FileArrived(shared, slot)) => self.file_arrived(&shared, slot),
                     Some(Message::Connection(accepted)) => self.serve(accepted),
                     Some(Message::Stop(limit)) if limit.is_zero() => break,
                     Some(_) => {}
@@ -299,8 +315,13 @@ impl EventLoop {
     }
 }
 
+fn spawn_driver(app: &Rc<App>) -> io::Result<JoinHandle<()>> {
+    let bell = Watched::new(app.bell()?)?;
+    Ok(tokio::task::spawn_local(drive(Rc::clone(app), bell)))
+}
+
 /// Takes in what workers write, for as long as the loop runs.
-async fn drive(app: Rc<App>, bell: AsyncFd<OwnedFd>) {
+async fn drive(app: Rc<App>, bell: Watched) {
     let mut watch = pin!(tokio::time::sleep(Duration::ZERO));
     let mut watching = false;
     poll_fn(|cx| {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod apps;
 mod connection;
 mod control;
 mod event_loop;
@@ -16,12 +17,8 @@ mod runtime;
 mod spread;
 mod workers;
 
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// Runs an edge until its master lets it end. `control` is the edge's end of the master's socket.
 pub fn run(control: OwnedFd) -> ExitCode {
@@ -35,14 +32,4 @@ pub fn run(control: OwnedFd) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Watches a descriptor for being readable, and for nothing else: on a Unix socket every packet that the other
-/// side reads would count as being writable.
-#[expect(
-    deprecated,
-    reason = "the successor is an unsafe function; every caller gives a descriptor that it owns"
-)]
-fn watched<T: AsRawFd>(inner: T) -> io::Result<AsyncFd<T>> {
-    AsyncFd::with_interest(inner, Interest::READABLE)
 }

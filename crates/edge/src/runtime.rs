@@ -1,6 +1,5 @@
 //! The compiled configuration of one event loop.
 
-use std::cell::Cell;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use config::model::{HeaderMap, Location, Model, Symlinks};
 use exchange::Coding;
 use filters::{CompressOptions, Filters, Levels};
-use handlers::app;
+use handlers::app::{self, App};
 use handlers::files::{Accel, FileOptions, FileServer};
 use protocol::h1;
 
@@ -28,13 +27,13 @@ pub struct Runtime {
     pub forwarded: config::model::Forwarded,
     /// Bytes of a request body in memory.
     pub body_memory: usize,
-    /// What `Retry-After` says, in seconds.
-    pub retry_after: Cell<u64>,
+    /// The applications, in the model's order.
+    pub apps: Vec<Rc<App>>,
 }
 
 impl Runtime {
     /// Compiles the model. Fails when a directory can't be opened.
-    pub fn compile(model: &Model) -> io::Result<Rc<Self>> {
+    pub fn compile(model: &Model, apps: Vec<Rc<App>>) -> io::Result<Rc<Self>> {
         let mut statics = Vec::new();
         for location in &model.statics {
             statics.push((location.url.as_bytes().to_vec(), file_server(location, model)?));
@@ -51,7 +50,7 @@ impl Runtime {
             filters: Filters::new(model.compress.as_ref().map(compress_options)),
             forwarded: model.forwarded.clone(),
             body_memory: usize::try_from(model.edge.buffers.request).unwrap_or(usize::MAX),
-            retry_after: Cell::new(model.app.queue_timeout.as_secs().clamp(1, 5)),
+            apps,
         }))
     }
 
@@ -64,12 +63,12 @@ impl Runtime {
 }
 
 /// How the application's requests are handled.
-pub fn app_options(model: &Model) -> app::Options {
+pub fn app_options(model: &Model, app: &config::model::App) -> app::Options {
     app::Options {
-        timeout: model.app.timeout,
-        queue_size: model.app.queue_size as usize,
-        queue_timeout: model.app.queue_timeout,
-        root_path: model.app.root_path.clone(),
+        timeout: app.timeout,
+        queue_size: app.queue_size as usize,
+        queue_timeout: app.queue_timeout,
+        root_path: app.root_path.clone(),
         response_memory: usize::try_from(model.edge.buffers.response).unwrap_or(usize::MAX),
         response_file: model.edge.buffers.response_temp,
     }

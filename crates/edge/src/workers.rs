@@ -1,50 +1,38 @@
 //! The sockets of the workers, as the control loop sees them.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bridge::control::FromEdge;
 use bridge::edge::{Message as WorkerMessage, WorkerSocket};
-use handlers::app::Worker;
+use handlers::app::{Shared, Worker};
+use sys::Watched;
 use telemetry::error_log::{self, Level};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::event_loop::{Message, Process};
 
-/// A worker's socket, for the control loop's runtime.
-pub struct Link(WorkerSocket);
-
-impl AsRawFd for Link {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
-}
-
-impl AsFd for Link {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 /// A worker that the master has announced.
 pub struct Announced {
     /// The master's number for it.
     pub id: u64,
+    /// The application that it runs.
+    pub app: Arc<Shared>,
     /// How many threads it may claim with.
     pub claimers: u16,
     /// It is replaced after so many requests; 0 is never.
     pub max_requests: u64,
     /// Our end of its socket.
-    pub socket: OwnedFd,
+    pub socket: Arc<OwnedFd>,
 }
 
 /// What a worker's socket told the control loop.
 pub enum Heard {
     /// It has booted.
-    Ready(Arc<Worker>),
+    Ready(Arc<Shared>, Arc<Worker>),
     /// It is gone; `None` if it had not even said hello.
-    Gone(u64, Option<Arc<Worker>>),
+    Gone(Arc<Shared>, u64, Option<Arc<Worker>>),
 }
 
 /// Follows one worker's socket to its end.
@@ -56,10 +44,10 @@ pub async fn follow(process: Arc<Process>, announced: Announced, heard: Unbounde
     if let Some(worker) = &worker {
         // Its requests are taken over before its claimers can be given to another.
         for index in 0..process.inboxes.len() {
-            let _ = process.send(index, Message::WorkerGone(Arc::clone(worker)));
+            let _ = process.send(index, Message::WorkerGone(Arc::clone(&announced.app), Arc::clone(worker)));
         }
     }
-    let _ = heard.send(Heard::Gone(announced.id, worker));
+    let _ = heard.send(Heard::Gone(Arc::clone(&announced.app), announced.id, worker));
 }
 
 async fn converse(
@@ -68,48 +56,48 @@ async fn converse(
     heard: &UnboundedSender<Heard>,
     worker: &mut Option<Arc<Worker>>,
 ) -> std::io::Result<()> {
+    let watch = Watched::new(announced.socket.try_clone()?)?;
     let socket = WorkerSocket::new(announced.socket.try_clone()?)?;
-    let link = crate::watched(Link(socket))?;
     loop {
-        let mut ready = link.readable().await?;
-        let message = match ready.try_io(|link| link.get_ref().0.recv()) {
+        let mut ready = watch.readable().await?;
+        let message = match ready.try_io(|_| socket.recv()) {
             Err(_would_block) => continue,
             Ok(message) => message?,
         };
         let Some(message) = message else { return Ok(()) };
-        let socket = &link.get_ref().0;
         match message {
             WorkerMessage::Hello { pid, claimers } => {
                 if claimers == 0 || claimers > u32::from(announced.claimers) || worker.is_some() {
                     return Err(std::io::Error::other("it claims more threads than it was given"));
                 }
-                let range = process.app.region.allocate_claimers(announced.claimers).map_err(|_| {
+                let range = announced.app.region.allocate_claimers(announced.claimers).map_err(|_| {
                     std::io::Error::other("there are more worker threads than the bridge has room for")
                 })?;
-                socket.send_welcome(&process.app.region, range.start)?;
+                socket.send_welcome(&announced.app.region, range.start)?;
                 *worker = Some(Arc::new(Worker {
                     id: announced.id,
                     pid,
                     claimers: range,
                     requests: AtomicU64::new(0),
                     max_requests: announced.max_requests,
+                    socket: Arc::clone(&announced.socket),
                 }));
             }
             WorkerMessage::Ready => {
                 if let Some(worker) = worker {
-                    process.app.add_worker(Arc::clone(worker));
-                    let _ = heard.send(Heard::Ready(Arc::clone(worker)));
+                    announced.app.add_worker(Arc::clone(worker));
+                    let _ = heard.send(Heard::Ready(Arc::clone(&announced.app), Arc::clone(worker)));
                 }
             }
             WorkerMessage::File { slot, ticket, fd } => {
-                process.app.put_file(slot, ticket, fd);
-                let index = usize::from(process.app.thread_of(slot));
+                announced.app.put_file(slot, ticket, fd);
+                let index = usize::from(announced.app.thread_of(slot));
                 if index < process.inboxes.len() {
-                    let _ = process.send(index, Message::FileArrived(slot));
+                    let _ = process.send(index, Message::FileArrived(Arc::clone(&announced.app), slot));
                 }
             }
             WorkerMessage::Give { slot, ticket } => {
-                if let Some(file) = process.app.body_file(slot) {
+                if let Some(file) = announced.app.body_file(slot) {
                     socket.send_body(slot, ticket, file.as_fd())?;
                 }
             }
@@ -120,7 +108,7 @@ async fn converse(
 /// What the master is told of it.
 pub fn report(heard: &Heard) -> FromEdge {
     match heard {
-        Heard::Ready(worker) => FromEdge::WorkerReady { worker: worker.id },
-        Heard::Gone(id, _) => FromEdge::WorkerGone { worker: *id },
+        Heard::Ready(_, worker) => FromEdge::WorkerReady { worker: worker.id },
+        Heard::Gone(_, id, _) => FromEdge::WorkerGone { worker: *id },
     }
 }

@@ -82,6 +82,21 @@ impl FileBody {
     }
 }
 
+/// Which file's bytes these are. Two bodies with the same identity and length are the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    /// Device of the file.
+    pub device: u64,
+    /// Number of the file on it.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Time of the last change of the content: seconds and nanoseconds.
+    pub modified: (i64, i64),
+    /// Time of the last change of content or attributes, which nobody can set back.
+    pub changed: (i64, i64),
+}
+
 /// Why a response ended before its end. The client must be able to tell: the driver resets or cuts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamError(

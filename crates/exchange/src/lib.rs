@@ -13,11 +13,15 @@ mod precondition;
 mod request;
 mod response;
 
-pub use body::{Body, BodyError, BodySource, Chunk, ChunkStream, FileBody, NoBody, Piece, StreamError};
+pub use body::{
+    Body, BodyError, BodySource, Chunk, ChunkStream, FileBody, FileIdentity, NoBody, Piece, StreamError,
+};
 pub use coding::{AcceptEncoding, Coding};
 pub use date::{http_date, parse_http_date};
 pub use fields::Fields;
+/// The protocol version of a request.
+pub use http1::Version;
 pub use name::Name;
 pub use precondition::{Precondition, Validators};
-pub use request::{Method, Peer, Request, Scheme, Version};
+pub use request::{Method, Peer, Request, Scheme};
 pub use response::Response;

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use http1::Version;
+
 use crate::Fields;
 
 /// Request methods that code distinguishes.
@@ -66,26 +68,6 @@ impl Method {
     /// Whether a request may be sent again when nobody knows if it ran (RFC 9110 §9.2.2).
     pub const fn is_idempotent(&self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace)
-    }
-}
-
-/// The protocol version of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Version {
-    /// HTTP/1.0
-    Http10,
-    /// HTTP/1.1
-    #[default]
-    Http11,
-}
-
-impl Version {
-    /// As in the request line.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http10 => "HTTP/1.0",
-            Self::Http11 => "HTTP/1.1",
-        }
     }
 }
 

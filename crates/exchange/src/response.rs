@@ -1,8 +1,10 @@
 //! A response as handlers make it and filters change it.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 
-use crate::{Body, Fields, Name};
+use crate::{Body, Fields, FileIdentity, Name};
 
 /// A response. `Date`, `Server`, `Connection`, `Transfer-Encoding` and, where the body's length is known,
 /// `Content-Length` are the driver's affair; a handler sets `Content-Length` only with [`Body::Stream`]
@@ -17,6 +19,9 @@ pub struct Response {
     pub fields: Fields,
     /// Body; of an answer to HEAD, what GET would have had (the driver does not send it).
     pub body: Body,
+    /// The file that the body is the whole of, so that what is made of it can be used again. `None` for all else, and
+    /// for a file that may still change without its times showing it.
+    pub of_file: Option<Rc<FileIdentity>>,
     /// The connection must not be used again after this response.
     pub close: bool,
 }

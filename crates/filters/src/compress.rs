@@ -4,15 +4,19 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use exchange::{
-    AcceptEncoding, Body, Chunk, ChunkStream, Coding, Fields, Method, Name, Request, Response, StreamError,
+    AcceptEncoding, Body, Chunk, ChunkStream, Coding, Fields, FileIdentity, Method, Name, Request, Response,
+    StreamError,
 };
 
 use crate::encoder::{Encoder, Spare};
+use crate::forms::{Collector, Forms, Key};
 use crate::stream::{Compressed, Source};
 
 /// Bodies in memory up to this length are compressed at once; longer ones in steps, so that the other
 /// connections of the thread get their turn.
 const AT_ONCE: usize = 128 * 1024;
+/// Bytes of compressed files that are kept.
+const KEPT: usize = 16 * 1024 * 1024;
 
 /// How hard each coding tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +54,7 @@ pub struct CompressOptions {
 pub struct Compress {
     options: CompressOptions,
     spare: Rc<RefCell<Spare>>,
+    forms: Rc<RefCell<Forms>>,
 }
 
 /// What happens to a response: it depends on `Accept-Encoding`, and perhaps a coding is used.
@@ -58,7 +63,7 @@ pub struct Plan(pub(crate) Option<Coding>);
 
 impl Compress {
     pub fn new(options: CompressOptions) -> Self {
-        Self { options, spare: Rc::default() }
+        Self { options, spare: Rc::default(), forms: Rc::new(RefCell::new(Forms::new(KEPT))) }
     }
 
     /// `None` where no client would get this response compressed.
@@ -90,6 +95,10 @@ impl Compress {
         Some(Plan(accepted.choose(self.options.codings.iter().copied())))
     }
 
+    fn collector(&self, key: Option<Key>) -> Option<Collector> {
+        Collector::begin(&self.forms, key?)
+    }
+
     fn takes(&self, content_type: &[u8]) -> bool {
         let end = content_type.iter().position(|&b| b == b';').unwrap_or(content_type.len());
         let given = content_type[..end].trim_ascii();
@@ -112,6 +121,11 @@ impl Compress {
     pub fn run(&self, request: &Request, response: &mut Response, plan: Plan) {
         let Plan(Some(coding)) = plan else { return };
         response.fields.remove(Name::ContentLength);
+        let key = whole_file(response).map(|file| (file, coding));
+        if let Some(form) = key.as_ref().and_then(|key| self.forms.borrow_mut().find(key)) {
+            response.body = Body::Full(form);
+            return;
+        }
         if request.method == Method::Head {
             // Of unknown length, so that no Content-Length is made up that GET would not have.
             response.body = Body::Stream(Box::new(Ended));
@@ -127,21 +141,30 @@ impl Compress {
             Body::Empty => Body::Empty,
             Body::Full(bytes) if bytes.len() <= AT_ONCE => {
                 if let Ok(compressed) = encoder.whole(&bytes) {
+                    if let Some(key) = key {
+                        self.forms.borrow_mut().insert(key, compressed.clone());
+                    }
                     Body::Full(compressed)
                 } else {
                     response.fields.remove(Name::ContentEncoding);
                     Body::Full(bytes)
                 }
             }
-            Body::Full(bytes) => stream(encoder, Source::Memory(bytes)),
-            Body::File(file) => stream(encoder, Source::file(file)),
-            Body::Stream(inner) => stream(encoder, Source::Stream(inner)),
+            Body::Full(bytes) => stream(encoder, Source::Memory(bytes), None),
+            Body::File(file) => stream(encoder, Source::file(file), self.collector(key)),
+            Body::Stream(inner) => stream(encoder, Source::Stream(inner), None),
         };
     }
 }
 
-fn stream(encoder: Encoder, source: Source) -> Body {
-    Body::Stream(Box::new(Compressed::new(encoder, source)))
+fn stream(encoder: Encoder, source: Source, collector: Option<Collector>) -> Body {
+    Body::Stream(Box::new(Compressed::new(encoder, source, collector)))
+}
+
+/// The file that this is the whole of.
+fn whole_file(response: &Response) -> Option<Rc<FileIdentity>> {
+    let file = response.of_file.as_ref()?;
+    (response.status == 200 && response.body.len() == Some(file.size)).then(|| Rc::clone(file))
 }
 
 /// Changes the fields: the representation varies, and is no longer byte for byte what its tag named.

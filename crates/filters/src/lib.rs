@@ -8,6 +8,7 @@
 mod compress;
 mod encoder;
 pub mod nginx;
+mod forms;
 mod not_modified;
 mod stream;
 

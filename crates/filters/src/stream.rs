@@ -9,6 +9,7 @@ use bytes::Bytes;
 use exchange::{Chunk, ChunkStream, FileBody, StreamError};
 
 use crate::encoder::Encoder;
+use crate::forms::Collector;
 
 /// Read and compressed in one go, before others get their turn.
 const STEP: usize = 64 * 1024;
@@ -66,18 +67,21 @@ pub struct Compressed {
     /// Large pieces are fed in steps.
     data: Bytes,
     buffer: Vec<u8>,
+    /// Gets a copy of all that is sent.
+    collector: Option<Collector>,
     flush_next: bool,
     ended: bool,
 }
 
 impl Compressed {
-    pub fn new(encoder: Encoder, source: Source) -> Self {
+    pub fn new(encoder: Encoder, source: Source, collector: Option<Collector>) -> Self {
         Self {
             encoder,
             source,
             range: None,
             data: Bytes::new(),
             buffer: Vec::new(),
+            collector,
             flush_next: false,
             ended: false,
         }
@@ -137,11 +141,21 @@ impl Compressed {
 
     fn fail(&mut self, error: StreamError) -> Poll<Option<Result<Chunk, StreamError>>> {
         self.ended = true;
+        self.collector = None;
         Poll::Ready(Some(Err(error)))
     }
 
     fn hand_on(&mut self) -> Poll<Option<Result<Chunk, StreamError>>> {
-        Poll::Ready(Some(Ok(Chunk::Data(self.encoder.take()))))
+        let data = self.encoder.take();
+        if let Some(mut collector) = self.collector.take() {
+            collector.push(&data);
+            if self.ended {
+                collector.finish();
+            } else {
+                self.collector = Some(collector);
+            }
+        }
+        Poll::Ready(Some(Ok(Chunk::Data(data))))
     }
 }
 

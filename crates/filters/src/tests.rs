@@ -1,10 +1,12 @@
 use std::io::{Read, Seek, Write};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use exchange::{
-    Body, Chunk, ChunkStream, Coding, FileBody, Method, Name, Piece, Request, Response, StreamError,
+    Body, Chunk, ChunkStream, Coding, FileBody, FileIdentity, Method, Name, Piece, Request, Response,
+    StreamError,
 };
 use proptest::prelude::*;
 
@@ -303,6 +305,84 @@ fn a_truncated_file_is_an_error_and_no_shorter_page() {
     let mut response = Response { body, ..Response::text(200, "text/plain", "") };
     filters().apply(&request("gzip"), &mut response);
     assert!(drain(response.body).is_err());
+}
+
+fn of_file(content: &[u8], modified: i64) -> Response {
+    let size = content.len() as u64;
+    let identity =
+        FileIdentity { device: 1, inode: 2, size, modified: (modified, 0), changed: (modified, 0) };
+    let pieces = vec![Piece { prefix: Bytes::new(), start: 0, len: size }];
+    let body = Body::File(FileBody { file: file(content), pieces, suffix: Bytes::new() });
+    let mut response =
+        Response { body, of_file: Some(Rc::new(identity)), ..Response::text(200, "text/plain", "") };
+    response.fields.push_known(Name::ETag, b"\"strong\"");
+    response
+}
+
+#[test]
+fn a_file_is_compressed_once_for_each_coding() {
+    let content = b"the quick brown fox ".repeat(10_000);
+    let filters = filters();
+    for coding in ["zstd", "br", "gzip"] {
+        let mut first = of_file(&content, 5);
+        filters.apply(&request(coding), &mut first);
+        assert_eq!(first.body.len(), None);
+        let mut meanwhile = of_file(&content, 5);
+        filters.apply(&request(coding), &mut meanwhile);
+        assert_eq!(meanwhile.body.len(), None, "the first is not whole yet");
+        let sent = drain(first.body).unwrap().0;
+        let mut second = of_file(&content, 5);
+        filters.apply(&request(coding), &mut second);
+        assert_eq!(second.body.len(), Some(sent.len() as u64));
+        assert_eq!(field(&second, Name::ContentEncoding), coding);
+        assert_eq!(field(&second, Name::ETag), "W/\"strong\"");
+        assert!(drain(second.body).unwrap().0 == sent);
+        let mut head = of_file(&content, 5);
+        filters.apply(&Request { method: Method::Head, ..request(coding) }, &mut head);
+        assert_eq!(head.body.len(), Some(sent.len() as u64), "as of GET");
+        assert!(decode_whole(coding, &sent) == content);
+    }
+}
+
+#[test]
+fn a_file_that_has_changed_is_compressed_anew() {
+    let filters = filters();
+    let (old, new) = (vec![b'a'; 100_000], vec![b'b'; 100_000]);
+    for (content, modified) in [(&old, 1), (&new, 2), (&old, 1)] {
+        let mut response = of_file(content, modified);
+        filters.apply(&request("gzip"), &mut response);
+        let sent = drain(response.body).unwrap().0;
+        assert!(decode_whole("gzip", &sent) == *content);
+    }
+}
+
+#[test]
+fn what_broke_off_is_not_kept() {
+    let filters = filters();
+    for whole in [false, true] {
+        let mut response = of_file(&vec![b'x'; 500_000], 1);
+        let Body::File(body) = &mut response.body else { panic!() };
+        if !whole {
+            body.file = file(&vec![b'x'; 100_000]);
+        }
+        filters.apply(&request("gzip"), &mut response);
+        assert_eq!(response.body.len(), None);
+        assert_eq!(drain(response.body).is_ok(), whole);
+    }
+}
+
+#[test]
+fn a_part_of_a_file_is_not_taken_for_the_whole() {
+    let filters = filters();
+    let content = noise(100_000);
+    let mut response = of_file(&content, 1);
+    filters.apply(&request("gzip"), &mut response);
+    drain(response.body).unwrap();
+    let mut part = of_file(&content, 1);
+    let Body::File(body) = &mut part.body else { panic!() };
+    body.pieces[0].len = 50_000;
+    filters.apply(&request("gzip"), &mut part);
+    assert!(decode_whole("gzip", &drain(part.body).unwrap().0) == content[..50_000]);
 }
 
 proptest! {

@@ -14,6 +14,8 @@ const EMBEDDED: supervisor::Embedded = supervisor::Embedded {
 };
 
 fn main() -> ExitCode {
+    // A log or a temporary file at its limit is an error that is answered, in the master as in the edge.
+    sys::ignore_file_size_signal();
     // Only a master sets the variable: an application that is called `edge` is one all the same.
     let control = std::env::var(supervisor::CONTROL_FD).ok();
     match (std::env::args_os().nth(1), control) {

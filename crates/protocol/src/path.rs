@@ -46,6 +46,12 @@ pub fn decode(raw: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidPath> {
 pub fn normalize(raw: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidPath> {
     out.clear();
     decode(raw, out)?;
+    resolve(out)
+}
+
+/// Merges slashes and resolves `.` and `..` of a path that is decoded, in place.
+pub fn resolve(path: &mut Vec<u8>) -> Result<(), InvalidPath> {
+    let out = path;
     // Nearly every path is clean already.
     if out.first() == Some(&b'/') && !out.windows(2).any(|w| w[0] == b'/' && matches!(w[1], b'/' | b'.')) {
         return Ok(());

@@ -25,7 +25,7 @@ fn statics(model: &Model) -> String {
 }
 
 fn application(model: &Model, python: &str) -> String {
-    let app = &model.app;
+    let [app] = model.apps.as_slice() else { return format!("Applications: {}", model.apps.len()) };
     let class = match app.worker_class {
         WorkerClass::Sync => "sync".to_owned(),
         WorkerClass::Gthread => format!("gthread, {} threads each", app.threads),

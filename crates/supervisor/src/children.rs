@@ -78,6 +78,11 @@ pub(crate) fn status(code: Option<i32>, signal: Option<i32>) -> Status {
     }
 }
 
+/// Has a child of ours write its stacks and end.
+pub(crate) fn abort(pid: Pid) {
+    let _ = rustix::process::kill_process(pid, Signal::ABORT);
+}
+
 /// Ends a child of ours; its number is its own until we have waited for it.
 pub(crate) fn kill(pid: Pid) {
     let _ = rustix::process::kill_process(pid, Signal::KILL);

@@ -54,11 +54,12 @@ pub(crate) struct Prepared {
 impl Prepared {
     /// What the state decides by.
     pub(crate) fn plan(&self) -> Plan {
-        let app = &self.merged.model.app;
+        let app = &self.merged.model.apps[0];
         Plan {
             workers: app.workers,
             threads: app.threads,
             graceful_timeout: app.graceful_timeout,
+            boot_timeout: app.boot_timeout,
             max_rss: app.max_rss,
         }
     }

@@ -32,6 +32,11 @@ impl Master {
         match action {
             Action::StartMold { generation } => self.start_mold(generation),
             Action::StopMold { generation } => self.tell_mold(generation, ToMold::Stop {}, vec![]),
+            Action::AbortMold { generation } => {
+                if let Some(mold) = self.molds.get(&generation) {
+                    children::abort(mold.pid);
+                }
+            }
             Action::KillMold { generation } => {
                 if let Some(mold) = self.molds.get(&generation) {
                     children::kill(mold.pid);
@@ -164,7 +169,13 @@ impl Master {
         let possible = self.molds.contains_key(&generation) && self.edge.is_some();
         match pair {
             Ok((edge_end, worker_end)) if possible => {
-                self.tell_edge(ToEdge::Worker { worker, generation, claimers: threads }, vec![edge_end]);
+                let (app, max_requests) =
+                    self.prepared.get(&generation).map_or((String::new(), 0), |prepared| {
+                        let app = &prepared.merged.model.apps[0];
+                        (app.name.clone(), max_requests(app, worker))
+                    });
+                let message = ToEdge::Worker { worker, generation, app, max_requests, claimers: threads };
+                self.tell_edge(message, vec![edge_end]);
                 self.tell_mold(generation, ToMold::Spawn { worker, age, threads }, vec![worker_end]);
             }
             failed => {
@@ -271,4 +282,14 @@ fn telemetry_level(level: Level) -> error_log::Level {
         Level::Error => error_log::Level::Error,
         Level::Critical => error_log::Level::Critical,
     }
+}
+
+/// The limit of one worker: the setting and its own share of the jitter, so that not all of them end at once.
+fn max_requests(app: &config::model::App, worker: u64) -> u64 {
+    let Some(limit) = app.max_requests else { return 0 };
+    // Splitmix64 of the number: as good as random here, and the same in every run of a test.
+    let mut x = worker.wrapping_add(u64::from(std::process::id()) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x ^= x >> 27;
+    limit + if app.max_requests_jitter == 0 { 0 } else { x % (app.max_requests_jitter + 1) }
 }

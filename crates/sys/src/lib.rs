@@ -3,11 +3,16 @@
 mod fds;
 mod process;
 mod region;
+#[cfg(feature = "watch")]
+mod watch;
 
 pub use fds::{
     MOST_DESCRIPTORS, Received, inherited_fd, recv_with_fds, sealed_memfd, send_with_fds, set_nonblocking,
 };
 pub use process::{
-    Identity, SpawnOptions, drop_privileges, on_signal_store, set_child_subreaper, set_umask, spawn,
+    Identity, SpawnOptions, drop_privileges, ignore_file_size_signal, on_signal_store, set_child_subreaper,
+    set_umask, spawn,
 };
 pub use region::SharedRegion;
+#[cfg(feature = "watch")]
+pub use watch::Watched;

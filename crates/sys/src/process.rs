@@ -71,6 +71,12 @@ pub struct Identity {
     pub user: Option<CString>,
 }
 
+/// Makes a write past the limit on file sizes the error EFBIG, and not the end of the process by SIGXFSZ.
+pub fn ignore_file_size_signal() {
+    // SAFETY: the disposition runs no code of ours. It can't fail: the signal exists and may be ignored.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Becomes somebody else, in every thread and for good: groups first, then the group, then the user.
 ///
 /// Fails where the process lacks the right to, and where the old user could still be had back.

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// The two ways in which one second is written.
+/// The ways in which one second is written.
 #[derive(Clone, Copy)]
 pub(crate) struct Written {
     second: i64,
@@ -18,6 +18,22 @@ pub(crate) struct Written {
     pub(crate) access: [u8; 28],
     /// `[2026-11-23 09:43:00 +0000]`
     pub(crate) error: [u8; 27],
+    /// `2026/11/23 09:43:00`
+    pub(crate) nginx_error: [u8; 19],
+    /// `Nov 23 09:43:00`; the day of one digit has a space before it.
+    pub(crate) syslog: [u8; 15],
+    /// `2026-11-23T09:43:00+00:00`
+    pub(crate) iso8601: [u8; 25],
+}
+
+/// Appends what nginx's `$time_local` is: `23/Nov/2026:09:43:00 +0000`. `second` counts from 1970.
+pub fn time_local(second: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&written(second).access[1..27]);
+}
+
+/// Appends what nginx's `$time_iso8601` is: `2026-11-23T09:43:00+00:00`. `second` counts from 1970.
+pub fn time_iso8601(second: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&written(second).iso8601);
 }
 
 /// How `second` (since 1970) is written in the system's time zone (`TZ`, else /etc/localtime).
@@ -47,16 +63,23 @@ fn write(second: i64, zone: &TimeZone) -> Written {
     let sign = if minutes < 0 { '-' } else { '+' };
     let (zone_hour, zone_minute) = (minutes.abs() / 60, minutes.abs() % 60);
     let (year, month, day) = (zoned.year().clamp(0, 9999), zoned.month(), zoned.day());
-    let time = format!(
-        "{:02}:{:02}:{:02} {sign}{zone_hour:02}{zone_minute:02}",
-        zoned.hour(),
-        zoned.minute(),
-        zoned.second()
-    );
+    let time = format!("{:02}:{:02}:{:02}", zoned.hour(), zoned.minute(), zoned.second());
     let month_name = MONTHS[month as usize - 1];
-    let mut written = Written { second, access: [b' '; 28], error: [b' '; 27] };
-    fill(&mut written.access, &format!("[{day:02}/{month_name}/{year:04}:{time}]"));
-    fill(&mut written.error, &format!("[{year:04}-{month:02}-{day:02} {time}]"));
+    let mut written = Written {
+        second,
+        access: [b' '; 28],
+        error: [b' '; 27],
+        nginx_error: [b' '; 19],
+        syslog: [b' '; 15],
+        iso8601: [b' '; 25],
+    };
+    let offset = format!("{sign}{zone_hour:02}{zone_minute:02}");
+    fill(&mut written.access, &format!("[{day:02}/{month_name}/{year:04}:{time} {offset}]"));
+    fill(&mut written.error, &format!("[{year:04}-{month:02}-{day:02} {time} {offset}]"));
+    fill(&mut written.nginx_error, &format!("{year:04}/{month:02}/{day:02} {time}"));
+    fill(&mut written.syslog, &format!("{month_name} {day:2} {time}"));
+    let offset = format!("{sign}{zone_hour:02}:{zone_minute:02}");
+    fill(&mut written.iso8601, &format!("{year:04}-{month:02}-{day:02}T{time}{offset}"));
     written
 }
 
@@ -72,12 +95,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_both_forms_with_the_offset_of_the_zone() {
+    fn writes_all_forms_with_the_offset_of_the_zone() {
         let utc = write(1_795_427_022, &TimeZone::UTC);
         assert_eq!(utc.access.as_slice(), b"[23/Nov/2026:09:43:42 +0000]");
         assert_eq!(utc.error.as_slice(), b"[2026-11-23 09:43:42 +0000]");
+        assert_eq!(utc.nginx_error.as_slice(), b"2026/11/23 09:43:42");
+        assert_eq!(utc.iso8601.as_slice(), b"2026-11-23T09:43:42+00:00");
+        assert_eq!(utc.syslog.as_slice(), b"Nov 23 09:43:42");
+        assert_eq!(write(0, &TimeZone::UTC).syslog.as_slice(), b"Jan  1 00:00:00");
         let newfoundland = write(1_795_427_022, &Offset::from_seconds(-12_600).unwrap().to_time_zone());
         assert_eq!(newfoundland.access.as_slice(), b"[23/Nov/2026:06:13:42 -0330]");
+        assert_eq!(newfoundland.iso8601.as_slice(), b"2026-11-23T06:13:42-03:30");
         let nepal = write(1_795_427_022, &Offset::from_seconds(20_700).unwrap().to_time_zone());
         assert_eq!(nepal.error.as_slice(), b"[2026-11-23 15:28:42 +0545]");
     }

@@ -5,7 +5,7 @@
 /// beyond ASCII because C1 controls and broken UTF-8 hide there).
 pub(crate) fn quoted(out: &mut Vec<u8>, text: &[u8]) {
     let mut rest = text;
-    while let Some(at) = rest.iter().position(|&byte| !PLAIN[usize::from(byte)]) {
+    while let Some(at) = dirty(rest) {
         out.extend_from_slice(&rest[..at]);
         match rest[at] {
             byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
@@ -15,6 +15,63 @@ pub(crate) fn quoted(out: &mut Vec<u8>, text: &[u8]) {
     }
     out.extend_from_slice(rest);
 }
+
+/// Appends `text` as nginx's logs do: `"`, `\`, control bytes and everything beyond ASCII become `\xHH`.
+pub(crate) fn nginx(out: &mut Vec<u8>, text: &[u8]) {
+    let mut rest = text;
+    while let Some(at) = dirty(rest) {
+        out.extend_from_slice(&rest[..at]);
+        hex(out, rest[at]);
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Where the first byte is that [`quoted`] and [`nginx`] change.
+pub(crate) fn dirty(text: &[u8]) -> Option<usize> {
+    text.iter().position(|&byte| !PLAIN[usize::from(byte)])
+}
+
+/// Appends `text` as the content of a JSON string, as nginx does. A byte that is not UTF-8, which no JSON may
+/// contain and nginx lets through, becomes `\u00HH`.
+pub(crate) fn json(out: &mut Vec<u8>, text: &[u8]) {
+    for chunk in text.utf8_chunks() {
+        let mut rest = chunk.valid().as_bytes();
+        while let Some(at) = rest.iter().position(|&byte| !JSON_PLAIN[usize::from(byte)]) {
+            out.extend_from_slice(&rest[..at]);
+            match rest[at] {
+                byte @ (b'"' | b'\\') => out.extend_from_slice(&[b'\\', byte]),
+                b'\n' => out.extend_from_slice(b"\\n"),
+                b'\r' => out.extend_from_slice(b"\\r"),
+                b'\t' => out.extend_from_slice(b"\\t"),
+                0x08 => out.extend_from_slice(b"\\b"),
+                0x0C => out.extend_from_slice(b"\\f"),
+                byte => unicode(out, byte),
+            }
+            rest = &rest[at + 1..];
+        }
+        out.extend_from_slice(rest);
+        chunk.invalid().iter().for_each(|&byte| unicode(out, byte));
+    }
+}
+
+/// Where the first byte is that [`json`] may change.
+pub(crate) fn dirty_json(text: &[u8]) -> Option<usize> {
+    text.iter().position(|&byte| !JSON_PLAIN[usize::from(byte)] || byte >= 0x80)
+}
+
+/// Bytes that [`json`] leaves as they are, if they are UTF-8.
+const JSON_PLAIN: [bool; 256] = {
+    let mut plain = [true; 256];
+    let mut byte = 0;
+    while byte < b' ' {
+        plain[byte as usize] = false;
+        byte += 1;
+    }
+    plain[b'"' as usize] = false;
+    plain[b'\\' as usize] = false;
+    plain
+};
 
 /// Bytes that [`quoted`] leaves as they are; a table, because this runs over every byte of every line.
 const PLAIN: [bool; 256] = {
@@ -47,9 +104,15 @@ pub(crate) fn message(out: &mut Vec<u8>, text: &str, keep_lines: bool) {
 }
 
 fn hex(out: &mut Vec<u8>, byte: u8) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     out.extend_from_slice(&[b'\\', b'x', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
 }
+
+fn unicode(out: &mut Vec<u8>, byte: u8) {
+    out.extend_from_slice(b"\\u00");
+    out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+}
+
+const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
 #[cfg(test)]
 mod tests {

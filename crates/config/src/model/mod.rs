@@ -32,8 +32,12 @@ pub struct Model {
     pub files: Files,
     /// Compression of responses; `None` is off.
     pub compress: Option<Compress>,
-    /// The application behind the edge.
-    pub app: App,
+    /// The applications behind the edge: one by gunicorn's command line, any number by nginx.conf. Locations name them
+    /// by their index.
+    pub apps: Vec<App>,
+    /// Servers and locations of an nginx.conf; `None`: the command line's one server with `statics` and the first
+    /// application.
+    pub http: Option<http::Http>,
     /// Identity and surroundings of the processes.
     pub process: Process,
     /// Access and error log.
@@ -269,6 +273,8 @@ pub struct Levels {
 /// The application behind the edge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct App {
+    /// Its name in nginx.conf, by which it is known over reloads; on gunicorn's command line always `application`.
+    pub name: String,
     /// What to import.
     pub target: Target,
     /// How it is called.
@@ -283,6 +289,8 @@ pub struct App {
     pub timeout: Option<Duration>,
     /// How long requests may go on after a worker was told to end.
     pub graceful_timeout: Duration,
+    /// How long a mold or a worker may take to be ready; `None` lets it.
+    pub boot_timeout: Option<Duration>,
     /// A worker is replaced after this many requests; `None` is never.
     pub max_requests: Option<u64>,
     /// A random number from 0 to this is added to `max_requests` for each worker.

@@ -26,6 +26,19 @@ pub enum InvalidNetwork {
 }
 
 impl IpNetwork {
+    /// Its lowest address.
+    pub const fn first(self) -> IpAddr {
+        self.address
+    }
+
+    /// Its highest address.
+    pub fn last(self) -> IpAddr {
+        match self.address {
+            IpAddr::V4(a) => IpAddr::V4(a | !mask4(Ipv4Addr::BROADCAST, self.prefix)),
+            IpAddr::V6(a) => IpAddr::V6(a | !mask6(Ipv6Addr::from_bits(u128::MAX), self.prefix)),
+        }
+    }
+
     /// Whether `address` lies in the network. An IPv4 address mapped into IPv6, as a dual-stack socket shows it,
     /// counts as the IPv4 address.
     pub fn contains(self, address: IpAddr) -> bool {
@@ -35,6 +48,11 @@ impl IpNetwork {
             (IpAddr::V6(n), IpAddr::V6(a)) => mask6(a, self.prefix) == n,
             _ => false,
         }
+    }
+
+    /// How many leading bits are the network's: 0 to 32, for IPv6 to 128.
+    pub const fn prefix(self) -> u8 {
+        self.prefix
     }
 }
 
@@ -109,6 +127,15 @@ mod tests {
         let six: IpNetwork = "2001:db8::/32".parse().unwrap();
         assert!(six.contains("2001:db8:ffff::1".parse().unwrap()));
         assert!("::/0".parse::<IpNetwork>().unwrap().contains("::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_network_ends_with_all_host_bits_set() {
+        let last = |text: &str| text.parse::<IpNetwork>().unwrap().last().to_string();
+        assert_eq!(last("10.1.0.0/16"), "10.1.255.255");
+        assert_eq!(last("10.1.2.3/32"), "10.1.2.3");
+        assert_eq!(last("0.0.0.0/0"), "255.255.255.255");
+        assert_eq!(last("2001:db8::/112"), "2001:db8::ffff");
     }
 
     #[test]

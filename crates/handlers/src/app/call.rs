@@ -12,7 +12,7 @@ use buffering::BufferedBody;
 use bytes::BytesMut;
 use exchange::{Body, Chunk, ChunkStream, Request, Response, Scheme, StreamError, Version};
 
-use super::reply::{End, Outcome, Pending, Phase};
+use super::reply::{End, Outcome, Pending, Phase, announced_length};
 use super::{App, Options};
 
 /// A response whose body has ended by the time its head is read, up to this size, is handed on in one piece.
@@ -113,8 +113,7 @@ impl App {
         options: &Options,
         watch: &mut dyn Watch,
     ) -> Result<(), Failure> {
-        let waiting = self.thread.borrow().waiting() + self.shared.backlog.load(Ordering::Relaxed);
-        if waiting >= options.queue_size {
+        if self.waiting() >= options.queue_size {
             return Err(Failure::QueueFull);
         }
         if self.thread.borrow().free_slots() <= self.promised.get() || !self.backlog.borrow().is_empty() {
@@ -207,7 +206,13 @@ impl App {
         {
             let mut reply = pending.reply.borrow_mut();
             if reply.head.is_some() {
-                return Poll::Ready(Ok(()));
+                match (reply.phase, reply.end) {
+                    // Nothing of it has left, so the client need not learn of the death.
+                    (Phase::WorkerDied, None) => return Poll::Ready(Err(Failure::WorkerDied)),
+                    // The rest will not come. The word of it is on the way, and wakes this.
+                    (Phase::Going, None) if self.is_worker_gone(pending) => {}
+                    _ => return Poll::Ready(Ok(())),
+                }
             }
             match (reply.phase, reply.end) {
                 (Phase::QueueTimeout, _) => return Poll::Ready(Err(Failure::QueueTimeout)),
@@ -226,6 +231,12 @@ impl App {
         watch.poll_gone(cx, queued).map(|()| Err(if queued { Failure::GoneQueued } else { Failure::Gone }))
     }
 
+    fn is_worker_gone(&self, pending: &Pending) -> bool {
+        let state = pending.slot.get().map(|id| self.thread.borrow().state(id));
+        let Some(SlotState::Claimed { claimer, .. }) = state else { return false };
+        self.shared.worker_of(claimer).is_some_and(|worker| worker.is_gone())
+    }
+
     fn response(self: &Rc<Self>, mut guard: Guard<'_>) -> Response {
         let pending = Rc::clone(&guard.pending);
         let (head, whole) = {
@@ -235,6 +246,9 @@ impl App {
             (head, reply.end == Some(End::Whole) && reply.buffer.len() <= WHOLE_LIMIT)
         };
         guard.armed = false;
+        if !whole {
+            pending.length.set(head.as_ref().and_then(announced_length));
+        }
         let mut response = head.map_or_else(|| Response::new(502), |head| response_of(&head));
         let collected = if whole { collect(&pending) } else { None };
         if let Some(body) = collected {

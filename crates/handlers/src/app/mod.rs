@@ -5,6 +5,8 @@
 //! says what each fault does in each state.
 
 mod call;
+mod intake;
+mod pace;
 mod reply;
 mod shared;
 
@@ -18,9 +20,7 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use bridge::edge::{
-    BodyPart, BridgeError, EdgeThread, Progress, PublishError, RequestFrame, SlotId, SlotState,
-};
+use bridge::edge::{BodyPart, BridgeError, EdgeThread, PublishError, RequestFrame, SlotId, SlotState};
 use buffering::{ResponseBuffer, ResponseLimits, TempSpace};
 use exchange::Chunk;
 
@@ -28,7 +28,8 @@ pub use call::{Answer, Failure, Watch};
 pub use reply::Outcome;
 pub use shared::{Event, Shared, Worker};
 
-use reply::{End, Pending, Phase};
+use pace::Pace;
+use reply::{Pending, Phase};
 
 /// How the application's requests are handled.
 #[derive(Clone, Debug)]
@@ -49,6 +50,7 @@ pub struct Options {
 
 /// One event loop's side of the application.
 pub struct App {
+    index: usize,
     thread: RefCell<EdgeThread>,
     shared: Arc<Shared>,
     options: RefCell<Rc<Options>>,
@@ -64,6 +66,7 @@ pub struct App {
     active: Cell<usize>,
     /// Requests were left to workers that are awake.
     watching: Cell<bool>,
+    pace: RefCell<Pace>,
 }
 
 impl App {
@@ -72,6 +75,7 @@ impl App {
         let thread = EdgeThread::new(Arc::clone(&shared.region), index);
         let slots = thread.slots();
         Rc::new(Self {
+            index,
             thread: RefCell::new(thread),
             shared,
             options: RefCell::new(Rc::new(options)),
@@ -83,6 +87,7 @@ impl App {
             driver: RefCell::default(),
             active: Cell::new(0),
             watching: Cell::new(false),
+            pace: RefCell::default(),
         })
     }
 
@@ -94,6 +99,18 @@ impl App {
     /// Requests that are queued or running, of this loop.
     pub fn active(&self) -> usize {
         self.active.get()
+    }
+
+    /// Requests of all loops that no worker has yet.
+    fn waiting(&self) -> usize {
+        self.thread.borrow().waiting() + self.shared.backlog.load(Ordering::Relaxed)
+    }
+
+    /// In how many seconds, 1 to 60, the queue will be through at the pace of the last seconds. Before that was
+    /// measured for long enough, it follows from how long a request may wait.
+    pub fn retry_after(&self, now: Instant) -> u64 {
+        let measured = self.pace.borrow().retry_after(now, self.shared.finished(), self.waiting());
+        measured.unwrap_or_else(|| self.options.borrow().queue_timeout.as_secs().clamp(1, 5))
     }
 
     /// Before the event loop sleeps: wakes workers for what is published, and the driver instead of sleeping
@@ -166,6 +183,7 @@ impl App {
         let now = Instant::now();
         let late = |since: Instant, limit: Duration| now.saturating_duration_since(since) > limit;
         self.thread.borrow_mut().repair();
+        self.pace.borrow_mut().note(now, self.shared.finished(), self.waiting());
         let waiting: Vec<_> = self.backlog.borrow().iter().cloned().collect();
         for pending in waiting {
             if late(pending.since.get(), options.queue_timeout) {
@@ -200,103 +218,6 @@ impl App {
                     pending.wake();
                 }
             }
-        }
-    }
-
-    /// A worker is gone: what it had pulled is lost, what it had finished is not.
-    pub fn worker_gone(&self, worker: &Worker) {
-        let mut lost = self.thread.borrow().claimed_by(worker.claimers.clone());
-        // A worker that overwrote its slot's state is known by what was seen before.
-        for pending in self.in_flight.borrow().iter().flatten() {
-            if let Some(id) = pending.slot.get()
-                && pending.claimer.get().is_some_and(|c| worker.claimers.contains(&c))
-                && self.thread.borrow().state(id) == SlotState::Broken
-            {
-                lost.push(id);
-            }
-        }
-        for id in lost {
-            let Some(pending) = self.pending(self.local(id)) else { continue };
-            pending.note_worker(worker);
-            self.take_in(&pending);
-            if pending.slot.get() == Some(id) {
-                self.release(&pending);
-                pending.fail(Phase::WorkerDied);
-            }
-        }
-    }
-
-    /// Reads what the worker has written for this request, as far as there is room for it.
-    fn take_in(&self, pending: &Rc<Pending>) {
-        let Some(id) = pending.slot.get() else { return };
-        let mut ended = false;
-        loop {
-            if !self.take_file(pending, id) {
-                return;
-            }
-            // Whoever takes a frame none the less makes room in the ring, and the worker goes on filling memory.
-            if !pending.reply.borrow().buffer.has_room() && !pending.abandoned.get() {
-                pending.stalled.set(true);
-                break;
-            }
-            let result = {
-                let mut reply = pending.reply.borrow_mut();
-                let reply = &mut *reply;
-                self.thread.borrow_mut().read_frames(id, |frame| reply.take(frame))
-            };
-            pending.progress.set(Instant::now());
-            let reply = pending.reply.borrow();
-            match result {
-                Ok(Progress::Ended) => ended = true,
-                // The frame that filled the buffer may have been the last that was there.
-                Ok(Progress::Drained) => pending.stalled.set(!reply.buffer.has_room()),
-                // It stopped for a file, or because the buffer is full.
-                Ok(Progress::Stopped) if reply.awaited_file.is_some() => continue,
-                Ok(Progress::Stopped) => pending.stalled.set(true),
-                Err(error) => {
-                    drop(reply);
-                    self.broken(pending, id, &error);
-                }
-            }
-            break;
-        }
-        if ended {
-            if let SlotState::Claimed { claimer, .. } = self.thread.borrow().state(id) {
-                pending.note_claim(claimer, Instant::now());
-                if let Some(worker) = self.shared.worker_of(claimer) {
-                    pending.note_worker(&worker);
-                    self.shared.count_request(&worker);
-                }
-            }
-            self.release(pending);
-        }
-        pending.wake();
-    }
-
-    /// Joins the FILE frame that waits, if one does, with its file; `false` while that has not come.
-    fn take_file(&self, pending: &Rc<Pending>, id: SlotId) -> bool {
-        let mut reply = pending.reply.borrow_mut();
-        let Some((offset, length)) = reply.awaited_file else { return true };
-        let Some(file) = self.shared.take_file(id) else { return false };
-        reply.awaited_file = None;
-        if length > 0 {
-            reply.buffer.push_file(Arc::new(file.into()), offset, length);
-        }
-        true
-    }
-
-    /// The worker wrote what it must not. The slot stays its own until it is dead.
-    fn broken(&self, pending: &Rc<Pending>, id: SlotId, error: &BridgeError) {
-        pending.reply.borrow_mut().end = Some(End::Protocol);
-        if pending.overran.replace(true) {
-            return;
-        }
-        let claimer = match self.thread.borrow().state(id) {
-            SlotState::Claimed { claimer, .. } => Some(claimer),
-            SlotState::Ready | SlotState::Broken => pending.claimer.get(),
-        };
-        if let Some(worker) = claimer.and_then(|claimer| self.shared.worker_of(claimer)) {
-            self.shared.send(Event::Broken { worker: worker.id, why: error.to_string() });
         }
     }
 
@@ -411,8 +332,17 @@ impl App {
         Ok(id)
     }
 
-    /// The file descriptor that rings when workers have written: an eventfd.
-    pub fn bell(&self, index: usize) -> io::Result<OwnedFd> {
-        self.shared.region.eventfd(index).try_clone_to_owned()
+    /// The file descriptor that rings when workers have written: an eventfd. A ring is an event, whatever the count
+    /// is, so nobody need read it but [`App::empty_bell`].
+    pub fn bell(&self) -> io::Result<OwnedFd> {
+        self.shared.region.eventfd(self.index).try_clone_to_owned()
+    }
+
+    /// Now and then, so that it is never full.
+    pub fn empty_bell(&self) {
+        let _ = rustix::io::read(self.shared.region.eventfd(self.index), &mut [0; 8]);
     }
 }
+
+#[cfg(test)]
+mod tests;

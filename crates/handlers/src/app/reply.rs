@@ -40,6 +40,8 @@ pub(super) struct Reply {
     pub head_taken: bool,
     pub buffer: ResponseBuffer,
     pub end: Option<End>,
+    /// Bytes of the body so far, those of files too.
+    pub received: u64,
     /// A FILE frame whose descriptor has not come yet.
     pub awaited_file: Option<(u64, u64)>,
     pub phase: Phase,
@@ -53,7 +55,10 @@ impl Reply {
             // WSGI has no interim responses.
             ResponseFrame::Head(head) if head.status() < 200 => {}
             ResponseFrame::Head(head) => self.head = Some(head),
-            ResponseFrame::Body(bytes) => self.buffer.push(bytes),
+            ResponseFrame::Body(bytes) => {
+                self.received += bytes.len() as u64;
+                self.buffer.push(bytes);
+            }
             ResponseFrame::File { offset, length } => {
                 self.awaited_file = Some((offset, length));
                 return ControlFlow::Break(());
@@ -90,6 +95,8 @@ pub(super) struct Pending {
     /// Nobody wants the answer.
     pub abandoned: Cell<bool>,
     pub claimer: Cell<Option<u16>>,
+    /// The `Content-Length` of a response that was handed on before its end.
+    pub length: Cell<Option<u64>>,
     pub outcome: Cell<Outcome>,
     /// Method and path, for the log of an overrun.
     pub label: RefCell<Option<(String, String)>>,
@@ -106,6 +113,7 @@ impl Pending {
                 head_taken: false,
                 buffer,
                 end: None,
+                received: 0,
                 awaited_file: None,
                 phase: Phase::Going,
                 waker: None,
@@ -118,6 +126,7 @@ impl Pending {
             overran: Cell::new(false),
             abandoned: Cell::new(false),
             claimer: Cell::new(None),
+            length: Cell::new(None),
             outcome: Cell::default(),
             label: RefCell::default(),
             overran_by: Cell::new(None),
@@ -126,6 +135,21 @@ impl Pending {
 
     pub fn is_stalled(&self) -> bool {
         self.stalled.get()
+    }
+
+    /// The worker will write nothing more. If all bytes that it announced are there, only the word that they
+    /// are all is missing, and the response is whole.
+    pub fn lose_worker(&self) {
+        let mut reply = self.reply.borrow_mut();
+        let announced = self.length.get().or_else(|| reply.head.as_ref().and_then(announced_length));
+        let is_going = reply.phase == Phase::Going && reply.end.is_none();
+        if is_going && announced.is_some_and(|length| reply.received >= length) {
+            reply.end = Some(End::Whole);
+        } else {
+            reply.phase = Phase::WorkerDied;
+        }
+        drop(reply);
+        self.wake();
     }
 
     pub fn fail(&self, phase: Phase) {
@@ -156,4 +180,14 @@ impl Pending {
         outcome.pid = worker.pid;
         self.outcome.set(outcome);
     }
+}
+
+/// The value of the only `Content-Length` of a head.
+pub(super) fn announced_length(head: &ResponseHead) -> Option<u64> {
+    let mut lines = head.fields().filter(|(name, _)| name.eq_ignore_ascii_case(b"content-length"));
+    let (_, value) = lines.next()?;
+    if lines.next().is_some() {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bridge::edge::{Region, SlotId};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A worker process that serves this application.
@@ -22,6 +23,18 @@ pub struct Worker {
     pub requests: AtomicU64,
     /// It is replaced after so many; 0 is never.
     pub max_requests: u64,
+    /// Our end of its socket.
+    pub socket: Arc<OwnedFd>,
+}
+
+impl Worker {
+    /// Whether it is dead already, while the word of it may still be on its way to the event loop.
+    pub fn is_gone(&self) -> bool {
+        let mut polled = [PollFd::new(&*self.socket, PollFlags::empty())];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut polled, Some(&now)).is_ok()
+            && polled[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
+    }
 }
 
 /// What the edge's control loop is told.
@@ -60,6 +73,8 @@ pub struct Shared {
     pub backlog: AtomicUsize,
     slots_per_thread: u16,
     workers: RwLock<Vec<Arc<Worker>>>,
+    /// What workers had finished that are gone.
+    finished_by_gone: AtomicU64,
     files: Mutex<HashMap<u16, Vec<(u64, OwnedFd)>>>,
     bodies: Mutex<HashMap<u16, Arc<std::fs::File>>>,
     events: UnboundedSender<Event>,
@@ -73,6 +88,7 @@ impl Shared {
             backlog: AtomicUsize::new(0),
             slots_per_thread,
             workers: RwLock::default(),
+            finished_by_gone: AtomicU64::new(0),
             files: Mutex::default(),
             bodies: Mutex::default(),
             events,
@@ -91,7 +107,17 @@ impl Shared {
 
     /// A worker is gone.
     pub fn remove_worker(&self, id: u64) {
-        self.workers.write().unwrap_or_else(PoisonError::into_inner).retain(|w| w.id != id);
+        let mut workers = self.workers.write().unwrap_or_else(PoisonError::into_inner);
+        for gone in workers.extract_if(.., |w| w.id == id) {
+            self.finished_by_gone.fetch_add(gone.requests.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// Requests that were finished so far.
+    pub fn finished(&self) -> u64 {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        let current: u64 = workers.iter().map(|w| w.requests.load(Ordering::Relaxed)).sum();
+        current + self.finished_by_gone.load(Ordering::Relaxed)
     }
 
     /// The worker that has this claimer.

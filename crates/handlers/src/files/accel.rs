@@ -102,8 +102,11 @@ impl Accel {
         if !path.starts_with(b"/") {
             return Err("X-Accel-Redirect is no path that begins with a slash");
         }
-        let path = normalise(&decode(path).ok_or("X-Accel-Redirect has a malformed percent-encoding")?)
-            .ok_or("X-Accel-Redirect leads upwards")?;
+        let mut decoded = Vec::with_capacity(path.len());
+        if protocol::decode(path, &mut decoded).is_err() {
+            return Err("X-Accel-Redirect has a malformed percent-encoding");
+        }
+        let path = resolved(decoded).ok_or("X-Accel-Redirect leads upwards")?;
         let place = self.places.iter().find(|place| path.starts_with(&place.url));
         let place = place.ok_or("X-Accel-Redirect points at no place that is configured for it")?;
         Ok((place, path[place.url.len()..].to_vec()))
@@ -113,7 +116,7 @@ impl Accel {
         if !value.starts_with(b"/") {
             return Err("X-Sendfile is no absolute path");
         }
-        let path = normalise(value).ok_or("X-Sendfile leads upwards")?;
+        let path = resolved(value.to_vec()).ok_or("X-Sendfile leads upwards")?;
         // The longest directory, as the longest prefix wins for URLs.
         let mut best: Option<(&Place, usize)> = None;
         for place in &self.places {
@@ -157,32 +160,11 @@ fn keep(file: &mut Response, app: &Response, redirect: bool) {
     }
 }
 
-fn decode(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.iter();
-    while let Some(&b) = bytes.next() {
-        out.push(if b == b'%' {
-            let mut digit = || char::from(*bytes.next()?).to_digit(16);
-            (digit()? * 16 + digit()?) as u8
-        } else {
-            b
-        });
+/// Merges slashes and drops `.` segments; `None` when a segment climbs, even if it stays below the root.
+fn resolved(mut path: Vec<u8>) -> Option<Vec<u8>> {
+    if path.split(|&b| b == b'/').any(|segment| segment == b"..") {
+        return None;
     }
-    Some(out)
-}
-
-/// Drops empty and `.` segments; `None` when a segment climbs. A slash at the end stays.
-fn normalise(path: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(path.len());
-    for segment in path.split(|&b| b == b'/').filter(|s| !s.is_empty() && *s != b".") {
-        if segment == b".." {
-            return None;
-        }
-        out.push(b'/');
-        out.extend_from_slice(segment);
-    }
-    if out.is_empty() || path.ends_with(b"/") {
-        out.push(b'/');
-    }
-    Some(out)
+    protocol::resolve(&mut path).ok()?;
+    Some(path)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use exchange::{AcceptEncoding, Coding, Fields, Name, Validators, http_date};
+use exchange::{AcceptEncoding, Coding, Fields, FileIdentity, Name, Validators, http_date};
 use rustix::io::Errno;
 
 use super::FileOptions;
@@ -47,6 +47,8 @@ pub struct Representation {
     modified: Option<u64>,
     date_is_strong: bool,
     stamp: Stamp,
+    /// For [`exchange::Response::of_file`].
+    pub identity: Option<Rc<FileIdentity>>,
 }
 
 /// Where the bytes are.
@@ -253,7 +255,26 @@ impl Representation {
         }
         fields.push_known(Name::AcceptRanges, b"bytes");
         let etag = etag.into_bytes().into_boxed_slice();
-        Ok(Rc::new(Self { content, size, fields, validators, etag, modified, date_is_strong, stamp }))
+        let identity = date_is_strong.then(|| {
+            Rc::new(FileIdentity {
+                device: stamp.device,
+                inode: stamp.inode,
+                size,
+                modified: stamp.modified,
+                changed: stamp.changed,
+            })
+        });
+        Ok(Rc::new(Self {
+            content,
+            size,
+            fields,
+            validators,
+            etag,
+            modified,
+            date_is_strong,
+            stamp,
+            identity,
+        }))
     }
 
     /// What preconditions are held against.

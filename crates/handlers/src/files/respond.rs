@@ -48,7 +48,10 @@ pub fn content(
         Ranges::Whole
     };
     match ranges {
-        Ranges::Whole => response.body = slice(form, 0, form.size),
+        Ranges::Whole => {
+            response.body = slice(form, 0, form.size);
+            response.of_file.clone_from(&form.identity);
+        }
         Ranges::Unsatisfiable => {
             let mut refusal = error(416);
             let size = format!("bytes */{}", form.size);

@@ -1,6 +1,7 @@
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use exchange::Body;
@@ -298,6 +299,24 @@ fn the_date_of_a_file_just_written_is_no_strong_validator() {
         |path: &str, date: &str| site.get(path, &[("Range", "bytes=0-1"), ("If-Range", date)]).status;
     assert_eq!(ranged("now.txt", &date), 200);
     assert_eq!(ranged("small.txt", "Sun, 06 Nov 1994 08:49:37 GMT"), 206);
+}
+
+#[test]
+fn a_whole_file_says_which_it_is_and_a_changed_one_is_another() {
+    let mut site = Site::new(FileOptions::default());
+    let identity = |site: &Site, path, lines: &[_]| site.get(path, lines).of_file;
+    let old = identity(&site, "large.bin", &[]).expect("an old file");
+    assert_eq!(identity(&site, "large.bin", &[]), Some(Rc::clone(&old)));
+    assert_eq!(identity(&site, "large.bin", &[("Range", "bytes=1-2")]), None);
+    assert_eq!(identity(&site, "dir", &[]), None);
+    site.put("large.bin", &large());
+    site.now += Duration::from_secs(2);
+    let new = identity(&site, "large.bin", &[]).expect("an old date again");
+    assert_eq!((new.inode, new.size, new.modified), (old.inode, old.size, old.modified));
+    assert_ne!(new, old, "although size and date are the same");
+    fs::write(site.path("large.bin"), large()).unwrap();
+    site.now += Duration::from_secs(2);
+    assert_eq!(identity(&site, "large.bin", &[]), None, "it may be written again within this second");
 }
 
 #[test]

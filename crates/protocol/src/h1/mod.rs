@@ -5,6 +5,7 @@
 //! event loop only while a request is on its way, so that an idle connection holds nearly nothing.
 
 mod body;
+mod close;
 mod read;
 mod write;
 

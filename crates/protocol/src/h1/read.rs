@@ -133,11 +133,11 @@ impl Connection {
             && !self.settings.keepalive_timeout.is_zero()
             && self.requests < self.settings.keepalive_requests;
         self.expects_continue = head.expect_continue;
-        self.is_http10 = head.version == http1::Version::Http10;
+        self.is_http10 = head.version == Version::Http10;
         request.clear();
         request.method = Method::of(head.method.of(buf));
         self.is_head = request.method == Method::Head;
-        request.version = if self.is_http10 { Version::Http10 } else { Version::Http11 };
+        request.version = head.version;
         request.target.extend_from_slice(head.target.of(buf));
         request.raw_path.extend_from_slice(head.path(buf));
         request.query.extend_from_slice(head.query(buf).unwrap_or_default());

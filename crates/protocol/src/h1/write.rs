@@ -4,13 +4,12 @@ use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
 use exchange::{Body, Chunk, ChunkStream, Name, Response};
 use http1::{EncodeError, ResponseEncoder, Version, response_body_allowed};
 
-use super::{Connection, READ_SIZE};
+use super::Connection;
 
 /// A body up to this size is copied behind the head and leaves with it in one write.
 const COPY_LIMIT: usize = 16 * 1024;
@@ -295,14 +294,7 @@ impl Connection {
                 };
                 match self.written(written) {
                     Ok(Some(n)) => done += n,
-                    Ok(None) => match self.stream.poll_write_ready(cx) {
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(_)) => return Poll::Ready(Err(WriteError::Gone)),
-                        Poll::Pending if self.deadline.is_past(cx) => {
-                            return Poll::Ready(Err(WriteError::Timeout));
-                        }
-                        Poll::Pending => return Poll::Pending,
-                    },
+                    Ok(None) => ready!(self.poll_room(cx))?,
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
@@ -312,6 +304,16 @@ impl Connection {
         buffers.output.clear();
         self.buffers = Some(buffers);
         result
+    }
+
+    /// Ready when the client takes more.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        match self.stream.poll_write_ready(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(WriteError::Gone)),
+            Poll::Pending if self.deadline.is_past(cx) => Poll::Ready(Err(WriteError::Timeout)),
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     fn written(&mut self, result: io::Result<usize>) -> Result<Option<usize>, WriteError> {
@@ -365,14 +367,7 @@ impl Connection {
                             return Poll::Pending;
                         }
                     }
-                    Ok(None) => match self.stream.poll_write_ready(cx) {
-                        Poll::Ready(Ok(())) => {}
-                        Poll::Ready(Err(_)) => return Poll::Ready(Err(WriteError::Gone)),
-                        Poll::Pending if self.deadline.is_past(cx) => {
-                            return Poll::Ready(Err(WriteError::Timeout));
-                        }
-                        Poll::Pending => return Poll::Pending,
-                    },
+                    Ok(None) => ready!(self.poll_room(cx))?,
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
@@ -406,34 +401,5 @@ impl Connection {
             }
         }
         self.flush().await
-    }
-
-    /// Ends the connection so that the last response is not lost: says that nothing follows, and takes what
-    /// the client still sends for a while, because closing with unread bytes makes a reset that may
-    /// overtake the response (RFC 9112 §9.6).
-    pub async fn close(mut self) {
-        let unread = !self.body_is_done() || self.buffers.as_ref().is_some_and(|b| !b.input.is_empty());
-        if !self.response_begun || self.half_closed || !unread {
-            return;
-        }
-        self.stream.shutdown_write();
-        let mut scratch = BytesMut::with_capacity(READ_SIZE);
-        self.deadline.set(self.settings.lingering_timeout);
-        poll_fn(|cx| {
-            loop {
-                if self.deadline.is_past(cx) {
-                    return Poll::Ready(());
-                }
-                let room = scratch.len();
-                scratch.advance(room);
-                scratch.reserve(READ_SIZE);
-                match self.stream.poll_read(cx, &mut scratch) {
-                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Ready(Ok(_)) => {}
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        })
-        .await;
     }
 }

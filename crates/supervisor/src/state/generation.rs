@@ -30,15 +30,28 @@ pub(super) struct Generation {
     pub(super) mold: bool,
     /// The mold was told to end.
     pub(super) mold_stopped: bool,
+    /// When the mold has to be ready; after ABRT, when it has to be dead.
+    pub(super) boot_by: Option<Time>,
+    /// The mold got ABRT.
+    pub(super) aborted: bool,
     /// How often each worker has told of a change in each file. Every worker watches, so that the first to tell of
     /// the n-th change is news and the others are echoes.
     changes: BTreeMap<String, BTreeMap<u64, u32>>,
 }
 
+impl Generation {
+    pub(super) fn boot_deadline(&self) -> Option<Time> {
+        self.boot_by.filter(|_| self.mold && !self.mold_stopped)
+    }
+}
+
 impl State {
-    pub(super) fn start_generation(&mut self) {
+    pub(super) fn start_generation(&mut self, now: Time) {
         self.last_generation += 1;
         let number = self.last_generation;
+        // Until its own settings are known, those of the generation before hold for it.
+        let boot_timeout =
+            self.current.and_then(|c| self.generations.get(&c)).and_then(|g| g.plan.boot_timeout);
         self.generations.insert(
             number,
             Generation {
@@ -48,11 +61,14 @@ impl State {
                     workers: 0,
                     threads: 1,
                     graceful_timeout: Duration::from_secs(30),
+                    boot_timeout,
                     max_rss: None,
                 },
                 target: 0,
                 mold: true,
                 mold_stopped: false,
+                boot_by: boot_timeout.map(|limit| now + limit),
+                aborted: false,
                 changes: BTreeMap::new(),
             },
         );
@@ -61,7 +77,7 @@ impl State {
     }
 
     /// A new generation; while one boots, another one after it. The newest settings win.
-    pub(super) fn reload(&mut self) {
+    pub(super) fn reload(&mut self, now: Time) {
         if self.stopping.is_some() {
             return;
         }
@@ -69,12 +85,15 @@ impl State {
             self.reload_again = true;
         } else {
             self.retry_mold = None;
-            self.start_generation();
+            self.start_generation(now);
         }
     }
 
-    pub(super) fn configured(&mut self, generation: u64, plan: Plan) {
+    pub(super) fn configured(&mut self, generation: u64, plan: Plan, now: Time) {
         if let Some(g) = self.generations.get_mut(&generation) {
+            if !g.aborted {
+                g.boot_by = plan.boot_timeout.map(|limit| now + limit);
+            }
             g.target = plan.workers;
             g.plan = plan;
         }
@@ -86,6 +105,9 @@ impl State {
         }
         if let Some(g) = self.generations.get_mut(&generation) {
             g.phase = Phase::Booting;
+            if !g.aborted {
+                g.boot_by = None;
+            }
         }
     }
 
@@ -143,7 +165,7 @@ impl State {
         }
         self.log(Level::Error, format!("Generation {generation} did not boot; the old one goes on serving"));
         if std::mem::take(&mut self.reload_again) {
-            self.start_generation();
+            self.start_generation(now);
         } else if self.current.and_then(|c| self.generations.get(&c)).is_some_and(|g| !g.mold) {
             self.restart_mold(now);
         }
@@ -155,7 +177,7 @@ impl State {
         }
         let delay = self.mold_backoff.failed(now);
         if delay.is_zero() {
-            self.start_generation();
+            self.start_generation(now);
         } else {
             self.log(Level::Warning, format!("A new mold starts in {}", seconds(delay)));
             self.retry_mold = Some(now + delay);
@@ -193,7 +215,7 @@ impl State {
             }
         }
         if std::mem::take(&mut self.reload_again) {
-            self.start_generation();
+            self.start_generation(now);
         }
     }
 
@@ -247,7 +269,7 @@ impl State {
         self.act(Action::Hook { generation, name: "nworkers_changed", arguments: vec![new, old] });
     }
 
-    pub(super) fn changed(&mut self, generation: u64, worker: u64, path: &str) {
+    pub(super) fn changed(&mut self, generation: u64, worker: u64, path: &str, now: Time) {
         let newest = self.next.or(self.current) == Some(generation);
         let Some(g) = self.generations.get_mut(&generation) else { return };
         let counts = g.changes.entry(path.to_owned()).or_default();
@@ -261,7 +283,7 @@ impl State {
                 .file_name()
                 .map_or(path.to_owned(), |n| n.to_string_lossy().into_owned());
             self.log(Level::Info, format!("{name} changed; reloading"));
-            self.reload();
+            self.reload(now);
         }
     }
 

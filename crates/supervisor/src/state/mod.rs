@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 mod backoff;
+mod boot;
 mod edge;
 mod generation;
 mod stop;
@@ -73,7 +74,7 @@ impl State {
             actions: VecDeque::new(),
             ended: false,
         };
-        state.start_generation();
+        state.start_generation(Duration::ZERO);
         state
     }
 
@@ -88,7 +89,7 @@ impl State {
             return;
         }
         match event {
-            Event::Configured { generation, plan } => self.configured(generation, plan),
+            Event::Configured { generation, plan } => self.configured(generation, plan, now),
             Event::MoldReady { generation } => self.mold_ready(generation),
             Event::MoldFailed { generation, code, text } => self.mold_failed(generation, code, &text, now),
             Event::MoldGone { generation, status } => self.mold_gone(generation, status, now),
@@ -102,7 +103,7 @@ impl State {
                 self.worker_overran(worker, &method, &path, seconds, graceful, now);
             }
             Event::Resident { worker, bytes } => self.worker_resident(worker, bytes),
-            Event::Changed { generation, worker, path } => self.changed(generation, worker, &path),
+            Event::Changed { generation, worker, path } => self.changed(generation, worker, &path, now),
             Event::EdgeConfigured => self.edge_configured(now),
             Event::EdgeFatal { text } => self.edge.fatal = Some(text),
             Event::EdgeStopped => self.edge_stopped(now),
@@ -119,12 +120,13 @@ impl State {
             return;
         }
         self.tick_workers(now);
+        self.tick_molds(now);
         self.tick_edge(now);
         self.tick_stop(now);
         if self.retry_mold.is_some_and(|at| at <= now) {
             self.retry_mold = None;
             if self.next.is_none() && self.stopping.is_none() {
-                self.start_generation();
+                self.start_generation(now);
             }
         }
         self.settle(now);
@@ -141,7 +143,8 @@ impl State {
             .worker_backoff
             .until()
             .filter(|_| self.stopping.is_none() && self.edge.is_up() && self.is_short());
-        workers.chain(stop).chain(spawn).chain(self.retry_mold).chain(self.edge.restart_at).min()
+        let molds = self.generations.values().filter_map(Generation::boot_deadline);
+        workers.chain(molds).chain(stop).chain(spawn).chain(self.retry_mold).chain(self.edge.restart_at).min()
     }
 
     /// Workers whose resident memory is limited: their numbers and pids.
@@ -190,7 +193,7 @@ impl State {
             _ if self.stopping.is_some() => {}
             Signal::Hup => {
                 self.log(Level::Info, "Hang up: reloading");
-                self.reload();
+                self.reload(now);
             }
             Signal::Ttin => self.resize(1),
             Signal::Ttou => self.resize(-1),

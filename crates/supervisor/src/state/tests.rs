@@ -1,5 +1,7 @@
 use super::*;
 
+mod boot;
+
 /// A master in a bottle: molds, workers and the edge do at once what they are told, unless a test holds them back.
 struct World {
     state: State,
@@ -21,7 +23,13 @@ impl World {
         Self {
             state: State::new(),
             now: Duration::ZERO,
-            plan: Plan { workers, threads: 1, graceful_timeout: 30 * S, max_rss: Some(100 << 20) },
+            plan: Plan {
+                workers,
+                threads: 1,
+                graceful_timeout: 30 * S,
+                boot_timeout: None,
+                max_rss: Some(100 << 20),
+            },
             seen: vec![],
             auto_ready: true,
             auto_exit: true,
@@ -98,6 +106,9 @@ impl World {
             }
             Action::StopEdge { .. } if self.auto_exit => {
                 vec![Event::EdgeStopped, Event::EdgeGone { status: Status::Code(0) }]
+            }
+            Action::AbortMold { generation } if self.auto_exit => {
+                vec![Event::MoldGone { generation, status: Status::Signal(6) }]
             }
             Action::KillEdge => vec![Event::EdgeGone { status: Status::Signal(9) }],
             Action::Hook { name: "on_exit", .. } => vec![Event::HookDone],
@@ -559,8 +570,9 @@ fn nothing_that_happens_breaks_it() {
         seed ^= seed << 17;
         seed % n
     };
-    for _ in 0..200 {
+    for round in 0..200 {
         let mut w = World::new(3);
+        w.plan.boot_timeout = (round % 2 == 0).then_some(2 * S);
         w.run();
         for _ in 0..60 {
             w.auto_ready = random(4) != 0;

@@ -12,6 +12,8 @@ pub(crate) struct Plan {
     pub(crate) threads: u32,
     /// How long a worker may go on after it was told to end.
     pub(crate) graceful_timeout: Duration,
+    /// How long a mold or a worker may take to be ready.
+    pub(crate) boot_timeout: Option<Duration>,
     /// Resident memory in bytes past which a worker is replaced.
     pub(crate) max_rss: Option<u64>,
 }
@@ -152,6 +154,8 @@ pub(crate) enum Action {
     StartMold { generation: u64 },
     /// Ask a mold to end.
     StopMold { generation: u64 },
+    /// Have a mold that hangs write its stacks and end.
+    AbortMold { generation: u64 },
     /// End a mold.
     KillMold { generation: u64 },
     /// Forget a generation's settings and the sockets that only it has bound.

@@ -4,7 +4,7 @@ use super::generation::{Phase, seconds};
 use super::{APP_LOAD_ERROR, Action, Duration, Level, State, Status, Time, WORKER_BOOT_ERROR};
 
 /// After ABRT a worker has this long to write its stacks and run its hook.
-const ABORT: Duration = Duration::from_secs(2);
+pub(super) const ABORT: Duration = Duration::from_secs(2);
 /// A worker that crashes within this time of being ready dies quickly.
 const QUICK: Duration = Duration::from_secs(1);
 
@@ -38,6 +38,10 @@ pub(super) struct Worker {
     pub(super) retiring: bool,
     /// When it became ready.
     ready_at: Option<Time>,
+    /// When it has to be ready.
+    pub(super) boot_by: Option<Time>,
+    /// It was not ready then, and is being ended.
+    pub(super) overdue: bool,
     /// The edge has no socket to it (any more).
     pub(super) gone: bool,
     pub(super) exited: bool,
@@ -48,18 +52,21 @@ impl Worker {
         match self.life {
             _ if self.exited => None,
             Life::Draining { until, .. } | Life::Aborting { until } => Some(until),
-            Life::Booting | Life::Serving | Life::Killed => None,
+            Life::Booting => self.boot_by,
+            Life::Serving | Life::Killed => None,
         }
     }
 
-    /// Counts as one of the workers that its generation should have.
+    /// Counts as one of the workers that its generation should have. One that hung while it booted does until its end
+    /// has been taken as a failed boot.
     fn is_wanted(&self) -> bool {
-        !self.retiring && !self.exited && matches!(self.life, Life::Booting | Life::Serving)
+        !self.retiring && !self.exited && (self.overdue || matches!(self.life, Life::Booting | Life::Serving))
     }
 }
 
 impl State {
-    fn spawn(&mut self, generation: u64, threads: u32) {
+    fn spawn(&mut self, generation: u64, threads: u32, now: Time) {
+        let boot_timeout = self.generations.get(&generation).and_then(|g| g.plan.boot_timeout);
         self.last_worker += 1;
         let number = self.last_worker;
         self.workers.insert(
@@ -71,6 +78,8 @@ impl State {
                 life: Life::Booting,
                 retiring: false,
                 ready_at: None,
+                boot_by: boot_timeout.map(|limit| now + limit),
+                overdue: false,
                 gone: false,
                 exited: false,
             },
@@ -104,7 +113,7 @@ impl State {
         }
         for (generation, count, threads) in self.missing() {
             for _ in 0..count {
-                self.spawn(generation, threads);
+                self.spawn(generation, threads, now);
             }
         }
     }
@@ -171,7 +180,7 @@ impl State {
         }
     }
 
-    fn abort(&mut self, worker: u64, now: Time) {
+    pub(super) fn abort(&mut self, worker: u64, now: Time) {
         if let Some(w) = self.workers.get_mut(&worker) {
             w.life = Life::Aborting { until: now + ABORT };
             self.act(Action::SignalWorker { worker, signal: SIGABRT });
@@ -188,6 +197,8 @@ impl State {
         for (worker, life) in due {
             if let Life::Draining { abort: true, .. } = life {
                 self.abort(worker, now);
+            } else if life == Life::Booting {
+                self.worker_overdue(worker, now);
             } else {
                 let pid = self.pid_text(worker);
                 let text = match life {
@@ -242,6 +253,8 @@ impl State {
         }
         w.exited = true;
         let (life, generation, ready_at) = (w.life, w.generation, w.ready_at);
+        let leaving = self.generations.get(&generation).is_none_or(|g| g.phase == Phase::Leaving);
+        let hung = w.overdue && !leaving;
         let pid = self.pid_text(worker);
         if !self.edge.is_up() {
             self.worker_gone(worker);
@@ -250,7 +263,10 @@ impl State {
             return;
         }
         match life {
-            Life::Booting => self.boot_failed(generation, &pid, status, now),
+            Life::Booting => self.boot_failed(generation, &pid, status, hung, now),
+            Life::Aborting { .. } | Life::Killed if hung => {
+                self.boot_failed(generation, &pid, status, hung, now);
+            }
             Life::Serving => {
                 let level = if status == Status::Code(0) { Level::Info } else { Level::Error };
                 self.log(level, format!("Worker (pid:{pid}) {status}; another one takes its place"));
@@ -267,9 +283,13 @@ impl State {
         }
     }
 
-    fn boot_failed(&mut self, generation: u64, pid: &str, status: Status, now: Time) {
+    /// `hung`: it would have gone on booting, and was ended.
+    fn boot_failed(&mut self, generation: u64, pid: &str, status: Status, hung: bool, now: Time) {
         self.log(Level::Error, format!("Worker (pid:{pid}) {status} before it was ready"));
         match status {
+            _ if hung && self.next == Some(generation) => {
+                self.generation_failed(generation, WORKER_BOOT_ERROR, now);
+            }
             Status::Code(code) if code != 0 && self.next == Some(generation) => {
                 let load_error = code == i32::from(APP_LOAD_ERROR);
                 let code = if load_error { APP_LOAD_ERROR } else { WORKER_BOOT_ERROR };

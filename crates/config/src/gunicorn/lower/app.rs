@@ -11,14 +11,18 @@ impl Lowering<'_> {
         let worker_class = self.worker_class(threads);
         let root_path = self.root_path();
         let some = |n: u64| (n > 0).then_some(n);
+        let target = target?;
         Some(App {
-            target: target?,
+            // One application, whatever it is called after a reload.
+            name: "application".to_owned(),
+            target,
             kind: Kind::Wsgi,
             worker_class,
             workers: self.int("workers") as u32,
             threads: if worker_class == WorkerClass::Sync { 1 } else { threads },
             timeout: Some(self.seconds("timeout")).filter(|d| !d.is_zero()),
             graceful_timeout: self.seconds("graceful_timeout"),
+            boot_timeout: Some(self.seconds("boot_timeout")).filter(|d| !d.is_zero()),
             max_requests: some(self.int("max_requests")),
             max_requests_jitter: self.int("max_requests_jitter"),
             preload: self.flag("preload_app"),

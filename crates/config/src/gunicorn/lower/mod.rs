@@ -55,7 +55,8 @@ pub(crate) fn lower(
         accel,
         files,
         compress,
-        app,
+        apps: vec![app],
+        http: None,
         process,
         logs,
         reload,
@@ -91,18 +92,19 @@ impl Lowering<'_> {
 
     /// Puts in what only the model knows, so that hooks find in `cfg` what is true.
     fn make_settings_effective(&mut self, model: &Model) {
-        let class = match model.app.worker_class {
+        let app = &model.apps[0];
+        let class = match app.worker_class {
             crate::model::WorkerClass::Sync => "sync",
             crate::model::WorkerClass::Gthread => "gthread",
         };
         let owner = |id: Option<u32>| id.map_or(Value::None, |n| Value::Int(u64::from(n)));
         self.effective.set("worker_class", Value::Text(class.to_owned()));
-        let target = Value::Text(model.app.target.to_string());
+        let target = Value::Text(app.target.to_string());
         match self.input.command_line.app() {
-            Some(app) => {
+            Some(named) => {
                 self.effective.set_from("wsgi_app", target, Origin::Application);
                 if !self.is_given("default_proc_name") {
-                    let name = Value::Text(app.to_owned());
+                    let name = Value::Text(named.to_owned());
                     self.effective.set_from("default_proc_name", name, Origin::Application);
                 }
             }

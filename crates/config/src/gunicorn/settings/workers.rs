@@ -89,6 +89,15 @@ pub(super) const ROWS: &[Setting] = &[
         .flags(&["--graceful-timeout"])
         .default("30")
         .doc("How long requests may go on after their worker was told to end, at a reload, a stop or a replacement; then it is killed."),
+    Setting::new("boot_timeout", Section::Workers, Kind::Seconds(true))
+        .flags(&["--boot-timeout"])
+        .default("120")
+        .doc(
+            "How long a worker, or with `preload_app` the process that forks them, may take to load the application; \
+             then its Python stacks are logged and it is killed. The first start fails with exit code 3; at a reload \
+             the old workers go on. 0 lets it take for ever.",
+        )
+        .ours(),
     Setting::new("keepalive", Section::Workers, Kind::Seconds(true))
         .flags(&["--keep-alive", "--keepalive-timeout"])
         .default("75")

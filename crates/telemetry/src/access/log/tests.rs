@@ -1,10 +1,4 @@
-use std::io::Read;
-
 use super::*;
-
-fn sink(file: impl Into<File>) -> Sink {
-    Sink { file: file.into(), waiting: Vec::new(), torn: false, lost: 0, failing: false }
-}
 
 fn event(target: &[u8], log: impl FnOnce(&AccessEvent<'_>)) {
     log(&AccessEvent {
@@ -92,47 +86,10 @@ fn reopen_follows_the_name() {
 }
 
 #[test]
-fn a_full_disk_loses_lines_and_tells_it_once() {
-    let mut sink = sink(OpenOptions::new().write(true).open("/dev/full").unwrap());
-    assert!(
-        matches!(sink.accept(b"one\ntwo\n"), Change::Failed(why) if why.kind() == ErrorKind::StorageFull)
-    );
-    assert!(matches!(sink.accept(b"three\n"), Change::None));
-    assert_eq!(sink.lost, 3);
-    // The disk filled up within a line: the next one begins on its own.
-    let (mut reader, writer) = io::pipe().unwrap();
-    sink.file = std::os::fd::OwnedFd::from(writer).into();
-    sink.torn = true;
-    assert!(matches!(sink.accept(b"four\n"), Change::Recovered(3)));
-    drop(sink);
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "\nfour\n");
-}
-
-#[test]
-fn a_reader_that_does_not_read_blocks_nobody() {
-    let (mut reader, writer) = io::pipe().unwrap();
-    rustix::io::ioctl_fionbio(&writer, true).unwrap();
-    let mut sink = sink(std::os::fd::OwnedFd::from(writer));
-    let batch = "0123456789abcdefg\n".repeat(1000);
-    let mut failures = 0;
-    for _ in 0..100 {
-        failures += usize::from(matches!(sink.accept(batch.as_bytes()), Change::Failed(_)));
-    }
-    assert_eq!(failures, 1);
-    assert!(sink.lost > 0 && sink.waiting.len() <= MOST_WAITING);
-    let (kept, end) = (100 * 1000 - sink.lost, b"end\n");
-    let reading = std::thread::spawn(move || {
-        let mut text = String::new();
-        reader.read_to_string(&mut text).unwrap();
-        text
-    });
-    while !matches!(sink.accept(end), Change::Recovered(_)) {
-        std::thread::yield_now();
-    }
-    drop(sink);
-    let text = reading.join().unwrap();
-    assert_eq!(text.lines().filter(|line| *line == "0123456789abcdefg").count() as u64, kept);
-    assert!(text.lines().all(|line| line == "0123456789abcdefg" || line == "end"));
+fn a_fifo_without_a_reader_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::from(0o600)).unwrap();
+    let error = AccessLog::open(Target::File(path), AccessFormat::default()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::NXIO.raw_os_error()));
 }

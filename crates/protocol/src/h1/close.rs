@@ -1,0 +1,39 @@
+//! The end of a connection.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use bytes::{Buf, BytesMut};
+
+use super::{Connection, READ_SIZE};
+
+impl Connection {
+    /// Ends the connection so that the last response is not lost: says that nothing follows, and takes what
+    /// the client still sends for a while, because closing with unread bytes makes a reset that may
+    /// overtake the response (RFC 9112 §9.6).
+    pub async fn close(mut self) {
+        let unread = !self.body_is_done() || self.buffers.as_ref().is_some_and(|b| !b.input.is_empty());
+        if !self.response_begun || self.half_closed || !unread {
+            return;
+        }
+        self.stream.shutdown_write();
+        let mut scratch = BytesMut::with_capacity(READ_SIZE);
+        self.deadline.set(self.settings.lingering_timeout);
+        poll_fn(|cx| {
+            loop {
+                if self.deadline.is_past(cx) {
+                    return Poll::Ready(());
+                }
+                let room = scratch.len();
+                scratch.advance(room);
+                scratch.reserve(READ_SIZE);
+                match self.stream.poll_read(cx, &mut scratch) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await;
+    }
+}

@@ -1,0 +1,23 @@
+//! Which server and location a request belongs to, and what the configuration makes of it on the way: rewrites and
+//! variables. The run-time side of [`config::model::http`].
+//!
+//! A [`Routing`] is compiled once for each event loop and belongs to that thread. What it remembers about a request
+//! is in a [`State`], which is used again for the next one. Nothing here does I/O: what only the edge knows is asked
+//! of an [`Environment`].
+#![forbid(unsafe_code)]
+
+pub mod escape;
+mod location;
+mod names;
+mod pattern;
+mod rewrite;
+mod routing;
+mod server;
+mod variables;
+
+pub use location::{Found, Kind, LimitExcept, Location, LocationId};
+pub use pattern::{Captures, MatchError, PatternError, Regex};
+pub use rewrite::{Answer, Ops, Outcome, RewriteError, Rewritten, URI_CHANGES};
+pub use routing::{Routing, RoutingError, Server};
+pub use server::{Host, InvalidHost, Listen, Listens, validate_host};
+pub use variables::{Environment, Scope, State, Variables, forwarded_address, request_variable};

@@ -1,0 +1,207 @@
+//! What variables are worth in a request, and the texts made of them.
+
+mod geo;
+mod map;
+mod request;
+mod split;
+mod state;
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use config::model::http::{self as model, DefinedId, FileTest, Part, Value, Variable};
+use exchange::Request;
+
+use crate::pattern::PatternError;
+use geo::Geo;
+use map::Map;
+use split::SplitClients;
+
+pub use geo::forwarded_address;
+pub use request::request_variable;
+use state::Slot;
+pub use state::State;
+
+/// What only the edge knows.
+pub trait Environment {
+    /// Appends the value of a variable that [`request_variable`] does not know. `false`, and nothing appended, if the
+    /// request has no such thing; that is not the same as an empty value.
+    fn variable(&self, variable: &Variable, request: &Request, out: &mut Vec<u8>) -> bool;
+
+    /// `set` of a variable that is there by itself and can be set, other than `$args`: `$limit_rate`.
+    fn set(&self, variable: &Variable, value: &[u8]);
+
+    /// Whether what is at a path is of this kind, links followed.
+    fn file(&self, path: &[u8], test: FileTest) -> bool;
+
+    /// A line for the error log.
+    fn error(&self, message: &str);
+}
+
+/// A request, and whom to ask about it.
+#[derive(Clone, Copy)]
+pub struct Scope<'a> {
+    /// The request.
+    pub request: &'a Request,
+    /// Whom to ask.
+    pub environment: &'a dyn Environment,
+}
+
+/// The variables that the configuration defines.
+#[derive(Debug, Default)]
+pub struct Variables(Vec<Defined>);
+
+#[derive(Debug)]
+struct Defined {
+    name: String,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// What was stored last.
+    Stored {
+        /// Before, it is empty: there is a `set` for it, and no pattern sets it. Otherwise there is no such thing.
+        empty: bool,
+    },
+    Map(Box<Map>),
+    Geo(Box<Geo>),
+    SplitClients(SplitClients),
+}
+
+impl Variables {
+    /// Compiles the model's definitions.
+    pub fn compile(defined: &[model::Defined]) -> Result<Self, PatternError> {
+        let compiled = defined.iter().map(|defined| {
+            let source = match &defined.source {
+                model::Source::Stored => Source::Stored { empty: false },
+                model::Source::Map(map) => Source::Map(Box::new(Map::compile(map)?)),
+                model::Source::Geo(geo) => Source::Geo(Box::new(Geo::compile(geo))),
+                model::Source::SplitClients(split) => Source::SplitClients(SplitClients::compile(split)),
+            };
+            Ok(Defined { name: defined.name.clone(), source })
+        });
+        compiled.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Nothing that was stored is an empty text for these, which `set` sets.
+    pub(crate) fn assume_empty(&mut self, variables: impl Iterator<Item = DefinedId>) {
+        for id in variables {
+            if let Some(Defined { source: Source::Stored { empty }, .. }) = self.0.get_mut(id as usize) {
+                *empty = true;
+            }
+        }
+    }
+
+    /// For these, which patterns set, it is nothing.
+    pub(crate) fn assume_absent(&mut self, variables: impl Iterator<Item = DefinedId>) {
+        for id in variables {
+            if let Some(Defined { source: Source::Stored { empty }, .. }) = self.0.get_mut(id as usize) {
+                *empty = false;
+            }
+        }
+    }
+
+    /// Variables that the patterns of maps set.
+    pub(crate) fn captured(&self) -> Vec<DefinedId> {
+        let maps = self.0.iter().filter_map(|defined| match &defined.source {
+            Source::Map(map) => Some(map.as_ref()),
+            _ => None,
+        });
+        maps.flat_map(Map::regexes).flat_map(crate::Regex::variables).collect()
+    }
+
+    /// Appends what a text is worth. A variable without a value adds nothing.
+    pub fn evaluate(&self, value: &Value, state: &mut State, scope: Scope<'_>, out: &mut Vec<u8>) {
+        for part in &value.0 {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text),
+                Part::Variable(variable) => {
+                    self.variable(variable, state, scope, out);
+                }
+            }
+        }
+    }
+
+    /// What a text is worth; a text without variables is not copied.
+    pub fn text<'v>(&self, value: &'v Value, state: &mut State, scope: Scope<'_>) -> Cow<'v, [u8]> {
+        if let Some(text) = value.as_text() {
+            return Cow::Borrowed(text);
+        }
+        let mut out = Vec::new();
+        self.evaluate(value, state, scope, &mut out);
+        Cow::Owned(out)
+    }
+
+    /// Appends what a variable is worth. `false`, and nothing appended, if there is no such thing in this request: a
+    /// log shows `-` then, where an empty value leaves nothing.
+    pub fn variable(
+        &self,
+        variable: &Variable,
+        state: &mut State,
+        scope: Scope<'_>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        match variable {
+            Variable::Capture(number) => {
+                out.extend_from_slice(state.captures().group(*number));
+                true
+            }
+            Variable::Defined(id) => self.defined(*id, state, scope, out),
+            other => request_variable(other, scope.request, out)
+                .unwrap_or_else(|| scope.environment.variable(other, scope.request, out)),
+        }
+    }
+
+    fn defined(&self, id: DefinedId, state: &mut State, scope: Scope<'_>, out: &mut Vec<u8>) -> bool {
+        let Some(defined) = self.0.get(id as usize) else { return false };
+        match state.slot(id) {
+            Slot::Unset => {}
+            Slot::Text { .. } => {
+                out.extend_from_slice(state.stored(id));
+                return true;
+            }
+            Slot::Evaluating => {
+                scope.environment.error(&format!("cycle while evaluating variable \"{}\"", defined.name));
+                return false;
+            }
+        }
+        if let Source::Stored { empty } = defined.source {
+            return empty;
+        }
+        state.begin(id);
+        let start = out.len();
+        let is_volatile = match &defined.source {
+            Source::Stored { .. } => true,
+            Source::Map(map) => {
+                map.evaluate(self, state, scope, out);
+                map.is_volatile()
+            }
+            Source::Geo(geo) => {
+                let value = geo.find(self, state, scope);
+                out.extend_from_slice(value);
+                false
+            }
+            Source::SplitClients(split) => {
+                split.evaluate(self, state, scope, out);
+                false
+            }
+        };
+        if is_volatile {
+            state.forget(id);
+        } else {
+            state.store(id, &out[start..]);
+        }
+        true
+    }
+
+    /// The client's address, or that which a variable says.
+    fn address(&self, variable: Option<&Variable>, state: &mut State, scope: Scope<'_>) -> Option<IpAddr> {
+        let Some(variable) = variable else { return scope.request.peer.remote.map(|remote| remote.ip()) };
+        let mut text = state.scratch();
+        let is_found = self.variable(variable, state, scope, &mut text);
+        let address = str::from_utf8(&text).ok().filter(|_| is_found).and_then(|text| text.parse().ok());
+        state.give_back(text);
+        address
+    }
+}

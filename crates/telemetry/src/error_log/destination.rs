@@ -1,0 +1,133 @@
+//! Where messages in nginx's form go.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use config::model::http::{LogLevel, Syslog};
+
+use super::{Context, Level, line};
+use crate::clock;
+use crate::file::{LogFile, OpenError, Target};
+use crate::sink::Batch;
+use crate::syslog::Peer;
+
+/// nginx's `error_log` directives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Logs {
+    /// Those of the outermost level; at least one, or nothing is written that has no other log.
+    pub main: Vec<(Destination, LogLevel)>,
+    /// Those of servers and locations: what holds in one place, by [`Context::log`]. An empty one is silent.
+    pub others: Vec<Vec<(Destination, LogLevel)>>,
+}
+
+/// Where an `error_log` goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// Descriptor 2 at the moment of each line: `stderr`, and the main log where the master has pointed the
+    /// descriptor at its file.
+    Stderr,
+    /// A file, opened by this process.
+    File(PathBuf),
+    /// A syslog server; messages have their own severity.
+    Syslog(Syslog),
+}
+
+/// The logs, opened.
+#[derive(Debug)]
+pub(super) struct Open {
+    main: Vec<(Level, To)>,
+    others: Vec<Vec<(Level, To)>>,
+}
+
+#[derive(Debug)]
+enum To {
+    Stderr,
+    File(Arc<LogFile>),
+    Syslog(Box<Peer>),
+}
+
+impl Open {
+    pub(super) fn new(logs: &Logs) -> Result<Self, OpenError> {
+        let open = |places: &Vec<(Destination, LogLevel)>| {
+            places.iter().map(|(to, level)| Ok((Level::from(*level), To::new(to)?))).collect()
+        };
+        Ok(Self { main: open(&logs.main)?, others: logs.others.iter().map(open).collect::<Result<_, _>>()? })
+    }
+
+    /// The least level that is written anywhere.
+    pub(super) fn least(&self) -> Level {
+        let all = self.main.iter().chain(self.others.iter().flatten());
+        all.map(|(level, _)| *level).min().unwrap_or(Level::Emerg)
+    }
+
+    pub(super) fn write(
+        &self,
+        level: Level,
+        context: Option<&Context<'_>>,
+        message: fmt::Arguments<'_>,
+        block: Option<&str>,
+    ) {
+        let places = context
+            .and_then(|context| context.log)
+            .and_then(|log| self.others.get(log as usize))
+            .unwrap_or(&self.main);
+        let mut places = places.iter().filter(|(least, _)| level >= *least).peekable();
+        if places.peek().is_none() {
+            return;
+        }
+        let second = clock::now();
+        let who = (std::process::id(), rustix::thread::gettid().as_raw_nonzero().get());
+        let line = line::nginx(second, who, level, context, message, block);
+        for (_, to) in places {
+            to.write(level, second, &line);
+        }
+    }
+}
+
+impl To {
+    fn new(destination: &Destination) -> Result<Self, OpenError> {
+        Ok(match destination {
+            Destination::Stderr => Self::Stderr,
+            Destination::File(path) => match Target::path(path) {
+                // Never a copy of the descriptor: the master may point it elsewhere.
+                Target::Stderr => Self::Stderr,
+                target => {
+                    let log = target.to_string();
+                    Self::File(LogFile::open(target).map_err(|source| OpenError { log, source })?)
+                }
+            },
+            Destination::Syslog(syslog) => Self::Syslog(Box::new(Peer::new(syslog)?)),
+        })
+    }
+
+    fn write(&self, level: Level, second: i64, line: &[u8]) {
+        match self {
+            Self::Stderr => stderr(line),
+            // There is nowhere to say that it failed.
+            Self::File(file) => drop(file.write_silently(Batch::Lines(line))),
+            Self::Syslog(peer) => {
+                for line in line.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+                    peer.send_at(level.severity(), second, line);
+                }
+            }
+        }
+    }
+}
+
+/// Writes to descriptor 2.
+pub(super) fn stderr(mut rest: &[u8]) {
+    while !rest.is_empty() {
+        match rustix::io::write(io::stderr(), rest) {
+            Ok(0) => return,
+            Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+            Err(rustix::io::Errno::INTR) => {}
+            // A full disk or a reader that is gone or asleep: no reason to stop or to stumble.
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+"""--user and --group: who the processes are, and what they may still do."""
+
+import grp
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from support import Monoceros, wait_until
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+APP = """
+import os
+
+def application(environ, start_response):
+    body = " ".join(map(str, [*os.getresuid(), *os.getresgid(), *sorted(set(os.getgroups()))])).encode()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [body]
+"""
+
+
+@pytest.fixture(scope="module")
+def python():
+    """An interpreter whose library others may read; one below root's home is not."""
+    for path in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
+        probe = [path, "-c", "import sys, wsgiref.validate; sys.exit(sys.version_info < (3, 9))"]
+        try:
+            if subprocess.run(probe, user="nobody", group="daemon", cwd="/", capture_output=True).returncode == 0:
+                return path
+        except OSError:
+            continue
+    pytest.skip("no Python that another user may run")
+
+
+@pytest.fixture
+def serve(python):
+    """As everywhere, but in a directory that others may enter too."""
+    base = Path(tempfile.mkdtemp(prefix="monoceros-"))
+    base.chmod(0o755)
+    servers = []
+
+    def start(*args, **options):
+        site = base / f"site{len(servers)}"
+        server = Monoceros(site, APP, "--python", python, *args, python=False, **options)
+        servers.append(server)
+        return server.start()
+
+    try:
+        yield start
+        for server in servers:
+            server.stop()
+    finally:
+        for server in servers:
+            if server.process is not None and server.process.poll() is None:
+                server.process.kill()
+        shutil.rmtree(base)
+
+
+def identity(pid):
+    """All four user and group numbers of a process, and its supplementary groups."""
+    rows = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
+    return [set(map(int, rows[name].split())) for name in ("Uid", "Gid", "Groups")]
+
+
+def test_edge_and_workers_are_the_user_and_the_log_can_be_reopened(serve):
+    user, group = pwd.getpwnam("nobody"), grp.getgrnam("daemon")
+    server = serve("--user", "nobody", "--group", "daemon", "-w", "2", "--access-logfile", "access.log")
+    numbers = server.get("/first").text.split()
+    assert numbers[:6] == [str(user.pw_uid)] * 3 + [str(group.gr_gid)] * 3
+    assert set(numbers[6:]) <= {str(group.gr_gid)}, "none of root's groups"
+    for pid in [server.edge(), *server.workers()]:
+        uids, gids, groups = identity(pid)
+        assert (uids, gids) == ({user.pw_uid}, {group.gr_gid})
+        assert groups <= {group.gr_gid}
+    assert identity(server.process.pid)[0] == {0}, "the master stays root"
+    log = server.directory / "access.log"
+    wait_until(lambda: "/first" in log.read_text(), "the first line")
+    log.rename(server.directory / "access.log.1")
+    server.signal(signal.SIGUSR1)
+    wait_until(log.exists, "the new log")
+    wait_until(lambda: server.get("/later").status == 200 and "/later" in log.read_text(), "a line in the new log")
+    assert log.stat().st_uid == user.pw_uid
+    assert "can't be opened" not in server.log()
+
+
+def test_a_user_whom_only_the_name_service_knows(serve, tmp_path):
+    tmp_path.joinpath("getent").write_text(
+        "#!/bin/sh\n"
+        'case "$1 $2" in\n'
+        '"passwd far-away") echo "far-away:x:54321:54322::/:/bin/false" ;;\n'
+        '"group far-group") echo "far-group:x:54323:" ;;\n'
+        "*) exit 2 ;;\n"
+        "esac\n")
+    tmp_path.joinpath("getent").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    server = serve("--user", "far-away", env={"PATH": path})
+    assert server.get().text.split()[:6] == ["54321"] * 3 + ["54322"] * 3
+    server = serve("--user", "far-away", "--group", "far-group", env={"PATH": path})
+    assert server.get().text.split()[:6] == ["54321"] * 3 + ["54323"] * 3
+    assert identity(server.edge())[:2] == [{54321}, {54323}]
