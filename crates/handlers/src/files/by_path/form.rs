@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use exchange::{Coding, Fields, Name, http_date};
+use exchange::{Coding, Fields, FileIdentity, Name, http_date};
 use rustix::fs::{FileType, Stat};
 
 /// Files of at most this many bytes are kept in memory.
@@ -77,37 +77,22 @@ impl Open {
 }
 
 /// What tells that a file is still the same, bytes and all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
+#[allow(clippy::unnecessary_cast, reason = "the types are other ones on other machines")]
+pub fn identity(stat: &Stat) -> FileIdentity {
+    FileIdentity {
+        device: stat.st_dev as u64,
+        inode: stat.st_ino as u64,
+        size: stat.st_size as u64,
+        modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+        changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+    }
 }
 
-impl Stamp {
-    #[expect(
-        clippy::useless_conversion,
-        clippy::cast_lossless,
-        reason = "the types are other ones on other machines"
-    )]
-    pub fn of(stat: &Stat) -> Self {
-        Self {
-            device: stat.st_dev as u64,
-            inode: stat.st_ino as u64,
-            size: stat.st_size as u64,
-            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
-            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
-        }
-    }
-
-    /// Whether any later change will show.
-    fn is_settled(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let changed = Duration::from_secs(self.changed.0.max(self.modified.0).max(0) as u64);
-        now.checked_sub(changed).is_some_and(|age| age >= UNSETTLED)
-    }
+/// Whether any later change will show.
+fn is_settled(identity: &FileIdentity) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let changed = Duration::from_secs(identity.changed.0.max(identity.modified.0).max(0) as u64);
+    now.checked_sub(changed).is_some_and(|age| age >= UNSETTLED)
 }
 
 /// What kind of thing this is.
@@ -121,7 +106,7 @@ pub struct Looked<'a> {
     /// It.
     pub file: &'a Open,
     /// What it is.
-    pub stamp: Stamp,
+    pub identity: FileIdentity,
     /// Where its content is counted.
     pub memory: &'a Rc<Memory>,
 }
@@ -129,7 +114,7 @@ pub struct Looked<'a> {
 /// A file as it was when it was opened.
 #[derive(Debug)]
 pub struct Form {
-    stamp: Stamp,
+    identity: Rc<FileIdentity>,
     settled: bool,
     content: Option<(Bytes, Charge)>,
     extension: Box<[u8]>,
@@ -140,20 +125,20 @@ pub struct Form {
 impl Form {
     /// Makes the fields, and reads a small file into memory.
     pub fn new(
-        looked: Looked<'_>,
+        looked: &Looked<'_>,
         extension: &[u8],
         media_type: &[u8],
         coding: Option<Coding>,
         etag: bool,
         ranges: bool,
     ) -> Self {
-        let Looked { file, stamp, memory } = looked;
-        let content = read_small(&file.0, stamp.size, memory);
+        let Looked { file, identity, memory } = looked;
+        let content = read_small(&file.0, identity.size, memory);
         let mut fields = Fields::new();
         if !media_type.is_empty() {
             fields.push_known(Name::ContentType, media_type);
         }
-        let (modified, size) = (stamp.modified.0, stamp.size);
+        let (modified, size) = (identity.modified.0, identity.size);
         if let Ok(modified) = u64::try_from(modified) {
             fields.push_known(Name::LastModified, &http_date(modified));
         }
@@ -166,17 +151,23 @@ impl Form {
         if ranges {
             fields.push_known(Name::AcceptRanges, b"bytes");
         }
-        Self { stamp, settled: stamp.is_settled(), content, extension: extension.into(), fields }
+        let settled = is_settled(identity);
+        Self { identity: Rc::new(identity.clone()), settled, content, extension: extension.into(), fields }
     }
 
     /// Whether this is what a look at the path shows now, so that it can be sent again.
-    pub fn is_still(&self, stamp: &Stamp) -> bool {
-        self.settled && self.stamp == *stamp
+    pub fn is_still(&self, identity: &FileIdentity) -> bool {
+        self.settled && *self.identity == *identity
     }
 
     /// Bytes of the file.
     pub fn size(&self) -> u64 {
-        self.stamp.size
+        self.identity.size
+    }
+
+    /// Which file's bytes these are, if that can be told.
+    pub fn identity(&self) -> Option<Rc<FileIdentity>> {
+        self.settled.then(|| Rc::clone(&self.identity))
     }
 
     /// The bytes, if they are kept.

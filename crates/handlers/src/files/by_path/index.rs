@@ -13,7 +13,7 @@ use exchange::{Method, Request};
 use rustix::io::Errno;
 
 use super::open::{Failed, Words};
-use super::{FileContext, Kind, Outcome, PathFiles, Place, autoindex, complain};
+use super::{FileContext, Kind, Outcome, PathFiles, Place, autoindex, complain, evaluated};
 
 impl PathFiles {
     pub(super) fn directory(
@@ -46,23 +46,15 @@ impl PathFiles {
     fn index(&self, place: Place<'_>, now: Instant, context: &mut dyn FileContext) -> Option<Outcome> {
         let mut directory_seen = false;
         for value in &self.index {
-            let evaluated;
-            let name = match value.as_text() {
-                Some(name) => name,
-                None => {
-                    evaluated = context.value(value);
-                    &evaluated
-                }
-            };
+            let name = &evaluated(value, context)[..];
             if name.starts_with(b"/") {
                 return Some(Outcome::Redirect(name.to_vec()));
             }
             let path = [place.path, name].concat();
             let links = self.links(&path, context);
             let looked = self.known.borrow_mut().probe(&path, links, now);
-            let failed = match looked {
-                Ok(_) => return Some(Outcome::Redirect([place.uri, name].concat())),
-                Err(failed) => failed,
+            let Err(failed) = looked else {
+                return Some(Outcome::Redirect([place.uri, name].concat()));
             };
             match failed.errno {
                 Errno::LOOP | Errno::MLINK => return Some(Outcome::Status(403)),
@@ -72,7 +64,7 @@ impl PathFiles {
                 _ => {}
             }
             if !directory_seen {
-                if let Some(outcome) = self.directory_is_missing(place.path, now, context) {
+                if let Some(outcome) = self.directory_is_missing(place.path, &path, now, context) {
                     return Some(outcome);
                 }
                 directory_seen = true;
@@ -89,6 +81,7 @@ impl PathFiles {
     fn directory_is_missing(
         &self,
         path: &[u8],
+        index: &[u8],
         now: Instant,
         context: &mut dyn FileContext,
     ) -> Option<Outcome> {
@@ -103,7 +96,7 @@ impl PathFiles {
                 Some(Outcome::Status(500))
             }
             Err(Failed { errno: Errno::LOOP | Errno::MLINK, .. }) => Some(Outcome::Status(403)),
-            Err(Failed { errno: Errno::NOENT, .. }) => Some(self.index_fails(Errno::NOENT, path, context)),
+            Err(Failed { errno: Errno::NOENT, .. }) => Some(self.index_fails(Errno::NOENT, index, context)),
             // It could be searched, or looking for the file would have said so.
             Err(Failed { errno: Errno::ACCESS, .. }) => None,
             Err(failed) => {
@@ -146,10 +139,8 @@ impl PathFiles {
 
     /// Whether names are shown as UTF-8, by `charset`.
     fn is_utf8(&self, context: &mut dyn FileContext) -> bool {
-        self.charset.as_ref().is_some_and(|charset| match charset.charset.as_text() {
-            Some(text) => text.eq_ignore_ascii_case(b"utf-8"),
-            None => context.value(&charset.charset).eq_ignore_ascii_case(b"utf-8"),
-        })
+        let charset = self.charset.as_ref();
+        charset.is_some_and(|charset| evaluated(&charset.charset, context).eq_ignore_ascii_case(b"utf-8"))
     }
 }
 

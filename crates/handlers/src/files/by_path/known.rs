@@ -7,7 +7,7 @@ use config::model::http::OpenFileCache;
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
-use super::form::{Form, Looked, Memory, Open, Stamp, is};
+use super::form::{Form, Looked, Memory, Open, identity, is};
 use super::open::{self, Failed, Links};
 use super::{Kind, Look, cache_rules};
 use crate::files::cache::{Cache, Known, Weigh};
@@ -71,7 +71,7 @@ impl KnownFiles {
         variant: &[u8],
         links: Links,
         now: Instant,
-        make: impl FnOnce(Looked<'_>) -> Form,
+        make: impl FnOnce(&Looked<'_>) -> Form,
     ) -> Result<Found, Failed> {
         let joined;
         let key = if variant.is_empty() {
@@ -89,7 +89,7 @@ impl KnownFiles {
                 return Ok(self.cache.entry(place).found());
             }
             Known::Fresh(place) | Known::Stale(place) => {
-                if let Some(found) = self.look_again(place, path, links, now)? {
+                if let Some(found) = self.look_again(place, path, links, now) {
                     return Ok(found);
                 }
             }
@@ -132,19 +132,13 @@ impl KnownFiles {
     }
 
     /// Looks whether the path still names the same; `None` when it has to be opened.
-    fn look_again(
-        &mut self,
-        place: usize,
-        path: &[u8],
-        links: Links,
-        now: Instant,
-    ) -> Result<Option<Found>, Failed> {
+    fn look_again(&mut self, place: usize, path: &[u8], links: Links, now: Instant) -> Option<Found> {
         // What is not kept has to be opened anyway, and where links are checked, looking is opening.
         let entry = self.cache.entry(place);
         let still = match &entry.what {
             What::File(form, open) if links.is_free() && (open.is_some() || form.content().is_some()) => {
                 match open::stat(path, links) {
-                    Ok(stat) => is(&stat, FileType::RegularFile) && form.is_still(&Stamp::of(&stat)),
+                    Ok(stat) => is(&stat, FileType::RegularFile) && form.is_still(&identity(&stat)),
                     // Opening will say it in its own words.
                     Err(_) => false,
                 }
@@ -152,11 +146,11 @@ impl KnownFiles {
             _ => false,
         };
         if !still {
-            return Ok(None);
+            return None;
         }
         self.cache.confirm(place, now);
         self.cache.confirm_use(place);
-        Ok(Some(self.cache.entry(place).found()))
+        Some(self.cache.entry(place).found())
     }
 
     fn load(
@@ -164,7 +158,7 @@ impl KnownFiles {
         path: &[u8],
         place: Option<usize>,
         links: Links,
-        make: impl FnOnce(Looked<'_>) -> Form,
+        make: impl FnOnce(&Looked<'_>) -> Form,
     ) -> Result<Found, Failed> {
         let (fd, stat) = match open_and_look(path, links) {
             // Files that are only remembered are the first to go.
@@ -181,12 +175,13 @@ impl KnownFiles {
             return Ok(Found::Other);
         }
         let file = Rc::new(Open::new(fd));
-        let stamp = Stamp::of(&stat);
+        let identity = identity(&stat);
         let old = place.and_then(|place| match &self.cache.entry(place).what {
-            What::File(form, _) if form.is_still(&stamp) => Some(Rc::clone(form)),
+            What::File(form, _) if form.is_still(&identity) => Some(Rc::clone(form)),
             _ => None,
         });
-        let form = old.unwrap_or_else(|| Rc::new(make(Looked { file: &file, stamp, memory: &self.memory })));
+        let form =
+            old.unwrap_or_else(|| Rc::new(make(&Looked { file: &file, identity, memory: &self.memory })));
         let file = form.content().is_none().then_some(file);
         Ok(Found::File(form, file))
     }

@@ -7,6 +7,7 @@
 //! Without `open_file_cache` every request looks at the file system, as nginx does; but while `stat` shows
 //! the same file, a small one is answered from memory, and no descriptor stays open.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -193,7 +194,7 @@ impl PathFiles {
         context: &mut dyn FileContext,
     ) -> Outcome {
         let links = self.links(place.path, context);
-        let make = |looked: form::Looked<'_>| self.form(place.uri, None, looked);
+        let make = |looked: &form::Looked<'_>| self.form(place.uri, None, looked);
         let found = self.known.borrow_mut().find(place.path, b"", links, now, make);
         match found {
             Ok(Found::Directory) => Outcome::Directory,
@@ -232,7 +233,7 @@ impl PathFiles {
             }
             let path = [place.path, coding.extension().as_bytes()].concat();
             let links = self.links(&path, context);
-            let make = |looked: form::Looked<'_>| self.form(place.uri, Some(coding), looked);
+            let make = |looked: &form::Looked<'_>| self.form(place.uri, Some(coding), looked);
             let looked = self.known.borrow_mut().find(&path, b"\0coded", links, now, make);
             match looked {
                 Ok(Found::File(form, file)) => {
@@ -265,7 +266,7 @@ impl PathFiles {
         Outcome::Response(response)
     }
 
-    fn form(&self, uri: &[u8], coding: Option<Coding>, looked: form::Looked<'_>) -> Form {
+    fn form(&self, uri: &[u8], coding: Option<Coding>, looked: &form::Looked<'_>) -> Form {
         let media_type = self.media_type(uri);
         Form::new(looked, escape::extension(uri), media_type, coding, self.etag, self.ranges)
     }
@@ -283,7 +284,12 @@ impl PathFiles {
     }
 
     fn content(&self, form: &Form, file: Option<Rc<form::Open>>, uri: &[u8]) -> Response {
-        let mut response = Response { status: 200, fields: form.fields.clone(), ..Response::default() };
+        let mut response = Response {
+            status: 200,
+            fields: form.fields.clone(),
+            of_file: form.identity(),
+            ..Response::default()
+        };
         if form.extension() != escape::extension(uri) {
             response.fields.remove(Name::ContentType);
             let media_type = self.media_type(uri);
@@ -318,10 +324,7 @@ impl PathFiles {
         if self.symlinks == Symlinks::Follow {
             return Links::FOLLOW;
         }
-        let from = self.symlinks_from.as_ref().map(|from| match from.as_text() {
-            Some(text) => text.to_vec(),
-            None => context.value(from),
-        });
+        let from = self.symlinks_from.as_ref().map(|from| evaluated(from, context));
         Links::new(self.symlinks, path, from.as_deref())
     }
 }
@@ -343,6 +346,11 @@ const UNUSED: Duration = Duration::from_secs(60);
 
 /// Paths remembered at most where `open_file_cache` does not say.
 const MAX_KNOWN: usize = 1000;
+
+/// The text of a value; only what contains variables is asked for.
+fn evaluated<'v>(value: &'v Value, context: &mut dyn FileContext) -> Cow<'v, [u8]> {
+    value.as_text().map_or_else(|| Cow::Owned(context.value(value)), Cow::Borrowed)
+}
 
 /// What `open_file_cache` says, or what holds without it.
 fn cache_rules(settings: Option<&OpenFileCache>) -> OpenFileCache {

@@ -48,7 +48,7 @@ impl Site {
         Self::with_cache(None, change)
     }
 
-    fn with_cache(cache: Option<OpenFileCache>, change: impl FnOnce(&mut PathFiles)) -> Self {
+    fn with_cache(cache: Option<&OpenFileCache>, change: impl FnOnce(&mut PathFiles)) -> Self {
         let temp = tempfile::tempdir().unwrap();
         let memory = Memory::new(1 << 20);
         let types = [("html", "text/html"), ("txt", "text/plain")];
@@ -67,7 +67,7 @@ impl Site {
             log_not_found: true,
             precompressed: Coding::ALL.map(|coding| (coding, Precompressed::Off)),
             vary: false,
-            known: RefCell::new(KnownFiles::new(cache.as_ref(), Rc::clone(&memory))),
+            known: RefCell::new(KnownFiles::new(cache, Rc::clone(&memory))),
             random: RandomState::new(),
             drawn: Cell::new(0),
         };
@@ -275,7 +275,7 @@ fn cache() -> OpenFileCache {
 
 #[test]
 fn open_file_cache_believes_for_its_time() {
-    let mut site = Site::with_cache(Some(cache()), |_| {});
+    let mut site = Site::with_cache(Some(&cache()), |_| {});
     assert_eq!(text(&site.get("/small.txt").body), b"0123456789");
     assert_eq!(text(&site.get("/large.bin").body).len(), 100_000);
     fs::remove_file(site.path("/small.txt")).unwrap();
@@ -293,7 +293,7 @@ fn open_file_cache_believes_for_its_time() {
 
 #[test]
 fn open_file_cache_keeps_errors_when_it_is_told_to() {
-    let mut site = Site::with_cache(Some(OpenFileCache { errors: true, ..cache() }), |_| {});
+    let mut site = Site::with_cache(Some(&OpenFileCache { errors: true, ..cache() }), |_| {});
     assert_eq!(site.status("/new"), 404);
     site.put("/new", b"x");
     assert_eq!(site.status("/new"), 404);
@@ -303,7 +303,7 @@ fn open_file_cache_keeps_errors_when_it_is_told_to() {
 
 #[test]
 fn open_file_cache_believes_what_was_used_often_enough() {
-    let mut site = Site::with_cache(Some(OpenFileCache { min_uses: 3, ..cache() }), |_| {});
+    let mut site = Site::with_cache(Some(&OpenFileCache { min_uses: 3, ..cache() }), |_| {});
     for round in 0..5 {
         fs::write(site.path("/small.txt"), round.to_string()).unwrap();
         let seen = text(&site.get("/small.txt").body);
@@ -320,7 +320,7 @@ fn the_first_index_that_is_there() {
     assert_eq!(site.redirect("/dir/empty/"), "/last");
     let root = site.temp.path().to_str().unwrap().to_owned();
     assert_eq!(site.status("/none/"), 404);
-    let expected = format!("\"{root}/none/\" is not found (2: No such file or directory)");
+    let expected = format!("\"{root}/none/none.html\" is not found (2: No such file or directory)");
     assert_eq!(site.here.log.pop(), Some((LogLevel::Error, expected)));
     assert_eq!(site.status("/small.txt/"), 404, "a file is no directory");
     site.files.index.pop();
