@@ -63,7 +63,12 @@ pub struct Plan(pub(crate) Option<Coding>);
 
 impl Compress {
     pub fn new(options: CompressOptions) -> Self {
-        Self { options, spare: Rc::default(), forms: Rc::new(RefCell::new(Forms::new(KEPT))) }
+        Self::sharing(options, &forms())
+    }
+
+    /// Keeps compressed files together with others of the thread.
+    pub(crate) fn sharing(options: CompressOptions, forms: &Rc<RefCell<Forms>>) -> Self {
+        Self { options, spare: Rc::default(), forms: Rc::clone(forms) }
     }
 
     /// `None` where no client would get this response compressed.
@@ -159,6 +164,11 @@ impl Compress {
 
 fn stream(encoder: Encoder, source: Source, collector: Option<Collector>) -> Body {
     Body::Stream(Box::new(Compressed::new(encoder, source, collector)))
+}
+
+/// Room for compressed files.
+pub(crate) fn forms() -> Rc<RefCell<Forms>> {
+    Rc::new(RefCell::new(Forms::new(KEPT)))
 }
 
 /// The file that this is the whole of.

@@ -7,8 +7,8 @@
 
 mod compress;
 mod encoder;
-pub mod nginx;
 mod forms;
+pub mod nginx;
 mod not_modified;
 mod stream;
 

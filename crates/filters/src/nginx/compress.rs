@@ -3,7 +3,7 @@
 use config::model::http::{self as model, Proxied, Regex};
 use exchange::{AcceptEncoding, Coding, Fields, Name, Request, Response, Version, parse_http_date};
 
-use super::{FilterContext, Types, weaken};
+use super::{FilterContext, Shared, Types, weaken};
 use crate::compress::{self, Compress, CompressOptions, Levels, Plan};
 
 /// When and how responses are compressed.
@@ -21,7 +21,7 @@ pub struct Compression {
 }
 
 impl Compression {
-    pub fn new(settings: &model::Compression) -> Self {
+    pub fn new(settings: &model::Compression, shared: &Shared) -> Self {
         let on = |coding: &Coding| match coding {
             Coding::Zstd => settings.zstd,
             Coding::Br => settings.brotli,
@@ -34,7 +34,7 @@ impl Compression {
         let options = CompressOptions { codings: codings.clone(), types: Vec::new(), min_length: 0, levels };
         Self {
             codings,
-            compress: Compress::new(options),
+            compress: Compress::sharing(options, &shared.forms),
             types: Types::new(settings.types.as_ref()),
             min_length: settings.min_length,
             http10: settings.http10,

@@ -20,6 +20,7 @@ pub fn run(request: &Request, response: &mut Response) {
         response.fields.remove(name);
     }
     weaken(response);
+    response.of_file = None;
     let body = std::mem::take(&mut response.body);
     response.body = if request.method == Method::Head {
         Body::Stream(Box::new(Ended))

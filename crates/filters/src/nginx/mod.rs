@@ -5,7 +5,9 @@
 //! variables is asked of the caller, at the moment at which nginx would look.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt;
+use std::rc::Rc;
 
 use config::model::http::{IfModifiedSince, LogLevel, Regex, Settings, Value};
 use exchange::{AcceptEncoding, Body, Method, Name, Request, Response};
@@ -20,10 +22,13 @@ mod range;
 mod sub;
 #[cfg(test)]
 mod tests;
+mod trailers;
 mod types;
 
+use crate::forms::Forms;
 use compress::Compression;
 use headers::Headers;
+use trailers::Trailers;
 use types::Types;
 
 /// What the filters ask of whoever knows the request's variables.
@@ -61,6 +66,18 @@ pub enum Verdict {
     Refuse(u16),
 }
 
+/// What all filters of a thread have in common: files that were compressed once.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    forms: Rc<RefCell<Forms>>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { forms: crate::compress::forms() }
+    }
+}
+
 /// The filters of one place in the configuration, on one thread.
 #[derive(Debug)]
 pub struct NginxFilters {
@@ -71,19 +88,26 @@ pub struct NginxFilters {
     charset: Option<charset::Label>,
     compression: Compression,
     ranges: range::Ranges,
+    trailers: Option<Trailers>,
 }
 
 impl NginxFilters {
     /// Compiles the filters of these settings.
     pub fn new(settings: &Settings) -> Self {
+        Self::sharing(settings, &Shared::default())
+    }
+
+    /// Compiles the filters of these settings; they keep what is compressed together with others of the thread.
+    pub fn sharing(settings: &Settings, shared: &Shared) -> Self {
         Self {
             if_modified_since: settings.if_modified_since,
             headers: Headers::of(settings.expires.clone(), &settings.add_headers),
             gunzip: settings.gunzip,
             sub: settings.sub_filters.as_ref().map(sub::Substitution::new),
             charset: settings.charset.as_ref().map(charset::Label::new),
-            compression: Compression::new(&settings.compression),
+            compression: Compression::new(&settings.compression, shared),
             ranges: range::Ranges::new(settings.max_ranges),
+            trailers: Trailers::of(&settings.add_trailers),
         }
     }
 
@@ -120,12 +144,19 @@ impl NginxFilters {
         if let Some(headers) = &self.headers {
             headers.apply(request, response, how, context);
         }
-        let accepted = self.transform(request, response, how, context);
-        if how.ranges && response.status == 200 && accepted {
+        let same = self.transform(request, response, how, context);
+        if how.ranges && same && response.status == 200 {
             let kept = before.unwrap_or_default();
-            return self.ranges.apply(request, response, asked.range, kept);
+            let verdict = self.ranges.apply(request, response, asked.range, kept);
+            if verdict != Verdict::Send {
+                return verdict;
+            }
+        } else {
+            response.fields.remove(Name::AcceptRanges);
         }
-        response.fields.remove(Name::AcceptRanges);
+        if let Some(trailers) = &self.trailers {
+            trailers.apply(request, response, context);
+        }
         Verdict::Send
     }
 

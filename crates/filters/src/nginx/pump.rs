@@ -117,7 +117,7 @@ impl<C: Change> Changed<C> {
                 budget = budget.saturating_sub(piece.len().max(512));
             }
             if self.out.len() >= ENOUGH || (budget == 0 && !self.out.is_empty()) {
-                return Ok(Poll::Ready(self.take()));
+                return Ok(Poll::Ready(Some(self.take())));
             }
             if budget == 0 {
                 // What changes into nothing must not hold the thread.
@@ -132,21 +132,21 @@ impl<C: Change> Changed<C> {
                         return Ok(Poll::Ready(Some(Chunk::Flush)));
                     }
                     self.flush_next = true;
-                    return Ok(Poll::Ready(self.take()));
+                    return Ok(Poll::Ready(Some(self.take())));
                 }
                 Next::Pending if self.out.is_empty() => return Ok(Poll::Pending),
-                Next::Pending => return Ok(Poll::Ready(self.take())),
+                Next::Pending => return Ok(Poll::Ready(Some(self.take()))),
                 Next::End => {
                     self.ended = true;
                     self.change.finish(&mut self.out)?;
-                    return Ok(Poll::Ready(if self.out.is_empty() { None } else { self.take() }));
+                    return Ok(Poll::Ready((!self.out.is_empty()).then(|| self.take())));
                 }
             }
         }
     }
 
-    fn take(&mut self) -> Option<Chunk> {
-        Some(Chunk::Data(std::mem::take(&mut self.out).into()))
+    fn take(&mut self) -> Chunk {
+        Chunk::Data(std::mem::take(&mut self.out).into())
     }
 }
 

@@ -86,6 +86,7 @@ impl Ranges {
 
     fn take(&self, response: &mut Response, spans: &[Span], size: u64) {
         response.status = 206;
+        response.of_file = None;
         response.reason = None;
         for name in [Name::AcceptRanges, Name::ContentLength, Name::ContentRange] {
             response.fields.remove(name);
@@ -173,7 +174,7 @@ fn number(text: &[u8]) -> Option<u64> {
         return None;
     }
     let number: u64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-    (number <= i64::MAX as u64).then_some(number)
+    i64::try_from(number).is_ok().then_some(number)
 }
 
 fn trim_spaces(mut text: &[u8]) -> &[u8] {

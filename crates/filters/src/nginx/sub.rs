@@ -65,6 +65,7 @@ impl Substitution {
             response.fields.remove(Name::LastModified);
             response.fields.remove(Name::ETag);
         }
+        response.of_file = None;
         let mut replacer = Replacer::new(patterns, self.once);
         response.body = match std::mem::take(&mut response.body) {
             // No length is made up that GET would not have.

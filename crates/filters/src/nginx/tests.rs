@@ -58,15 +58,16 @@ fn filters() -> NginxFilters {
         gunzip: false,
         sub: None,
         charset: None,
-        compression: Compression::new(&compression()),
+        compression: Compression::new(&compression(), &Shared::default()),
         ranges: range::Ranges::new(None),
+        trailers: None,
     }
 }
 
 fn compressing(change: impl FnOnce(&mut model::Compression)) -> NginxFilters {
     let mut settings = model::Compression { gzip: true, ..compression() };
     change(&mut settings);
-    NginxFilters { compression: Compression::new(&settings), ..filters() }
+    NginxFilters { compression: Compression::new(&settings, &Shared::default()), ..filters() }
 }
 
 fn substituting(pairs: &[(&str, &str)], last_modified: bool) -> NginxFilters {
@@ -342,7 +343,7 @@ fn compression_by_nginx_s_conditions() {
     assert_eq!(tried(&filters, &gzip, &|_, response| response.status = 500), is(""));
     let typed = |name: &'static str| {
         move |_: &mut Request, response: &mut Response| {
-            response.fields.set(Name::ContentType, name.as_bytes())
+            response.fields.set(Name::ContentType, name.as_bytes());
         }
     };
     assert_eq!(tried(&filters, &gzip, &typed("Text/CSS; charset=x")), is("gzip"));
@@ -402,6 +403,32 @@ fn what_is_compressed_has_no_ranges_and_a_weak_tag() {
     let mut text = String::new();
     flate2::read::GzDecoder::new(&whole(response.body).unwrap()[..]).read_to_string(&mut text).unwrap();
     assert_eq!(text, "<p>hello".repeat(100));
+}
+
+#[test]
+fn a_file_is_compressed_once_and_what_was_made_of_it_never_taken_for_it() {
+    let shared = Shared::default();
+    let settings = model::Compression { gzip: true, ..compression() };
+    let compression = || Compression::new(&settings, &shared);
+    let plain = NginxFilters { compression: compression(), ..filters() };
+    let changing = NginxFilters { compression: compression(), ..substituting(&[("hello", "HELLO")], true) };
+    let identity =
+        Rc::new(exchange::FileIdentity { device: 1, inode: 1, size: 800, modified: (1, 0), changed: (1, 0) });
+    let asked = request(&[("Accept-Encoding", "gzip")]);
+    let sent = |filters: &NginxFilters| {
+        let mut response = page("<p>hello".repeat(100));
+        response.of_file = Some(Rc::clone(&identity));
+        filters.apply(&asked, &mut response, HOW, &mut Here::default());
+        let Body::Full(packed) = response.body else { panic!("at once") };
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut text).unwrap();
+        (packed, text)
+    };
+    let (first, text) = sent(&plain);
+    assert_eq!(text, "<p>hello".repeat(100));
+    assert_eq!(sent(&changing).1, "<p>HELLO".repeat(100), "as long as the file, and not the file");
+    let elsewhere = NginxFilters { compression: compression(), ..filters() };
+    assert_eq!(sent(&elsewhere).0.as_ptr(), first.as_ptr(), "the very same bytes");
 }
 
 #[test]
@@ -501,7 +528,7 @@ fn what_was_unpacked_can_be_changed_and_packed_again() {
     let compression = model::Compression { brotli: true, ..compression() };
     let filters = NginxFilters {
         gunzip: true,
-        compression: Compression::new(&compression),
+        compression: Compression::new(&compression, &Shared::default()),
         ..substituting(&[("hello", "bye")], false)
     };
     let mut response = page(gzipped("<p>hello".repeat(100).as_bytes()));
@@ -539,6 +566,38 @@ fn charset_is_appended_where_it_belongs() {
         assert_eq!(field(&response, Name::ContentType), expected);
         assert_eq!(!here.log.is_empty(), complains, "{given} {replace}");
     }
+}
+
+#[test]
+fn trailers_stand_behind_the_body_where_they_can() {
+    let add = |name: &str, value: &str, always| AddHeader {
+        name: name.as_bytes().to_vec(),
+        value: Value::text(value),
+        always,
+    };
+    let add = [add("X-A", "1", false), add("X-B", "2", true), add("X-C", "", true)];
+    let filters = NginxFilters { trailers: Trailers::of(&add), ..filters() };
+    let sent = |change: &dyn Fn(&mut Request, &mut Response)| {
+        let (mut request, mut response) = (Request::default(), page("0123456789"));
+        change(&mut request, &mut response);
+        filters.apply(&request, &mut response, HOW, &mut Here::default());
+        let mut names = String::new();
+        if let Body::Stream(stream) = &mut response.body {
+            for (_, name, value) in stream.trailers().unwrap_or_default().iter() {
+                for part in [name, b"=", value, b" "] {
+                    names.push_str(&String::from_utf8_lossy(part));
+                }
+            }
+        }
+        (names, response.body)
+    };
+    let (names, body) = sent(&|_, response| response.fields.push(b"Content-Length", b"10"));
+    assert_eq!((&names[..], &whole(body).unwrap()[..]), ("X-A=1 X-B=2 ", &b"0123456789"[..]));
+    assert_eq!(sent(&|_, response| response.status = 404).0, "X-B=2 ");
+    assert_eq!(sent(&|_, response| response.body = in_pieces(b"abc", 1)).0, "X-A=1 X-B=2 ");
+    assert_eq!(sent(&|_, response| response.status = 304).0, "");
+    assert_eq!(sent(&|request, _| request.method = Method::Head).0, "");
+    assert_eq!(sent(&|request, _| request.version = Version::Http10).0, "");
 }
 
 #[test]
