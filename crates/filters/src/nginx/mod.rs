@@ -52,7 +52,8 @@ pub struct How {
     pub utc_offset: i32,
     /// Ranges may be taken of the body (nginx's `allow_ranges`): it is a file's.
     pub ranges: bool,
-    /// The request's conditions count (they do not when what is sent is an error page).
+    /// The request's conditions count (nginx's `disable_not_modified` is off). They do not where an application
+    /// answers, which has weighed them itself and may have acted by now; nor when an error page is sent.
     pub conditions: bool,
 }
 
@@ -128,7 +129,9 @@ impl NginxFilters {
         context: &mut dyn FilterContext,
     ) -> Verdict {
         let asked = Asked::of(request);
-        if how.conditions && asked.conditions && response.status == 200 {
+        // What has changed something must not be denied afterwards.
+        let reads = matches!(request.method, Method::Get | Method::Head);
+        if how.conditions && asked.conditions && reads && response.status == 200 {
             match not_modified::evaluate(request, response, self.if_modified_since) {
                 not_modified::Decision::GoOn => {}
                 not_modified::Decision::NotModified => not_modified::strip(response),

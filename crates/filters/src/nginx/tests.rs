@@ -202,6 +202,13 @@ fn if_modified_since_in_its_three_ways() {
     let mut response = Response::text(200, "text/html", "no date, no tag");
     let asked = request(&[("If-Unmodified-Since", LATER)]);
     assert_eq!(filters().apply(&asked, &mut response, HOW, &mut Here::default()), Verdict::Refuse(412));
+    let mut response = page("stored");
+    let put = Request { method: Method::Put, ..asked.clone() };
+    assert_eq!(
+        filters().apply(&put, &mut response, HOW, &mut Here::default()),
+        Verdict::Send,
+        "it has happened"
+    );
     let mut response = page("an error page");
     let how = How { conditions: false, ..HOW };
     assert_eq!(filters().apply(&asked, &mut response, how, &mut Here::default()), Verdict::Send);
