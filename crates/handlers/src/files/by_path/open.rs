@@ -1,7 +1,10 @@
 //! Looking at and opening paths, with symbolic links followed as far as `disable_symlinks` lets them be.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use config::model::Symlinks;
 use config::model::http::LogLevel;
@@ -9,6 +12,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::is_absence;
+use crate::files::root::Root;
 
 /// Not blocking, and never a terminal that becomes ours: a FIFO or a device must not stop the loop.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
@@ -68,7 +72,7 @@ impl Failed {
     pub fn status(self) -> u16 {
         match self.errno {
             errno if is_absence(errno) => 404,
-            Errno::ACCESS | Errno::MLINK | Errno::LOOP => 403,
+            Errno::ACCESS | Errno::MLINK | Errno::LOOP | Errno::XDEV => 403,
             _ => 500,
         }
     }
@@ -98,6 +102,9 @@ pub fn open(path: &[u8], links: Links) -> Result<OwnedFd, Failed> {
             .map_err(|errno| Failed { call: "open", errno });
     }
     let failed = |errno| Failed { call: "openat", errno };
+    if links.mode == Symlinks::Beneath {
+        return beneath(path, links.free).map_err(failed);
+    }
     let (start, rest) = begin(path, links)?;
     match links.mode {
         Symlinks::Deny => match openat2(&start, rest, ResolveFlags::NO_SYMLINKS) {
@@ -105,9 +112,18 @@ pub fn open(path: &[u8], links: Links) -> Result<OwnedFd, Failed> {
             Err(Errno::LOOP | Errno::NOSYS | Errno::PERM) => walk(start, rest, false).map_err(failed),
             result => result.map_err(failed),
         },
-        Symlinks::Beneath => openat2(&start, rest, ResolveFlags::BENEATH).map_err(failed),
-        Symlinks::IfNotOwner | Symlinks::Follow => walk(start, rest, true).map_err(failed),
+        _ => walk(start, rest, true).map_err(failed),
     }
+}
+
+/// Through no link that leads out of the directory at the path's beginning.
+fn beneath(path: &[u8], directory: usize) -> Result<OwnedFd, Errno> {
+    let (directory, rest) = path.split_at(directory);
+    let directory = Path::new(OsStr::from_bytes(if directory.is_empty() { b"/" } else { directory }));
+    let root = Root::open(directory, crate::files::Symlinks::Beneath)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let slashes = rest.iter().take_while(|&&b| b == b'/').count();
+    root.open_beneath(&rest[slashes..]).map(OwnedFd::from)
 }
 
 /// What a path names.
