@@ -79,7 +79,8 @@ fn file_server(location: &Location, model: &Model) -> io::Result<FileServer> {
         symlinks: match model.files.symlinks {
             Symlinks::Beneath => handlers::files::Symlinks::Beneath,
             Symlinks::Follow => handlers::files::Symlinks::Follow,
-            Symlinks::Deny => handlers::files::Symlinks::Deny,
+            // Only a configuration in nginx's language asks for owners, and its files are not served from here.
+            Symlinks::Deny | Symlinks::IfNotOwner => handlers::files::Symlinks::Deny,
         },
         index: model.files.index.clone(),
         ..FileOptions::default()

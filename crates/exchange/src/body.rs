@@ -7,6 +7,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use crate::Fields;
+
 /// Why a request body ended before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
@@ -126,6 +128,11 @@ pub enum Chunk {
 pub trait ChunkStream {
     /// The next piece; `None` after the last.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, StreamError>>>;
+
+    /// The trailer section: asked for once after the last piece, where the framing has a place for it.
+    fn trailers(&mut self) -> Option<Fields> {
+        None
+    }
 }
 
 /// A response body.

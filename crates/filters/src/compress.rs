@@ -59,11 +59,16 @@ pub struct Compress {
 
 /// What happens to a response: it depends on `Accept-Encoding`, and perhaps a coding is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan(Option<Coding>);
+pub struct Plan(pub(crate) Option<Coding>);
 
 impl Compress {
     pub fn new(options: CompressOptions) -> Self {
-        Self { options, spare: Rc::default(), forms: Rc::new(RefCell::new(Forms::new(KEPT))) }
+        Self::sharing(options, &forms())
+    }
+
+    /// Keeps compressed files together with others of the thread.
+    pub(crate) fn sharing(options: CompressOptions, forms: &Rc<RefCell<Forms>>) -> Self {
+        Self { options, spare: Rc::default(), forms: Rc::clone(forms) }
     }
 
     /// `None` where no client would get this response compressed.
@@ -161,6 +166,11 @@ fn stream(encoder: Encoder, source: Source, collector: Option<Collector>) -> Bod
     Body::Stream(Box::new(Compressed::new(encoder, source, collector)))
 }
 
+/// Room for compressed files.
+pub(crate) fn forms() -> Rc<RefCell<Forms>> {
+    Rc::new(RefCell::new(Forms::new(KEPT)))
+}
+
 /// The file that this is the whole of.
 fn whole_file(response: &Response) -> Option<Rc<FileIdentity>> {
     let file = response.of_file.as_ref()?;
@@ -184,7 +194,7 @@ pub fn mark(response: &mut Response, plan: Plan) {
 }
 
 /// Adds `Accept-Encoding` to `Vary`, within its line where there is one.
-fn vary(fields: &mut Fields) {
+pub(crate) fn vary(fields: &mut Fields) {
     let mut merged = Vec::new();
     for value in fields.all(Name::Vary) {
         for member in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
@@ -203,19 +213,19 @@ fn vary(fields: &mut Fields) {
     }
 }
 
-fn content_length(fields: &Fields) -> Option<u64> {
+pub(crate) fn content_length(fields: &Fields) -> Option<u64> {
     std::str::from_utf8(fields.only(Name::ContentLength)?).ok()?.parse().ok()
 }
 
 /// RFC 9110 §7.7, RFC 9111 §5.2.2.6.
-fn forbids(fields: &Fields) -> bool {
+pub(crate) fn forbids(fields: &Fields) -> bool {
     fields.all(Name::CacheControl).any(|value| {
         value.split(|&b| b == b',').any(|d| d.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
     })
 }
 
 /// A body that nobody reads.
-struct Ended;
+pub(crate) struct Ended;
 
 impl ChunkStream for Ended {
     fn poll_chunk(

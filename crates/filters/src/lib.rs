@@ -8,6 +8,7 @@
 mod compress;
 mod encoder;
 mod forms;
+pub mod nginx;
 mod not_modified;
 mod stream;
 

@@ -1,6 +1,10 @@
-//! Originate a response: static files, the application.
+//! Originate a response: static files, the application, fixed answers and error pages.
 #![forbid(unsafe_code)]
 
 pub mod app;
 
 pub mod files;
+
+pub mod fixed;
+
+pub mod special;

@@ -230,6 +230,8 @@ pub enum Symlinks {
     Follow,
     /// Never followed: 404.
     Deny,
+    /// Followed where link and target have the same owner (nginx's `disable_symlinks if_not_owner`).
+    IfNotOwner,
 }
 
 /// Compression of responses.

@@ -11,8 +11,8 @@ const MAX_ABSENT_PATH: usize = 256;
 
 /// Known paths. Entries are replaced by second chance: a hit saves from the next sweep.
 #[derive(Debug)]
-pub struct Cache {
-    slots: Vec<Slot>,
+pub struct Cache<E = Entry> {
+    slots: Vec<Slot<E>>,
     places: HashMap<Rc<[u8]>, usize>,
     hand: usize,
     memory: u64,
@@ -22,11 +22,25 @@ pub struct Cache {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Slot<E> {
     path: Rc<[u8]>,
-    entry: Entry,
+    entry: E,
     checked: Instant,
+    /// When somebody asked for it last.
+    seen: Instant,
     used: bool,
+}
+
+/// What a cache holds of a path.
+pub trait Weigh {
+    /// Bytes of file content that it keeps in memory.
+    fn memory(&self) -> u64;
+}
+
+impl Weigh for Entry {
+    fn memory(&self) -> u64 {
+        self.memory()
+    }
 }
 
 /// What the cache knows of a path.
@@ -42,7 +56,7 @@ pub enum Known {
     Unknown,
 }
 
-impl Cache {
+impl<E: Weigh> Cache<E> {
     /// A cache of at least one entry; nothing is believed for longer than `valid`.
     pub fn new(max_entries: usize, valid: Duration) -> Self {
         Self {
@@ -60,7 +74,7 @@ impl Cache {
     pub fn find(&mut self, path: &[u8], now: Instant) -> Known {
         if let Some(&place) = self.places.get(path) {
             let slot = &mut self.slots[place];
-            slot.used = true;
+            (slot.used, slot.seen) = (true, now);
             return if now.saturating_duration_since(slot.checked) < self.valid {
                 Known::Fresh(place)
             } else {
@@ -74,23 +88,33 @@ impl Cache {
     }
 
     /// The entry in a slot that [`Cache::find`] or [`Cache::insert`] named.
-    pub fn entry(&self, place: usize) -> &Entry {
+    pub fn entry(&self, place: usize) -> &E {
         &self.slots[place].entry
     }
 
+    /// The same, to be changed; what it weighs stays.
+    pub fn entry_mut(&mut self, place: usize) -> &mut E {
+        &mut self.slots[place].entry
+    }
+
+    /// A known path was looked at and is as it was.
+    pub fn confirm(&mut self, place: usize, now: Instant) {
+        self.slots[place].checked = now;
+    }
+
     /// Puts a new look at a known path in place of the old one.
-    pub fn renew(&mut self, place: usize, entry: Entry, now: Instant) {
+    pub fn renew(&mut self, place: usize, entry: E, now: Instant) {
         let slot = &mut self.slots[place];
         self.memory = self.memory - slot.entry.memory() + entry.memory();
         (slot.entry, slot.checked) = (entry, now);
     }
 
     /// Adds an unknown path; another may have to go.
-    pub fn insert(&mut self, path: &[u8], entry: Entry, now: Instant) -> usize {
+    pub fn insert(&mut self, path: &[u8], entry: E, now: Instant) -> usize {
         self.absent.remove(path);
         let path: Rc<[u8]> = path.into();
         self.memory += entry.memory();
-        let slot = Slot { path: Rc::clone(&path), entry, checked: now, used: false };
+        let slot = Slot { path: Rc::clone(&path), entry, checked: now, seen: now, used: false };
         let place = if self.slots.len() < self.max_entries {
             self.slots.push(slot);
             self.slots.len() - 1
@@ -120,7 +144,7 @@ impl Cache {
     /// Forgets what nobody asked for within `inactive`, so that a deleted file gives its space back
     /// (nginx's `open_file_cache inactive=`).
     pub fn sweep(&mut self, now: Instant, inactive: Duration) {
-        let unused = |slot: &&Slot| now.saturating_duration_since(slot.checked) >= inactive;
+        let unused = |slot: &&Slot<E>| now.saturating_duration_since(slot.seen) >= inactive;
         let paths: Vec<_> = self.slots.iter().filter(unused).map(|slot| Rc::clone(&slot.path)).collect();
         for path in paths {
             self.remove(&path);

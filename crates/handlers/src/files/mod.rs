@@ -15,6 +15,7 @@ use exchange::{Fields, Method, Name, Precondition, Request, Response};
 use rustix::io::Errno;
 
 mod accel;
+pub mod by_path;
 mod cache;
 mod entry;
 mod mime;

@@ -260,7 +260,13 @@ impl Connection {
                 Err(WriteError::Broken("the body is shorter than its Content-Length"))
             }
             Framing::Chunked => {
-                self.buffers().output.extend_from_slice(http1::LAST_CHUNK);
+                let trailers = stream.trailers().unwrap_or_default();
+                let fields = trailers.iter().map(|(_, name, value)| (name, value));
+                let output = &mut self.buffers().output;
+                // What may not stand in a trailer section is left out, and all with it.
+                if http1::encode_last_chunk(output, fields).is_err() {
+                    output.extend_from_slice(http1::LAST_CHUNK);
+                }
                 self.flush().await
             }
             _ => self.flush().await,

@@ -1,0 +1,259 @@
+//! nginx's response filters, in nginx's order: conditions, headers, gunzip, sub_filter, charset, compression,
+//! ranges.
+//!
+//! A [`NginxFilters`] is compiled once for the settings of one place in the configuration. What contains
+//! variables is asked of the caller, at the moment at which nginx would look.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+
+use config::model::http::{IfModifiedSince, LogLevel, Regex, Settings, Value};
+use exchange::{AcceptEncoding, Body, Method, Name, Request, Response};
+
+mod charset;
+mod compress;
+mod gunzip;
+mod headers;
+mod not_modified;
+mod pump;
+mod range;
+mod sub;
+#[cfg(test)]
+mod tests;
+mod trailers;
+mod types;
+
+use crate::forms::Forms;
+use compress::Compression;
+use headers::Headers;
+use trailers::Trailers;
+use types::Types;
+
+/// What the filters ask of whoever knows the request's variables.
+pub trait FilterContext {
+    /// The text of a value that contains variables.
+    fn value(&mut self, value: &Value, request: &Request, response: &Response) -> Vec<u8>;
+
+    /// Whether a pattern of `gzip_disable` matches the `User-Agent`.
+    fn gzip_disabled(&mut self, patterns: &[Regex], user_agent: &[u8]) -> bool;
+
+    /// A line for the error log.
+    fn log(&mut self, level: LogLevel, text: fmt::Arguments<'_>);
+}
+
+/// What is true of this one response.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// Seconds since 1970.
+    pub now: u64,
+    /// Seconds that the local time is ahead of UTC.
+    pub utc_offset: i32,
+    /// Ranges may be taken of the body (nginx's `allow_ranges`): it is a file's.
+    pub ranges: bool,
+    /// The request's conditions count (nginx's `disable_not_modified` is off). They do not where an application
+    /// answers, which has weighed them itself and may have acted by now; nor when an error page is sent.
+    pub conditions: bool,
+}
+
+/// What comes of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is sent.
+    Send,
+    /// In its place the page for this status is sent: 412 or 416. The response has the fields that belong to
+    /// it, and no body; the page has to pass the filters too.
+    Refuse(u16),
+}
+
+/// What all filters of a thread have in common: files that were compressed once.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    forms: Rc<RefCell<Forms>>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self { forms: crate::compress::forms() }
+    }
+}
+
+/// The filters of one place in the configuration, on one thread.
+#[derive(Debug)]
+pub struct NginxFilters {
+    if_modified_since: IfModifiedSince,
+    headers: Option<Headers>,
+    gunzip: bool,
+    sub: Option<sub::Substitution>,
+    charset: Option<charset::Label>,
+    compression: Compression,
+    ranges: range::Ranges,
+    trailers: Option<Trailers>,
+}
+
+impl NginxFilters {
+    /// Compiles the filters of these settings.
+    pub fn new(settings: &Settings) -> Self {
+        Self::sharing(settings, &Shared::default())
+    }
+
+    /// Compiles the filters of these settings; they keep what is compressed together with others of the thread.
+    pub fn sharing(settings: &Settings, shared: &Shared) -> Self {
+        Self {
+            if_modified_since: settings.if_modified_since,
+            headers: Headers::of(settings.expires.clone(), &settings.add_headers),
+            gunzip: settings.gunzip,
+            sub: settings.sub_filters.as_ref().map(sub::Substitution::new),
+            charset: settings.charset.as_ref().map(charset::Label::new),
+            compression: Compression::new(&settings.compression, shared),
+            ranges: range::Ranges::new(settings.max_ranges),
+            trailers: Trailers::of(&settings.add_trailers),
+        }
+    }
+
+    /// Which codings may be used for this request at all, before anything is known of the response: what
+    /// `gzip_static` and its kin go by. Nothing is acceptable where `gzip_http_version`, `gzip_proxied` or
+    /// `gzip_disable` forbid it.
+    pub fn accepted(&self, request: &Request, context: &mut dyn FilterContext) -> AcceptEncoding {
+        self.compression.accepted(request, &Response::new(200), 0, context)
+    }
+
+    /// Passes a response through all filters. The body of an answer to HEAD must be what GET would have had,
+    /// or empty.
+    pub fn apply(
+        &self,
+        request: &Request,
+        response: &mut Response,
+        how: How,
+        context: &mut dyn FilterContext,
+    ) -> Verdict {
+        let asked = Asked::of(request);
+        // What has changed something must not be denied afterwards.
+        let reads = matches!(request.method, Method::Get | Method::Head);
+        if how.conditions && asked.conditions && reads && response.status == 200 {
+            match not_modified::evaluate(request, response, self.if_modified_since) {
+                not_modified::Decision::GoOn => {}
+                not_modified::Decision::NotModified => not_modified::strip(response),
+                not_modified::Decision::Failed => {
+                    *response = Response { close: response.close, ..Response::new(412) };
+                    return Verdict::Refuse(412);
+                }
+            }
+        }
+        // A 416 is made of what was there before the fields of a success were added.
+        let ranged = how.ranges && asked.range && response.status == 200;
+        let before = ranged.then(|| response.fields.clone());
+        if let Some(headers) = &self.headers {
+            headers.apply(request, response, how, context);
+        }
+        let same = self.transform(request, response, how, context);
+        if how.ranges && same && response.status == 200 {
+            let kept = before.unwrap_or_default();
+            let verdict = self.ranges.apply(request, response, asked.range, kept);
+            if verdict != Verdict::Send {
+                return verdict;
+            }
+        } else {
+            response.fields.remove(Name::AcceptRanges);
+        }
+        if let Some(trailers) = &self.trailers {
+            trailers.apply(request, response, context);
+        }
+        Verdict::Send
+    }
+
+    /// The filters that change the body; tells whether it is still what it was.
+    fn transform(
+        &self,
+        request: &Request,
+        response: &mut Response,
+        how: How,
+        context: &mut dyn FilterContext,
+    ) -> bool {
+        let mut varies = false;
+        let mut accepted = None;
+        let mut same = true;
+        let nothing = matches!(response.body, Body::Empty) && request.method != Method::Head;
+        if self.gunzip && !nothing && gunzip::is_gzip(&response.fields) {
+            varies = true;
+            let codings = self.compression.accepted(request, response, how.now, context);
+            accepted = Some(codings);
+            if codings.weight(exchange::Coding::Gzip) == 0 {
+                gunzip::run(request, response);
+                same = false;
+            }
+        }
+        if let Some(sub) = &self.sub
+            && !nothing
+        {
+            same &= !sub.run(request, response, context);
+        }
+        if let Some(charset) = &self.charset {
+            charset.apply(request, response, context);
+        }
+        if self.compression.takes(request, response) {
+            varies = true;
+            let codings = match accepted {
+                Some(codings) => codings,
+                None => self.compression.accepted(request, response, how.now, context),
+            };
+            same &= !self.compression.run(request, response, codings);
+        }
+        if varies && self.compression.vary {
+            crate::compress::vary(&mut response.fields);
+        }
+        same
+    }
+}
+
+/// What the request's fields ask for, found in one pass.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    conditions: bool,
+    range: bool,
+}
+
+impl Asked {
+    fn of(request: &Request) -> Self {
+        let mut asked = Self::default();
+        for (name, ..) in request.fields.iter() {
+            match name {
+                Name::IfMatch | Name::IfNoneMatch | Name::IfModifiedSince | Name::IfUnmodifiedSince => {
+                    asked.conditions = true;
+                }
+                Name::Range => asked.range = true,
+                _ => {}
+            }
+        }
+        asked
+    }
+}
+
+/// The text of a value; only what contains variables is asked for.
+fn evaluated<'v>(
+    value: &'v Value,
+    request: &Request,
+    response: &Response,
+    context: &mut dyn FilterContext,
+) -> Cow<'v, [u8]> {
+    match value.as_text() {
+        Some(text) => Cow::Borrowed(text),
+        None => Cow::Owned(context.value(value, request, response)),
+    }
+}
+
+/// Makes the tag of what is no longer byte for byte the same a weak one. What is no tag goes.
+fn weaken(response: &mut Response) {
+    let weak = match response.fields.first(Name::ETag) {
+        None => return,
+        Some(etag) if etag.starts_with(b"W/") => return,
+        Some(etag) if etag.starts_with(b"\"") => [b"W/", etag].concat(),
+        Some(_) => Vec::new(),
+    };
+    if weak.is_empty() {
+        response.fields.remove(Name::ETag);
+    } else {
+        response.fields.set(Name::ETag, &weak);
+    }
+}
