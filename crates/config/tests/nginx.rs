@@ -71,13 +71,30 @@ fn rows(nginx: &Nginx, bare: &Nginx) -> BTreeMap<String, String> {
     }
     let mut rows = BTreeMap::new();
     flatten("", &http, &mut rows);
-    rows.retain(|path, _| path != "types.0" && !path.starts_with("types.0.") && !path.starts_with("log_formats.0"));
+    let usual = [
+        ("auto_redirect", "false"),
+        ("content", "\"Files\""),
+        ("tls", "false"),
+        ("http2", "false"),
+        ("proxy_protocol", "false"),
+        ("caseless", "false"),
+        ("negated", "false"),
+        ("without_regex", "false"),
+    ];
+    rows.retain(|path, value| {
+        let is_usual = usual.iter().any(|(name, usual)| path.ends_with(&format!(".{name}")) && value == usual);
+        !is_usual && !path.starts_with("types.00") && !path.starts_with("log_formats.00")
+    });
     rows
 }
 
 fn flatten(prefix: &str, json: &Json, into: &mut BTreeMap<String, String>) {
     let path = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+    let is_field_of_settings = prefix.starts_with("settings.") && prefix.matches('.').count() == 2;
     match json {
+        _ if is_field_of_settings => {
+            into.insert(prefix.to_owned(), json.to_string());
+        }
         Json::Object(map) => {
             for (key, value) in map {
                 flatten(&path(key), value, into);

@@ -143,7 +143,11 @@ impl<'a> Reader<'a> {
                 (b"so_keepalive", Some(value)) => put(&mut options.socket.keepalive, so_keepalive(value)),
                 (b"ssl" | b"http2" | b"quic", None) => {
                     let name = word.text().into_owned();
-                    let what = if name == "ssl" { "TLS" } else { "HTTP/2 and HTTP/3" };
+                    let what = match word.value {
+                        b"ssl" => "TLS",
+                        b"http2" => "HTTP/2",
+                        _ => "HTTP/3",
+                    };
                     self.error(word.span, format!("`{name}` is not there yet ({what} comes later)"));
                     is_right = false;
                     continue;
