@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
-use config::nginx::{Nginx, NginxReport, read_with};
 use conf_syntax::MemoryLoader;
+use config::nginx::{Nginx, NginxReport, read_with};
 use machine::Machine;
 use serde_json::Value as Json;
 
@@ -82,7 +82,8 @@ fn rows(nginx: &Nginx, bare: &Nginx) -> BTreeMap<String, String> {
         ("without_regex", "false"),
     ];
     rows.retain(|path, value| {
-        let is_usual = usual.iter().any(|(name, usual)| path.ends_with(&format!(".{name}")) && value == usual);
+        let is_usual =
+            usual.iter().any(|(name, usual)| path.ends_with(&format!(".{name}")) && value == usual);
         !is_usual && !path.starts_with("types.00") && !path.starts_with("log_formats.00")
     });
     rows

@@ -73,7 +73,7 @@ pub struct SocketOptions {
     pub receive_buffer: Option<u64>,
     /// `SO_SNDBUF`, bytes.
     pub send_buffer: Option<u64>,
-    /// `IPV6_V6ONLY`; `None` is on for an IPv6 address of nginx's language.
+    /// `IPV6_V6ONLY`; `None` leaves it to the system.
     pub ipv6_only: Option<bool>,
     /// `SO_KEEPALIVE`; `None` leaves it to the system.
     pub keepalive: Option<KeepAlive>,

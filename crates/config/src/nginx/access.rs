@@ -202,7 +202,7 @@ impl<'a> Reader<'a> {
         if has_new(level) || parent.is_some_and(|p| has_new(&p.level)) {
             let message =
                 "\"secure_link_secret\" cannot be mixed with \"secure_link\" and \"secure_link_md5\"";
-            self.error(at, message);
+            self.error(at, message).line_at = Some(at);
         }
     }
 

@@ -136,11 +136,13 @@ impl<'a> Reader<'a> {
                 .help(format!("it stands first at {first}"));
             return;
         }
+        let mut is_later = false;
         for line in block.directives {
-            self.problems.line_at = Some(super::reader::line_at(&line));
+            self.begin(&line);
+            is_later |= matches!(line.name.value, b"asgi" | b"rack");
             self.app_line(&mut app, line);
         }
-        if app.target.is_none() && app.settings.is_none() {
+        if !is_later && app.target.is_none() && app.settings.is_none() {
             self.error(name.span, format!("app \"{}\" does not say what to run", app.name))
                 .help("write `wsgi module:callable;`, or a settings file with `wsgi_app` as `settings gunicorn.conf.py;`");
         }
@@ -157,7 +159,10 @@ impl<'a> Reader<'a> {
             let help = "`wsgi module:callable;` is what is there";
             self.error(
                 line.name.span,
-                format!("`{text}` is not there yet ({} comes later)", text.to_uppercase()),
+                format!(
+                    "`{text}` is not there yet ({} comes later)",
+                    if text == "rack" { "Rack" } else { "ASGI" }
+                ),
             )
             .help(help);
             return;

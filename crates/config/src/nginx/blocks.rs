@@ -61,7 +61,8 @@ impl<'a> Reader<'a> {
                 self.http(directive);
             }
         }
-        if !has_events {
+        // After an error of syntax it may be among what could not be made out.
+        if !has_events && !self.problems.has_errors() {
             let message = "no \"events\" section in configuration";
             self.problems
                 .push(crate::report::Severity::Error, None, message)
@@ -106,7 +107,7 @@ impl<'a> Reader<'a> {
         let mut seen = super::location::Seen::default();
         for (row, directive) in later {
             self.context = context;
-            self.problems.line_at = Some(super::reader::line_at(&directive));
+            self.begin(&directive);
             match row.name {
                 "location" => self.location(directive, settled, &mut inner.locations, &mut seen),
                 "limit_except" => inner.limit_except = self.limit_except(directive, settled),
@@ -203,7 +204,7 @@ impl<'a> Reader<'a> {
             _ => self.settle(level, Some(parent)).id,
         };
         let ops = later.into_iter().filter_map(|(row, inner)| {
-            self.problems.line_at = Some(super::reader::line_at(&inner));
+            self.begin(&inner);
             self.rewrite_op(row, inner)
         });
         let ops = ops.collect();

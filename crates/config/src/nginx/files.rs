@@ -15,7 +15,13 @@ const ALL: Context = Context::ALL;
 const IF: Context = ALL.or(Context::LOCATION_IF);
 
 pub(super) const ROWS: &[Row] = &[
-    Row::one("root", IF, Apply::Custom(|r, l, d| r.root(l, d)), "html", "The directory that paths are appended to."),
+    Row::one(
+        "root",
+        IF,
+        Apply::Custom(|r, l, d| r.root(l, d)),
+        "html",
+        "The directory that paths are appended to.",
+    ),
     Row::one(
         "alias",
         Context::LOCATION,

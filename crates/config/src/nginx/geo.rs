@@ -37,7 +37,7 @@ impl<'a> Reader<'a> {
         }
         let mut has_ranges = false;
         for line in block.directives {
-            self.problems.line_at = Some(super::reader::line_at(&line));
+            self.begin(&line);
             match (line.name.value, line.args.len()) {
                 (b"ranges", 0) => {
                     if !geo.networks.is_empty() {

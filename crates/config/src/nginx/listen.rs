@@ -331,7 +331,13 @@ impl Bound {
             text: self.text.clone(),
             backlog: self.options.backlog.unwrap_or(BACKLOG),
             reuse_port: self.options.reuse_port,
-            options: self.options.socket.clone(),
+            options: SocketOptions {
+                ipv6_only: match self.address {
+                    Address::Tcp(a) if a.is_ipv6() => self.options.socket.ipv6_only.or(Some(true)),
+                    _ => None,
+                },
+                ..self.options.socket.clone()
+            },
         }
     }
 }

@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
         };
         let (mut has_default, mut seen) = (false, HashSet::new());
         for line in block.directives {
-            self.problems.line_at = Some(super::reader::line_at(&line));
+            self.begin(&line);
             let key = line.name;
             let value = match line.args.array::<1>() {
                 Some([value]) if line.block.is_none() => value,
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
         let mut split = SplitClients { input: self.value(input), parts: Vec::new() };
         let mut sum = 0;
         for line in block.directives {
-            self.problems.line_at = Some(super::reader::line_at(&line));
+            self.begin(&line);
             let Some([value]) = line.args.array() else {
                 self.error(line.head(), "invalid number of the split_clients parameters")
                     .help("a line is a share and its value: `10% one;` or `* rest;`");

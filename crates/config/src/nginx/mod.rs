@@ -139,6 +139,11 @@ pub fn read_with(
     }
 }
 
+/// The name of every directive that is known, some of them twice.
+pub fn directive_names() -> impl Iterator<Item = &'static str> {
+    table::TABLE.rows.iter().map(|row| row.name)
+}
+
 /// What does not need the sources any more.
 struct Parts {
     http: Http,
@@ -165,7 +170,7 @@ fn lower(
         announce(&mut reader, parsed.directives(sources));
     }
     reader.main(directives);
-    reader.problems.line_at = None;
+    (reader.problems.line_at, reader.problems.hint) = (None, None);
     reader.check_zones();
     reader.check_variables();
     let (listeners, listens) = reader.listeners();

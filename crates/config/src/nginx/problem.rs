@@ -41,11 +41,15 @@ pub(super) struct Problem {
     /// Where nginx would say that it is: the end of the directive's head.
     pub line_at: Option<Span>,
     pub help: Option<String>,
+    /// The help is [`Problems::hint`], which is nearer to the cause than any other.
+    is_hinted: bool,
 }
 
 impl Problem {
     pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
-        self.help = Some(help.into());
+        if !self.is_hinted {
+            self.help = Some(help.into());
+        }
         self
     }
 }
@@ -57,6 +61,8 @@ pub(super) struct Problems {
     errors: usize,
     /// The end of the head of the directive that is being read.
     pub line_at: Option<Span>,
+    /// What is most likely behind all that is wrong with that directive.
+    pub hint: Option<String>,
 }
 
 impl Problems {
@@ -68,7 +74,8 @@ impl Problems {
     ) -> &mut Problem {
         self.errors += usize::from(severity == Severity::Error);
         let line_at = at.and(self.line_at.or(at));
-        self.list.push(Problem { severity, message: message.into(), at, line_at, help: None });
+        let (help, is_hinted) = (self.hint.clone(), self.hint.is_some());
+        self.list.push(Problem { severity, message: message.into(), at, line_at, help, is_hinted });
         let last = self.list.len() - 1;
         &mut self.list[last]
     }
@@ -81,6 +88,8 @@ impl Problems {
     pub(super) fn into_report(self, sources: &Sources) -> NginxReport {
         let mut list: Vec<_> = self.list.into_iter().filter(|p| p.severity == Severity::Error).collect();
         sort(&mut list);
+        // What a file has that is included many times is told once.
+        list.dedup_by(|a, b| (a.at, &a.message) == (b.at, &b.message));
         let left_out = list.len().saturating_sub(MOST);
         list.truncate(MOST);
         let mut report = render(&list, sources);
@@ -94,6 +103,7 @@ impl Problems {
     pub(super) fn into_notes(self, sources: &Sources) -> NginxReport {
         let mut list = self.list;
         sort(&mut list);
+        list.dedup_by(|a, b| (a.at, &a.message) == (b.at, &b.message));
         render(&list, sources)
     }
 }
@@ -125,9 +135,13 @@ fn diagnostic(problem: &Problem, sources: &Sources) -> Diagnostic {
 fn nginx_line(problem: &Problem, sources: &Sources) -> String {
     let level = if problem.severity == Severity::Error { "emerg" } else { "warn" };
     let mut line = format!("nginx: [{level}] {}", problem.message);
-    if let Some(at) = problem.line_at {
-        // Writing to memory does not fail.
-        let _ = write!(line, " in {}:{}", sources.path(at.file).display(), sources.line_column(at).line);
+    match problem.line_at {
+        None => {}
+        Some(at) if sources.path(at.file).as_os_str() == "-g" => line.push_str(" in command line"),
+        Some(at) => {
+            // Writing to memory does not fail.
+            let _ = write!(line, " in {}:{}", sources.path(at.file).display(), sources.line_column(at).line);
+        }
     }
     line
 }

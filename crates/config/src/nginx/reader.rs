@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use conf_syntax::{Directive, Sources, Span, Word};
+use conf_syntax::{Directive, Quoting, Sources, Span, Word};
 
 use super::app::AppBlock;
 use super::level::Level;
@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
         let mut seen: Vec<(usize, Span)> = Vec::new();
         for directive in directives {
             self.context = context;
-            self.problems.line_at = Some(line_at(&directive));
+            self.begin(&directive);
             let Some(index) = self.check(&directive, context) else { continue };
             let row = &TABLE.rows[index];
             if !row.repeats {
@@ -76,6 +76,10 @@ impl<'a> Reader<'a> {
                 }
                 seen.push((index, directive.name.span));
             }
+            if self.problems.hint.is_some() {
+                let message = format!("\"{}\" directive goes over the next one", row.name);
+                self.warning(directive.head(), message);
+            }
             if matches!(row.apply, Apply::Later) {
                 later.push((row, directive));
             } else {
@@ -83,6 +87,25 @@ impl<'a> Reader<'a> {
             }
         }
         later
+    }
+
+    /// From here on it is this directive that problems are about.
+    pub(super) fn begin(&mut self, directive: &Directive<'a>) {
+        self.problems.line_at = Some(line_at(directive));
+        self.problems.hint = self.missing_semicolon(directive);
+    }
+
+    /// A word that begins a line and is a directive's name was most likely meant as one.
+    fn missing_semicolon(&self, directive: &Directive<'a>) -> Option<String> {
+        let text = self.sources.text(directive.span.file);
+        let mut end = directive.name.span.end;
+        directive.args.iter().find_map(|word| {
+            let gap = &text[end as usize..word.span.start as usize];
+            end = word.span.end;
+            let is_name =
+                gap.contains(&b'\n') && word.quoted == Quoting::None && !TABLE.find(word.value).is_empty();
+            is_name.then(|| format!("is a `;` missing before `{}`?", word.text()))
+        })
     }
 
     /// The row of a directive that stands where it may, with as many words as it takes.

@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
         let Some(block) = directive.block else { return };
         let types = Rc::make_mut(level.types.get_or_insert_default());
         for line in block.directives {
-            self.problems.line_at = Some(super::reader::line_at(&line));
+            self.begin(&line);
             if line.args.is_empty() || line.block.is_some() {
                 self.error(line.head(), "invalid number of arguments in \"types\" directive")
                     .help("a line is a media type and its extensions: `text/html html htm;`");
