@@ -9,6 +9,7 @@ use super::reader::Reader;
 use super::server_name::plain_name;
 use super::settle::Settled;
 use super::table::{Apply, Argument, Context, Count, Row};
+use super::values::full_value;
 use crate::model::http::{AccessRule, RealIpHeader, Satisfy, ServerName, Source, ValidReferers, Who};
 use crate::model::{InvalidNetwork, IpNetwork};
 
@@ -35,14 +36,14 @@ pub(super) const ROWS: &[Row] = &[
         Apply::Custom(|r, l, d| {
             l.auth_basic_user_file = d.args.first().map(|w| {
                 let value = r.value(w);
-                r.full_value(value, &r.conf_prefix.clone())
+                full_value(value, &r.conf_prefix)
             });
         }),
         "",
         "The file of names and passwords.",
     ),
     Row::one("auth_delay", ALL, Apply::Millis(|l| &mut l.auth_delay), "0", "How long a refusal waits."),
-    Row::one("auth_request", ALL, Apply::Custom(|r, l, d| r.auth_request(l, d)), "off", "A path that is asked whether a request may go on."),
+    Row::one("auth_request", ALL, Apply::Text(|l| &mut l.auth_request), "off", "A path that is asked whether a request may go on."),
     Row::new(
         "auth_request_set",
         ALL,
@@ -73,7 +74,10 @@ pub(super) const ROWS: &[Row] = &[
     ),
     Row::one("secure_link", ALL, Apply::Value(|l| &mut l.secure_link), "", "Where a request's checksum and expiry stand."),
     Row::one("secure_link_md5", ALL, Apply::Value(|l| &mut l.secure_link_md5), "", "What the checksum is of."),
-    Row::one("secure_link_secret", ALL, Apply::Custom(|r, l, d| r.secure_link_secret(l, d)), "", "The secret of links of the older form."),
+    Row::one("secure_link_secret", ALL, Apply::Custom(|_, l, d| {
+            l.secure_link_secret = d.args.first().map(|w| w.value.to_vec());
+            l.secure_link_at = Some(d.name.span);
+        }), "", "The secret of links of the older form."),
     Row::one("set_real_ip_from", ALL, Apply::Custom(|r, l, d| r.set_real_ip_from(l, d)), "", "A proxy whose word about the client's address is believed.")
         .repeats(),
     Row::one(
@@ -116,11 +120,6 @@ impl<'a> Reader<'a> {
         };
         let deny = directive.name.value == b"deny";
         level.access.get_or_insert_default().push(AccessRule { who, deny });
-    }
-
-    fn auth_request(&mut self, level: &mut Level, directive: Directive<'a>) {
-        // nginx takes the path as it is, without variables.
-        level.auth_request = directive.args.first().map(|w| crate::model::http::Value::text(w.value));
     }
 
     fn auth_request_set(&mut self, level: &mut Level, directive: Directive<'a>) {
@@ -187,12 +186,6 @@ impl<'a> Reader<'a> {
                 name => referers.names.push((name.clone(), Vec::new())),
             }
         }
-    }
-
-    fn secure_link_secret(&mut self, level: &mut Level, directive: Directive<'a>) {
-        let Some(word) = directive.args.first() else { return };
-        level.secure_link_secret = Some(word.value.to_vec());
-        level.secure_link_at = Some(directive.name.span);
     }
 
     /// The two forms exclude each other, wherever they stand.

@@ -8,6 +8,7 @@ use super::level::Level;
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use super::units;
+use super::values::full_value;
 use crate::model::Symlinks;
 use crate::model::http::{AutoindexFormat, Content, IfModifiedSince, Matcher, Root, TryFiles, TryLast};
 
@@ -249,12 +250,12 @@ impl<'a> Reader<'a> {
             let path = word.value.strip_suffix(b"/").unwrap_or(word.value);
             // The root of the file system, as nginx has it: every path begins with a slash.
             let value = self.value_of(path, word, 0);
-            let value = if word.value == b"/" { value } else { self.full_value(value, &self.prefix.clone()) };
+            let value = if word.value == b"/" { value } else { full_value(value, &self.prefix) };
             level.root = Some((Root::Root(value), 0));
             return;
         }
         let value = self.value(word);
-        let value = self.full_value(value, &self.prefix.clone());
+        let value = full_value(value, &self.prefix);
         let prefix = match self.location.as_ref().map(|l| (&l.matcher, l.name.len())) {
             Some((Matcher::Named(_), _)) => {
                 self.error(
@@ -302,15 +303,15 @@ impl<'a> Reader<'a> {
         }
         let last = match last.value.strip_prefix(b"=") {
             None => TryLast::Uri(self.value(last)),
-            Some(code) => match units::number(code).filter(|c| *c <= 999) {
-                Some(code) => TryLast::Status(code as u16),
-                None => {
+            Some(code) => {
+                let Some(code) = units::number(code).filter(|c| *c <= 999) else {
                     let text = last.text().into_owned();
                     self.error(last.span, format!("invalid code \"{text}\""))
                         .help("write a status as `=404`");
                     return;
-                }
-            },
+                };
+                TryLast::Status(code as u16)
+            }
         };
         level.try_files = Some(TryFiles { tries, last });
     }

@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
                     }
                 }
                 (b"default", 1) => {
-                    geo.default = line.args.first().map(|w| w.value.to_vec()).unwrap_or_default()
+                    geo.default = line.args.first().map(|w| w.value.to_vec()).unwrap_or_default();
                 }
                 (b"delete", 1) => {
                     if let Some(word) = line.args.first() {

@@ -110,7 +110,8 @@ level! {
         auth_basic: Value,
         auth_basic_user_file: Value,
         auth_delay: Duration,
-        auth_request: Value,
+        // A path as it is, without variables.
+        auth_request: Vec<u8>,
         auth_request_set: Vec<(u32, Value)>,
         valid_referers: Rc<ValidReferers>,
         real_ip_from: Vec<Who>,

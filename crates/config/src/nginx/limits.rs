@@ -129,14 +129,12 @@ impl<'a> Reader<'a> {
                     Some(size) => named = Some((name.to_owned(), size, word)),
                 }
             } else if let (Some(text), true) = (text.strip_prefix("rate="), counts_requests) {
-                match thousandths(text) {
-                    Some(found) => rate = found,
-                    None => {
-                        self.error(word.span, format!("invalid rate \"rate={text}\""))
-                            .help("write `rate=10r/s` or `rate=30r/m`");
-                        return;
-                    }
-                }
+                let Some(found) = thousandths(text) else {
+                    self.error(word.span, format!("invalid rate \"rate={text}\""))
+                        .help("write `rate=10r/s` or `rate=30r/m`");
+                    return;
+                };
+                rate = found;
             } else {
                 self.invalid_parameter(word);
                 return;
@@ -148,11 +146,11 @@ impl<'a> Reader<'a> {
             return;
         };
         let Some(index) = self.zone_index(&name, counts_requests, word) else { return };
-        if let Some(zone) = self.zone_uses.get_mut(&name) {
-            if std::mem::replace(&mut zone.is_defined, true) {
-                self.error(word.span, format!("{kind} \"{name}\" is already bound to key \"{key_text}\""));
-                return;
-            }
+        let was_defined =
+            self.zone_uses.get_mut(&name).is_some_and(|z| std::mem::replace(&mut z.is_defined, true));
+        if was_defined {
+            self.error(word.span, format!("{kind} \"{name}\" is already bound to key \"{key_text}\""));
+            return;
         }
         self.zones[index as usize] = Zone { name, key, size, rate: counts_requests.then_some(rate) };
     }

@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
                 ),
                 (b"fastopen", Some(value)) => put(
                     &mut options.socket.fastopen,
-                    units::number(value).filter(|n| *n <= i32::MAX as u64).map(|n| n as u32),
+                    units::number(value).filter(|n| i32::try_from(*n).is_ok()).map(|n| n as u32),
                 ),
                 (b"rcvbuf", Some(value)) => put(&mut options.socket.receive_buffer, units::size(value)),
                 (b"sndbuf", Some(value)) => put(&mut options.socket.send_buffer, units::size(value)),
@@ -420,13 +420,14 @@ fn tcp(text: &str, machine: &dyn crate::host::Host) -> Result<Vec<SocketAddr>, &
     let addresses: Vec<IpAddr> = match host {
         "" => return Err("no host"),
         "*" => vec![Ipv4Addr::UNSPECIFIED.into()],
-        _ => match host.parse::<Ipv4Addr>() {
-            Ok(address) => vec![address.into()],
-            Err(_) => {
+        _ => {
+            if let Ok(address) = host.parse::<Ipv4Addr>() {
+                vec![address.into()]
+            } else {
                 let found = machine.resolve(host, first).map_err(|_| "host not found")?;
                 found.iter().map(SocketAddr::ip).collect()
             }
-        },
+        }
     };
     let with_ports = |ip: IpAddr| (first..=last).map(move |port| SocketAddr::new(ip, port));
     let mut list: Vec<SocketAddr> = Vec::new();

@@ -27,15 +27,12 @@ impl<'a> Reader<'a> {
     pub(super) fn location_head(&mut self, directive: Directive<'a>) -> Option<Current> {
         let first = directive.args.first()?;
         // Modifier and path may be one word: `=/exact`.
-        let (modifier, word, name) = match directive.args.get(1) {
-            Some(second) => (first.value, second, second.value),
-            None => {
-                let length = [&b"^~"[..], b"~*", b"=", b"~"]
-                    .iter()
-                    .find(|m| first.value.starts_with(m))
-                    .map_or(0, |m| m.len());
-                (&first.value[..length], first, &first.value[length..])
-            }
+        let (modifier, word, name) = if let Some(second) = directive.args.get(1) {
+            (first.value, second, second.value)
+        } else {
+            let modifiers = [&b"^~"[..], b"~*", b"=", b"~"];
+            let length = modifiers.iter().find(|m| first.value.starts_with(m)).map_or(0, |m| m.len());
+            (&first.value[..length], first, &first.value[length..])
         };
         let offset = word.value.len() - name.len();
         let name_bytes = name.to_vec();

@@ -11,6 +11,7 @@ use super::level::Level;
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use super::units;
+use super::values::full_value;
 use crate::gunicorn::nearest::nearest;
 use crate::model::http::{AccessLog, AccessTarget, LogEscape, LogFormat, Part, Syslog, Value, Variable};
 
@@ -147,7 +148,7 @@ impl<'a> Reader<'a> {
             AccessTarget::Syslog(self.syslog(word)?)
         } else {
             let value = self.value(word);
-            AccessTarget::File(self.full_value(value, &self.prefix.clone()))
+            AccessTarget::File(full_value(value, &self.prefix))
         };
         let format = match directive.args.get(1) {
             None => 0,

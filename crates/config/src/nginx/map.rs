@@ -141,15 +141,15 @@ impl<'a> Reader<'a> {
             };
             let part = match line.name.value {
                 b"*" => None,
-                text => match text.strip_suffix(b"%").and_then(hundredths) {
-                    Some(part) => Some(part),
-                    None => {
+                text => {
+                    let Some(part) = text.strip_suffix(b"%").and_then(hundredths) else {
                         let text = line.name.text().into_owned();
                         self.error(line.name.span, format!("invalid percent value \"{text}\""))
                             .help("write a share as `10%` or `0.5%`, the rest as `*`");
                         continue;
-                    }
-                },
+                    };
+                    Some(part)
+                }
             };
             sum = part.map_or(10_000, |part| sum + part);
             if sum > 10_000 {

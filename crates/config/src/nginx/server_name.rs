@@ -49,13 +49,13 @@ impl<'a> Reader<'a> {
                     let caseless = pattern.iter().any(u8::is_ascii_uppercase);
                     ServerName::Regex(self.regex(pattern, caseless, word, 1))
                 }
-                None => match plain_name(&text) {
-                    Some(name) => name,
-                    None => {
+                None => {
+                    let Some(name) = plain_name(&text) else {
                         self.invalid_name(word);
                         continue;
-                    }
-                },
+                    };
+                    name
+                }
             };
             let is_regex = matches!(name, ServerName::Regex(_));
             let Some(names) = self.sockets.names.last_mut() else { continue };
@@ -145,7 +145,7 @@ pub(super) fn plain_name(text: &[u8]) -> Option<ServerName> {
     if let Some(rest) = name.strip_suffix(b".*") {
         return (!rest.is_empty() && is_clean(rest)).then(|| ServerName::Trailing(rest.to_vec()));
     }
-    is_clean(&name).then(|| ServerName::Exact(name))
+    if is_clean(&name) { Some(ServerName::Exact(name)) } else { None }
 }
 
 /// A name as it is written.

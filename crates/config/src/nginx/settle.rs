@@ -145,7 +145,7 @@ impl Shared {
             access: l.access.clone().unwrap_or_default(),
             auth_basic: auth_basic(l),
             auth_delay: l.auth_delay.unwrap_or_default(),
-            auth_request: unless_off(l.auth_request.as_ref()),
+            auth_request: l.auth_request.clone().filter(|p| p != b"off").map(Value::text),
             auth_request_set: l.auth_request_set.clone().unwrap_or_default(),
             valid_referers: l.valid_referers.as_ref().map(|v| v.as_ref().clone()),
             real_ip: real_ip(l),

@@ -8,7 +8,7 @@ pub(super) fn number(text: &[u8]) -> Option<u64> {
         return None;
     }
     // nginx's numbers are signed.
-    std::str::from_utf8(text).ok()?.parse().ok().filter(|n| *n <= i64::MAX as u64)
+    std::str::from_utf8(text).ok()?.parse().ok().filter(|n| i64::try_from(*n).is_ok())
 }
 
 /// Bytes, or with `k` or `m`.
@@ -24,7 +24,7 @@ pub(super) fn offset(text: &[u8]) -> Option<u64> {
 fn scaled(text: &[u8], units: &[(u8, u32)]) -> Option<u64> {
     let (last, digits) = text.split_last()?;
     match units.iter().find(|(unit, _)| *unit == last.to_ascii_lowercase()) {
-        Some((_, shift)) => number(digits)?.checked_mul(1 << shift).filter(|n| *n <= i64::MAX as u64),
+        Some((_, shift)) => number(digits)?.checked_mul(1 << shift).filter(|n| i64::try_from(*n).is_ok()),
         None => number(text),
     }
 }
@@ -79,7 +79,7 @@ fn time(text: &[u8], whole_seconds: bool) -> Option<u64> {
         total = total.checked_add(amount)?;
         rest = rest[letters..].trim_ascii_start();
     }
-    (!text.is_empty() && total <= i64::MAX as u64).then_some(total)
+    (!text.is_empty() && i64::try_from(total).is_ok()).then_some(total)
 }
 
 #[cfg(test)]

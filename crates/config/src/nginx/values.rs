@@ -58,25 +58,12 @@ impl<'a> Reader<'a> {
 
     /// A regular expression; what cannot be compiled is an error, and stands in the model as it was written.
     pub(super) fn regex(&mut self, text: &[u8], caseless: bool, word: Word<'a>, offset: usize) -> Regex {
-        let names = match self.patterns.get(text) {
-            Some(names) => names.clone(),
-            None => {
-                let names = match pattern::check(text) {
-                    Ok(names) => Some(names),
-                    Err(wrong) => {
-                        let shown = String::from_utf8_lossy(text).into_owned();
-                        let rest = String::from_utf8_lossy(&text[wrong.offset..]).into_owned();
-                        let at = within(word, offset + wrong.offset.min(text.len().saturating_sub(1)), 1);
-                        self.error(
-                            at,
-                            format!("pcre2_compile() failed: {} in \"{shown}\" at \"{rest}\"", wrong.message),
-                        );
-                        None
-                    }
-                };
-                self.patterns.insert(text.to_vec(), names.clone());
-                names
-            }
+        let names = if let Some(names) = self.patterns.get(text) {
+            names.clone()
+        } else {
+            let names = self.names_of_groups(text, word, offset);
+            self.patterns.insert(text.to_vec(), names.clone());
+            names
         };
         let mut regex = Regex { pattern: text.to_vec(), caseless, names: Vec::new() };
         for name in names.into_iter().flatten() {
@@ -91,28 +78,40 @@ impl<'a> Reader<'a> {
         regex
     }
 
+    fn names_of_groups(&mut self, text: &[u8], word: Word<'a>, offset: usize) -> Option<Vec<String>> {
+        let wrong = match pattern::check(text) {
+            Ok(names) => return Some(names),
+            Err(wrong) => wrong,
+        };
+        let shown = String::from_utf8_lossy(text);
+        let rest = String::from_utf8_lossy(&text[wrong.offset..]);
+        let at = within(word, offset + wrong.offset.min(text.len().saturating_sub(1)), 1);
+        self.error(at, format!("pcre2_compile() failed: {} in \"{shown}\" at \"{rest}\"", wrong.message));
+        None
+    }
+
     /// A path below the prefix, or as it is if it is absolute.
     pub(super) fn full_path(&self, path: &[u8]) -> PathBuf {
         self.prefix.join(Path::new(std::ffi::OsStr::from_bytes(path)))
     }
+}
 
-    /// A path with variables: one that does not begin with a slash or a variable lies below `base`.
-    pub(super) fn full_value(&self, mut value: Value, base: &Path) -> Value {
-        match value.0.first_mut() {
-            Some(Part::Text(text)) if !text.starts_with(b"/") => {
-                let path = base.join(Path::new(std::ffi::OsStr::from_bytes(text)));
-                *text = path.as_os_str().as_bytes().to_vec();
-            }
-            Some(_) => {}
-            None => {
-                // An empty path is the prefix, as in nginx, with the slash that joins a name to it.
-                let mut path = base.as_os_str().as_bytes().to_vec();
-                path.push(b'/');
-                value = Value::text(path);
-            }
+/// A path with variables: one that does not begin with a slash or a variable lies below `base`.
+pub(super) fn full_value(mut value: Value, base: &Path) -> Value {
+    match value.0.first_mut() {
+        Some(Part::Text(text)) if !text.starts_with(b"/") => {
+            let path = base.join(Path::new(std::ffi::OsStr::from_bytes(text)));
+            *text = path.as_os_str().as_bytes().to_vec();
         }
-        value
+        Some(_) => {}
+        None => {
+            // An empty path is the prefix, as in nginx, with the slash that joins a name to it.
+            let mut path = base.as_os_str().as_bytes().to_vec();
+            path.push(b'/');
+            value = Value::text(path);
+        }
     }
+    value
 }
 
 /// A part of a word to underline. Where the word has escapes it cannot be told which part, and it is the whole.
