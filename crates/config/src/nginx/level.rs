@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use conf_syntax::Span;
 
-use super::process::ErrorLog;
+use super::error_log::ErrorLog;
 use super::types::Types;
 use crate::model::Symlinks;
 use crate::model::http::{

@@ -11,12 +11,14 @@
 )]
 
 mod access;
+mod address;
 mod app;
 mod blocks;
 mod bodies;
 mod clients;
 mod compression;
 pub mod docs;
+mod error_log;
 mod errors;
 mod files;
 mod geo;
@@ -46,8 +48,9 @@ use std::path::Path;
 use conf_syntax::{Directives, Loader, Parsed, Sources, parse, parse_option};
 
 pub use app::{AppBlock, AppSetting};
+pub use error_log::{ErrorLog, ErrorTarget};
 pub use problem::NginxReport;
-pub use process::{ErrorLog, ErrorTarget, MainSettings};
+pub use process::MainSettings;
 
 use crate::host::{Host, System};
 use crate::model::Listener;

@@ -2,16 +2,14 @@
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::Duration;
 
-use conf_syntax::{Directive, Word};
+use conf_syntax::Directive;
 
-use super::level::Level;
+use super::error_log::ErrorLog;
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use super::units;
-use crate::model::http::{LogLevel, Syslog};
 
 const MAIN: Context = Context::MAIN;
 const EVENTS: Context = Context::EVENTS;
@@ -292,26 +290,6 @@ impl Default for MainSettings {
     }
 }
 
-/// One `error_log`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ErrorLog {
-    /// Where to.
-    pub target: ErrorTarget,
-    /// From which level on.
-    pub level: LogLevel,
-}
-
-/// Where messages go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ErrorTarget {
-    /// `stderr`
-    Stderr,
-    /// An absolute path.
-    File(PathBuf),
-    /// `syslog:`
-    Syslog(Syslog),
-}
-
 impl<'a> Reader<'a> {
     fn user(&mut self, directive: Directive<'a>) {
         let Some(name) = directive.args.first() else { return };
@@ -360,53 +338,6 @@ impl<'a> Reader<'a> {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (text, None),
         });
-    }
-
-    fn error_log(&mut self, level: &mut Level, directive: Directive<'a>) {
-        let Some(log) = self.error_log_of(directive) else { return };
-        if self.context == Context::MAIN {
-            self.main.error_logs.push(log);
-        } else {
-            Rc::make_mut(level.error_logs.get_or_insert_default()).push(log);
-        }
-    }
-
-    fn error_log_of(&mut self, directive: Directive<'a>) -> Option<ErrorLog> {
-        let word = directive.args.first()?;
-        let level = match directive.args.get(1) {
-            None => LogLevel::Error,
-            Some(word) => self.log_level(word)?,
-        };
-        let target = match word.value {
-            b"stderr" => ErrorTarget::Stderr,
-            text if text.starts_with(b"syslog:") => ErrorTarget::Syslog(self.syslog(word)?),
-            text if text.starts_with(b"memory:") => {
-                self.error(word.span, "`error_log memory:` is not there yet (a log in memory comes later)");
-                return None;
-            }
-            text => ErrorTarget::File(self.full_path(text)),
-        };
-        Some(ErrorLog { target, level })
-    }
-
-    fn log_level(&mut self, word: Word<'a>) -> Option<LogLevel> {
-        const LEVELS: [(&str, LogLevel); 8] = [
-            ("debug", LogLevel::Debug),
-            ("info", LogLevel::Info),
-            ("notice", LogLevel::Notice),
-            ("warn", LogLevel::Warn),
-            ("error", LogLevel::Error),
-            ("crit", LogLevel::Crit),
-            ("alert", LogLevel::Alert),
-            ("emerg", LogLevel::Emerg),
-        ];
-        let found = LEVELS.iter().find(|(name, _)| name.as_bytes() == word.value).map(|(_, level)| *level);
-        if found.is_none() {
-            let text = word.text().into_owned();
-            self.error(word.span, format!("invalid log level \"{text}\""))
-                .help("it is one of `debug`, `info`, `notice`, `warn`, `error`, `crit`, `alert` and `emerg`");
-        }
-        found
     }
 
     pub(super) fn temp_path(&mut self, directive: Directive<'a>) {

@@ -5,8 +5,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::error_log::ErrorLog;
 use super::level::Level;
-use super::process::ErrorLog;
 use super::types::Types;
 use crate::model::Symlinks;
 use crate::model::http::{

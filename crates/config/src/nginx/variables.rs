@@ -27,7 +27,6 @@ pub(super) struct Variables {
 #[derive(Debug)]
 struct State {
     is_defined: bool,
-    /// Defined before anything of it was read: it hides a family of built-in variables.
     first_use: Option<Span>,
 }
 
@@ -43,12 +42,15 @@ impl Variables {
     /// The variable of that name, known yet or not.
     pub(super) fn used(&mut self, name: &str, at: Span) -> Variable {
         let name = name.to_ascii_lowercase();
-        if let Some(id) = self.by_name.get(&name) {
-            self.states[*id as usize].first_use.get_or_insert(at);
-            return Variable::Defined(*id);
-        }
-        if let Some(built_in) = Variable::built_in(&name) {
-            return built_in;
+        // What is defined hides one of a family (`$arg_x`), but not one that is there by itself and can be set.
+        match (Variable::built_in(&name), self.by_name.get(&name)) {
+            (Some(built_in), _) if is_built_in(&name) => return built_in,
+            (_, Some(id)) => {
+                self.states[*id as usize].first_use.get_or_insert(at);
+                return Variable::Defined(*id);
+            }
+            (Some(built_in), None) => return built_in,
+            (None, None) => {}
         }
         let id = self.id(&name);
         self.states[id as usize].first_use = Some(at);
@@ -62,15 +64,9 @@ impl Variables {
         if name.is_empty() {
             return Err("invalid variable name \"$\"".to_owned());
         }
-        let source = match Variable::built_in(&name) {
-            Some(built_in) if SETTABLE.contains(&name.as_str()) => Source::BuiltIn(built_in),
-            // One of a family may be hidden by one's own.
-            Some(built_in) if Variable::ALL.iter().any(|(n, _)| *n == name) => {
-                drop(built_in);
-                return Err(format!("the duplicate \"{name}\" variable"));
-            }
-            _ => source,
-        };
+        if is_built_in(&name) && !SETTABLE.contains(&name.as_str()) {
+            return Err(format!("the duplicate \"{name}\" variable"));
+        }
         let id = self.id(&name);
         let state = &mut self.states[id as usize];
         if !(state.is_defined && source == Source::Stored) {
@@ -83,7 +79,7 @@ impl Variables {
     /// Notes a name that is defined somewhere and would otherwise be taken for one of a family (`$arg_x`).
     pub(super) fn announce(&mut self, name: &str) {
         let name = name.to_ascii_lowercase();
-        if Variable::built_in(&name).is_some() && !Variable::ALL.iter().any(|(n, _)| *n == name) {
+        if Variable::built_in(&name).is_some() && !is_built_in(&name) {
             self.id(&name);
         }
     }
@@ -114,4 +110,9 @@ impl Variables {
         self.by_name.insert(name.to_owned(), id);
         id
     }
+}
+
+/// Whether a variable of that very name is there by itself.
+fn is_built_in(name: &str) -> bool {
+    Variable::ALL.iter().any(|(n, _)| *n == name)
 }

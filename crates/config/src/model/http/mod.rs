@@ -300,7 +300,8 @@ pub struct Defined {
 /// Where a defined variable's value comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Source {
-    /// `set`, named captures and `auth_request_set`: what was stored last in this request; empty before.
+    /// `set`, named captures and `auth_request_set`: what was stored last in this request; empty before. One that has
+    /// the name of a variable that is there by itself (`$args`, `$limit_rate`) is only ever set, and sets that.
     Stored,
     /// `map`
     Map(Box<Map>),
@@ -308,9 +309,6 @@ pub enum Source {
     Geo(Box<Geo>),
     /// `split_clients`
     SplitClients(Box<SplitClients>),
-    /// One that is there by itself and that `set` may change: `$args`, `$limit_rate`. Asked for, it is what the
-    /// request has; [`Op::Set`] changes that.
-    BuiltIn(Variable),
 }
 
 /// `map value $variable { … }`
