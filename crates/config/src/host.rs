@@ -26,6 +26,10 @@ pub trait Host {
     fn group(&self, name: &str) -> Option<u32>;
     /// The effective user and group of this process.
     fn identity(&self) -> (u32, u32);
+    /// The machine's own name.
+    fn hostname(&self) -> String {
+        fs::read_to_string("/proc/sys/kernel/hostname").map(|n| n.trim().to_owned()).unwrap_or_default()
+    }
     /// Addresses of a host name.
     fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 }

@@ -2,7 +2,7 @@
 //!
 //! Three forms, never mixed: what the user wrote (a command line, a settings file), the typed and checked
 //! [`model::Model`], and what each process compiles from it. A front end lowers its own language to the model;
-//! [`model`] knows none of them. The one front end is [`gunicorn`]; nginx's language gets a module beside it.
+//! [`model`] knows none of them. The front ends are [`gunicorn`] and [`nginx`].
 //! This crate opens no socket, starts no process and runs no Python; what its checks ask the machine goes through
 //! [`host::Host`].
 #![forbid(unsafe_code)]
@@ -10,6 +10,8 @@
 pub mod gunicorn;
 pub mod host;
 pub mod model;
+pub mod nginx;
+pub mod pattern;
 mod report;
 
 pub use gunicorn::{CommandLine, ConfigFile, Merged, SettingsFile, parse_command_line};

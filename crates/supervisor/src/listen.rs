@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::model::{Address, Listener, Model, Process};
+use config::model::{Address, Listener, Model, Process, SocketOptions};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// systemd's first descriptor.
@@ -87,7 +87,13 @@ pub(crate) fn bind_all(
         let backlog = model.listeners.first().map_or(2048, |l| l.backlog);
         model.listeners = systemd
             .iter()
-            .map(|s| Listener { address: s.actual.clone(), text: s.url(), backlog, reuse_port: false })
+            .map(|s| Listener {
+                address: s.actual.clone(),
+                text: s.url(),
+                backlog,
+                reuse_port: false,
+                options: SocketOptions::default(),
+            })
             .collect();
         return Ok(systemd.to_vec());
     }
@@ -259,7 +265,13 @@ mod tests {
     }
 
     fn listener(address: Address) -> Listener {
-        Listener { text: format!("{address:?}"), address, backlog: 16, reuse_port: false }
+        Listener {
+            text: format!("{address:?}"),
+            address,
+            backlog: 16,
+            reuse_port: false,
+            options: SocketOptions::default(),
+        }
     }
 
     fn tcp(text: &str) -> Listener {

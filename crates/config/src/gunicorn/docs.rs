@@ -20,6 +20,7 @@ pub struct Document {
 pub fn documents() -> Vec<Document> {
     vec![
         Document { path: "reference/settings.md", text: reference_markdown() },
+        crate::nginx::docs::document(),
         Document { path: "man/monoceros.1", text: manual_page() },
         Document { path: "completions/monoceros.bash", text: completions(Shell::Bash) },
         Document { path: "completions/_monoceros", text: completions(Shell::Zsh) },

@@ -14,7 +14,7 @@ pub mod docs;
 mod effective;
 mod help;
 mod lower;
-mod nearest;
+pub(crate) mod nearest;
 pub mod settings;
 mod sources;
 mod value;

@@ -57,6 +57,51 @@ pub struct Listener {
     pub backlog: u32,
     /// Set `SO_REUSEPORT`, so that another program of the same user may bind the address too.
     pub reuse_port: bool,
+    /// What else is asked of the kernel; the default asks nothing.
+    #[serde(default, skip_serializing_if = "SocketOptions::is_default")]
+    pub options: SocketOptions,
+}
+
+/// Options of a listening socket, and of the connections that it accepts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketOptions {
+    /// `TCP_DEFER_ACCEPT`: accepted only when the client has sent something.
+    pub deferred: bool,
+    /// `TCP_FASTOPEN`: length of its queue.
+    pub fastopen: Option<u32>,
+    /// `SO_RCVBUF`, bytes.
+    pub receive_buffer: Option<u64>,
+    /// `SO_SNDBUF`, bytes.
+    pub send_buffer: Option<u64>,
+    /// `IPV6_V6ONLY`; `None` leaves it to the system.
+    pub ipv6_only: Option<bool>,
+    /// `SO_KEEPALIVE`; `None` leaves it to the system.
+    pub keepalive: Option<KeepAlive>,
+}
+
+impl SocketOptions {
+    /// Whether nothing is asked.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Whether and when the kernel asks a silent peer if it is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeepAlive {
+    /// Yes, by the system's times.
+    On,
+    /// No.
+    Off,
+    /// Yes, by these; `None` is the system's.
+    Every {
+        /// `TCP_KEEPIDLE`
+        idle: Option<Duration>,
+        /// `TCP_KEEPINTVL`
+        interval: Option<Duration>,
+        /// `TCP_KEEPCNT`
+        count: Option<u32>,
+    },
 }
 
 /// The address of a listening socket.
@@ -221,7 +266,7 @@ pub struct Files {
 }
 
 /// Symbolic links inside a served directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Symlinks {
     /// Followed as long as they stay inside the directory.

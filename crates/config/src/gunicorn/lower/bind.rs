@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Lowering;
 use crate::host::{Entry, Host};
-use crate::model::{Address, Listener};
+use crate::model::{Address, Listener, SocketOptions};
 use crate::report::Severity;
 
 /// `sun_path` without its NUL byte.
@@ -26,7 +26,14 @@ impl Lowering<'_> {
                         };
                         self.error("bind", i, message, None);
                     } else {
-                        listeners.push(Listener { address, text: text.clone(), backlog, reuse_port });
+                        let options = SocketOptions::default();
+                        listeners.push(Listener {
+                            address,
+                            text: text.clone(),
+                            backlog,
+                            reuse_port,
+                            options,
+                        });
                     }
                 }
                 Err((message, help)) => self.error("bind", i, format!("bind: {message}"), help.as_deref()),

@@ -35,6 +35,7 @@ pub struct Http {
     /// What holds in a location, a server outside of its locations, or an `if`.
     pub settings: Vec<Settings>,
     /// Tables of MIME types by extension (lower case, without the dot).
+    #[serde(with = "pairs")]
     pub types: Vec<BTreeMap<Vec<u8>, Vec<u8>>>,
     /// `log_format`s; the first is `combined`.
     pub log_formats: Vec<LogFormat>,
@@ -61,7 +62,7 @@ pub struct Listen {
 }
 
 /// A name of a server. All but the pattern are lower case.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ServerName {
     /// `www.example.com`; the empty name is for requests without `Host`.
     Exact(Vec<u8>),
@@ -76,7 +77,7 @@ pub enum ServerName {
 }
 
 /// A regular expression, checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Regex {
     /// In PCRE's language.
     pub pattern: Vec<u8>,
@@ -299,7 +300,8 @@ pub struct Defined {
 /// Where a defined variable's value comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Source {
-    /// `set`, named captures and `auth_request_set`: what was stored last in this request; empty before.
+    /// `set`, named captures and `auth_request_set`: what was stored last in this request; empty before. One that has
+    /// the name of a variable that is there by itself (`$args`, `$limit_rate`) is only ever set, and sets that.
     Stored,
     /// `map`
     Map(Box<Map>),
@@ -390,4 +392,23 @@ pub struct Zone {
     pub size: u64,
     /// `limit_req_zone`: thousandths of a request each second. `None`: `limit_conn_zone`.
     pub rate: Option<u64>,
+}
+
+/// JSON's objects have text for keys: a table of bytes crosses as a list of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    type Table = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    pub fn serialize<S: Serializer>(tables: &[Table], serializer: S) -> Result<S::Ok, S::Error> {
+        let tables: Vec<Vec<_>> = tables.iter().map(|table| table.iter().collect()).collect();
+        tables.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Table>, D::Error> {
+        let tables = Vec::<Vec<(Vec<u8>, Vec<u8>)>>::deserialize(deserializer)?;
+        Ok(tables.into_iter().map(|table| table.into_iter().collect()).collect())
+    }
 }

@@ -8,7 +8,7 @@ use super::{IpNetwork, Value};
 use crate::model::Symlinks;
 
 /// What holds before a location is known: of the default server of the address, until the name is known.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HeadSettings {
     /// `client_header_timeout`
     pub header_timeout: Duration,
@@ -29,7 +29,7 @@ pub struct HeadSettings {
 }
 
 /// `satisfy`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Satisfy {
     /// Each kind of access control must allow.
     #[default]
@@ -39,7 +39,7 @@ pub enum Satisfy {
 }
 
 /// `server_tokens`
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ServerTokens {
     /// Name and version.
     #[default]
@@ -53,7 +53,7 @@ pub enum ServerTokens {
 }
 
 /// Where files lie.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Root {
     /// `root`: the path is appended.
     Root(Value),
@@ -62,7 +62,7 @@ pub enum Root {
 }
 
 /// `if_modified_since`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum IfModifiedSince {
     /// The time must be the same.
     #[default]
@@ -74,7 +74,7 @@ pub enum IfModifiedSince {
 }
 
 /// `error_page`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ErrorPage {
     /// Which statuses.
     pub statuses: Vec<u16>,
@@ -87,7 +87,7 @@ pub struct ErrorPage {
 }
 
 /// `try_files`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TryFiles {
     /// Paths, and whether each must be a directory (it ends in a slash).
     pub tries: Vec<(Value, bool)>,
@@ -96,7 +96,7 @@ pub struct TryFiles {
 }
 
 /// The end of a `try_files`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TryLast {
     /// `=404`
     Status(u16),
@@ -105,7 +105,7 @@ pub enum TryLast {
 }
 
 /// `autoindex_format`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "nginx's names for them")]
 pub enum AutoindexFormat {
     #[default]
@@ -116,7 +116,7 @@ pub enum AutoindexFormat {
 }
 
 /// `autoindex` and its company.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Autoindex {
     /// `autoindex_format`
     pub format: AutoindexFormat,
@@ -127,7 +127,7 @@ pub struct Autoindex {
 }
 
 /// `allow` and `deny`: the first that fits decides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AccessRule {
     /// Whom it is about.
     pub who: Who,
@@ -136,7 +136,7 @@ pub struct AccessRule {
 }
 
 /// Whom an access rule is about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Who {
     /// `all`
     All,
@@ -147,7 +147,7 @@ pub enum Who {
 }
 
 /// `auth_basic`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AuthBasic {
     /// The realm; `off` by a variable switches it off.
     pub realm: Value,
@@ -156,7 +156,7 @@ pub struct AuthBasic {
 }
 
 /// `limit_req zone=…`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LimitReq {
     /// Index into the zones.
     pub zone: u32,
@@ -167,7 +167,7 @@ pub struct LimitReq {
 }
 
 /// `limit_conn zone n`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LimitConn {
     /// Index into the zones.
     pub zone: u32,
@@ -176,7 +176,7 @@ pub struct LimitConn {
 }
 
 /// How a limit refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Refusal {
     /// `limit_req_status`, `limit_conn_status`
     pub status: u16,
@@ -187,7 +187,7 @@ pub struct Refusal {
 }
 
 /// nginx's levels of the error log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "syslog's names for them")]
 pub enum LogLevel {
     Debug,
@@ -202,7 +202,7 @@ pub enum LogLevel {
 }
 
 /// `set_real_ip_from` and its company.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RealIp {
     /// Who is believed.
     pub from: Vec<Who>,
@@ -213,7 +213,7 @@ pub struct RealIp {
 }
 
 /// `real_ip_header`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RealIpHeader {
     /// `X-Real-IP`
     XRealIp,
@@ -226,7 +226,7 @@ pub enum RealIpHeader {
 }
 
 /// `add_header`, `add_trailer`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AddHeader {
     /// The field's name.
     pub name: Vec<u8>,
@@ -237,7 +237,7 @@ pub struct AddHeader {
 }
 
 /// `expires`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Expires {
     /// `epoch`
     Epoch,
@@ -254,7 +254,7 @@ pub enum Expires {
 }
 
 /// `gzip` and its company; `brotli` and `zstd` with the same words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Compression {
     /// `gzip on`
     pub gzip: bool,
@@ -283,7 +283,7 @@ pub struct Compression {
 }
 
 /// `gzip_proxied`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "nginx's names for them")]
 pub enum Proxied {
     Off,
@@ -298,7 +298,7 @@ pub enum Proxied {
 }
 
 /// `gzip_static`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Precompressed {
     /// Files as they are.
     #[default]
@@ -310,7 +310,7 @@ pub enum Precompressed {
 }
 
 /// `access_log`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AccessLog {
     /// Where to.
     pub target: AccessTarget,
@@ -351,7 +351,7 @@ pub struct Syslog {
 }
 
 /// `open_file_cache`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OpenFileCache {
     /// `max=`
     pub max: u32,
@@ -366,7 +366,7 @@ pub struct OpenFileCache {
 }
 
 /// What holds in a location, a server outside of its locations, or an `if`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Settings {
     /// Where files lie.
     pub root: Root,
@@ -511,7 +511,7 @@ pub struct Settings {
 }
 
 /// `lingering_close`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "nginx's names for them")]
 pub enum LingeringClose {
     Off,
@@ -521,7 +521,7 @@ pub enum LingeringClose {
 }
 
 /// `valid_referers`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ValidReferers {
     /// `none`: no `Referer` at all.
     pub none: bool,
@@ -534,7 +534,7 @@ pub struct ValidReferers {
 }
 
 /// `charset`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Charset {
     /// Appended to `Content-Type`.
     pub charset: Value,
@@ -545,7 +545,7 @@ pub struct Charset {
 }
 
 /// `sub_filter`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SubFilters {
     /// What is replaced, in either case of letters, by what.
     pub pairs: Vec<(Value, Value)>,
@@ -558,7 +558,7 @@ pub struct SubFilters {
 }
 
 /// `secure_link`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SecureLink {
     /// `secure_link` and `secure_link_md5`
     Checksum {

@@ -1,0 +1,260 @@
+//! `app`: the applications behind the edge, with gunicorn's settings by their own names.
+
+use conf_syntax::{Directive, Span, Word};
+
+use super::level::Level;
+use super::reader::Reader;
+use super::table::{Apply, Context, Row};
+use crate::gunicorn::nearest::nearest;
+use crate::gunicorn::settings;
+use crate::model::http::Content;
+use crate::report::Place;
+
+pub(super) const ROWS: &[Row] = &[
+    Row::one(
+        "app",
+        Context::HTTP,
+        Apply::Custom(|r, _, d| r.app(d)),
+        "",
+        "An application: `wsgi module:callable;`, `directory`, `python`, `settings` (a settings file), and any of \
+         [gunicorn's settings](settings.md) by its own name.",
+    )
+    .block()
+    .repeats()
+    .ours(),
+    Row::one(
+        "app_pass",
+        Context::LOCATION.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT),
+        Apply::Custom(|r, l, d| r.app_pass(l, d)),
+        "",
+        "Hands requests to an application.",
+    )
+    .ours(),
+    Row::flag(
+        "app_intercept_errors",
+        Context::ALL.or(Context::LOCATION_IF),
+        |l| &mut l.intercept_errors,
+        "off",
+        "`error_page` also replaces what an application answers.",
+    )
+    .ours(),
+];
+
+/// What makes no sense for one application among others, and what to do instead.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("bind", "a server's `listen` says where it listens"),
+    ("config", "`settings` names the settings file"),
+    ("wsgi_app", "`wsgi` names the application"),
+    ("chdir", "`directory` names the directory"),
+    ("daemon", "`daemon` stands outside of all blocks"),
+    ("user", "`user` stands outside of all blocks"),
+    ("group", "`user` stands outside of all blocks and takes a group too"),
+    ("initgroups", "`user` stands outside of all blocks and takes the user's groups along"),
+    ("pidfile", "`pid` stands outside of all blocks"),
+    ("backlog", "`listen` takes `backlog=`"),
+    ("reuse_port", "`listen` takes `reuseport`"),
+    ("worker_connections", "`worker_connections` stands in `events`"),
+    ("keepalive", "`keepalive_timeout` says how long idle connections stay open"),
+    ("limit_request_line", "`large_client_header_buffers` limits the head of a request"),
+    ("limit_request_fields", "`max_headers` limits the fields of a request"),
+    ("limit_request_field_size", "`large_client_header_buffers` limits the head of a request"),
+    ("accesslog", "`access_log` says where requests are logged"),
+    ("access_log_format", "`log_format` says how requests are logged"),
+    ("errorlog", "`error_log` says where messages go"),
+    ("loglevel", "`error_log` takes the level"),
+    ("sendfile", "`sendfile` stands in `http`, `server` or `location`"),
+    ("edge_threads", "`worker_processes` says how many event loops there are"),
+    ("edge_connections", "`worker_connections` in `events` limits connections"),
+    ("limit_request_head", "`large_client_header_buffers` limits the head of a request"),
+    ("static", "a `location` with `root` or `alias` serves files"),
+    ("static_symlinks", "`disable_symlinks` says which links are followed"),
+    ("index", "`index` stands in `http`, `server` or `location`"),
+    ("accel", "a `location` with `internal` is where `X-Accel-Redirect` may point"),
+    ("compress", "`gzip`, `brotli` and `zstd` stand in `http`, `server` or `location`"),
+    ("compress_types", "`gzip_types` says what is compressed"),
+    ("compress_min_length", "`gzip_min_length` says what is compressed"),
+    ("compress_level", "`gzip_comp_level` says how hard it tries"),
+    ("client_max_body_size", "it stands in `http`, `server` or `location`"),
+    ("client_header_timeout", "it stands in `http` or `server`"),
+    ("client_body_timeout", "it stands in `http`, `server` or `location`"),
+    ("client_body_buffer_size", "it stands in `http`, `server` or `location`"),
+    ("send_timeout", "it stands in `http`, `server` or `location`"),
+    ("keepalive_requests", "it stands in `http`, `server` or `location`"),
+    ("lingering_timeout", "it stands in `http`, `server` or `location`"),
+    ("server_tokens", "it stands in `http`, `server` or `location`"),
+    ("tmp_upload_dir", "`client_body_temp_path` stands in `http`, `server` or `location`"),
+    ("proxy_protocol", "`listen` takes `proxy_protocol`"),
+    ("print_config", "`nginx -T` shows the configuration"),
+    ("check_config", "`nginx -t` checks the configuration"),
+];
+
+/// An application as its block has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppBlock {
+    /// What `app_pass` calls it.
+    pub name: String,
+    /// Where the block stands.
+    pub place: Place,
+    /// `wsgi module:callable`
+    pub target: Option<AppSetting>,
+    /// `directory`: where the application is imported.
+    pub directory: Option<AppSetting>,
+    /// `python`: the interpreter.
+    pub python: Option<AppSetting>,
+    /// `settings`: the settings file.
+    pub settings: Option<AppSetting>,
+    /// gunicorn's settings in the order of the block.
+    pub values: Vec<AppSetting>,
+}
+
+/// One line of an `app` block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppSetting {
+    /// gunicorn's name of it, or `wsgi`, `directory`, `python`, `settings`.
+    pub name: &'static str,
+    /// The words behind it; at least one.
+    pub words: Vec<String>,
+    /// Where it stands.
+    pub place: Place,
+}
+
+impl<'a> Reader<'a> {
+    fn app(&mut self, directive: Directive<'a>) {
+        let (Some(name), Some(block)) = (directive.args.first(), directive.block) else { return };
+        let mut app = AppBlock {
+            name: name.text().into_owned(),
+            place: self.shown_place(name.span),
+            target: None,
+            directory: None,
+            python: None,
+            settings: None,
+            values: Vec::new(),
+        };
+        if let Some(first) = self.apps.iter().find(|a| a.name == app.name) {
+            let first = format!("{}:{}", first.place.title, first.place.line.unwrap_or_default());
+            self.error(name.span, format!("duplicate app \"{}\"", app.name))
+                .help(format!("it stands first at {first}"));
+            return;
+        }
+        let mut is_later = false;
+        for line in block.directives {
+            self.begin(&line);
+            is_later |= matches!(line.name.value, b"asgi" | b"rack");
+            self.app_line(&mut app, line);
+        }
+        if !is_later && app.target.is_none() && app.settings.is_none() {
+            self.error(name.span, format!("app \"{}\" does not say what to run", app.name))
+                .help("write `wsgi module:callable;`, or a settings file with `wsgi_app` as `settings gunicorn.conf.py;`");
+        }
+        self.apps.push(app);
+    }
+
+    fn app_line(&mut self, app: &mut AppBlock, line: Directive<'a>) {
+        let text = line.name.text().into_owned();
+        if line.block.is_some() {
+            self.error(line.name.span, format!("\"{text}\" in an app takes no block"));
+            return;
+        }
+        if matches!(text.as_str(), "asgi" | "rack") {
+            let help = "`wsgi module:callable;` is what is there";
+            self.error(
+                line.name.span,
+                format!(
+                    "`{text}` is not there yet ({} comes later)",
+                    if text == "rack" { "Rack" } else { "ASGI" }
+                ),
+            )
+            .help(help);
+            return;
+        }
+        if line.args.is_empty() {
+            self.error(line.head(), format!("invalid number of arguments in \"{text}\" directive"))
+                .help("a setting has a value");
+            return;
+        }
+        let setting = |reader: &Self, name: &'static str| AppSetting {
+            name,
+            words: line.args.iter().map(|w| w.text().into_owned()).collect(),
+            place: reader.shown_place(line.head()),
+        };
+        let own = match text.as_str() {
+            "wsgi" => Some(("wsgi", &mut app.target)),
+            "directory" => Some(("directory", &mut app.directory)),
+            "python" => Some(("python", &mut app.python)),
+            "settings" => Some(("settings", &mut app.settings)),
+            _ => None,
+        };
+        if let Some((name, slot)) = own {
+            if line.args.len() != 1 {
+                self.error(line.head(), format!("invalid number of arguments in \"{name}\" directive"))
+                    .help("it takes 1 word");
+            } else if slot.is_some() {
+                self.error(line.name.span, format!("\"{name}\" directive is duplicate"));
+            } else {
+                *slot = Some(setting(self, name));
+            }
+            return;
+        }
+        if let Some((name, instead)) = ELSEWHERE.iter().find(|(name, _)| *name == text) {
+            self.error(line.name.span, format!("`{name}` is no setting of an app")).help(*instead);
+            return;
+        }
+        let Some((_, row)) = settings::find(&text) else {
+            self.unknown_setting(line.name, &text);
+            return;
+        };
+        if !row.kind.repeats() && app.values.iter().any(|v| v.name == row.name) {
+            self.error(line.name.span, format!("\"{}\" directive is duplicate", row.name));
+            return;
+        }
+        if matches!(row.kind, settings::Kind::Hook(_)) {
+            self.error(
+                line.name.span,
+                format!("`{}` is a function, and stands in a settings file", row.name),
+            )
+            .help("name the file with `settings gunicorn.conf.py;`");
+            return;
+        }
+        app.values.push(setting(self, row.name));
+    }
+
+    fn unknown_setting(&mut self, name: Word<'a>, text: &str) {
+        let names = settings::all().iter().map(|s| s.name).chain(["wsgi", "directory", "python", "settings"]);
+        let near = nearest(text, names);
+        let problem = self.error(name.span, format!("unknown setting \"{text}\" in an app"));
+        problem.help(match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "it takes `wsgi`, `directory`, `python`, `settings`, and gunicorn's settings".to_owned(),
+        });
+    }
+
+    fn app_pass(&mut self, level: &mut Level, directive: Directive<'a>) {
+        let Some(word) = directive.args.first() else { return };
+        if level.content.is_some() {
+            self.error(directive.name.span, "\"app_pass\" directive is duplicate")
+                .help("something else answers here already");
+            return;
+        }
+        let name = word.text();
+        // `app` is read in the first pass over `http`, locations in the second.
+        if let Some(index) = self.apps.iter().position(|a| a.name == name) {
+            level.content = Some(Content::App(index as u32));
+            return;
+        }
+        let near = nearest(&name, self.apps.iter().map(|a| a.name.as_str()));
+        let help = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("write in `http`: `app {name} {{ wsgi module:callable; }}`"),
+        };
+        self.error(word.span, format!("unknown app \"{name}\"")).help(help);
+    }
+
+    fn shown_place(&self, span: Span) -> Place {
+        let excerpt = self.sources.excerpt(span, 3);
+        Place {
+            title: self.sources.path(span.file).display().to_string(),
+            line: Some(excerpt.line),
+            source: Some((excerpt.text, excerpt.range)),
+        }
+    }
+}

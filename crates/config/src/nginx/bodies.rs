@@ -1,0 +1,113 @@
+//! What changes bodies, or sends a copy of the request elsewhere: `charset`, `sub_filter`, `mirror`.
+
+use std::rc::Rc;
+
+use conf_syntax::Directive;
+
+use super::level::Level;
+use super::reader::Reader;
+use super::table::{Apply, Context, Count, Row};
+use crate::model::http::Value;
+
+const ALL: Context = Context::ALL;
+const IF: Context = ALL.or(Context::LOCATION_IF);
+const RECODING: &str = "translating between character sets comes later";
+
+pub(super) const ROWS: &[Row] = &[
+    Row::one(
+        "charset",
+        IF,
+        Apply::Value(|l| &mut l.charset),
+        "off",
+        "The character set that `Content-Type` names.",
+    ),
+    Row::new(
+        "charset_types",
+        ALL,
+        Count::at_least(1),
+        Apply::Custom(|r, l, d| r.type_list(&mut l.charset_types, d)),
+        "text/html text/xml text/plain text/vnd.wap.wml application/javascript application/rss+xml",
+        "Media types to which it is added; `*` is all.",
+    )
+    .repeats(),
+    Row::flag(
+        "override_charset",
+        IF,
+        |l| &mut l.override_charset,
+        "off",
+        "Replaces the character set that an application named.",
+    ),
+    Row::one("source_charset", IF, Apply::NotYet(RECODING), "", "The character set that bodies come in."),
+    Row::new(
+        "charset_map",
+        Context::HTTP,
+        Count::exactly(2),
+        Apply::NotYet(RECODING),
+        "",
+        "How characters of one set are those of another.",
+    )
+    .block()
+    .repeats(),
+    Row::new(
+        "sub_filter",
+        ALL,
+        Count::exactly(2),
+        Apply::Custom(|r, l, d| r.sub_filter(l, d)),
+        "",
+        "Replaces a text in bodies, in either case of letters.",
+    )
+    .repeats(),
+    Row::flag("sub_filter_once", ALL, |l| &mut l.sub_filter_once, "on", "Replaces it once only."),
+    Row::new(
+        "sub_filter_types",
+        ALL,
+        Count::at_least(1),
+        Apply::Custom(|r, l, d| r.type_list(&mut l.sub_filter_types, d)),
+        "text/html",
+        "Media types in which texts are replaced; `*` is all.",
+    )
+    .repeats(),
+    Row::flag(
+        "sub_filter_last_modified",
+        ALL,
+        |l| &mut l.sub_filter_last_modified,
+        "off",
+        "Keeps `Last-Modified` nevertheless.",
+    ),
+    Row::one(
+        "mirror",
+        ALL,
+        Apply::Custom(|r, l, d| r.mirror(l, d)),
+        "off",
+        "A path that gets a copy of each request; its answer is thrown away.",
+    )
+    .repeats(),
+    Row::flag("mirror_request_body", ALL, |l| &mut l.mirror_request_body, "on", "The copy has the body too."),
+];
+
+impl<'a> Reader<'a> {
+    fn sub_filter(&mut self, level: &mut Level, directive: Directive<'a>) {
+        let Some([from, to]) = directive.args.array() else { return };
+        if from.value.is_empty() {
+            self.error(from.span, "empty search pattern");
+            return;
+        }
+        let pair = (self.value(from), self.value(to));
+        Rc::make_mut(level.sub_filters.get_or_insert_default()).push(pair);
+    }
+
+    fn mirror(&mut self, level: &mut Level, directive: Directive<'a>) {
+        let Some(word) = directive.args.first() else { return };
+        let is_off = word.value == b"off";
+        let is_duplicate = level.mirrors.as_ref().is_some_and(|m| is_off || m.is_empty());
+        if is_duplicate {
+            self.error(directive.name.span, "\"mirror\" directive is duplicate")
+                .help("`off` and a path exclude each other");
+            return;
+        }
+        let mirrors = level.mirrors.get_or_insert_default();
+        if !is_off {
+            mirrors.push(Value::text(word.value));
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! `error_log`: where messages go, outside of all blocks and within them.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use conf_syntax::{Directive, Word};
+
+use super::level::Level;
+use super::reader::Reader;
+use super::table::Context;
+use crate::model::http::{LogLevel, Syslog};
+
+/// One `error_log`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorLog {
+    /// Where to.
+    pub target: ErrorTarget,
+    /// From which level on.
+    pub level: LogLevel,
+}
+
+/// Where messages go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ErrorTarget {
+    /// `stderr`
+    Stderr,
+    /// An absolute path.
+    File(PathBuf),
+    /// `syslog:`
+    Syslog(Syslog),
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn error_log(&mut self, level: &mut Level, directive: Directive<'a>) {
+        let Some(log) = self.error_log_of(directive) else { return };
+        if self.context == Context::MAIN {
+            self.main.error_logs.push(log);
+        } else {
+            Rc::make_mut(level.error_logs.get_or_insert_default()).push(log);
+        }
+    }
+
+    fn error_log_of(&mut self, directive: Directive<'a>) -> Option<ErrorLog> {
+        let word = directive.args.first()?;
+        let level = match directive.args.get(1) {
+            None => LogLevel::Error,
+            Some(word) => self.log_level(word)?,
+        };
+        let target = match word.value {
+            b"stderr" => ErrorTarget::Stderr,
+            text if text.starts_with(b"syslog:") => ErrorTarget::Syslog(self.syslog(word)?),
+            text if text.starts_with(b"memory:") => {
+                self.error(word.span, "`error_log memory:` is not there yet (a log in memory comes later)");
+                return None;
+            }
+            text => ErrorTarget::File(self.full_path(text)),
+        };
+        Some(ErrorLog { target, level })
+    }
+
+    fn log_level(&mut self, word: Word<'a>) -> Option<LogLevel> {
+        const LEVELS: [(&str, LogLevel); 8] = [
+            ("debug", LogLevel::Debug),
+            ("info", LogLevel::Info),
+            ("notice", LogLevel::Notice),
+            ("warn", LogLevel::Warn),
+            ("error", LogLevel::Error),
+            ("crit", LogLevel::Crit),
+            ("alert", LogLevel::Alert),
+            ("emerg", LogLevel::Emerg),
+        ];
+        let found = LEVELS.iter().find(|(name, _)| name.as_bytes() == word.value).map(|(_, level)| *level);
+        if found.is_none() {
+            let text = word.text().into_owned();
+            self.error(word.span, format!("invalid log level \"{text}\""))
+                .help("it is one of `debug`, `info`, `notice`, `warn`, `error`, `crit`, `alert` and `emerg`");
+        }
+        found
+    }
+}

@@ -1,0 +1,139 @@
+//! `add_header`, `add_trailer`, `expires`.
+
+use std::rc::Rc;
+
+use conf_syntax::Directive;
+
+use super::level::Level;
+use super::reader::Reader;
+use super::table::{Apply, Context, Count, Row};
+use super::units;
+use crate::model::http::{AddHeader, Expires};
+
+const IF: Context = Context::ALL.or(Context::LOCATION_IF);
+
+pub(super) const ROWS: &[Row] = &[
+    Row::new(
+        "add_header",
+        IF,
+        Count::between(2, 3),
+        Apply::Custom(|r, l, d| {
+            if let Some(header) = r.added(d) {
+                Rc::make_mut(l.add_headers.get_or_insert_default()).push(header);
+            }
+        }),
+        "",
+        "Adds a field to responses of the usual statuses, with `always` to all.",
+    )
+    .repeats(),
+    Row::new(
+        "add_trailer",
+        IF,
+        Count::between(2, 3),
+        Apply::Custom(|r, l, d| {
+            if let Some(header) = r.added(d) {
+                Rc::make_mut(l.add_trailers.get_or_insert_default()).push(header);
+            }
+        }),
+        "",
+        "Adds a field behind the body.",
+    )
+    .repeats(),
+    Row::new(
+        "expires",
+        IF,
+        Count::between(1, 2),
+        Apply::Custom(|r, l, d| r.expires(l, d)),
+        "off",
+        "`Expires` and `Cache-Control`: a time, `modified` and a time, `@15h30m`, `epoch`, `max`, `off`.",
+    ),
+    Row::one(
+        "add_header_inherit",
+        IF,
+        Apply::NotYet("inheriting fields beside one's own comes later"),
+        "on",
+        "How fields are inherited.",
+    ),
+    Row::one(
+        "add_trailer_inherit",
+        IF,
+        Apply::NotYet("inheriting fields beside one's own comes later"),
+        "on",
+        "How fields are inherited.",
+    ),
+    Row::new(
+        "early_hints",
+        Context::ALL,
+        Count::at_least(1),
+        Apply::NotYet("responses of status 103 come later"),
+        "",
+        "Passes early hints on.",
+    ),
+];
+
+impl<'a> Reader<'a> {
+    fn added(&mut self, directive: Directive<'a>) -> Option<AddHeader> {
+        let (name, value) = (directive.args.first()?, directive.args.get(1)?);
+        let always = match directive.args.get(2) {
+            None => false,
+            Some(word) if word.value == b"always" => true,
+            Some(word) => {
+                self.invalid_parameter(word)
+                    .help("the third word can only be `always`; quote a value with spaces");
+                return None;
+            }
+        };
+        Some(AddHeader { name: name.value.to_vec(), value: self.value(value), always })
+    }
+
+    fn expires(&mut self, level: &mut Level, directive: Directive<'a>) {
+        let (Some(first), second) = (directive.args.first(), directive.args.get(1)) else { return };
+        let is_modified = second.is_some();
+        if is_modified && first.value != b"modified" {
+            self.error(first.span, "\"expires\" directive invalid value")
+                .help("write `expires modified 1h;`");
+            return;
+        }
+        let word = second.unwrap_or(first);
+        let value = self.value(word);
+        let Some(text) = value.as_text() else {
+            if is_modified {
+                // A variable says what it is by itself, and nginx then takes it as a time from the file's.
+                self.error(word.span, "`expires modified` with a variable is not there yet");
+            }
+            level.expires = Some(Some(Expires::Variable(value)));
+            return;
+        };
+        level.expires = match text {
+            b"epoch" if !is_modified => Some(Some(Expires::Epoch)),
+            b"max" if !is_modified => Some(Some(Expires::Max)),
+            b"off" if !is_modified => Some(None),
+            _ => match time(text, is_modified) {
+                Ok(expires) => Some(Some(expires)),
+                Err(message) => {
+                    self.error(word.span, format!("\"expires\" directive {message}"))
+                        .help("write a time as `30d`, `-1` or `@15h30m`, or `epoch`, `max`, `off`");
+                    None
+                }
+            },
+        };
+    }
+}
+
+fn time(text: &[u8], is_modified: bool) -> Result<Expires, &'static str> {
+    let (sign, rest) = match text.split_first() {
+        Some((b'@', _)) if is_modified => {
+            return Err("daily time cannot be used with \"modified\" parameter");
+        }
+        Some((sign @ (b'@' | b'+' | b'-'), rest)) => (*sign, rest),
+        _ => (b'+', text),
+    };
+    let seconds = units::seconds(rest).ok_or("invalid value")?.as_secs();
+    if sign == b'@' {
+        let of_day = u32::try_from(seconds).ok().filter(|s| *s <= 86_400);
+        return of_day.map(Expires::Daily).ok_or("daily time value must be less than 24 hours");
+    }
+    let seconds = i64::try_from(seconds).map_err(|_| "invalid value")?;
+    let seconds = if sign == b'-' { -seconds } else { seconds };
+    Ok(if is_modified { Expires::Modified(seconds) } else { Expires::Access(seconds) })
+}

@@ -1,0 +1,179 @@
+//! What one block says, and how a block inherits from the one around it.
+//!
+//! Everything is an [`Option`]: `None` was not said. Inheriting is nginx's: what a block says itself replaces what
+//! it would inherit, also of directives that add up (`add_header`, `allow`, `error_page`, `limit_req`, …).
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use conf_syntax::Span;
+
+use super::error_log::ErrorLog;
+use super::types::Types;
+use crate::model::Symlinks;
+use crate::model::http::{
+    AccessLog, AccessRule, AddHeader, AutoindexFormat, Content, ErrorPage, Expires, IfModifiedSince,
+    LimitConn, LimitReq, LingeringClose, LogLevel, Precompressed, Proxied, RealIpHeader, Regex, Root,
+    Satisfy, ServerTokens, TryFiles, ValidReferers, Value, Who,
+};
+
+macro_rules! level {
+    (inherited { $($i:ident: $it:ty,)* } own { $($o:ident: $ot:ty,)* }) => {
+        /// What a block says.
+        #[derive(Debug, Clone, Default)]
+        pub(super) struct Level {
+            $(pub $i: Option<$it>,)*
+            $(pub $o: Option<$ot>,)*
+        }
+
+        impl Level {
+            /// Takes from the block around what this one does not say.
+            pub(super) fn inherit(&mut self, parent: &Self) {
+                $(if self.$i.is_none() {
+                    self.$i.clone_from(&parent.$i);
+                })*
+            }
+
+            /// Whether it says nothing.
+            pub(super) fn is_empty(&self) -> bool {
+                true $(&& self.$i.is_none())* && !self.has_own()
+            }
+
+            /// Whether it says something that is not inherited.
+            pub(super) fn has_own(&self) -> bool {
+                false $(|| self.$o.is_some())*
+            }
+        }
+    };
+}
+
+level! {
+    inherited {
+        // Before a location is known.
+        header_timeout: Duration,
+        header_buffer: u64,
+        large_buffers: (u32, u64),
+        max_headers: u64,
+        ignore_invalid: bool,
+        underscores: bool,
+        merge_slashes: bool,
+        // Files.
+        root: (Root, usize),
+        internal: bool,
+        default_type: Vec<u8>,
+        types: Rc<Types>,
+        index: Rc<Vec<Value>>,
+        random_index: bool,
+        autoindex: bool,
+        autoindex_format: AutoindexFormat,
+        autoindex_exact_size: bool,
+        autoindex_localtime: bool,
+        symlinks: (Symlinks, Option<Value>),
+        etag: bool,
+        if_modified_since: IfModifiedSince,
+        max_ranges: u64,
+        open_file_cache: Option<(u32, Duration)>,
+        open_file_cache_valid: Duration,
+        open_file_cache_min_uses: u64,
+        open_file_cache_errors: bool,
+        sendfile: bool,
+        log_not_found: bool,
+        // Errors.
+        error_pages: Rc<Vec<ErrorPage>>,
+        recursive_error_pages: bool,
+        intercept_errors: bool,
+        post_action: Vec<u8>,
+        // Clients.
+        max_body: u64,
+        body_timeout: Duration,
+        body_buffer: u64,
+        send_timeout: Duration,
+        keepalive: (Duration, Option<Duration>),
+        keepalive_requests: u64,
+        keepalive_time: Duration,
+        keepalive_min_timeout: Duration,
+        lingering_close: LingeringClose,
+        lingering_time: Duration,
+        lingering_timeout: Duration,
+        reset_timedout: bool,
+        chunked: bool,
+        limit_rate: Value,
+        limit_rate_after: Value,
+        tcp_nodelay: bool,
+        server_tokens: ServerTokens,
+        server_name_in_redirect: bool,
+        port_in_redirect: bool,
+        absolute_redirect: bool,
+        // Access.
+        satisfy: Satisfy,
+        access: Vec<AccessRule>,
+        auth_basic: Value,
+        auth_basic_user_file: Value,
+        auth_delay: Duration,
+        // A path as it is, without variables.
+        auth_request: Vec<u8>,
+        auth_request_set: Vec<(u32, Value)>,
+        valid_referers: Rc<ValidReferers>,
+        real_ip_from: Vec<Who>,
+        real_ip_header: RealIpHeader,
+        real_ip_recursive: bool,
+        secure_link: Value,
+        secure_link_md5: Value,
+        secure_link_secret: Vec<u8>,
+        // Limits.
+        limit_req: Vec<LimitReq>,
+        limit_req_status: u64,
+        limit_req_log_level: LogLevel,
+        limit_req_dry_run: bool,
+        limit_conn: Vec<LimitConn>,
+        limit_conn_status: u64,
+        limit_conn_log_level: LogLevel,
+        limit_conn_dry_run: bool,
+        // Fields of the response.
+        add_headers: Rc<Vec<AddHeader>>,
+        add_trailers: Rc<Vec<AddHeader>>,
+        expires: Option<Expires>,
+        // Bodies of the response.
+        gzip: bool,
+        gzip_types: Rc<Option<Vec<Vec<u8>>>>,
+        gzip_min_length: u64,
+        gzip_comp_level: u64,
+        gzip_vary: bool,
+        gzip_http10: bool,
+        gzip_proxied: Vec<Proxied>,
+        gzip_disable: Vec<Regex>,
+        gzip_static: Precompressed,
+        brotli: bool,
+        brotli_types: Rc<Option<Vec<Vec<u8>>>>,
+        brotli_min_length: u64,
+        brotli_comp_level: u64,
+        brotli_static: Precompressed,
+        zstd: bool,
+        zstd_types: Rc<Option<Vec<Vec<u8>>>>,
+        zstd_min_length: u64,
+        zstd_comp_level: u64,
+        zstd_static: Precompressed,
+        gunzip: bool,
+        charset: Value,
+        charset_types: Rc<Option<Vec<Vec<u8>>>>,
+        override_charset: bool,
+        sub_filters: Rc<Vec<(Value, Value)>>,
+        sub_filter_once: bool,
+        sub_filter_types: Rc<Option<Vec<Vec<u8>>>>,
+        sub_filter_last_modified: bool,
+        mirrors: Vec<Value>,
+        mirror_request_body: bool,
+        // Logs.
+        access_logs: Rc<Vec<AccessLog>>,
+        log_subrequest: bool,
+        error_logs: Rc<Vec<ErrorLog>>,
+    }
+    own {
+        content: Content,
+        try_files: TryFiles,
+        // For checks once the block has ended.
+        referers_of_server: (),
+        access_log_off: (),
+        secure_link_at: Span,
+    }
+}

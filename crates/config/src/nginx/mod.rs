@@ -1,0 +1,296 @@
+//! nginx's front end: a configuration file and all that it includes, read as nginx reads it.
+//!
+//! ```text
+//! files ─ conf_syntax ─► directives ─ table, level ─► what each block says ─ settle ─► Http, listeners, apps
+//! ```
+//! Each directive is a row of a table, beside what it does: a file for each feature. Everything that is wrong is
+//! told in one run, with the place shown or in nginx's own words.
+#![expect(
+    clippy::redundant_closure_for_method_calls,
+    reason = "a row's function is for readers of any lifetime, and the path of a method is for one"
+)]
+
+mod access;
+mod address;
+mod app;
+mod blocks;
+mod bodies;
+mod clients;
+mod compression;
+pub mod docs;
+mod error_log;
+mod errors;
+mod files;
+mod geo;
+mod headers;
+mod later;
+mod level;
+mod limits;
+mod listen;
+mod location;
+mod logs;
+mod map;
+mod problem;
+mod process;
+mod reader;
+mod rewrite;
+mod server_name;
+mod settle;
+mod table;
+mod types;
+mod units;
+mod values;
+mod variables;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use conf_syntax::{Directives, Loader, Parsed, Sources, parse, parse_option};
+
+pub use app::{AppBlock, AppSetting};
+pub use error_log::{ErrorLog, ErrorTarget};
+pub use problem::NginxReport;
+pub use process::MainSettings;
+
+use crate::host::{Host, System};
+use crate::model::Listener;
+use crate::model::http::Http;
+use crate::report::{Notes, Severity};
+use problem::Problems;
+use reader::Reader;
+use settle::Shared;
+use table::{Context, Feature};
+
+/// All rows by the headings of the reference.
+const FEATURES: &[Feature] = &[
+    ("Processes and connections", process::ROWS),
+    ("Blocks", blocks::ROWS),
+    ("Addresses", listen::ROWS),
+    ("Names", server_name::ROWS),
+    ("Applications", app::ROWS),
+    ("Rewriting", rewrite::ROWS),
+    ("Variables", map::ROWS),
+    ("Variables by address", geo::ROWS),
+    ("Files", files::ROWS),
+    ("Media types", types::ROWS),
+    ("Error pages", errors::ROWS),
+    ("Clients", clients::ROWS),
+    ("Access", access::ROWS),
+    ("Limits", limits::ROWS),
+    ("Fields of the response", headers::ROWS),
+    ("Compression", compression::ROWS),
+    ("Bodies", bodies::ROWS),
+    ("Logs", logs::ROWS),
+];
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Nginx {
+    /// The `http` block; without one it has no servers.
+    pub http: Http,
+    /// The sockets, in the order of [`Http::listens`].
+    pub listeners: Vec<Listener>,
+    /// The `app` blocks; [`Content::App`](crate::model::http::Content::App) is an index here.
+    pub apps: Vec<AppBlock>,
+    /// What stands outside of `http`.
+    pub main: MainSettings,
+    /// The logs that [`Settings::error_log`](crate::model::http::Settings::error_log) names.
+    pub error_logs: Vec<Vec<ErrorLog>>,
+    /// Warnings, and notes of what changes nothing here. The notes are for `monoceros check` only.
+    pub notes: Notes,
+    /// The warnings as nginx says them: `nginx: [warn] … in FILE:LINE`.
+    pub warnings: Vec<String>,
+    /// All files that were read, for `nginx -T`.
+    pub sources: Sources,
+}
+
+/// Reads the configuration of `main`, an absolute path. Relative paths in it are below `prefix`; `globals` are the
+/// values of `-g`.
+pub fn read(
+    main: &Path,
+    prefix: &Path,
+    globals: &[String],
+    loader: &mut dyn Loader,
+) -> Result<Nginx, NginxReport> {
+    read_with(main, prefix, globals, loader, &System)
+}
+
+/// As [`read`]; what the checks ask the machine, `machine` answers.
+pub fn read_with(
+    main: &Path,
+    prefix: &Path,
+    globals: &[String],
+    loader: &mut dyn Loader,
+    machine: &dyn Host,
+) -> Result<Nginx, NginxReport> {
+    let mut sources = Sources::default();
+    let options: Vec<Parsed> =
+        globals.iter().map(|text| parse_option(&mut sources, text.as_bytes(), main, loader)).collect();
+    let file = parse(&mut sources, main, loader);
+    let outcome = lower(&options, &file, &sources, main, prefix, machine);
+    match outcome {
+        Err(problems) => Err(problems.into_report(&sources)),
+        Ok((parts, problems)) => {
+            let notes = problems.into_notes(&sources);
+            Ok(Nginx {
+                http: parts.http,
+                listeners: parts.listeners,
+                apps: parts.apps,
+                main: parts.main,
+                error_logs: parts.error_logs,
+                notes: Notes { diagnostics: notes.diagnostics },
+                warnings: notes.lines,
+                sources,
+            })
+        }
+    }
+}
+
+/// The name of every directive that is known, some of them twice.
+pub fn directive_names() -> impl Iterator<Item = &'static str> {
+    table::TABLE.rows.iter().map(|row| row.name)
+}
+
+/// What does not need the sources any more.
+struct Parts {
+    http: Http,
+    listeners: Vec<Listener>,
+    apps: Vec<AppBlock>,
+    main: MainSettings,
+    error_logs: Vec<Vec<ErrorLog>>,
+}
+
+fn lower(
+    options: &[Parsed],
+    file: &Parsed,
+    sources: &Sources,
+    main: &Path,
+    prefix: &Path,
+    machine: &dyn Host,
+) -> Result<(Parts, Problems), Problems> {
+    let mut reader = Reader::new(sources, machine, main, prefix);
+    for parsed in options.iter().chain([file]) {
+        reader.syntax_errors(parsed);
+    }
+    let directives = options.iter().chain([file]).flat_map(|parsed| parsed.directives(sources).into_iter());
+    for parsed in options.iter().chain([file]) {
+        announce(&mut reader, parsed.directives(sources));
+    }
+    reader.main(directives);
+    (reader.problems.line_at, reader.problems.hint) = (None, None);
+    reader.check_zones();
+    reader.check_variables();
+    let (listeners, listens) = reader.listeners();
+    if reader.problems.has_errors() {
+        return Err(reader.problems);
+    }
+    let Reader { problems, shared, variables, main, servers, log_formats, zones, apps, .. } = reader;
+    let Shared { settings, types, error_logs, .. } = shared;
+    let http = Http {
+        listens,
+        servers,
+        defined: variables.list,
+        settings,
+        types: types.iter().map(|t| t.as_ref().clone()).collect(),
+        log_formats,
+        zones,
+    };
+    let error_logs = error_logs.iter().map(|logs| logs.to_vec()).collect();
+    Ok((Parts { http, listeners, apps, main, error_logs }, problems))
+}
+
+/// Finds the variables that are defined anywhere and would otherwise be taken for built-in ones.
+fn announce(reader: &mut Reader<'_>, directives: Directives<'_>) {
+    let mut blocks = vec![directives];
+    while let Some(directives) = blocks.pop() {
+        for directive in directives {
+            let place = match directive.name.value {
+                b"set" | b"auth_request_set" => 0,
+                b"map" | b"split_clients" => 1,
+                b"geo" => directive.args.len().saturating_sub(1),
+                b"types" | b"app" => continue,
+                _ => {
+                    blocks.extend(directive.block.map(|b| b.directives));
+                    continue;
+                }
+            };
+            if let Some(name) = directive.args.get(place).and_then(|w| w.value.strip_prefix(b"$")) {
+                reader.variables.announce(&String::from_utf8_lossy(name));
+            }
+        }
+    }
+}
+
+impl<'a> Reader<'a> {
+    fn new(sources: &'a Sources, machine: &'a dyn Host, main: &Path, prefix: &Path) -> Self {
+        let mut reader = Self {
+            sources,
+            machine,
+            prefix: prefix.to_owned(),
+            conf_prefix: main.parent().unwrap_or(prefix).to_owned(),
+            problems: Problems::default(),
+            shared: Shared::default(),
+            variables: variables::Variables::default(),
+            main: MainSettings::default(),
+            servers: Vec::new(),
+            sockets: listen::Sockets::default(),
+            log_formats: vec![logs::combined()],
+            log_buffers: HashMap::new(),
+            zones: Vec::new(),
+            zone_uses: HashMap::new(),
+            apps: Vec::new(),
+            patterns: HashMap::new(),
+            context: Context::MAIN,
+            location: None,
+        };
+        reader.shared.default_root = files::default_root(prefix);
+        reader.shared.default_access_log = Some(logs::default_log(prefix));
+        reader
+    }
+
+    fn syntax_errors(&mut self, parsed: &Parsed) {
+        for error in &parsed.errors {
+            let help = match (&error.related, &error.help) {
+                (Some(related), help) => {
+                    let place = self.place(related.span);
+                    let help = help.as_ref().map_or_else(String::new, |h| format!("{h}; "));
+                    Some(format!("{help}{} is at {place}", related.label))
+                }
+                (None, help) => help.clone(),
+            };
+            let problem = self.problems.push(Severity::Error, error.span, error.message.clone());
+            problem.help = help;
+        }
+    }
+
+    /// Once everything is read: a variable may be used before it is defined.
+    fn check_variables(&mut self) {
+        let mut found = Vec::new();
+        for unknown in self.variables.unknown() {
+            let Some(at) = unknown.at else { continue };
+            if unknown.is_empty {
+                let what =
+                    format!("`${}` is always empty here: it is about what is not there yet", unknown.name);
+                found.push((Severity::Note, at, what, empty_instead(unknown.name)));
+            } else {
+                let near = crate::gunicorn::nearest::nearest(unknown.name, self.variables.names());
+                let help = near.map(|near| format!("did you mean `${near}`?"));
+                found.push((Severity::Error, at, format!("unknown \"{}\" variable", unknown.name), help));
+            }
+        }
+        for (severity, at, message, help) in found {
+            self.problems.push(severity, Some(at), message).help = help;
+        }
+    }
+}
+
+/// What an application has instead.
+fn empty_instead(name: &str) -> Option<String> {
+    let instead = match name {
+        "upstream_response_time" | "upstream_header_time" => "app_run_time",
+        "upstream_queue_time" | "upstream_connect_time" => "app_queue_time",
+        "upstream_addr" => "app_name",
+        _ => return None,
+    };
+    Some(format!("of an application, `${instead}` tells"))
+}

@@ -1,0 +1,217 @@
+//! Whatever stands in a configuration of nginx's language: an answer, never a panic; files of real deployments lack
+//! nothing but what is not there yet; and a large file costs what its size says.
+
+mod machine;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use conf_syntax::{DiskLoader, MemoryLoader};
+use config::nginx::{Nginx, NginxReport, directive_names, read_with};
+use machine::Machine;
+use proptest::prelude::*;
+
+fn run(text: &str) -> Result<Nginx, NginxReport> {
+    let mut loader = MemoryLoader::default();
+    loader.insert("/etc/nginx/nginx.conf", text);
+    read_with("/etc/nginx/nginx.conf".as_ref(), "/srv".as_ref(), &[], &mut loader, &Machine::default())
+}
+
+/// Words that mean something somewhere, and some that never do.
+const WORDS: &[&str] = &[
+    "on",
+    "off",
+    "0",
+    "1",
+    "16",
+    "99999999999999999999",
+    "8k",
+    "1m",
+    "2g",
+    "5s",
+    "10ms",
+    "1h30m",
+    "-1",
+    "@1h",
+    "+5",
+    "/",
+    "/a",
+    "/a/",
+    "~",
+    "~*",
+    "=",
+    "^~",
+    "@x",
+    "~^/(?<n>.*)$",
+    "~(",
+    "$host",
+    "$x",
+    "$arg_a",
+    "${x}",
+    "$",
+    "${",
+    "$1",
+    "(",
+    ")",
+    "($x)",
+    "($x",
+    "=)",
+    "!=",
+    "!~*",
+    "-f",
+    "!-d",
+    "\"\"",
+    "\"a b\"",
+    "'",
+    "*",
+    "*.a",
+    ".a",
+    "a.*",
+    "a..b",
+    "80",
+    "81-83",
+    "*:80",
+    "[::]:80",
+    "[::1",
+    "unix:/a",
+    "unix:",
+    "127.0.0.1:80",
+    "default_server",
+    "backlog=5",
+    "so_keepalive=1:2:3",
+    "zone=z:1m",
+    "zone=z",
+    "rate=5r/s",
+    "burst=5",
+    "nodelay",
+    "escape=json",
+    "combined",
+    "if=$x",
+    "buffer=4k",
+    "syslog:server=127.0.0.1",
+    "=404",
+    "=200",
+    "404",
+    "502",
+    "default",
+    "10.0.0.0/8",
+    "10.0.0.0-10.0.0.9",
+    "all",
+    "50%",
+    "modified",
+    "max",
+    "none",
+    "server_names",
+    "GET",
+    "wsgi",
+    "a:b",
+    "text/html",
+    "always",
+    "\u{e9}\u{10348}",
+];
+
+/// A directive, with a block perhaps.
+fn directive(names: Vec<&'static str>) -> impl Strategy<Value = String> {
+    let words = || prop::collection::vec(prop::sample::select(WORDS), 0..4);
+    let names = prop::sample::select(names);
+    let line = (names.clone(), words()).prop_map(|(name, words)| format!("{name} {};\n", words.join(" ")));
+    line.prop_recursive(4, 60, 6, move |inner| {
+        let block = prop_oneof![
+            prop::sample::select(vec![
+                "http",
+                "server",
+                "location",
+                "if",
+                "limit_except",
+                "map",
+                "geo",
+                "types",
+                "app",
+                "split_clients",
+                "events"
+            ]),
+            names.clone(),
+        ];
+        (block, words(), prop::collection::vec(inner, 0..6))
+            .prop_map(|(name, words, inner)| format!("{name} {} {{\n{}}}\n", words.join(" "), inner.concat()))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_soup_has_an_answer(lines in prop::collection::vec(directive(directive_names().collect()), 0..12)) {
+        let soup = lines.concat();
+        for text in [
+            soup.clone(),
+            format!("events {{}} http {{ {soup} }}"),
+            format!("events {{}} http {{ server {{ listen 80; {soup} }} }}"),
+            format!("events {{}} http {{ server {{ listen 80; location /a {{ {soup} }} }} }}"),
+        ] {
+            match run(&text) {
+                Ok(nginx) => prop_assert_eq!(nginx.listeners.len(), nginx.http.listens.len()),
+                Err(report) => {
+                    prop_assert!(!report.lines.is_empty());
+                    prop_assert!(!report.report().render(false).is_empty());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_words_have_an_answer(name in prop::sample::select(directive_names().collect::<Vec<_>>()), words in prop::collection::vec("[ -~\\n]{0,12}", 0..5)) {
+        let words: Vec<_> = words.iter().map(|w| format!("\"{}\"", w.replace('\\', "\\\\").replace('"', "\\\""))).collect();
+        let line = format!("{name} {};", words.join(" "));
+        let _ = run(&line);
+        let _ = run(&format!("events {{ {line} }} http {{ {line} server {{ {line} location / {{ {line} if ($host) {{ {line} }} }} }} }}"));
+    }
+}
+
+#[test]
+fn real_files_lack_only_what_is_not_there_yet() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf-syntax/tests/valid");
+    let mut paths: Vec<PathBuf> = fs::read_dir(directory).unwrap().map(|e| e.unwrap().path()).collect();
+    paths.retain(|p| p.extension().is_some_and(|e| e == "conf"));
+    // These show the lexer's limits, or another program's directives.
+    paths.retain(|p| {
+        !["lexing", "bytes", "openresty"].iter().any(|name| p.file_stem().is_some_and(|s| s == *name))
+    });
+    assert!(paths.len() > 4);
+    for path in paths {
+        let Err(report) = read_with(&path, Path::new("/srv"), &[], &mut DiskLoader, &Machine::default())
+        else {
+            continue;
+        };
+        for line in &report.lines {
+            let is_expected = line.contains("is not there yet")
+                || line.contains("no \"events\" section")
+                || line.contains("getpwnam")
+                || line.contains("directive is not allowed here");
+            assert!(is_expected, "{}: {line}", path.display());
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_servers_share_what_is_equal() {
+    let mut text = String::from("events {} http { types { text/html html; text/css css; } gzip on; ");
+    for i in 0..10_000 {
+        let _ = write!(
+            text,
+            "server {{ listen 80; server_name s{i}.example www.s{i}.example; location / {{ try_files $uri =404; }} \
+             location ~ \\.php$ {{ return 404; }} location /static/ {{ expires 30d; }} }} "
+        );
+    }
+    text.push('}');
+    let begun = Instant::now();
+    let nginx = run(&text).unwrap();
+    let taken = begun.elapsed();
+    assert_eq!((nginx.http.servers.len(), nginx.http.settings.len(), nginx.http.types.len()), (10_000, 3, 1));
+    assert_eq!(nginx.listeners.len(), 1);
+    // Far above what it takes, far below what anything quadratic would.
+    assert!(taken < Duration::from_secs(5), "{taken:?}");
+    eprintln!("{taken:?}");
+}
