@@ -9,6 +9,7 @@
 
 pub mod gunicorn;
 pub mod host;
+pub mod invocation;
 pub mod model;
 pub mod nginx;
 pub mod pattern;

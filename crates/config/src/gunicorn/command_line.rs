@@ -14,6 +14,7 @@ use super::sources::{default_value, refused};
 use super::value::Value;
 use super::words::Words;
 use crate::host::{Entry, Host, System};
+use crate::invocation::is_python;
 use crate::model::Model;
 use crate::report::{Diagnostic, Notes, Place, Report, Severity};
 
@@ -55,6 +56,8 @@ pub struct CommandLine {
     pub(super) variables: BTreeMap<&'static str, String>,
     pub(super) layers: Vec<Option<(Value, Origin)>>,
     pub(super) app: Option<(String, std::ops::Range<usize>)>,
+    /// Called by gunicorn's name: `-c` names Python, whatever its ending.
+    pub(super) any_file_is_python: bool,
     pub(super) current_dir: PathBuf,
 }
 
@@ -143,12 +146,13 @@ impl CommandLine {
             return Some(error.at(place).help("write it as `python:package.module`".to_owned()));
         }
         let Some(ConfigFile::Path(path)) = self.config_file_with(host) else { return None };
-        let is_python = text.starts_with("file:") || path.extension().is_some_and(|e| e == "py");
-        if !is_python {
-            let error = Diagnostic::error(format!(
-                "`{text}` would be read as nginx's language, which is not supported yet"
-            ));
-            let help = format!("a settings file ends in `.py`; write `-c file:{text}` if this one is Python");
+        if !self.any_file_is_python && !is_python(text) {
+            // The program's own arguments have been looked at before: this is GUNICORN_CMD_ARGS.
+            let error =
+                Diagnostic::error(format!("`{text}` would be read as an nginx.conf, not as settings"));
+            let help = format!(
+                "a settings file ends in `.py`, or write `-c file:{text}`; an nginx.conf is given on the command line"
+            );
             return Some(error.at(place).help(help));
         }
         match host.entry(&path) {

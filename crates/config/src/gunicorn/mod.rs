@@ -23,5 +23,6 @@ mod words;
 pub use command_line::{CommandLine, ConfigFile, Merged, SettingsFile};
 pub use effective::{Effective, Origin};
 pub use help::command;
+pub(crate) use sources::{argument_place, config_argument};
 pub use sources::{parse_command_line, parse_command_line_with};
 pub use value::Value;
