@@ -2,16 +2,17 @@
 
 use config::model::{LogTarget, Model, WorkerClass};
 
-use crate::mold::Prepared;
+use crate::configuration::Configuration;
 
 /// Five lines, once everything is ready.
-pub(crate) fn lines(prepared: &Prepared) -> Vec<String> {
-    let model = &prepared.merged.model;
+pub(crate) fn lines(configuration: &Configuration) -> Vec<String> {
+    let Some(prepared) = &configuration.prepared else { return vec![] };
+    let model = &prepared.model;
     vec![
         format!("Monoceros {} is ready (pid {})", env!("CARGO_PKG_VERSION"), std::process::id()),
         format!("Listening at: {}", join(prepared.listeners.iter().map(|l| l.url()))),
         statics(model),
-        application(model, &prepared.python),
+        application(model, configuration),
         logs(model),
     ]
 }
@@ -24,8 +25,10 @@ fn statics(model: &Model) -> String {
     format!("Static files: {}", join(each))
 }
 
-fn application(model: &Model, python: &str) -> String {
+fn application(model: &Model, configuration: &Configuration) -> String {
     let [app] = model.apps.as_slice() else { return format!("Applications: {}", model.apps.len()) };
+    let settled = configuration.applications.first().and_then(|a| a.settled.as_ref());
+    let python = settled.map_or("", |s| &s.python);
     let class = match app.worker_class {
         WorkerClass::Sync => "sync".to_owned(),
         WorkerClass::Gthread => format!("gthread, {} threads each", app.threads),

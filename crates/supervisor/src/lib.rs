@@ -8,12 +8,14 @@
 mod announce;
 mod channel;
 mod children;
+mod configuration;
 mod daemon;
 mod listen;
 mod logs;
 mod master;
 mod mold;
 mod notify;
+mod origin;
 mod payload;
 mod perform;
 mod pidfile;

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use bridge::control::{ToEdge, ToMold};
+use config::model::App;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit};
 use telemetry::error_log;
@@ -12,7 +14,7 @@ use crate::channel::Channel;
 use crate::children::{self, Child};
 use crate::logs::{self, ErrorLog};
 use crate::master::{Edge, Master};
-use crate::mold::{Launch, Prepared};
+use crate::mold::Launch;
 use crate::pidfile::PidFile;
 use crate::state::{Action, Event, Level, Status};
 use crate::{announce, notify};
@@ -30,7 +32,10 @@ impl Master {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::StartMold { generation } => self.start_mold(generation),
+            Action::Read { cycle } => self.read(cycle),
+            Action::StartMold { cycle, application, generation } => {
+                self.start_mold(cycle, application, generation);
+            }
             Action::StopMold { generation } => self.tell_mold(generation, ToMold::Stop {}, vec![]),
             Action::AbortMold { generation } => {
                 if let Some(mold) = self.molds.get(&generation) {
@@ -42,8 +47,8 @@ impl Master {
                     children::kill(mold.pid);
                 }
             }
-            Action::Discard { generation } => {
-                self.prepared.remove(&generation);
+            Action::Discard { cycle } => {
+                self.configurations.remove(&cycle);
             }
             Action::SpawnWorker { generation, worker, age, threads } => {
                 self.spawn_worker(generation, worker, age, threads);
@@ -54,7 +59,7 @@ impl Master {
                 self.workers.remove(&worker);
             }
             Action::StartEdge => self.start_edge(),
-            Action::ConfigureEdge { generation } => self.adopt(generation),
+            Action::ConfigureEdge { cycle } => self.adopt(cycle),
             Action::Accept => self.tell_edge(ToEdge::Accept {}, vec![]),
             Action::StopEdge { graceful, seconds } => {
                 self.notify("STOPPING=1");
@@ -76,19 +81,38 @@ impl Master {
         }
     }
 
-    fn start_mold(&mut self, generation: u64) {
-        if let Some((mold, prepared)) = self.first.take() {
-            self.molds.insert(generation, mold);
-            self.configure_mold(generation, prepared);
-            self.start_edge();
+    fn read(&mut self, cycle: u64) {
+        match self.origin.read(&self.launch.environment, &self.bound(), &self.systemd) {
+            Ok(configuration) => {
+                let outline = configuration.outline();
+                self.configurations.insert(cycle, configuration);
+                self.event(Event::Read { cycle, outline });
+            }
+            Err(lines) => {
+                for line in lines {
+                    telemetry::error!("{}", line);
+                }
+                self.event(Event::Refused { cycle });
+            }
+        }
+    }
+
+    fn start_mold(&mut self, cycle: u64, number: usize, generation: u64) {
+        if !self.first.is_empty() {
+            self.molds.insert(generation, self.first.remove(0));
+            self.configure_mold(generation);
             return;
         }
-        match self.launch.mold() {
+        let Some(application) = self.configurations.get(&cycle).and_then(|c| c.applications.get(number))
+        else {
+            return;
+        };
+        match self.launch.mold(cycle, number, application) {
             Ok(mold) => {
                 self.molds.insert(generation, mold);
             }
             Err(error) => {
-                let text = format!("{} cannot be started: {error}", self.launch.python.display());
+                let text = format!("{} cannot be started: {error}", application.python.display());
                 self.mold_failed(generation, 3, text);
                 self.event(Event::MoldGone { generation, status: Status::Unknown });
             }
@@ -109,7 +133,7 @@ impl Master {
 
     // The edge.
 
-    fn start_edge(&mut self) {
+    pub(crate) fn start_edge(&mut self) {
         if let Err(error) = self.try_start_edge() {
             self.event(Event::EdgeFatal { text: error.to_string() });
             self.event(Event::EdgeGone { status: Status::Unknown });
@@ -119,43 +143,44 @@ impl Master {
     fn try_start_edge(&mut self) -> io::Result<()> {
         let (pid, socket) = Launch::edge()?;
         self.edge = Some(Edge { pid, channel: Channel::new(socket)?, closed: false });
-        if let Some(prepared) = self.prepared.get(&self.configured) {
-            raise_descriptors(pid, u64::from(prepared.merged.model.edge.connections));
+        if let Some(prepared) = self.prepared() {
+            raise_descriptors(pid, u64::from(prepared.model.edge.connections));
         }
         self.configure_edge()
     }
 
     fn configure_edge(&mut self) -> io::Result<()> {
-        let (Some(edge), Some(prepared)) = (&mut self.edge, self.prepared.get(&self.configured)) else {
-            return Ok(());
-        };
+        let Some(prepared) = self.prepared() else { return Ok(()) };
         let listeners = prepared.listeners.iter().map(|l| l.copy()).collect::<io::Result<Vec<_>>>()?;
-        let model = serde_json::to_value(&prepared.merged.model)?;
+        let model = serde_json::to_value(&prepared.model)?;
+        let Some(edge) = &mut self.edge else { return Ok(()) };
         edge.channel.send(ToEdge::Configure {}, Some(model), listeners);
         Ok(())
     }
 
-    /// A new generation has taken over: its settings are the instance's from now on. The old generation's sockets are
-    /// closed with its settings, unless both have them.
-    fn adopt(&mut self, generation: u64) {
-        let old = std::mem::replace(&mut self.configured, generation);
+    /// A new cycle has taken over: its configuration is the instance's from now on. The old one's sockets are closed
+    /// with it, unless both have them.
+    fn adopt(&mut self, cycle: u64) {
+        let old = std::mem::replace(&mut self.configured, cycle);
         if let Err(error) = self.configure_edge() {
             telemetry::error!("The edge keeps its old settings: {}", error);
         }
-        let old = self.prepared.remove(&old);
-        let Some(new) = self.prepared.get(&generation) else { return };
-        let model = &new.merged.model;
-        error_log::init(logs::level(model.logs.level));
+        let old = self.configurations.remove(&old).and_then(|c| c.prepared);
+        let pidfile = self.pidfile.take();
+        let Some(new) = self.prepared() else { return };
+        error_log::init(logs::level(new.model.logs.level));
         new.error_log.redirect();
-        self.pidfile = move_pidfile(self.pidfile.take(), new);
-        let connections = model.edge.connections;
+        let pidfile = move_pidfile(pidfile, new.model.process.pidfile.as_deref());
+        let connections = new.model.edge.connections;
         if let (Some(edge), true) =
-            (&self.edge, old.as_ref().is_none_or(|o| o.merged.model.edge.connections < connections))
+            (&self.edge, old.as_ref().is_none_or(|o| o.model.edge.connections < connections))
         {
             raise_descriptors(edge.pid, u64::from(connections));
         }
-        if old.is_some_and(|old| old.merged.model.logs != model.logs) {
-            let log = new.error_log.copies().into_iter().take(1).collect();
+        let has_other_logs = old.is_some_and(|old| old.model.logs != new.model.logs);
+        let log = new.error_log.copies().into_iter().take(1).collect();
+        self.pidfile = pidfile;
+        if has_other_logs {
             self.tell_edge(ToEdge::Reopen {}, log);
         }
     }
@@ -169,11 +194,9 @@ impl Master {
         let possible = self.molds.contains_key(&generation) && self.edge.is_some();
         match pair {
             Ok((edge_end, worker_end)) if possible => {
+                let app = self.app_of(generation);
                 let (app, max_requests) =
-                    self.prepared.get(&generation).map_or((String::new(), 0), |prepared| {
-                        let app = &prepared.merged.model.apps[0];
-                        (app.name.clone(), max_requests(app, worker))
-                    });
+                    app.map_or((String::new(), 0), |app| (app.name.clone(), max_requests(app, worker)));
                 let message = ToEdge::Worker { worker, generation, app, max_requests, claimers: threads };
                 self.tell_edge(message, vec![edge_end]);
                 self.tell_mold(generation, ToMold::Spawn { worker, age, threads }, vec![worker_end]);
@@ -188,6 +211,12 @@ impl Master {
         }
     }
 
+    /// What the edge knows of the application that a generation runs.
+    fn app_of(&self, generation: u64) -> Option<&App> {
+        let mold = self.molds.get(&generation)?;
+        self.configurations.get(&mold.cycle)?.prepared.as_ref()?.model.apps.get(mold.application)
+    }
+
     fn signal_worker(&mut self, worker: u64, signal: i32) {
         let Some(child) = self.workers.get(&worker) else { return };
         if !child.signal(signal) {
@@ -199,8 +228,9 @@ impl Master {
     // Logs and words.
 
     fn reopen_logs(&mut self) {
-        let Some(prepared) = self.prepared.get_mut(&self.configured) else { return };
-        match ErrorLog::open(&prepared.merged.model) {
+        let configuration = self.configurations.get_mut(&self.configured);
+        let Some(prepared) = configuration.and_then(|c| c.prepared.as_mut()) else { return };
+        match ErrorLog::open(&prepared.model) {
             Ok(log) => prepared.error_log = log,
             Err(why) => {
                 telemetry::error!("{}", why);
@@ -221,8 +251,8 @@ impl Master {
     }
 
     fn announce(&mut self) {
-        if let Some(prepared) = self.prepared.get(&self.configured) {
-            for line in announce::lines(prepared) {
+        if let Some(configuration) = self.configurations.get(&self.configured) {
+            for line in announce::lines(configuration) {
                 telemetry::info!("{}", line);
             }
         }
@@ -238,8 +268,7 @@ impl Master {
 }
 
 /// The new settings may name another pid file.
-fn move_pidfile(old: Option<PidFile>, new: &Prepared) -> Option<PidFile> {
-    let wanted = new.merged.model.process.pidfile.as_deref();
+fn move_pidfile(old: Option<PidFile>, wanted: Option<&Path>) -> Option<PidFile> {
     if old.as_ref().map(PidFile::path) == wanted {
         return old;
     }
@@ -285,7 +314,7 @@ fn telemetry_level(level: Level) -> error_log::Level {
 }
 
 /// The limit of one worker: the setting and its own share of the jitter, so that not all of them end at once.
-fn max_requests(app: &config::model::App, worker: u64) -> u64 {
+fn max_requests(app: &App, worker: u64) -> u64 {
     let Some(limit) = app.max_requests else { return 0 };
     // Splitmix64 of the number: as good as random here, and the same in every run of a test.
     let mut x = worker.wrapping_add(u64::from(std::process::id()) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);

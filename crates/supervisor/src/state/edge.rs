@@ -4,6 +4,9 @@ use super::backoff::Backoff;
 use super::generation::seconds;
 use super::{Action, Duration, Level, State, Status, StopMode, Time};
 
+/// Longer than anybody waits, and short enough to be added to a time.
+const UNLIMITED: Duration = Duration::from_secs(366 * 86_400);
+
 /// What the master knows of the edge.
 #[derive(Debug, Default)]
 pub(super) struct EdgeState {
@@ -89,11 +92,11 @@ impl State {
         }
     }
 
-    /// How long a graceful stop may take: what the current generation allows.
+    /// How long a graceful stop may take: what the configuration says, else what the applications allow.
     pub(super) fn grace(&self) -> Duration {
-        self.current
-            .or(self.next)
-            .and_then(|g| self.generations.get(&g))
-            .map_or(Duration::from_secs(30), |g| g.plan.graceful_timeout)
+        let Some(cycle) = self.current.as_ref().or(self.next.as_ref()) else { return UNLIMITED };
+        let generations = cycle.generations.iter().filter_map(|g| self.generations.get(g));
+        let longest = generations.map(|g| g.plan.graceful_timeout).max();
+        cycle.outline.and_then(|o| o.shutdown_timeout).or(longest).unwrap_or(UNLIMITED)
     }
 }
