@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bridge::control::MoldSettings;
 use config::{CommandLine, Merged, Model, SettingsFile};
@@ -16,6 +17,8 @@ use crate::state::{Outline, Plan};
 /// One application: how its mold is started, and what its settings came to.
 #[derive(Debug)]
 pub(crate) struct Application {
+    /// What `app_pass` calls it; gunicorn's only one has the name that the model gives it.
+    pub(crate) name: Option<String>,
     /// What is known before its settings file is evaluated.
     pub(crate) command_line: CommandLine,
     /// The interpreter.
@@ -37,8 +40,11 @@ pub(crate) struct Settled {
 pub(crate) struct Configuration {
     /// In the order of the model's.
     pub(crate) applications: Vec<Application>,
-    /// What the edge is told; gunicorn's settings say so only when they are merged.
+    /// What the edge is told; gunicorn's settings say so only when they are merged. An nginx.conf's has its applications
+    /// once all of them are settled.
     pub(crate) prepared: Option<Prepared>,
+    /// `worker_shutdown_timeout`
+    pub(crate) shutdown_timeout: Option<Duration>,
 }
 
 /// What the edge is told, with its sockets and logs open.
@@ -52,12 +58,13 @@ pub(crate) struct Prepared {
 impl Application {
     /// Looks for the interpreter. The error is a sentence for the user.
     pub(crate) fn new(
+        name: Option<String>,
         command_line: CommandLine,
         environment: &[(OsString, OsString)],
     ) -> Result<Self, String> {
         let variable = |name| variable(environment, name);
         let python = python::find(command_line.python(), variable("VIRTUAL_ENV"), variable("PATH"))?;
-        Ok(Self { command_line, python, settled: None })
+        Ok(Self { name, command_line, python, settled: None })
     }
 
     /// Merges the settings file with everything else.
@@ -68,7 +75,10 @@ impl Application {
             .filter_map(|(name, line)| Some((name, u32::try_from(line.as_u64()?).ok()?)))
             .collect();
         let file = path.map(|path| SettingsFile { path, values, hooks, lines });
-        let merged = self.command_line.merge(file.as_ref())?;
+        let mut merged = self.command_line.merge(file.as_ref())?;
+        if let (Some(name), Some(app)) = (&self.name, merged.model.apps.first_mut()) {
+            app.name.clone_from(name);
+        }
         Ok(self.settled.insert(Settled { merged, python }))
     }
 }
@@ -99,18 +109,31 @@ impl Settled {
 impl Configuration {
     /// What the state decides by.
     pub(crate) fn outline(&self) -> Outline {
-        Outline { applications: self.applications.len(), shutdown_timeout: None }
+        Outline { applications: self.applications.len(), shutdown_timeout: self.shutdown_timeout }
+    }
+}
+
+impl Configuration {
+    /// Once an application is settled: puts all of them into the model when it was the last.
+    pub(crate) fn complete(&mut self) {
+        let settled: Option<Vec<_>> = self.applications.iter().map(|a| a.settled.as_ref()).collect();
+        if let (Some(settled), Some(prepared)) = (settled, &mut self.prepared) {
+            prepared.model.apps =
+                settled.iter().filter_map(|s| s.merged.model.apps.first().cloned()).collect();
+        }
     }
 }
 
 impl Prepared {
-    /// Opens the error log and binds what is not bound yet. The error is a sentence for the user.
+    /// Opens the error log and binds what is not bound yet. The error is a sentence for the user. `patient`: wait for an
+    /// address in use.
     pub(crate) fn open(
         mut model: Model,
         bound: &[Arc<Bound>],
         systemd: &[Arc<Bound>],
+        patient: bool,
     ) -> Result<Self, String> {
-        let listeners = listen::bind_all(&mut model, bound, systemd, false)?;
+        let listeners = listen::bind_all(&mut model, bound, systemd, patient)?;
         let error_log = ErrorLog::open(&model)?;
         Ok(Self { model, listeners, error_log })
     }

@@ -257,13 +257,11 @@ impl Master {
         for line in settled.merged.notes.lines() {
             telemetry::warning!("{}", line);
         }
-        match &mut configuration.prepared {
-            Some(prepared) => prepared.model.apps[mold.application] = settled.merged.model.apps[0].clone(),
-            None => {
-                let model = settled.merged.model.clone();
-                configuration.prepared = Some(Prepared::open(model, &bound, &self.systemd)?);
-            }
+        if configuration.prepared.is_none() {
+            let model = settled.merged.model.clone();
+            configuration.prepared = Some(Prepared::open(model, &bound, &self.systemd, false)?);
         }
+        configuration.complete();
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Starting molds and the edge.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -12,7 +13,7 @@ use rustix::process::Pid;
 use crate::channel::Channel;
 use crate::configuration::Application;
 use crate::payload::Payload;
-use crate::{CONTROL_FD, daemon};
+use crate::{CONTROL_FD, Embedded, daemon};
 
 /// Variables that are for the master alone.
 const OWN: [&str; 5] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", daemon::VARIABLE];
@@ -35,21 +36,32 @@ pub(crate) struct Mold {
 pub(crate) struct Launch {
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(OsString, OsString)>,
-    pub(crate) payload: Payload,
+    embedded: Embedded,
+    /// Once there is an application.
+    payload: OnceCell<Payload>,
 }
 
 impl Launch {
+    pub(crate) fn new(
+        arguments: Vec<OsString>,
+        environment: Vec<(OsString, OsString)>,
+        embedded: Embedded,
+    ) -> Self {
+        Self { arguments, environment, embedded, payload: OnceCell::new() }
+    }
+
     /// Starts the mold of an application; it evaluates the settings file at once.
     pub(crate) fn mold(&self, cycle: u64, number: usize, application: &Application) -> io::Result<Mold> {
         let Application { command_line, python, .. } = application;
+        let payload = self.payload()?;
         let (ours, theirs) = ControlSocket::pair()?;
         let mut command = Command::new(python);
         command
             .arg("-c")
-            .arg(self.payload.loader)
+            .arg(payload.loader)
             .args(&self.arguments)
-            .env("MONOCEROS_PY_FD", self.payload.package.as_raw_fd().to_string())
-            .env("MONOCEROS_EXT_FD", self.payload.extension.as_raw_fd().to_string())
+            .env("MONOCEROS_PY_FD", payload.package.as_raw_fd().to_string())
+            .env("MONOCEROS_EXT_FD", payload.extension.as_raw_fd().to_string())
             .env(CONTROL_FD, theirs.as_raw_fd().to_string())
             .env("MONOCEROS_VERSION", env!("CARGO_PKG_VERSION"))
             .env_remove("MONOCEROS_SETTINGS");
@@ -70,7 +82,7 @@ impl Launch {
             None => {}
         }
         without_own(&mut command);
-        let keep = [self.payload.package.as_fd(), self.payload.extension.as_fd(), theirs.as_fd()];
+        let keep = [payload.package.as_fd(), payload.extension.as_fd(), theirs.as_fd()];
         let child = sys::spawn(command, &sys::SpawnOptions { keep: &keep, ..Default::default() })?;
         Ok(Mold {
             cycle,
@@ -79,6 +91,15 @@ impl Launch {
             channel: Channel::new(ours)?,
             closed: false,
         })
+    }
+
+    fn payload(&self) -> io::Result<&Payload> {
+        if let Some(payload) = self.payload.get() {
+            return Ok(payload);
+        }
+        let payload = Payload::new(&self.embedded)
+            .map_err(|error| io::Error::other(format!("the Python files cannot be handed to it: {error}")))?;
+        Ok(self.payload.get_or_init(|| payload))
     }
 
     /// Starts an edge. It has a process group of its own: a terminal's signals are the master's to answer.

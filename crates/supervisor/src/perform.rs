@@ -90,7 +90,7 @@ impl Master {
             }
             Err(lines) => {
                 for line in lines {
-                    telemetry::error!("{}", line);
+                    error_log::write(error_log::Level::Emerg, format_args!("{line}"));
                 }
                 self.event(Event::Refused { cycle });
             }
@@ -168,9 +168,11 @@ impl Master {
         let old = self.configurations.remove(&old).and_then(|c| c.prepared);
         let pidfile = self.pidfile.take();
         let Some(new) = self.prepared() else { return };
-        error_log::init(logs::level(new.model.logs.level));
         new.error_log.redirect();
-        let pidfile = move_pidfile(pidfile, new.model.process.pidfile.as_deref());
+        if let Err(why) = logs::init(&new.model) {
+            telemetry::error!("{}", why);
+        }
+        let pidfile = move_pidfile(pidfile, new.model.process.pidfile.as_deref(), new.model.http.is_some());
         let connections = new.model.edge.connections;
         if let (Some(edge), true) =
             (&self.edge, old.as_ref().is_none_or(|o| o.model.edge.connections < connections))
@@ -214,7 +216,8 @@ impl Master {
     /// What the edge knows of the application that a generation runs.
     fn app_of(&self, generation: u64) -> Option<&App> {
         let mold = self.molds.get(&generation)?;
-        self.configurations.get(&mold.cycle)?.prepared.as_ref()?.model.apps.get(mold.application)
+        let application = self.configurations.get(&mold.cycle)?.applications.get(mold.application)?;
+        application.settled.as_ref()?.merged.model.apps.first()
     }
 
     fn signal_worker(&mut self, worker: u64, signal: i32) {
@@ -239,6 +242,9 @@ impl Master {
         }
         let log = &prepared.error_log;
         log.redirect();
+        for error in telemetry::reopen() {
+            telemetry::error!("{}", error);
+        }
         let for_edge = log.copies().into_iter().take(1).collect();
         let for_molds: Vec<(u64, Vec<OwnedFd>)> = self.molds.keys().map(|g| (*g, log.copies())).collect();
         self.tell_edge(ToEdge::Reopen {}, for_edge);
@@ -268,12 +274,19 @@ impl Master {
 }
 
 /// The new settings may name another pid file.
-fn move_pidfile(old: Option<PidFile>, wanted: Option<&Path>) -> Option<PidFile> {
+fn move_pidfile(old: Option<PidFile>, wanted: Option<&Path>, replace: bool) -> Option<PidFile> {
     if old.as_ref().map(PidFile::path) == wanted {
         return old;
     }
     drop(old);
-    wanted.and_then(|path| PidFile::create(path).map_err(|why| telemetry::error!("{}", why)).ok())
+    let create = |path: &Path| {
+        if replace {
+            PidFile::replace(path).map_err(|error| error.to_string())
+        } else {
+            PidFile::create(path)
+        }
+    };
+    wanted.and_then(|path| create(path).map_err(|why| telemetry::error!("{}", why)).ok())
 }
 
 /// Lets the edge open as many descriptors as its connections may need: one for each client, and where the system
@@ -306,7 +319,8 @@ fn raise_descriptors(edge: Pid, connections: u64) {
 fn telemetry_level(level: Level) -> error_log::Level {
     match level {
         Level::Debug => error_log::Level::Debug,
-        Level::Info => error_log::Level::Info,
+        // nginx's name for what an administrator wants to see; gunicorn's form shows it as `INFO`.
+        Level::Info => error_log::Level::Notice,
         Level::Warning => error_log::Level::Warning,
         Level::Error => error_log::Level::Error,
         Level::Critical => error_log::Level::Critical,

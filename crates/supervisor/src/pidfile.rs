@@ -24,6 +24,12 @@ impl PidFile {
         Ok(Self { path: path.to_owned() })
     }
 
+    /// Writes the file whatever it holds, as nginx does.
+    pub(crate) fn replace(path: &Path) -> io::Result<Self> {
+        write(path)?;
+        Ok(Self { path: path.to_owned() })
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -18,7 +18,6 @@ use crate::logs::ErrorLog;
 use crate::master::Master;
 use crate::mold::{Launch, Mold, configure};
 use crate::origin::Origin;
-use crate::payload::Payload;
 use crate::pidfile::PidFile;
 use crate::signals::Signals;
 use crate::{Embedded, children, daemon, listen, logs};
@@ -35,13 +34,12 @@ pub(crate) fn start(
 ) -> Result<Master, u8> {
     let command_line = config::parse_command_line(arguments.iter().cloned(), environment.iter().cloned())
         .map_err(|report| show(&report))?;
-    let application = Application::new(command_line.clone(), &environment).map_err(|why| fail(&why))?;
-    let payload = payload(&embedded)?;
+    let application = Application::new(None, command_line.clone(), &environment).map_err(|why| fail(&why))?;
     if daemon::is_detached(&environment) {
         daemon::settle();
     }
     let systemd = listen::from_systemd(&environment).map_err(|why| fail(&why))?;
-    let launch = Launch { arguments, environment, payload };
+    let launch = Launch::new(arguments, environment, embedded);
     let mold = launch
         .mold(1, 0, &application)
         .map_err(|error| fail(&format!("{} cannot be started: {error}", application.python.display())))?;
@@ -49,7 +47,7 @@ pub(crate) fn start(
         Ok(Outcome::Prepared { configuration, pidfile }) => {
             let signals =
                 Signals::install().map_err(|error| fail(&format!("No signal handlers: {error}")))?;
-            let origin = Origin::Gunicorn(command_line);
+            let origin = Origin::Gunicorn(Box::new(command_line));
             Ok(Master::new(launch, signals, systemd, pidfile, origin, (*configuration, vec![mold])))
         }
         Ok(Outcome::Checked(body)) => Err(check(mold, body)),
@@ -62,11 +60,6 @@ pub(crate) fn start(
             Err(code)
         }
     }
-}
-
-fn payload(embedded: &Embedded) -> Result<Payload, u8> {
-    Payload::new(embedded)
-        .map_err(|error| fail(&format!("The Python files cannot be handed to the interpreter: {error}")))
 }
 
 enum Outcome {
@@ -109,9 +102,9 @@ fn prepare(
     }
     std::env::set_current_dir(&process.chdir)
         .map_err(|error| fail(&format!("Cannot change to {}: {error}", process.chdir.display())))?;
-    telemetry::error_log::init(logs::level(model.logs.level));
     let error_log = ErrorLog::open(&model).map_err(|why| fail(&why))?;
     error_log.redirect();
+    logs::init(&model).map_err(|why| fail(&why))?;
     name_process(&process.proc_name);
     if let Err(error) = sys::set_child_subreaper() {
         telemetry::warning!("Workers of a dead mold will not be ours: {}", error);
@@ -120,12 +113,13 @@ fn prepare(
     telemetry::info!("Starting monoceros {}", env!("CARGO_PKG_VERSION"));
     let listeners = listen::bind_all(&mut model, &[], systemd, true).map_err(|why| log(&why))?;
     let prepared = Some(Prepared { model, listeners, error_log });
-    let configuration = Box::new(Configuration { applications: vec![application], prepared });
+    let configuration =
+        Box::new(Configuration { applications: vec![application], prepared, shutdown_timeout: None });
     Ok(Outcome::Prepared { configuration, pidfile })
 }
 
 /// What the settings file holds. The mold says what is wrong with it.
-fn settings(mold: &Mold) -> Result<MoldSettings, u8> {
+pub(crate) fn settings(mold: &Mold) -> Result<MoldSettings, u8> {
     match next(mold) {
         Some((FromMold::Settings {}, Some(body))) => serde_json::from_slice(&body)
             .map_err(|error| fail(&format!("The mold's account of the settings makes no sense: {error}"))),
@@ -173,14 +167,14 @@ fn next(mold: &Mold) -> Option<(FromMold, Option<Vec<u8>>)> {
     }
 }
 
-fn end(mold: &Mold) {
+pub(crate) fn end(mold: &Mold) {
     // What it had to say it has printed; and it may hang in the user's code.
     children::kill(mold.pid);
     let _ = rustix::process::waitpid(Some(mold.pid), rustix::process::WaitOptions::empty());
 }
 
 /// Shows a report and returns its exit code.
-fn show(report: &Report) -> u8 {
+pub(crate) fn show(report: &Report) -> u8 {
     if report.is_answer() {
         print!("{}", report.render(std::io::stdout().is_terminal()));
     } else {
@@ -189,12 +183,12 @@ fn show(report: &Report) -> u8 {
     report.exit_code()
 }
 
-fn colour() -> bool {
+pub(crate) fn colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
 /// Before there is a log.
-fn fail(why: &str) -> u8 {
+pub(crate) fn fail(why: &str) -> u8 {
     eprintln!("monoceros: {why}");
     BAD_SETTINGS
 }
@@ -205,7 +199,7 @@ fn log(why: &str) -> u8 {
 }
 
 /// The name in `ps -o comm` and `top`; the kernel keeps 15 bytes.
-fn name_process(name: &str) {
+pub(crate) fn name_process(name: &str) {
     let base = Path::new(name).file_name().unwrap_or(OsStr::new(name)).to_string_lossy();
     let shown: String = format!("monoceros {base}").chars().filter(|c| *c != '\0').collect();
     let mut end = shown.len().min(15);

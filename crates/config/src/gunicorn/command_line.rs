@@ -59,6 +59,8 @@ pub struct CommandLine {
     /// Called by gunicorn's name: `-c` names Python, whatever its ending.
     pub(super) any_file_is_python: bool,
     pub(super) current_dir: PathBuf,
+    /// It stands for an app block: where that is.
+    pub(super) block: Option<Place>,
 }
 
 /// The settings of a running instance.
@@ -93,6 +95,9 @@ impl CommandLine {
     /// [`CommandLine::config_file`] on a machine that the caller describes.
     pub fn config_file_with(&self, host: &dyn Host) -> Option<ConfigFile> {
         let Some(text) = self.text("config") else {
+            if self.block.is_some() {
+                return None;
+            }
             let path = self.current_dir.join("gunicorn.conf.py");
             return (host.entry(&path) == Entry::File).then_some(ConfigFile::Path(path));
         };
@@ -272,6 +277,7 @@ impl CommandLine {
         };
         match origin {
             Origin::Default | Origin::Application => None,
+            Origin::Directive(place) => place.as_deref().cloned(),
             Origin::Variable(name) => self.variables.get(name).map(|text| variable_place(name, text)),
             Origin::Environment(_, ranges) => part(&self.environment, ranges),
             Origin::CommandLine(_, ranges) => part(&self.arguments, ranges),
@@ -281,7 +287,7 @@ impl CommandLine {
 
     /// The place at the end of the command line, where something is missing.
     pub(crate) fn end(&self) -> Place {
-        self.arguments.end()
+        self.block.clone().unwrap_or_else(|| self.arguments.end())
     }
 
     /// The place of the application's name on the command line.

@@ -79,6 +79,7 @@ where
         app: parser.app,
         any_file_is_python,
         current_dir: host.current_dir(),
+        block: None,
     };
     let mut diagnostics = parser.diagnostics;
     diagnostics.extend(command_line.check_config_file(host));

@@ -15,6 +15,8 @@ pub mod built_in {
     pub const PID: &str = "/run/nginx.pid";
     /// `--error-log-path`
     pub const ERROR_LOG: &str = "stderr";
+    /// `--http-log-path`
+    pub const ACCESS_LOG: &str = "/var/log/nginx/access.log";
     /// The version whose configuration is understood, for scripts that ask for it.
     pub const VERSION: &str = "1.28.0";
     /// Modules that nginx has only when it was built with them, and that are here.
@@ -133,6 +135,8 @@ pub struct Paths {
     pub error_log: Option<PathBuf>,
     /// The pid file where the configuration names none.
     pub pid: Option<PathBuf>,
+    /// The access log where the configuration says nothing about one.
+    pub access_log: Option<PathBuf>,
 }
 
 impl Paths {
@@ -140,23 +144,28 @@ impl Paths {
     pub fn of_nginx(options: &Options) -> Self {
         let prefix = options.prefix.as_deref().map_or_else(|| PathBuf::from(built_in::PREFIX), directory);
         let conf = join(&prefix, options.conf.as_deref().unwrap_or(OsStr::new(built_in::CONF)));
-        Self::at(prefix, conf, options, Some(PathBuf::from(built_in::PID)))
+        let built_in = |path: &str| Some(PathBuf::from(path));
+        Self {
+            pid: built_in(built_in::PID),
+            access_log: built_in(built_in::ACCESS_LOG),
+            ..Self::at(prefix, conf, options)
+        }
     }
 
     /// The program's own form: a relative `-c` starts where the user is, the prefix is the file's directory, and there
-    /// is a pid file when the configuration names one.
+    /// is a pid file, and an access log, when the configuration names one.
     pub fn of_site(options: &Options, current_dir: &Path) -> Self {
         let here = directory(current_dir.as_os_str());
         let conf = join(&here, options.conf.as_deref().unwrap_or_default());
         let given = options.prefix.as_deref().map(|prefix| directory(join(&here, prefix).as_os_str()));
         let prefix = given.unwrap_or_else(|| parent(&conf));
-        Self::at(prefix, conf, options, None)
+        Self::at(prefix, conf, options)
     }
 
-    fn at(prefix: PathBuf, conf: PathBuf, options: &Options, pid: Option<PathBuf>) -> Self {
+    fn at(prefix: PathBuf, conf: PathBuf, options: &Options) -> Self {
         let error_log = options.error_log.as_deref().unwrap_or(OsStr::new(built_in::ERROR_LOG));
         let error_log = (error_log != "stderr").then(|| join(&prefix, error_log));
-        Self { conf_prefix: parent(&conf), prefix, conf, error_log, pid }
+        Self { conf_prefix: parent(&conf), prefix, conf, error_log, pid: None, access_log: None }
     }
 }
 
@@ -186,7 +195,7 @@ fn join(directory: &Path, name: &OsStr) -> PathBuf {
 
 /// What `-h`, `-v` and `-V` write to standard error.
 pub fn version_info(options: &Options) -> String {
-    use built_in::{CONF, ERROR_LOG, MODULES, PID, PREFIX, VERSION};
+    use built_in::{ACCESS_LOG, CONF, ERROR_LOG, MODULES, PID, PREFIX, VERSION};
     let mut text = format!("nginx version: nginx/{VERSION} (monoceros {})\n", env!("CARGO_PKG_VERSION"));
     let prefix = PREFIX.trim_end_matches('/');
     if options.help {
@@ -210,7 +219,8 @@ pub fn version_info(options: &Options) -> String {
     if options.configure {
         let _ = write!(
             text,
-            "configure arguments: --prefix={prefix} --conf-path={CONF} --error-log-path={ERROR_LOG} --pid-path={PID}"
+            "configure arguments: --prefix={prefix} --conf-path={CONF} --http-log-path={ACCESS_LOG} \
+             --error-log-path={ERROR_LOG} --pid-path={PID}"
         );
         for module in MODULES {
             let _ = write!(text, " --with-{module}");

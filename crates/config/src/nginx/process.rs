@@ -11,7 +11,8 @@ use super::level::Level;
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use super::units;
-use crate::model::http::{LogLevel, Syslog};
+use crate::model::http::LogLevel;
+pub use crate::model::{ErrorLog, ErrorTarget};
 
 const MAIN: Context = Context::MAIN;
 const EVENTS: Context = Context::EVENTS;
@@ -67,7 +68,7 @@ pub(super) const ROWS: &[Row] = &[
         "daemon",
         MAIN,
         Apply::Custom(|r, _, d| {
-            r.main.daemon = d.args.first().and_then(|w| r.flag(w, "daemon")).unwrap_or(true);
+            r.main.daemon = d.args.first().and_then(|w| r.flag(w, "daemon"));
         }),
         "on",
         "Detaches from the terminal.",
@@ -265,8 +266,8 @@ pub struct MainSettings {
     pub shutdown_timeout: Option<Duration>,
     /// `pid`: outside `None` it was not said, inside `None` it is off.
     pub pid: Option<Option<PathBuf>>,
-    /// `daemon`
-    pub daemon: bool,
+    /// `daemon`, if it is said.
+    pub daemon: Option<bool>,
     /// `env`: names to keep, and with a value names to set.
     pub env: Vec<(String, Option<String>)>,
     /// `error_log`; empty if none was named, which is `logs/error.log` with level `error`.
@@ -284,32 +285,12 @@ impl Default for MainSettings {
             rlimit_nofile: None,
             shutdown_timeout: None,
             pid: None,
-            daemon: true,
+            daemon: None,
             env: Vec::new(),
             error_logs: Vec::new(),
             temp_path: None,
         }
     }
-}
-
-/// One `error_log`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ErrorLog {
-    /// Where to.
-    pub target: ErrorTarget,
-    /// From which level on.
-    pub level: LogLevel,
-}
-
-/// Where messages go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ErrorTarget {
-    /// `stderr`
-    Stderr,
-    /// An absolute path.
-    File(PathBuf),
-    /// `syslog:`
-    Syslog(Syslog),
 }
 
 impl<'a> Reader<'a> {

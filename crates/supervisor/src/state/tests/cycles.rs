@@ -58,7 +58,7 @@ fn an_edge_without_applications_accepts_again_after_its_death() {
 
 #[test]
 fn every_application_must_be_ready_before_the_edge_accepts() {
-    let mut w = nginx(2);
+    let w = nginx(2);
     assert_eq!(w.spawned(), [1, 2]);
     let hooks = w.seen.iter().filter(|a| matches!(a, Action::Hook { name: "when_ready", .. })).count();
     assert_eq!(hooks, 2);
