@@ -1,6 +1,6 @@
 //! Doing what the state has decided.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -15,6 +15,7 @@ use crate::children::{self, Child};
 use crate::logs::{self, ErrorLog};
 use crate::master::{Edge, Master};
 use crate::mold::Launch;
+use crate::origin::Origin;
 use crate::pidfile::PidFile;
 use crate::state::{Action, Event, Level, Status};
 use crate::{announce, notify};
@@ -257,10 +258,20 @@ impl Master {
     }
 
     fn announce(&mut self) {
-        if let Some(configuration) = self.configurations.get(&self.configured) {
-            for line in announce::lines(configuration) {
-                telemetry::info!("{}", line);
+        let configuration = self.configurations.get(&self.configured);
+        let http = configuration.and_then(|c| c.prepared.as_ref()?.model.http.as_ref());
+        match (configuration, http, &self.origin) {
+            (Some(configuration), Some(http), Origin::Nginx(source)) if source.by_own_name => {
+                // Not for the log: whoever has started it in a terminal wants to see it. A reader that is gone does not.
+                let text = announce::site_lines(configuration, http).join("\n");
+                let _ = writeln!(io::stdout(), "{text}");
             }
+            (Some(configuration), None, _) => {
+                for line in announce::lines(configuration) {
+                    telemetry::info!("{}", line);
+                }
+            }
+            _ => {}
         }
         self.notify("READY=1");
     }
