@@ -27,6 +27,8 @@ pub struct Site {
     pub applications: Vec<Application>,
     /// `worker_shutdown_timeout`
     pub shutdown_timeout: Option<Duration>,
+    /// `worker_rlimit_nofile`
+    pub descriptors: Option<u64>,
     /// `daemon`, if the configuration says anything about it.
     pub daemon: Option<bool>,
     /// Warnings, and notes of what changes nothing here.
@@ -57,7 +59,7 @@ impl Site {
         let nginx = nginx::read_at(conf, prefix, access_log.as_deref(), &globals, &mut DiskLoader, &System)?;
         let applications = applications(&nginx, paths)?;
         let daemon = nginx.main.daemon;
-        let shutdown_timeout = nginx.main.shutdown_timeout;
+        let (shutdown_timeout, descriptors) = (nginx.main.shutdown_timeout, nginx.main.rlimit_nofile);
         let Nginx { http, listeners, main, error_logs, notes, warnings, sources, .. } = nginx;
         let process = process(&main, paths);
         let model = Model {
@@ -74,7 +76,7 @@ impl Site {
             logs: logs(&main, error_logs, paths),
             reload: None,
         };
-        Ok(Self { model, applications, shutdown_timeout, daemon, notes, warnings, sources })
+        Ok(Self { model, applications, shutdown_timeout, descriptors, daemon, notes, warnings, sources })
     }
 }
 

@@ -53,6 +53,8 @@ pub(crate) struct Prepared {
     pub(crate) model: Model,
     pub(crate) listeners: Vec<Arc<Bound>>,
     pub(crate) error_log: ErrorLog,
+    /// `worker_rlimit_nofile`: how many descriptors the edge may have; else what its connections need.
+    pub(crate) descriptors: Option<u64>,
 }
 
 impl Application {
@@ -135,7 +137,7 @@ impl Prepared {
     ) -> Result<Self, String> {
         let listeners = listen::bind_all(&mut model, bound, systemd, patient)?;
         let error_log = ErrorLog::open(&model)?;
-        Ok(Self { model, listeners, error_log })
+        Ok(Self { model, listeners, error_log, descriptors: None })
     }
 }
 

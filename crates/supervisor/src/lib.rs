@@ -24,6 +24,7 @@ mod python;
 mod signals;
 mod start;
 mod state;
+mod upgrade;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

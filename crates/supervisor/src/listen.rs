@@ -3,15 +3,18 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use config::model::{Address, KeepAlive, Listener, Model, Process, SocketOptions};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use telemetry::error_log::{self, Level};
+
+use crate::logs::notice;
 
 /// systemd's first descriptor.
 const FIRST_FD: i32 = 3;
@@ -34,11 +37,19 @@ pub(crate) struct Bound {
 struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    /// It is somebody else's by now.
+    left: AtomicBool,
+}
+
+impl SocketFile {
+    fn find(path: &Path) -> Option<Self> {
+        identity(path).map(|identity| Self { path: path.to_owned(), identity, left: AtomicBool::new(false) })
+    }
 }
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        if let Some(file) = &self.file {
+        if let Some(file) = self.file.as_ref().filter(|file| !file.left.load(Ordering::Relaxed)) {
             // Somebody may have put another one in its place since.
             if identity(&file.path).is_some_and(|now| now == file.identity) {
                 let _ = fs::remove_file(&file.path);
@@ -51,6 +62,13 @@ impl Bound {
     /// A copy of the descriptor, to be sent.
     pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
         self.fd.try_clone()
+    }
+
+    /// Leaves the socket's file to whoever has the socket too.
+    pub(crate) fn leave_file(&self) {
+        if let Some(file) = &self.file {
+            file.left.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Where it listens, as gunicorn writes it in its log.
@@ -75,6 +93,38 @@ pub(crate) fn from_systemd(environment: &[(OsString, OsString)]) -> Result<Vec<A
     }
     let count = number("LISTEN_FDS").unwrap_or(0).clamp(0, 1000);
     (FIRST_FD..FIRST_FD + count).map(|fd| inherit(fd).map(Arc::new)).collect()
+}
+
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The variable in which nginx names the sockets that it leaves to a new program: `6;7;`.
+pub(crate) const INHERITED: &str = "NGINX";
+
+/// What a program that this one takes over from has left, if there is one. Errors are logged, and the socket is bound
+/// anew.
+pub(crate) fn from_nginx(environment: &[(OsString, OsString)]) -> Option<Vec<Arc<Bound>>> {
+    let (_, value) = environment.iter().find(|(name, _)| name == INHERITED)?;
+    let text = value.to_string_lossy();
+    notice(&format!("using inherited sockets from \"{text}\""));
+    let mut sockets = vec![];
+    for number in text.split([';', ':']).filter(|number| !number.is_empty()) {
+        let socket = number.parse().map_err(|_| format!("{number} is no number")).and_then(inherit);
+        match socket {
+            Ok(mut socket) => {
+                socket.asked = socket.actual.clone();
+                if let Address::Unix(path) = &socket.actual {
+                    socket.file = SocketFile::find(path);
+                }
+                sockets.push(Arc::new(socket));
+            }
+            Err(why) => telemetry::error!("{}", why),
+        }
+    }
+    Some(sockets)
 }
 
 /// Binds what the model asks for, taking over what is bound already, and writes the true addresses into the model.
@@ -222,7 +272,7 @@ fn bind(listener: &Listener, process: &Process) -> io::Result<Bound> {
             let result = socket.bind(&SockAddr::unix(path)?);
             sys::set_umask(mask);
             result?;
-            let file = identity(path).map(|identity| SocketFile { path: path.clone(), identity });
+            let file = SocketFile::find(path);
             if process.uid.is_some() || process.gid.is_some() {
                 std::os::unix::fs::chown(path, process.uid, process.gid)?;
             }

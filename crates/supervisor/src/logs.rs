@@ -104,6 +104,11 @@ pub(crate) fn init(model: &Model) -> Result<(), String> {
     }
 }
 
+/// What an administrator wants to see of an ordinary life.
+pub(crate) fn notice(text: &str) {
+    error_log::write(Level::Notice, format_args!("{text}"));
+}
+
 /// The model's level in telemetry's terms.
 fn level(level: LogLevel) -> Level {
     match level {

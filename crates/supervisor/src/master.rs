@@ -17,7 +17,7 @@ use crate::mold::{Launch, Mold, configure};
 use crate::origin::Origin;
 use crate::pidfile::PidFile;
 use crate::signals::{Arrived, Signals};
-use crate::state::{Event, State, Status, Time};
+use crate::state::{Event, Signal, State, Status, Time};
 
 /// How often memory is measured and orphans are looked after.
 const ROUND: Duration = Duration::from_secs(1);
@@ -52,6 +52,12 @@ pub(crate) struct Master {
     /// The cycle whose configuration the edge has.
     pub(crate) configured: u64,
     pub(crate) edge: Option<Edge>,
+    /// The program that was started to take over.
+    pub(crate) successor: Option<Pid>,
+    /// The program that this one was started to take over from.
+    pub(crate) predecessor: Option<Pid>,
+    /// No terminal reaches it, so that WINCH is an order and no news of a window's size.
+    pub(crate) detached: bool,
     pub(crate) workers: BTreeMap<u64, Child>,
     next_round: Time,
     pub(crate) exit: Option<u8>,
@@ -80,6 +86,9 @@ impl Master {
             configurations: BTreeMap::from([(1, configuration)]),
             configured: 1,
             edge: None,
+            successor: None,
+            predecessor: None,
+            detached: false,
             workers: BTreeMap::new(),
             next_round: Duration::ZERO,
             exit: None,
@@ -94,6 +103,7 @@ impl Master {
         self.reap();
         loop {
             if let Some(code) = self.exit {
+                self.leave_sockets();
                 return code;
             }
             self.wait();
@@ -139,6 +149,7 @@ impl Master {
         for arrived in self.signals.take() {
             match arrived {
                 Arrived::Child => self.reap(),
+                Arrived::Order(Signal::Winch) if !self.detached && self.state.is_nginx() => {}
                 Arrived::Order(signal) => self.event(Event::Signal(signal)),
             }
         }
@@ -296,6 +307,10 @@ impl Master {
     }
 
     fn ended(&mut self, pid: Pid, status: Status) {
+        if self.successor == Some(pid) {
+            self.successor_ended();
+            return;
+        }
         if self.edge.as_ref().is_some_and(|edge| edge.pid == pid) {
             self.take_from_edge();
             self.edge = None;

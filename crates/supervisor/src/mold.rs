@@ -16,7 +16,14 @@ use crate::payload::Payload;
 use crate::{CONTROL_FD, Embedded, daemon};
 
 /// Variables that are for the master alone.
-const OWN: [&str; 5] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", daemon::VARIABLE];
+const OWN: [&str; 6] = [
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    daemon::VARIABLE,
+    crate::listen::INHERITED,
+];
 
 /// A mold's process.
 #[derive(Debug)]

@@ -171,19 +171,23 @@ fn run(
         eprintln!("{}: [emerg] {why}", if source.by_own_name { "monoceros" } else { "nginx" });
         FAILED
     };
-    if detach && !daemon::is_detached(&environment) {
+    let inherited = listen::from_nginx(&environment);
+    let takes_over = inherited.is_some();
+    if detach && !takes_over && !daemon::is_detached(&environment) {
         return match daemon::detach_and_wait(&arguments) {
             Ok(serves) => Err(if serves { 0 } else { FAILED }),
             Err(error) => Err(refuse(&format!("no process in the background: {error}"))),
         };
     }
     let waiting = daemon::Waiting::find(&environment);
+    let detached = takes_over || daemon::is_detached(&environment);
     if daemon::is_detached(&environment) {
         daemon::settle();
     }
     let systemd = listen::from_systemd(&environment).map_err(|why| refuse(&why))?;
     let mut configuration =
-        origin::configuration(site, &environment, &[], &systemd, true).map_err(|why| refuse(&why))?;
+        origin::configuration(site, &environment, &inherited.unwrap_or_default(), &systemd, true)
+            .map_err(|why| refuse(&why))?;
     if let Err(error) = sys::set_child_subreaper() {
         telemetry::warning!("Workers of a dead mold will not be ours: {}", error);
     }
@@ -193,7 +197,10 @@ fn run(
     let (pidfile, signals) = opened.inspect_err(|_| molds.iter().for_each(end))?;
     waiting.tell();
     let first = (configuration, molds);
-    Ok(Master::new(launch, signals, systemd, pidfile, Origin::Nginx(source), first))
+    let mut master = Master::new(launch, signals, systemd, pidfile, Origin::Nginx(source), first);
+    master.detached = detached;
+    master.predecessor = takes_over.then(rustix::process::getppid).flatten();
+    Ok(master)
 }
 
 /// What comes last, because from here on whoever looks at the pid file finds a server.

@@ -78,11 +78,11 @@ pub(crate) fn configuration(
     systemd: &[Arc<Bound>],
     patient: bool,
 ) -> Result<Configuration, String> {
-    let Site { model, applications, shutdown_timeout, .. } = site;
+    let Site { model, applications, shutdown_timeout, descriptors, .. } = site;
     let applications = applications
         .into_iter()
         .map(|a| Application::new(Some(a.name), a.command_line, environment))
         .collect::<Result<_, _>>()?;
-    let prepared = Some(Prepared::open(model, bound, systemd, patient)?);
-    Ok(Configuration { applications, prepared, shutdown_timeout })
+    let prepared = Prepared { descriptors, ..Prepared::open(model, bound, systemd, patient)? };
+    Ok(Configuration { applications, prepared: Some(prepared), shutdown_timeout })
 }

@@ -12,6 +12,8 @@ use telemetry::error_log;
 
 use crate::channel::Channel;
 use crate::children::{self, Child};
+use crate::configuration::Prepared;
+use crate::listen::errno;
 use crate::logs::{self, ErrorLog};
 use crate::master::{Edge, Master};
 use crate::mold::Launch;
@@ -75,6 +77,7 @@ impl Master {
                 let arguments = arguments.into_iter().map(Into::into).collect();
                 self.tell_mold(generation, ToMold::Hook { name: name.to_owned(), arguments }, vec![]);
             }
+            Action::ChangeBinary => self.change_binary(),
             Action::ReopenLogs => self.reopen_logs(),
             Action::Announce => self.announce(),
             Action::Log { level, text } => error_log::write(telemetry_level(level), format_args!("{text}")),
@@ -145,7 +148,7 @@ impl Master {
         let (pid, socket) = Launch::edge()?;
         self.edge = Some(Edge { pid, channel: Channel::new(socket)?, closed: false });
         if let Some(prepared) = self.prepared() {
-            raise_descriptors(pid, u64::from(prepared.model.edge.connections));
+            set_descriptors(pid, prepared);
         }
         self.configure_edge()
     }
@@ -174,11 +177,8 @@ impl Master {
             telemetry::error!("{}", why);
         }
         let pidfile = move_pidfile(pidfile, new.model.process.pidfile.as_deref(), new.model.http.is_some());
-        let connections = new.model.edge.connections;
-        if let (Some(edge), true) =
-            (&self.edge, old.as_ref().is_none_or(|o| o.model.edge.connections < connections))
-        {
-            raise_descriptors(edge.pid, u64::from(connections));
+        if let Some(edge) = &self.edge {
+            set_descriptors(edge.pid, new);
         }
         let has_other_logs = old.is_some_and(|old| old.model.logs != new.model.logs);
         let log = new.error_log.copies().into_iter().take(1).collect();
@@ -298,6 +298,18 @@ fn move_pidfile(old: Option<PidFile>, wanted: Option<&Path>, replace: bool) -> O
         }
     };
     wanted.and_then(|path| create(path).map_err(|why| telemetry::error!("{}", why)).ok())
+}
+
+/// Lets the edge open as many descriptors as the configuration says, else as many as it needs.
+fn set_descriptors(edge: Pid, prepared: &Prepared) {
+    let Some(limit) = prepared.descriptors else {
+        raise_descriptors(edge, u64::from(prepared.model.edge.connections));
+        return;
+    };
+    let both = Rlimit { current: Some(limit), maximum: Some(limit) };
+    if let Err(error) = rustix::process::prlimit(Some(edge), Resource::Nofile, both) {
+        telemetry::error!("worker_rlimit_nofile {} cannot be set ({})", limit, errno(&error.into()));
+    }
 }
 
 /// Lets the edge open as many descriptors as its connections may need: one for each client, and where the system

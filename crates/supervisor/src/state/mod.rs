@@ -49,6 +49,8 @@ pub(crate) struct State {
     last_worker: u64,
     edge: EdgeState,
     stopping: Option<Stopping>,
+    /// Only the master is there, while another program serves; nginx's WINCH.
+    resting: bool,
     /// A reload was asked for while another was under way.
     reload_again: bool,
     /// Begin a new cycle then, because a mold of the current one is dead.
@@ -74,6 +76,7 @@ impl State {
             last_worker: 0,
             edge: EdgeState::default(),
             stopping: None,
+            resting: false,
             reload_again: false,
             retry_mold: None,
             worker_backoff: Backoff::default(),
@@ -84,6 +87,11 @@ impl State {
         let cycle = state.new_cycle();
         state.read(cycle, outline, Duration::ZERO);
         state
+    }
+
+    /// Whether signals are answered as nginx answers them.
+    pub(crate) fn is_nginx(&self) -> bool {
+        self.manners == Manners::Nginx
     }
 
     /// The next thing to do.
@@ -119,6 +127,7 @@ impl State {
             Event::EdgeStopped => self.edge_stopped(now),
             Event::EdgeGone { status } => self.edge_gone(status, now),
             Event::HookDone => self.hook_done(now),
+            Event::SuccessorGone => self.wake(),
             Event::Signal(signal) => self.signal(signal, now),
         }
         self.settle(now);
@@ -198,6 +207,11 @@ impl State {
             (_, Signal::Term | Signal::Int | Signal::Quit) => self.stop(StopMode::Quick, now),
             (_, Signal::Usr1) => self.act(Action::ReopenLogs),
             _ if self.stopping.is_some() => {}
+            (Manners::Nginx, Signal::Hup) if self.resting => self.wake(),
+            (Manners::Nginx, Signal::Hup) => {
+                self.log(Level::Info, "reconfiguring");
+                self.reload();
+            }
             (_, Signal::Hup) => {
                 self.log(Level::Info, "Hang up: reloading");
                 self.reload();
@@ -206,11 +220,13 @@ impl State {
             (Manners::Nginx, Signal::Ttin | Signal::Ttou) => {}
             (Manners::Gunicorn, Signal::Ttin) => self.resize(1),
             (Manners::Gunicorn, Signal::Ttou) => self.resize(-1),
-            (_, Signal::Usr2) => {
-                self.log(Level::Error, "USR2: a new binary cannot take over yet; nothing was done");
+            (Manners::Nginx, Signal::Usr2) => self.act(Action::ChangeBinary),
+            (Manners::Nginx, Signal::Winch) => self.rest(),
+            (Manners::Gunicorn, Signal::Usr2) => {
+                self.log(Level::Warning, "USR2: a new binary cannot take over yet; nothing was done");
             }
-            (_, Signal::Winch) => {
-                self.log(Level::Error, "WINCH: workers cannot be put to rest yet; nothing was done");
+            (Manners::Gunicorn, Signal::Winch) => {
+                self.log(Level::Warning, "WINCH: workers cannot be put to rest yet; nothing was done");
             }
         }
     }

@@ -80,6 +80,8 @@ pub(crate) enum Event {
     EdgeGone { status: Status },
     /// The hook `on_exit` returned.
     HookDone,
+    /// The program that was to take over has ended: whoever rests for it goes on.
+    SuccessorGone,
     /// A signal for the master.
     Signal(Signal),
 }
@@ -101,9 +103,9 @@ pub(crate) enum Signal {
     Ttou,
     /// Reopen logs.
     Usr1,
-    /// gunicorn's binary upgrade.
+    /// A binary upgrade.
     Usr2,
-    /// gunicorn's "stop workers, keep the master".
+    /// Workers end, the master stays.
     Winch,
 }
 
@@ -206,6 +208,8 @@ pub(crate) enum Action {
     KillEdge,
     /// Run a hook in a mold.
     Hook { generation: u64, name: &'static str, arguments: Vec<i64> },
+    /// Start the program anew, with the sockets, beside this one.
+    ChangeBinary,
     /// Open log files again, here and everywhere.
     ReopenLogs,
     /// Tell what is served where.

@@ -144,3 +144,44 @@ fn worker_shutdown_timeout_bounds_a_graceful_end() {
     w.wait(7 * S);
     assert!(w.seen.contains(&Action::KillEdge));
 }
+
+#[test]
+fn a_master_rests_while_another_program_serves_and_goes_on_when_told() {
+    let mut w = nginx(1);
+    w.seen.clear();
+    w.event(Event::Signal(Signal::Winch));
+    assert!(w.seen.iter().any(|a| matches!(a, Action::StopEdge { graceful: true, .. })));
+    w.exited(1, Status::Signal(9));
+    w.wait(60 * S);
+    assert!(!w.seen.contains(&Action::StartEdge) && w.spawned().is_empty(), "{:?}", w.seen);
+    assert!(!w.seen.iter().any(|a| matches!(a, Action::StopMold { .. })), "its mold stays");
+    w.event(Event::Signal(Signal::Hup));
+    assert!(!w.seen.iter().any(|a| matches!(a, Action::Read { .. })), "the configuration is that of before");
+    assert_eq!(w.spawned(), [2]);
+    assert!(w.position(&Action::StartEdge) < w.position(&Action::Accept));
+    w.event(Event::Signal(Signal::Winch));
+    w.event(Event::SuccessorGone);
+    assert_eq!(w.seen.iter().filter(|a| **a == Action::StartEdge).count(), 2);
+    w.event(Event::Signal(Signal::Winch));
+    w.event(Event::Signal(Signal::Quit));
+    assert_eq!(w.exit, Some(0));
+}
+
+#[test]
+fn told_to_go_on_before_the_edge_has_ended_another_one_follows_it() {
+    let mut w = nginx(0);
+    w.auto_exit = false;
+    w.event(Event::Signal(Signal::Winch));
+    w.event(Event::Signal(Signal::Hup));
+    assert!(!w.seen.contains(&Action::StartEdge));
+    w.seen.clear();
+    w.event(Event::EdgeGone { status: Status::Code(0) });
+    assert_eq!(w.seen, [Action::StartEdge, Action::Accept]);
+}
+
+#[test]
+fn usr2_is_for_the_loop_to_answer() {
+    let mut w = nginx(0);
+    w.event(Event::Signal(Signal::Usr2));
+    assert!(w.seen.contains(&Action::ChangeBinary));
+}
