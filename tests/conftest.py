@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from support import Monoceros
+from support import Monoceros, Site
 
 
 def pytest_collection_modifyitems(items):
@@ -19,6 +19,18 @@ def _starter(directory):
 
     def start(app="", *args, wait=True, **options):
         server = Monoceros(directory / f"site{next(numbers)}", app, *args, **options)
+        servers.append(server)
+        return server.start(wait)
+
+    return start, servers
+
+
+def _site_starter(directory):
+    servers = []
+    numbers = itertools.count()
+
+    def start(conf, *args, wait=True, **options):
+        server = Site(directory / f"nginx{next(numbers)}", conf, *args, **options)
         servers.append(server)
         return server.start(wait)
 
@@ -47,5 +59,21 @@ def serve(tmp_path):
 def serve_module(tmp_path_factory):
     """Starts a server that all tests of a file share."""
     start, servers = _starter(tmp_path_factory.mktemp("site"))
+    yield start
+    _stop(servers)
+
+
+@pytest.fixture
+def serve_nginx(tmp_path):
+    """Starts a server for one test by the text of an nginx.conf: `serve_nginx(conf, files=…)`; see `Site`."""
+    start, servers = _site_starter(tmp_path)
+    yield start
+    _stop(servers)
+
+
+@pytest.fixture(scope="module")
+def serve_nginx_module(tmp_path_factory):
+    """The same for all tests of a file."""
+    start, servers = _site_starter(tmp_path_factory.mktemp("nginx"))
     yield start
     _stop(servers)

@@ -2,6 +2,6 @@
 
 from .client import Client, Response, build
 from .load import Load
-from .server import Monoceros, free_port, wait_until
+from .server import Monoceros, Site, free_port, wait_until
 
-__all__ = ["Client", "Load", "Monoceros", "Response", "build", "free_port", "wait_until"]
+__all__ = ["Client", "Load", "Monoceros", "Response", "Site", "build", "free_port", "wait_until"]

@@ -253,6 +253,60 @@ class Monoceros:
             raise AssertionError(f"{error}\n{self.log()[-6000:]}") from None
 
 
+class Site(Monoceros):
+    """One instance by the text of an nginx.conf, in a directory of its own that is also its prefix.
+
+    In the text `%PORT%` is the port of `address`, `%PORT1%` to `%PORT9%` are more of them (`ports`), `%DIR%` is the
+    directory. A text without `http {` is what stands within it. `name` is what the program is called by: with `nginx`
+    its arguments are nginx's, and it stays in the foreground (`daemon off`).
+    """
+
+    def __init__(self, directory, conf, *args, files=None, env=None, name="monoceros", limits=None, python=False,
+                 before_exec=None, wrap=()):
+        super().__init__(directory, "", files=files, env=env, bind=[], spec=[], limits=limits, python=False,
+                         before_exec=before_exec)
+        self.ports = {}
+        self.port = self._port("%PORT%")
+        self.configure(conf)
+        self.name = name
+        program = binary()
+        if name != "monoceros":
+            link = self.directory / "bin" / name
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(program)
+            program = str(link)
+        self.program = program
+        self.argv = [*wrap, program, "-c", "nginx.conf", "-p", f"{self.directory}/"]
+        if name == "nginx":
+            self.argv += ["-g", "daemon off;"]
+        self.argv += [str(arg) for arg in args]
+        if python:
+            self.env["VIRTUAL_ENV"] = str(Path(sys.executable).parents[1])
+
+    def _port(self, word):
+        return self.ports.setdefault(word, free_port())
+
+    def text(self, conf):
+        """The configuration with everything put in."""
+        conf = textwrap.dedent(conf)
+        if not re.search(r"^\s*http\s*\{", conf, re.MULTILINE):
+            conf = f"events {{}}\nhttp {{\naccess_log off;\n{conf}\n}}\n"
+        conf = conf.replace("%DIR%", str(self.directory))
+        return re.sub(r"%PORT\d?%", lambda match: str(self._port(match[0])), conf)
+
+    def configure(self, conf):
+        """Writes another configuration; HUP has it read."""
+        self.write("nginx.conf", self.text(conf))
+
+    def run(self, *args, **options):
+        """The program called once more in the same place, with other arguments, to its end."""
+        return subprocess.run([self.program, *map(str, args)], cwd=self.directory, env=self.env, text=True,
+                              stdin=subprocess.DEVNULL, capture_output=True, timeout=30, **options)
+
+    def connect(self, port="%PORT%", **options):
+        return Client(("127.0.0.1", self.ports[port]), **options)
+
+
 def which(program):
     found = shutil.which(program)
     assert found, f"this test needs {program}"

@@ -9,11 +9,14 @@
 
 pub mod gunicorn;
 pub mod host;
+pub mod invocation;
 pub mod model;
 pub mod nginx;
 pub mod pattern;
 mod report;
+mod site;
 
 pub use gunicorn::{CommandLine, ConfigFile, Merged, SettingsFile, parse_command_line};
 pub use model::Model;
 pub use report::{Diagnostic, Notes, Place, Report, Severity};
+pub use site::{Application, Site};

@@ -1,19 +1,71 @@
 //! The lines that say what is served where.
 
-use config::model::{LogTarget, Model, WorkerClass};
+use config::model::http::Http;
+use config::model::{App, LogTarget, Model, WorkerClass};
 
-use crate::mold::Prepared;
+use crate::configuration::Configuration;
 
 /// Five lines, once everything is ready.
-pub(crate) fn lines(prepared: &Prepared) -> Vec<String> {
-    let model = &prepared.merged.model;
+pub(crate) fn lines(configuration: &Configuration) -> Vec<String> {
+    let Some(prepared) = &configuration.prepared else { return vec![] };
+    let model = &prepared.model;
     vec![
         format!("Monoceros {} is ready (pid {})", env!("CARGO_PKG_VERSION"), std::process::id()),
         format!("Listening at: {}", join(prepared.listeners.iter().map(|l| l.url()))),
         statics(model),
-        application(model, &prepared.python),
+        application(model, configuration),
         logs(model),
     ]
+}
+
+/// Five lines for whoever has started it by an nginx.conf and its own name.
+pub(crate) fn site_lines(configuration: &Configuration, http: &Http) -> Vec<String> {
+    let Some(prepared) = &configuration.prepared else { return vec![] };
+    let servers = http.servers.iter().map(|s| match String::from_utf8_lossy(&s.name) {
+        name if name.is_empty() => "any name".to_owned(),
+        name => name.into_owned(),
+    });
+    let servers = match servers.collect::<Vec<_>>() {
+        none if none.is_empty() => "Servers: none (`server` blocks in `http` say what is served)".to_owned(),
+        some => format!("Servers: {}", join(some.into_iter())),
+    };
+    let each = configuration.applications.iter().filter_map(|a| {
+        let settled = a.settled.as_ref()?;
+        let app = settled.merged.model.apps.first()?;
+        Some(format!("{} ({}) in {}, Python {}", app.name, app.target, workers(app), settled.python))
+    });
+    let applications = match each.collect::<Vec<_>>() {
+        none if none.is_empty() => {
+            "Applications: none (`app NAME { wsgi module:callable; }` runs one)".to_owned()
+        }
+        some => format!("Applications: {}", join(some.into_iter())),
+    };
+    let files: Vec<String> =
+        telemetry::access_log_files(http).iter().map(|path| path.display().to_string()).collect();
+    let access = if files.is_empty() {
+        "no access log file".to_owned()
+    } else {
+        format!("requests to {}", files.join(", "))
+    };
+    vec![
+        format!("Monoceros {} is ready (pid {})", env!("CARGO_PKG_VERSION"), std::process::id()),
+        format!("Listening at: {}", join(prepared.listeners.iter().map(|l| l.url()))),
+        servers,
+        applications,
+        format!("Logs: errors to {}, {access}", target(&prepared.model.logs.error)),
+    ]
+}
+
+fn workers(app: &App) -> String {
+    let class = match app.worker_class {
+        WorkerClass::Sync => "sync".to_owned(),
+        WorkerClass::Gthread => format!("gthread, {} threads each", app.threads),
+    };
+    if app.workers == 1 {
+        format!("1 worker ({class})")
+    } else {
+        format!("{} workers ({class})", app.workers)
+    }
 }
 
 fn statics(model: &Model) -> String {
@@ -24,14 +76,11 @@ fn statics(model: &Model) -> String {
     format!("Static files: {}", join(each))
 }
 
-fn application(model: &Model, python: &str) -> String {
+fn application(model: &Model, configuration: &Configuration) -> String {
     let [app] = model.apps.as_slice() else { return format!("Applications: {}", model.apps.len()) };
-    let class = match app.worker_class {
-        WorkerClass::Sync => "sync".to_owned(),
-        WorkerClass::Gthread => format!("gthread, {} threads each", app.threads),
-    };
-    let workers = if app.workers == 1 { "1 worker".to_owned() } else { format!("{} workers", app.workers) };
-    let mut line = format!("Application: {} in {workers} ({class}), Python {python}", app.target);
+    let settled = configuration.applications.first().and_then(|a| a.settled.as_ref());
+    let python = settled.map_or("", |s| &s.python);
+    let mut line = format!("Application: {} in {}, Python {python}", app.target, workers(app));
     if app.preload {
         line.push_str(", preloaded");
     }

@@ -8,12 +8,15 @@
 mod announce;
 mod channel;
 mod children;
+mod configuration;
 mod daemon;
 mod listen;
 mod logs;
 mod master;
 mod mold;
+mod nginx;
 mod notify;
+mod origin;
 mod payload;
 mod perform;
 mod pidfile;
@@ -21,9 +24,12 @@ mod python;
 mod signals;
 mod start;
 mod state;
+mod upgrade;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+
+use config::invocation::{Invocation, Refused};
 
 /// What the binary carries for Python.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +47,8 @@ pub const CONTROL_FD: &str = "MONOCEROS_CONTROL_FD";
 
 /// Runs a master until it is told to end, and returns its exit code. `arguments` begins with the program's name.
 ///
-/// Codes are gunicorn's: 0 after a stop, 1 for settings and sockets, 2 for the command line, 3 when the first workers
+/// Which program's command line it is, [`invocation`](config::invocation) says. With an nginx.conf, codes are nginx's: 0
+/// and 1. Else they are gunicorn's: 0 after a stop, 1 for settings and sockets, 2 for the command line, 3 when the first workers
 /// did not boot, 4 when the application did not load.
 pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
@@ -50,7 +57,16 @@ pub fn run(
 ) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let environment: Vec<(OsString, OsString)> = environment.into_iter().collect();
-    match start::start(arguments, environment, embedded) {
+    let started = match config::invocation::invocation(arguments.clone()) {
+        Ok(Invocation::Gunicorn(arguments)) => start::start(arguments, environment, embedded),
+        Ok(Invocation::Nginx(options)) => nginx::start(&options, arguments, environment, embedded),
+        Ok(Invocation::Site { options, check }) => {
+            nginx::start_site(&options, check, arguments, environment, embedded)
+        }
+        Err(Refused::Nginx(why)) => Err(nginx::refuse_option(&why)),
+        Err(Refused::Own(report)) => Err(start::show(&report)),
+    };
+    match started {
         Ok(master) => ExitCode::from(master.run()),
         Err(code) => ExitCode::from(code),
     }

@@ -3,20 +3,25 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use config::model::{Address, Listener, Model, Process, SocketOptions};
-use socket2::{Domain, SockAddr, Socket, Type};
+use config::model::{Address, KeepAlive, Listener, Model, Process, SocketOptions};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+use telemetry::error_log::{self, Level};
+
+use crate::logs::notice;
 
 /// systemd's first descriptor.
 const FIRST_FD: i32 = 3;
-/// gunicorn's patience with an address in use.
+/// Patience with an address in use: both programs try five times.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
+const NGINX_PAUSE: Duration = Duration::from_millis(500);
 
 /// A socket that listens. The file of a Unix socket that we have made is removed with it.
 #[derive(Debug)]
@@ -32,11 +37,19 @@ pub(crate) struct Bound {
 struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    /// It is somebody else's by now.
+    left: AtomicBool,
+}
+
+impl SocketFile {
+    fn find(path: &Path) -> Option<Self> {
+        identity(path).map(|identity| Self { path: path.to_owned(), identity, left: AtomicBool::new(false) })
+    }
 }
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        if let Some(file) = &self.file {
+        if let Some(file) = self.file.as_ref().filter(|file| !file.left.load(Ordering::Relaxed)) {
             // Somebody may have put another one in its place since.
             if identity(&file.path).is_some_and(|now| now == file.identity) {
                 let _ = fs::remove_file(&file.path);
@@ -49,6 +62,13 @@ impl Bound {
     /// A copy of the descriptor, to be sent.
     pub(crate) fn copy(&self) -> io::Result<OwnedFd> {
         self.fd.try_clone()
+    }
+
+    /// Leaves the socket's file to whoever has the socket too.
+    pub(crate) fn leave_file(&self) {
+        if let Some(file) = &self.file {
+            file.left.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Where it listens, as gunicorn writes it in its log.
@@ -75,6 +95,38 @@ pub(crate) fn from_systemd(environment: &[(OsString, OsString)]) -> Result<Vec<A
     (FIRST_FD..FIRST_FD + count).map(|fd| inherit(fd).map(Arc::new)).collect()
 }
 
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The variable in which nginx names the sockets that it leaves to a new program: `6;7;`.
+pub(crate) const INHERITED: &str = "NGINX";
+
+/// What a program that this one takes over from has left, if there is one. Errors are logged, and the socket is bound
+/// anew.
+pub(crate) fn from_nginx(environment: &[(OsString, OsString)]) -> Option<Vec<Arc<Bound>>> {
+    let (_, value) = environment.iter().find(|(name, _)| name == INHERITED)?;
+    let text = value.to_string_lossy();
+    notice(&format!("using inherited sockets from \"{text}\""));
+    let mut sockets = vec![];
+    for number in text.split([';', ':']).filter(|number| !number.is_empty()) {
+        let socket = number.parse().map_err(|_| format!("{number} is no number")).and_then(inherit);
+        match socket {
+            Ok(mut socket) => {
+                socket.asked = socket.actual.clone();
+                if let Address::Unix(path) = &socket.actual {
+                    socket.file = SocketFile::find(path);
+                }
+                sockets.push(Arc::new(socket));
+            }
+            Err(why) => telemetry::error!("{}", why),
+        }
+    }
+    Some(sockets)
+}
+
 /// Binds what the model asks for, taking over what is bound already, and writes the true addresses into the model.
 /// The error is a sentence for the user. `patient`: wait a few seconds for an address in use, with words.
 pub(crate) fn bind_all(
@@ -83,6 +135,7 @@ pub(crate) fn bind_all(
     systemd: &[Arc<Bound>],
     patient: bool,
 ) -> Result<Vec<Arc<Bound>>, String> {
+    let words = Words { is_nginx: model.http.is_some(), patient };
     if !systemd.is_empty() {
         let backlog = model.listeners.first().map_or(2048, |l| l.backlog);
         model.listeners = systemd
@@ -106,7 +159,7 @@ pub(crate) fn bind_all(
                 let _ = rustix::net::listen(&known.fd, backlog(listener));
                 Arc::clone(known)
             }
-            None => Arc::new(bind_patiently(listener, &model.process, patient)?),
+            None => Arc::new(bind_patiently(listener, &model.process, words)?),
         };
         listener.address = socket.actual.clone();
         sockets.push(socket);
@@ -114,13 +167,31 @@ pub(crate) fn bind_all(
     Ok(sockets)
 }
 
-fn bind_patiently(listener: &Listener, process: &Process, patient: bool) -> Result<Bound, String> {
+/// How an address that cannot be had is told.
+#[derive(Debug, Clone, Copy)]
+struct Words {
+    is_nginx: bool,
+    patient: bool,
+}
+
+fn bind_patiently(listener: &Listener, process: &Process, words: Words) -> Result<Bound, String> {
     for attempt in 1.. {
         match bind(listener, process) {
             Ok(bound) => return Ok(bound),
+            Err(error) if words.is_nginx => {
+                let why = refusal(listener, &error);
+                if error.kind() != io::ErrorKind::AddrInUse || !words.patient {
+                    return Err(why);
+                }
+                error_log::write(Level::Emerg, format_args!("{why}"));
+                if attempt >= ATTEMPTS {
+                    return Err("still could not bind()".to_owned());
+                }
+                std::thread::sleep(NGINX_PAUSE);
+            }
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 telemetry::error!("Connection in use: {}", listener.text);
-                if !patient || attempt >= ATTEMPTS {
+                if !words.patient || attempt >= ATTEMPTS {
                     return Err(format!("Can't connect to {}: another program listens there", listener.text));
                 }
                 telemetry::error!("Retrying in 1 second.");
@@ -130,6 +201,39 @@ fn bind_patiently(listener: &Listener, process: &Process, patient: bool) -> Resu
         }
     }
     unreachable!("the loop ends by returning")
+}
+
+/// In nginx's words.
+fn refusal(listener: &Listener, error: &io::Error) -> String {
+    let address = match &listener.address {
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix(path) => format!("unix:{}", path.display()),
+        Address::Fd(number) => format!("fd://{number}"),
+    };
+    format!("bind() to {address} failed ({})", errno(error))
+}
+
+/// An error of the system in nginx's form: `98: Address already in use`.
+pub(crate) fn errno(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(number) => format!("{number}: {}", text.split(" (os error").next().unwrap_or(&text)),
+        None => match error.kind() {
+            io::ErrorKind::AddrInUse => "98: Address already in use".to_owned(),
+            _ => text,
+        },
+    }
+}
+
+/// As `nginx -t` tries the addresses: one in use is no error of the configuration.
+pub(crate) fn test(model: &Model) -> Result<(), String> {
+    for listener in &model.listeners {
+        match bind(listener, &model.process) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => return Err(refusal(listener, &error)),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 fn explain(listener: &Listener, error: &io::Error) -> String {
@@ -155,8 +259,9 @@ fn bind(listener: &Listener, process: &Process) -> io::Result<Bound> {
                 socket.set_reuse_port(true)?;
             }
             if address.is_ipv6() {
-                socket.set_only_v6(true)?;
+                socket.set_only_v6(listener.options.ipv6_only.unwrap_or(true))?;
             }
+            set_options(&socket, &listener.options)?;
             socket.bind(&SockAddr::from(*address))?;
             finish(socket, listener, None)
         }
@@ -167,7 +272,7 @@ fn bind(listener: &Listener, process: &Process) -> io::Result<Bound> {
             let result = socket.bind(&SockAddr::unix(path)?);
             sys::set_umask(mask);
             result?;
-            let file = identity(path).map(|identity| SocketFile { path: path.clone(), identity });
+            let file = SocketFile::find(path);
             if process.uid.is_some() || process.gid.is_some() {
                 std::os::unix::fs::chown(path, process.uid, process.gid)?;
             }
@@ -175,6 +280,30 @@ fn bind(listener: &Listener, process: &Process) -> io::Result<Bound> {
         }
         Address::Fd(number) => inherit(*number).map_err(io::Error::other),
     }
+}
+
+fn set_options(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    if let Some(bytes) = options.receive_buffer {
+        socket.set_recv_buffer_size(size(bytes))?;
+    }
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(size(bytes))?;
+    }
+    match options.keepalive {
+        None => {}
+        Some(KeepAlive::On) => socket.set_keepalive(true)?,
+        Some(KeepAlive::Off) => socket.set_keepalive(false)?,
+        Some(KeepAlive::Every { idle, interval, count }) => {
+            let times = TcpKeepalive::new();
+            let times = idle.map_or(times.clone(), |idle| times.with_time(idle));
+            let times = interval.map_or(times.clone(), |interval| times.with_interval(interval));
+            let times = count.map_or(times.clone(), |count| times.with_retries(count));
+            socket.set_keepalive(true)?;
+            socket.set_tcp_keepalive(&times)?;
+        }
+    }
+    Ok(())
 }
 
 fn finish(socket: Socket, listener: &Listener, file: Option<SocketFile>) -> io::Result<Bound> {
@@ -245,6 +374,8 @@ mod tests {
 
     use super::*;
 
+    const IMPATIENT: Words = Words { is_nginx: false, patient: false };
+
     fn process() -> Process {
         Process {
             user: None,
@@ -280,7 +411,7 @@ mod tests {
 
     #[test]
     fn the_kernels_port_is_told() {
-        let bound = bind_patiently(&tcp("127.0.0.1:0"), &process(), false).unwrap();
+        let bound = bind_patiently(&tcp("127.0.0.1:0"), &process(), IMPATIENT).unwrap();
         let Address::Tcp(address) = bound.actual else { panic!("{bound:?}") };
         assert_ne!(address.port(), 0);
         TcpStream::connect(address).unwrap();
@@ -291,9 +422,12 @@ mod tests {
     fn an_address_in_use_is_a_sentence() {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap().to_string();
-        let error = bind_patiently(&tcp(&address), &process(), false).unwrap_err();
+        let error = bind_patiently(&tcp(&address), &process(), IMPATIENT).unwrap_err();
         assert!(error.contains("another program listens there"), "{error}");
-        let error = bind_patiently(&tcp("203.0.113.7:0"), &process(), false).unwrap_err();
+        let nginx = Words { is_nginx: true, patient: false };
+        let error = bind_patiently(&tcp(&address), &process(), nginx).unwrap_err();
+        assert_eq!(error, format!("bind() to {address} failed (98: Address already in use)"));
+        let error = bind_patiently(&tcp("203.0.113.7:0"), &process(), IMPATIENT).unwrap_err();
         assert!(error.contains("this machine has no such address"), "{error}");
     }
 
@@ -302,10 +436,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let wanted = listener(Address::Unix(path.clone()));
-        let bound = bind_patiently(&wanted, &process(), false).unwrap();
+        let bound = bind_patiently(&wanted, &process(), IMPATIENT).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         UnixStream::connect(&path).unwrap();
-        assert!(bind_patiently(&wanted, &process(), false).is_err(), "somebody listens");
+        assert!(bind_patiently(&wanted, &process(), IMPATIENT).is_err(), "somebody listens");
         drop(bound);
         assert!(!path.exists());
     }
@@ -316,10 +450,10 @@ mod tests {
         let path = dir.path().join("s");
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let bound = bind_patiently(&listener(Address::Unix(path.clone())), &process(), false).unwrap();
+        let bound = bind_patiently(&listener(Address::Unix(path.clone())), &process(), IMPATIENT).unwrap();
         fs::remove_file(&path).unwrap();
         fs::write(&path, "mine").unwrap();
-        assert!(bind_patiently(&listener(Address::Unix(path.clone())), &process(), false).is_err());
+        assert!(bind_patiently(&listener(Address::Unix(path.clone())), &process(), IMPATIENT).is_err());
         drop(bound);
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine", "another file in its place stays");
     }

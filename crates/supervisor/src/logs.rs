@@ -1,13 +1,16 @@
 //! The error log is descriptor 2 of every process; the access log is the edge's own.
 
 use std::fs::OpenOptions;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use config::model::{LogLevel, LogTarget, Logs, Model, Process};
+use config::model::{ErrorLogs, ErrorTarget, LogLevel, LogTarget, Logs, Model, Process};
 use rustix::fs::{Gid, Uid};
-use telemetry::error_log::Level;
+use telemetry::error_log::{self, Level};
+
+use crate::listen::errno;
 
 /// The error log's file, opened for appending; nothing when it goes to a stream.
 #[derive(Debug)]
@@ -17,26 +20,49 @@ pub(crate) struct ErrorLog {
 }
 
 impl ErrorLog {
-    /// What this process has already.
-    pub(crate) fn none() -> Self {
-        Self { file: None, capture: false }
-    }
-
-    /// Opens the error log, and makes the file of the access log, which the edge may not be able to. The error is a
+    /// Opens the error log, and makes the files of the other logs, which the edge may not be able to. The error is a
     /// sentence for the user.
     pub(crate) fn open(model: &Model) -> Result<Self, String> {
-        let Logs { error, access, access_format, capture_output, .. } = &model.logs;
+        let Logs { error, access, access_format, capture_output, nginx, .. } = &model.logs;
+        if let Some(logs) = nginx {
+            return Self::open_nginx(model, logs);
+        }
         // The edge would find it out too, but in the middle of a reload.
         telemetry::AccessFormat::compile(access_format)
             .map_err(|error| format!("access_log_format: {error}"))?;
+        let open = |path: &Path, what: &str| {
+            open_file(path, &model.process)
+                .map_err(|error| format!("The {what} {} cannot be opened: {error}", path.display()))
+        };
         if let Some(LogTarget::File(path)) = access {
-            open_file(path, &model.process, "access log")?;
+            open(path, "access log")?;
         }
         let file = match error {
-            LogTarget::File(path) => Some(open_file(path, &model.process, "error log")?),
+            LogTarget::File(path) => Some(open(path, "error log")?),
             LogTarget::Stderr | LogTarget::Stdout => None,
         };
         Ok(Self { file, capture: *capture_output })
+    }
+
+    fn open_nginx(model: &Model, logs: &ErrorLogs) -> Result<Self, String> {
+        let open = |path: &Path| {
+            open_file(path, &model.process)
+                .map_err(|error| format!("open() \"{}\" failed ({})", path.display(), errno(&error)))
+        };
+        for path in model.http.iter().flat_map(telemetry::access_log_files) {
+            open(&path)?;
+        }
+        let all = logs.main.iter().chain(logs.others.iter().flatten());
+        for log in all {
+            if let ErrorTarget::File(path) = &log.target {
+                open(path)?;
+            }
+        }
+        let file = match &model.logs.error {
+            LogTarget::File(path) => Some(open(path)?),
+            LogTarget::Stderr | LogTarget::Stdout => None,
+        };
+        Ok(Self { file, capture: false })
     }
 
     /// Points descriptor 2 (and 1, when output is captured) of this process at it.
@@ -58,13 +84,8 @@ impl ErrorLog {
     }
 }
 
-fn open_file(path: &Path, process: &Process, what: &str) -> Result<OwnedFd, String> {
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o644)
-        .open(path)
-        .map_err(|error| format!("The {what} {} cannot be opened: {error}", path.display()))?;
+fn open_file(path: &Path, process: &Process) -> io::Result<OwnedFd> {
+    let file = OpenOptions::new().append(true).create(true).mode(0o644).open(path)?;
     // As gunicorn does, so that the user can open it again. Whoever may not give files away need not.
     if rustix::process::geteuid().is_root() && (process.uid.is_some() || process.gid.is_some()) {
         let _ = rustix::fs::fchown(&file, process.uid.map(Uid::from_raw), process.gid.map(Gid::from_raw));
@@ -72,8 +93,24 @@ fn open_file(path: &Path, process: &Process, what: &str) -> Result<OwnedFd, Stri
     Ok(file.into())
 }
 
+/// Has this process write its messages as the model says; descriptor 2 is at the error log already.
+pub(crate) fn init(model: &Model) -> Result<(), String> {
+    match error_log::Logs::of(&model.logs) {
+        Some(logs) => error_log::init_nginx(&logs).map_err(|error| error.to_string()),
+        None => {
+            error_log::init(level(model.logs.level));
+            Ok(())
+        }
+    }
+}
+
+/// What an administrator wants to see of an ordinary life.
+pub(crate) fn notice(text: &str) {
+    error_log::write(Level::Notice, format_args!("{text}"));
+}
+
 /// The model's level in telemetry's terms.
-pub(crate) fn level(level: LogLevel) -> Level {
+fn level(level: LogLevel) -> Level {
     match level {
         LogLevel::Debug => Level::Debug,
         LogLevel::Info => Level::Info,

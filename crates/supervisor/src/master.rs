@@ -11,12 +11,13 @@ use rustix::process::Pid;
 
 use crate::channel::{Channel, Incoming};
 use crate::children::{self, Child};
-use crate::listen::{self, Bound};
-use crate::logs::ErrorLog;
-use crate::mold::{Launch, Mold, Prepared, configure};
+use crate::configuration::{Configuration, Prepared};
+use crate::listen::Bound;
+use crate::mold::{Launch, Mold, configure};
+use crate::origin::Origin;
 use crate::pidfile::PidFile;
 use crate::signals::{Arrived, Signals};
-use crate::state::{Event, State, Status, Time};
+use crate::state::{Event, Signal, State, Status, Time};
 
 /// How often memory is measured and orphans are looked after.
 const ROUND: Duration = Duration::from_secs(1);
@@ -41,13 +42,22 @@ pub(crate) struct Master {
     signals: Signals,
     pub(crate) systemd: Vec<Arc<Bound>>,
     pub(crate) pidfile: Option<PidFile>,
-    /// The first mold, until the state asks for it.
-    pub(crate) first: Option<(Mold, Prepared)>,
+    /// Where configurations come from.
+    pub(crate) origin: Origin,
+    /// The first cycle's molds, until the state asks for them.
+    pub(crate) first: Vec<Mold>,
+    /// By generation.
     pub(crate) molds: BTreeMap<u64, Mold>,
-    pub(crate) prepared: BTreeMap<u64, Prepared>,
-    /// The generation whose settings the edge has.
+    pub(crate) configurations: BTreeMap<u64, Configuration>,
+    /// The cycle whose configuration the edge has.
     pub(crate) configured: u64,
     pub(crate) edge: Option<Edge>,
+    /// The program that was started to take over.
+    pub(crate) successor: Option<Pid>,
+    /// The program that this one was started to take over from.
+    pub(crate) predecessor: Option<Pid>,
+    /// No terminal reaches it, so that WINCH is an order and no news of a window's size.
+    pub(crate) detached: bool,
     pub(crate) workers: BTreeMap<u64, Child>,
     next_round: Time,
     pub(crate) exit: Option<u8>,
@@ -59,21 +69,26 @@ impl Master {
         signals: Signals,
         systemd: Vec<Arc<Bound>>,
         pidfile: Option<PidFile>,
-        mold: Mold,
-        prepared: Prepared,
+        origin: Origin,
+        first: (Configuration, Vec<Mold>),
     ) -> Self {
+        let (configuration, molds) = first;
         Self {
             launch,
-            state: State::new(),
+            state: State::new(origin.manners(), configuration.outline()),
             begin: Instant::now(),
             signals,
             systemd,
             pidfile,
-            first: Some((mold, prepared)),
+            origin,
+            first: molds,
             molds: BTreeMap::new(),
-            prepared: BTreeMap::new(),
+            configurations: BTreeMap::from([(1, configuration)]),
             configured: 1,
             edge: None,
+            successor: None,
+            predecessor: None,
+            detached: false,
             workers: BTreeMap::new(),
             next_round: Duration::ZERO,
             exit: None,
@@ -82,11 +97,13 @@ impl Master {
 
     /// Loops until everything has ended; the exit code.
     pub(crate) fn run(mut self) -> u8 {
+        self.start_edge();
         self.act();
         // One that ended before there was a handler.
         self.reap();
         loop {
             if let Some(code) = self.exit {
+                self.leave_sockets();
                 return code;
             }
             self.wait();
@@ -132,6 +149,7 @@ impl Master {
         for arrived in self.signals.take() {
             match arrived {
                 Arrived::Child => self.reap(),
+                Arrived::Order(Signal::Winch) if !self.detached && self.state.is_nginx() => {}
                 Arrived::Order(signal) => self.event(Event::Signal(signal)),
             }
         }
@@ -230,33 +248,53 @@ impl Master {
         self.event(Event::MoldFailed { generation, code, text });
     }
 
-    /// The settings of a generation after the first: merged, its sockets bound beside those there are.
+    /// What the settings file of an application after the first cycle holds.
     fn settings(&mut self, generation: u64, settings: MoldSettings) {
-        match self.prepare(settings) {
-            Ok(prepared) => self.configure_mold(generation, prepared),
-            Err(why) => self.mold_failed(generation, 1, why),
+        if let Err(why) = self.settle(generation, settings) {
+            self.mold_failed(generation, 1, why);
+            return;
         }
+        self.configure_mold(generation);
     }
 
-    fn prepare(&self, settings: MoldSettings) -> Result<Prepared, String> {
-        let (mut merged, python) =
-            self.launch.merge(settings).map_err(|report| report.render(false).trim_end().to_owned())?;
-        for line in merged.notes.lines() {
+    fn settle(&mut self, generation: u64, settings: MoldSettings) -> Result<(), String> {
+        let bound = self.bound();
+        let mold = self.molds.get(&generation).ok_or("a mold that is not there")?;
+        let configuration = self.configurations.get_mut(&mold.cycle).ok_or("a mold of no configuration")?;
+        let application =
+            configuration.applications.get_mut(mold.application).ok_or("a mold of no application")?;
+        let settled =
+            application.settle(settings).map_err(|report| report.render(false).trim_end().to_owned())?;
+        for line in settled.merged.notes.lines() {
             telemetry::warning!("{}", line);
         }
-        let known = self.prepared.get(&self.configured).map_or(&[][..], |p| &p.listeners);
-        let listeners = listen::bind_all(&mut merged.model, known, &self.systemd, false)?;
-        let error_log = ErrorLog::open(&merged.model)?;
-        Ok(Prepared { merged, listeners, error_log, python })
+        if configuration.prepared.is_none() {
+            let model = settled.merged.model.clone();
+            configuration.prepared = Some(Prepared::open(model, &bound, &self.systemd, false)?);
+        }
+        configuration.complete();
+        Ok(())
     }
 
-    pub(crate) fn configure_mold(&mut self, generation: u64, prepared: Prepared) {
-        let plan = prepared.plan();
-        if let Some(mold) = self.molds.get_mut(&generation) {
-            let log = prepared.error_log.copies();
-            mold.channel.send(configure(generation), Some(prepared.body(false)), log);
-        }
-        self.prepared.insert(generation, prepared);
+    /// The sockets of the configuration that is served.
+    pub(crate) fn bound(&self) -> Vec<Arc<Bound>> {
+        self.prepared().map_or_else(Vec::new, |prepared| prepared.listeners.clone())
+    }
+
+    /// The configuration that is served, or is to be served first.
+    pub(crate) fn prepared(&self) -> Option<&Prepared> {
+        self.configurations.get(&self.configured).and_then(|c| c.prepared.as_ref())
+    }
+
+    pub(crate) fn configure_mold(&mut self, generation: u64) {
+        let Some(mold) = self.molds.get_mut(&generation) else { return };
+        let configuration = self.configurations.get(&mold.cycle);
+        let settled = configuration.and_then(|c| c.applications.get(mold.application)?.settled.as_ref());
+        let Some(settled) = settled else { return };
+        let prepared = configuration.and_then(|c| c.prepared.as_ref());
+        let log = prepared.map_or_else(Vec::new, |p| p.error_log.copies());
+        let plan = settled.plan();
+        mold.channel.send(configure(mold.cycle), Some(settled.body(false)), log);
         self.event(Event::Configured { generation, plan });
     }
 
@@ -269,6 +307,10 @@ impl Master {
     }
 
     fn ended(&mut self, pid: Pid, status: Status) {
+        if self.successor == Some(pid) {
+            self.successor_ended();
+            return;
+        }
         if self.edge.as_ref().is_some_and(|edge| edge.pid == pid) {
             self.take_from_edge();
             self.edge = None;

@@ -1,18 +1,23 @@
 //! Doing what the state has decided.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use bridge::control::{ToEdge, ToMold};
+use config::model::App;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit};
 use telemetry::error_log;
 
 use crate::channel::Channel;
 use crate::children::{self, Child};
+use crate::configuration::Prepared;
+use crate::listen::errno;
 use crate::logs::{self, ErrorLog};
 use crate::master::{Edge, Master};
-use crate::mold::{Launch, Prepared};
+use crate::mold::Launch;
+use crate::origin::Origin;
 use crate::pidfile::PidFile;
 use crate::state::{Action, Event, Level, Status};
 use crate::{announce, notify};
@@ -30,7 +35,10 @@ impl Master {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::StartMold { generation } => self.start_mold(generation),
+            Action::Read { cycle } => self.read(cycle),
+            Action::StartMold { cycle, application, generation } => {
+                self.start_mold(cycle, application, generation);
+            }
             Action::StopMold { generation } => self.tell_mold(generation, ToMold::Stop {}, vec![]),
             Action::AbortMold { generation } => {
                 if let Some(mold) = self.molds.get(&generation) {
@@ -42,8 +50,8 @@ impl Master {
                     children::kill(mold.pid);
                 }
             }
-            Action::Discard { generation } => {
-                self.prepared.remove(&generation);
+            Action::Discard { cycle } => {
+                self.configurations.remove(&cycle);
             }
             Action::SpawnWorker { generation, worker, age, threads } => {
                 self.spawn_worker(generation, worker, age, threads);
@@ -54,7 +62,7 @@ impl Master {
                 self.workers.remove(&worker);
             }
             Action::StartEdge => self.start_edge(),
-            Action::ConfigureEdge { generation } => self.adopt(generation),
+            Action::ConfigureEdge { cycle } => self.adopt(cycle),
             Action::Accept => self.tell_edge(ToEdge::Accept {}, vec![]),
             Action::StopEdge { graceful, seconds } => {
                 self.notify("STOPPING=1");
@@ -69,6 +77,7 @@ impl Master {
                 let arguments = arguments.into_iter().map(Into::into).collect();
                 self.tell_mold(generation, ToMold::Hook { name: name.to_owned(), arguments }, vec![]);
             }
+            Action::ChangeBinary => self.change_binary(),
             Action::ReopenLogs => self.reopen_logs(),
             Action::Announce => self.announce(),
             Action::Log { level, text } => error_log::write(telemetry_level(level), format_args!("{text}")),
@@ -76,19 +85,38 @@ impl Master {
         }
     }
 
-    fn start_mold(&mut self, generation: u64) {
-        if let Some((mold, prepared)) = self.first.take() {
-            self.molds.insert(generation, mold);
-            self.configure_mold(generation, prepared);
-            self.start_edge();
+    fn read(&mut self, cycle: u64) {
+        match self.origin.read(&self.launch.environment, &self.bound(), &self.systemd) {
+            Ok(configuration) => {
+                let outline = configuration.outline();
+                self.configurations.insert(cycle, configuration);
+                self.event(Event::Read { cycle, outline });
+            }
+            Err(lines) => {
+                for line in lines {
+                    error_log::write(error_log::Level::Emerg, format_args!("{line}"));
+                }
+                self.event(Event::Refused { cycle });
+            }
+        }
+    }
+
+    fn start_mold(&mut self, cycle: u64, number: usize, generation: u64) {
+        if !self.first.is_empty() {
+            self.molds.insert(generation, self.first.remove(0));
+            self.configure_mold(generation);
             return;
         }
-        match self.launch.mold() {
+        let Some(application) = self.configurations.get(&cycle).and_then(|c| c.applications.get(number))
+        else {
+            return;
+        };
+        match self.launch.mold(cycle, number, application) {
             Ok(mold) => {
                 self.molds.insert(generation, mold);
             }
             Err(error) => {
-                let text = format!("{} cannot be started: {error}", self.launch.python.display());
+                let text = format!("{} cannot be started: {error}", application.python.display());
                 self.mold_failed(generation, 3, text);
                 self.event(Event::MoldGone { generation, status: Status::Unknown });
             }
@@ -109,7 +137,7 @@ impl Master {
 
     // The edge.
 
-    fn start_edge(&mut self) {
+    pub(crate) fn start_edge(&mut self) {
         if let Err(error) = self.try_start_edge() {
             self.event(Event::EdgeFatal { text: error.to_string() });
             self.event(Event::EdgeGone { status: Status::Unknown });
@@ -119,43 +147,43 @@ impl Master {
     fn try_start_edge(&mut self) -> io::Result<()> {
         let (pid, socket) = Launch::edge()?;
         self.edge = Some(Edge { pid, channel: Channel::new(socket)?, closed: false });
-        if let Some(prepared) = self.prepared.get(&self.configured) {
-            raise_descriptors(pid, u64::from(prepared.merged.model.edge.connections));
+        if let Some(prepared) = self.prepared() {
+            set_descriptors(pid, prepared);
         }
         self.configure_edge()
     }
 
     fn configure_edge(&mut self) -> io::Result<()> {
-        let (Some(edge), Some(prepared)) = (&mut self.edge, self.prepared.get(&self.configured)) else {
-            return Ok(());
-        };
+        let Some(prepared) = self.prepared() else { return Ok(()) };
         let listeners = prepared.listeners.iter().map(|l| l.copy()).collect::<io::Result<Vec<_>>>()?;
-        let model = serde_json::to_value(&prepared.merged.model)?;
+        let model = serde_json::to_value(&prepared.model)?;
+        let Some(edge) = &mut self.edge else { return Ok(()) };
         edge.channel.send(ToEdge::Configure {}, Some(model), listeners);
         Ok(())
     }
 
-    /// A new generation has taken over: its settings are the instance's from now on. The old generation's sockets are
-    /// closed with its settings, unless both have them.
-    fn adopt(&mut self, generation: u64) {
-        let old = std::mem::replace(&mut self.configured, generation);
+    /// A new cycle has taken over: its configuration is the instance's from now on. The old one's sockets are closed
+    /// with it, unless both have them.
+    fn adopt(&mut self, cycle: u64) {
+        let old = std::mem::replace(&mut self.configured, cycle);
         if let Err(error) = self.configure_edge() {
             telemetry::error!("The edge keeps its old settings: {}", error);
         }
-        let old = self.prepared.remove(&old);
-        let Some(new) = self.prepared.get(&generation) else { return };
-        let model = &new.merged.model;
-        error_log::init(logs::level(model.logs.level));
+        let old = self.configurations.remove(&old).and_then(|c| c.prepared);
+        let pidfile = self.pidfile.take();
+        let Some(new) = self.prepared() else { return };
         new.error_log.redirect();
-        self.pidfile = move_pidfile(self.pidfile.take(), new);
-        let connections = model.edge.connections;
-        if let (Some(edge), true) =
-            (&self.edge, old.as_ref().is_none_or(|o| o.merged.model.edge.connections < connections))
-        {
-            raise_descriptors(edge.pid, u64::from(connections));
+        if let Err(why) = logs::init(&new.model) {
+            telemetry::error!("{}", why);
         }
-        if old.is_some_and(|old| old.merged.model.logs != model.logs) {
-            let log = new.error_log.copies().into_iter().take(1).collect();
+        let pidfile = move_pidfile(pidfile, new.model.process.pidfile.as_deref(), new.model.http.is_some());
+        if let Some(edge) = &self.edge {
+            set_descriptors(edge.pid, new);
+        }
+        let has_other_logs = old.is_some_and(|old| old.model.logs != new.model.logs);
+        let log = new.error_log.copies().into_iter().take(1).collect();
+        self.pidfile = pidfile;
+        if has_other_logs {
             self.tell_edge(ToEdge::Reopen {}, log);
         }
     }
@@ -169,11 +197,9 @@ impl Master {
         let possible = self.molds.contains_key(&generation) && self.edge.is_some();
         match pair {
             Ok((edge_end, worker_end)) if possible => {
+                let app = self.app_of(generation);
                 let (app, max_requests) =
-                    self.prepared.get(&generation).map_or((String::new(), 0), |prepared| {
-                        let app = &prepared.merged.model.apps[0];
-                        (app.name.clone(), max_requests(app, worker))
-                    });
+                    app.map_or((String::new(), 0), |app| (app.name.clone(), max_requests(app, worker)));
                 let message = ToEdge::Worker { worker, generation, app, max_requests, claimers: threads };
                 self.tell_edge(message, vec![edge_end]);
                 self.tell_mold(generation, ToMold::Spawn { worker, age, threads }, vec![worker_end]);
@@ -188,6 +214,13 @@ impl Master {
         }
     }
 
+    /// What the edge knows of the application that a generation runs.
+    fn app_of(&self, generation: u64) -> Option<&App> {
+        let mold = self.molds.get(&generation)?;
+        let application = self.configurations.get(&mold.cycle)?.applications.get(mold.application)?;
+        application.settled.as_ref()?.merged.model.apps.first()
+    }
+
     fn signal_worker(&mut self, worker: u64, signal: i32) {
         let Some(child) = self.workers.get(&worker) else { return };
         if !child.signal(signal) {
@@ -199,8 +232,9 @@ impl Master {
     // Logs and words.
 
     fn reopen_logs(&mut self) {
-        let Some(prepared) = self.prepared.get_mut(&self.configured) else { return };
-        match ErrorLog::open(&prepared.merged.model) {
+        let configuration = self.configurations.get_mut(&self.configured);
+        let Some(prepared) = configuration.and_then(|c| c.prepared.as_mut()) else { return };
+        match ErrorLog::open(&prepared.model) {
             Ok(log) => prepared.error_log = log,
             Err(why) => {
                 telemetry::error!("{}", why);
@@ -209,6 +243,9 @@ impl Master {
         }
         let log = &prepared.error_log;
         log.redirect();
+        for error in telemetry::reopen() {
+            telemetry::error!("{}", error);
+        }
         let for_edge = log.copies().into_iter().take(1).collect();
         let for_molds: Vec<(u64, Vec<OwnedFd>)> = self.molds.keys().map(|g| (*g, log.copies())).collect();
         self.tell_edge(ToEdge::Reopen {}, for_edge);
@@ -221,10 +258,20 @@ impl Master {
     }
 
     fn announce(&mut self) {
-        if let Some(prepared) = self.prepared.get(&self.configured) {
-            for line in announce::lines(prepared) {
-                telemetry::info!("{}", line);
+        let configuration = self.configurations.get(&self.configured);
+        let http = configuration.and_then(|c| c.prepared.as_ref()?.model.http.as_ref());
+        match (configuration, http, &self.origin) {
+            (Some(configuration), Some(http), Origin::Nginx(source)) if source.by_own_name => {
+                // Not for the log: whoever has started it in a terminal wants to see it. A reader that is gone does not.
+                let text = announce::site_lines(configuration, http).join("\n");
+                let _ = writeln!(io::stdout(), "{text}");
             }
+            (Some(configuration), None, _) => {
+                for line in announce::lines(configuration) {
+                    telemetry::info!("{}", line);
+                }
+            }
+            _ => {}
         }
         self.notify("READY=1");
     }
@@ -238,13 +285,31 @@ impl Master {
 }
 
 /// The new settings may name another pid file.
-fn move_pidfile(old: Option<PidFile>, new: &Prepared) -> Option<PidFile> {
-    let wanted = new.merged.model.process.pidfile.as_deref();
+fn move_pidfile(old: Option<PidFile>, wanted: Option<&Path>, replace: bool) -> Option<PidFile> {
     if old.as_ref().map(PidFile::path) == wanted {
         return old;
     }
     drop(old);
-    wanted.and_then(|path| PidFile::create(path).map_err(|why| telemetry::error!("{}", why)).ok())
+    let create = |path: &Path| {
+        if replace {
+            PidFile::replace(path).map_err(|error| error.to_string())
+        } else {
+            PidFile::create(path)
+        }
+    };
+    wanted.and_then(|path| create(path).map_err(|why| telemetry::error!("{}", why)).ok())
+}
+
+/// Lets the edge open as many descriptors as the configuration says, else as many as it needs.
+fn set_descriptors(edge: Pid, prepared: &Prepared) {
+    let Some(limit) = prepared.descriptors else {
+        raise_descriptors(edge, u64::from(prepared.model.edge.connections));
+        return;
+    };
+    let both = Rlimit { current: Some(limit), maximum: Some(limit) };
+    if let Err(error) = rustix::process::prlimit(Some(edge), Resource::Nofile, both) {
+        telemetry::error!("worker_rlimit_nofile {} cannot be set ({})", limit, errno(&error.into()));
+    }
 }
 
 /// Lets the edge open as many descriptors as its connections may need: one for each client, and where the system
@@ -277,7 +342,8 @@ fn raise_descriptors(edge: Pid, connections: u64) {
 fn telemetry_level(level: Level) -> error_log::Level {
     match level {
         Level::Debug => error_log::Level::Debug,
-        Level::Info => error_log::Level::Info,
+        // nginx's name for what an administrator wants to see; gunicorn's form shows it as `INFO`.
+        Level::Info => error_log::Level::Notice,
         Level::Warning => error_log::Level::Warning,
         Level::Error => error_log::Level::Error,
         Level::Critical => error_log::Level::Critical,
@@ -285,7 +351,7 @@ fn telemetry_level(level: Level) -> error_log::Level {
 }
 
 /// The limit of one worker: the setting and its own share of the jitter, so that not all of them end at once.
-fn max_requests(app: &config::model::App, worker: u64) -> u64 {
+fn max_requests(app: &App, worker: u64) -> u64 {
     let Some(limit) = app.max_requests else { return 0 };
     // Splitmix64 of the number: as good as random here, and the same in every run of a test.
     let mut x = worker.wrapping_add(u64::from(std::process::id()) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);

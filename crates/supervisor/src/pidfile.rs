@@ -12,6 +12,8 @@ use rustix::process::Pid;
 #[derive(Debug)]
 pub(crate) struct PidFile {
     path: PathBuf,
+    /// It has been renamed for a successor: this is where it is.
+    aside: Option<PathBuf>,
 }
 
 impl PidFile {
@@ -21,7 +23,30 @@ impl PidFile {
             return Err(format!("Already running with pid {pid}, says the pid file {}", path.display()));
         }
         write(path).map_err(|error| format!("The pid file {} cannot be written: {error}", path.display()))?;
-        Ok(Self { path: path.to_owned() })
+        Ok(Self { path: path.to_owned(), aside: None })
+    }
+
+    /// Writes the file whatever it holds, as nginx does.
+    pub(crate) fn replace(path: &Path) -> io::Result<Self> {
+        write(path)?;
+        Ok(Self { path: path.to_owned(), aside: None })
+    }
+
+    /// Renames the file as nginx does (`.oldbin`), so that a successor's can stand beside it.
+    pub(crate) fn step_aside(&mut self) -> io::Result<()> {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".oldbin");
+        fs::rename(&self.path, &name)?;
+        self.aside = Some(name.into());
+        Ok(())
+    }
+
+    /// Gives the file its name back.
+    pub(crate) fn step_back(&mut self) -> io::Result<()> {
+        match self.aside.take() {
+            Some(aside) => fs::rename(aside, &self.path),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -31,8 +56,9 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if read(&self.path) == Some(rustix::process::getpid()) {
-            let _ = fs::remove_file(&self.path);
+        let path = self.aside.as_ref().unwrap_or(&self.path);
+        if read(path) == Some(rustix::process::getpid()) {
+            let _ = fs::remove_file(path);
         }
     }
 }
@@ -90,6 +116,21 @@ mod tests {
         fs::write(&path, "1\n").unwrap();
         assert!(PidFile::create(&path).unwrap_err().contains("Already running with pid 1"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn steps_aside_for_a_successor() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, aside) = (dir.path().join("pid"), dir.path().join("pid.oldbin"));
+        let mut file = PidFile::replace(&path).unwrap();
+        file.step_aside().unwrap();
+        assert!(aside.exists() && !path.exists());
+        file.step_back().unwrap();
+        assert!(path.exists() && !aside.exists());
+        file.step_aside().unwrap();
+        fs::write(&path, "1\n").unwrap();
+        drop(file);
+        assert!(path.exists() && !aside.exists());
     }
 
     #[test]

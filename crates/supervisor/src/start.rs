@@ -4,20 +4,23 @@ use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use bridge::control::{FromMold, MoldSettings};
 use config::{Merged, Report};
 use rustix::event::{PollFd, PollFlags};
+use serde_json::Value;
 
 use crate::channel::Incoming;
+use crate::configuration::{Application, Configuration, Prepared};
 use crate::listen::Bound;
 use crate::logs::ErrorLog;
 use crate::master::Master;
-use crate::mold::{Launch, Mold, Prepared, configure};
-use crate::payload::Payload;
+use crate::mold::{Launch, Mold, configure};
+use crate::origin::Origin;
 use crate::pidfile::PidFile;
 use crate::signals::Signals;
-use crate::{Embedded, children, daemon, listen, logs, python};
+use crate::{Embedded, children, daemon, listen, logs};
 
 /// gunicorn's exit code for settings and sockets.
 const BAD_SETTINGS: u8 = 1;
@@ -31,27 +34,23 @@ pub(crate) fn start(
 ) -> Result<Master, u8> {
     let command_line = config::parse_command_line(arguments.iter().cloned(), environment.iter().cloned())
         .map_err(|report| show(&report))?;
-    let variable =
-        |name: &str| environment.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str());
-    let python = python::find(command_line.python(), variable("VIRTUAL_ENV"), variable("PATH"))
-        .map_err(|why| fail(&why))?;
-    let payload = Payload::new(&embedded)
-        .map_err(|error| fail(&format!("The Python files cannot be handed to the interpreter: {error}")))?;
+    let application = Application::new(None, command_line.clone(), &environment).map_err(|why| fail(&why))?;
     if daemon::is_detached(&environment) {
         daemon::settle();
     }
     let systemd = listen::from_systemd(&environment).map_err(|why| fail(&why))?;
-    let launch = Launch { arguments, environment, command_line, python, payload };
+    let launch = Launch::new(arguments, environment, embedded);
     let mold = launch
-        .mold()
-        .map_err(|error| fail(&format!("{} cannot be started: {error}", launch.python.display())))?;
-    match prepare(&launch, &mold, &systemd) {
-        Ok(Outcome::Prepared { prepared, pidfile }) => {
+        .mold(1, 0, &application)
+        .map_err(|error| fail(&format!("{} cannot be started: {error}", application.python.display())))?;
+    match prepare(&launch, application, &mold, &systemd) {
+        Ok(Outcome::Prepared { configuration, pidfile }) => {
             let signals =
                 Signals::install().map_err(|error| fail(&format!("No signal handlers: {error}")))?;
-            Ok(Master::new(launch, signals, systemd, pidfile, mold, prepared))
+            let origin = Origin::Gunicorn(Box::new(command_line));
+            Ok(Master::new(launch, signals, systemd, pidfile, origin, (*configuration, vec![mold])))
         }
-        Ok(Outcome::Checked(prepared)) => Err(check(mold, &prepared)),
+        Ok(Outcome::Checked(body)) => Err(check(mold, body)),
         Ok(Outcome::Detached) => {
             end(&mold);
             Err(0)
@@ -65,35 +64,37 @@ pub(crate) fn start(
 
 enum Outcome {
     /// Ready for the loop.
-    Prepared { prepared: Prepared, pidfile: Option<PidFile> },
+    Prepared { configuration: Box<Configuration>, pidfile: Option<PidFile> },
     /// `--check-config`, `--print-config`: the settings are good, the application remains.
-    Checked(Prepared),
+    Checked(Value),
     /// Another process goes on in the background.
     Detached,
 }
 
-fn prepare(launch: &Launch, mold: &Mold, systemd: &[std::sync::Arc<Bound>]) -> Result<Outcome, u8> {
+fn prepare(
+    launch: &Launch,
+    mut application: Application,
+    mold: &Mold,
+    systemd: &[Arc<Bound>],
+) -> Result<Outcome, u8> {
     let settings = settings(mold)?;
-    let (mut merged, python) = launch.merge(settings).map_err(|report| show(&report))?;
-    let Merged { check_config, print_config, .. } = merged;
-    if !merged.notes.is_empty() {
-        eprint!("{}", merged.notes.render(colour()));
+    let settled = application.settle(settings).map_err(|report| show(&report))?;
+    let Merged { check_config, print_config, .. } = settled.merged;
+    let notes = &settled.merged.notes;
+    if !notes.is_empty() {
+        eprint!("{}", notes.render(colour()));
     }
     if print_config {
-        print!("{}", merged.settings.print_config());
+        print!("{}", settled.merged.settings.print_config());
     }
     if check_config || print_config {
         // The application's traceback belongs on the terminal here, and nothing is opened or bound.
-        return Ok(Outcome::Checked(Prepared {
-            merged,
-            listeners: vec![],
-            error_log: ErrorLog::none(),
-            python,
-        }));
+        return Ok(Outcome::Checked(settled.body(true)));
     }
-    let process = merged.model.process.clone();
+    let mut model = settled.merged.model.clone();
+    let process = model.process.clone();
     if process.daemon && !daemon::is_detached(&launch.environment) {
-        let keep_output = merged.model.logs.stdio_inheritance;
+        let keep_output = model.logs.stdio_inheritance;
         return match daemon::detach(&launch.arguments, keep_output) {
             Ok(()) => Ok(Outcome::Detached),
             Err(error) => Err(fail(&format!("No process in the background: {error}"))),
@@ -101,21 +102,24 @@ fn prepare(launch: &Launch, mold: &Mold, systemd: &[std::sync::Arc<Bound>]) -> R
     }
     std::env::set_current_dir(&process.chdir)
         .map_err(|error| fail(&format!("Cannot change to {}: {error}", process.chdir.display())))?;
-    telemetry::error_log::init(logs::level(merged.model.logs.level));
-    let error_log = ErrorLog::open(&merged.model).map_err(|why| fail(&why))?;
+    let error_log = ErrorLog::open(&model).map_err(|why| fail(&why))?;
     error_log.redirect();
+    logs::init(&model).map_err(|why| fail(&why))?;
     name_process(&process.proc_name);
     if let Err(error) = sys::set_child_subreaper() {
         telemetry::warning!("Workers of a dead mold will not be ours: {}", error);
     }
     let pidfile = process.pidfile.as_deref().map(PidFile::create).transpose().map_err(|why| log(&why))?;
     telemetry::info!("Starting monoceros {}", env!("CARGO_PKG_VERSION"));
-    let listeners = listen::bind_all(&mut merged.model, &[], systemd, true).map_err(|why| log(&why))?;
-    Ok(Outcome::Prepared { prepared: Prepared { merged, listeners, error_log, python }, pidfile })
+    let listeners = listen::bind_all(&mut model, &[], systemd, true).map_err(|why| log(&why))?;
+    let prepared = Some(Prepared { model, listeners, error_log, descriptors: None });
+    let configuration =
+        Box::new(Configuration { applications: vec![application], prepared, shutdown_timeout: None });
+    Ok(Outcome::Prepared { configuration, pidfile })
 }
 
 /// What the settings file holds. The mold says what is wrong with it.
-fn settings(mold: &Mold) -> Result<MoldSettings, u8> {
+pub(crate) fn settings(mold: &Mold) -> Result<MoldSettings, u8> {
     match next(mold) {
         Some((FromMold::Settings {}, Some(body))) => serde_json::from_slice(&body)
             .map_err(|error| fail(&format!("The mold's account of the settings makes no sense: {error}"))),
@@ -130,8 +134,8 @@ fn settings(mold: &Mold) -> Result<MoldSettings, u8> {
 }
 
 /// Loads the application and says whether that went well.
-fn check(mut mold: Mold, prepared: &Prepared) -> u8 {
-    mold.channel.send(configure(1), Some(prepared.body(true)), vec![]);
+fn check(mut mold: Mold, body: Value) -> u8 {
+    mold.channel.send(configure(1), Some(body), vec![]);
     let code = match next(&mold) {
         Some((FromMold::Ready { .. }, _)) => 0,
         Some((FromMold::Failed { text, .. }, _)) => {
@@ -163,14 +167,14 @@ fn next(mold: &Mold) -> Option<(FromMold, Option<Vec<u8>>)> {
     }
 }
 
-fn end(mold: &Mold) {
+pub(crate) fn end(mold: &Mold) {
     // What it had to say it has printed; and it may hang in the user's code.
     children::kill(mold.pid);
     let _ = rustix::process::waitpid(Some(mold.pid), rustix::process::WaitOptions::empty());
 }
 
 /// Shows a report and returns its exit code.
-fn show(report: &Report) -> u8 {
+pub(crate) fn show(report: &Report) -> u8 {
     if report.is_answer() {
         print!("{}", report.render(std::io::stdout().is_terminal()));
     } else {
@@ -179,12 +183,12 @@ fn show(report: &Report) -> u8 {
     report.exit_code()
 }
 
-fn colour() -> bool {
+pub(crate) fn colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
 /// Before there is a log.
-fn fail(why: &str) -> u8 {
+pub(crate) fn fail(why: &str) -> u8 {
     eprintln!("monoceros: {why}");
     BAD_SETTINGS
 }
@@ -195,7 +199,7 @@ fn log(why: &str) -> u8 {
 }
 
 /// The name in `ps -o comm` and `top`; the kernel keeps 15 bytes.
-fn name_process(name: &str) {
+pub(crate) fn name_process(name: &str) {
     let base = Path::new(name).file_name().unwrap_or(OsStr::new(name)).to_string_lossy();
     let shown: String = format!("monoceros {base}").chars().filter(|c| *c != '\0').collect();
     let mut end = shown.len().min(15);

@@ -14,6 +14,7 @@ use super::sources::{default_value, refused};
 use super::value::Value;
 use super::words::Words;
 use crate::host::{Entry, Host, System};
+use crate::invocation::is_python;
 use crate::model::Model;
 use crate::report::{Diagnostic, Notes, Place, Report, Severity};
 
@@ -55,7 +56,11 @@ pub struct CommandLine {
     pub(super) variables: BTreeMap<&'static str, String>,
     pub(super) layers: Vec<Option<(Value, Origin)>>,
     pub(super) app: Option<(String, std::ops::Range<usize>)>,
+    /// Called by gunicorn's name: `-c` names Python, whatever its ending.
+    pub(super) any_file_is_python: bool,
     pub(super) current_dir: PathBuf,
+    /// It stands for an app block: where that is.
+    pub(super) block: Option<Place>,
 }
 
 /// The settings of a running instance.
@@ -90,6 +95,9 @@ impl CommandLine {
     /// [`CommandLine::config_file`] on a machine that the caller describes.
     pub fn config_file_with(&self, host: &dyn Host) -> Option<ConfigFile> {
         let Some(text) = self.text("config") else {
+            if self.block.is_some() {
+                return None;
+            }
             let path = self.current_dir.join("gunicorn.conf.py");
             return (host.entry(&path) == Entry::File).then_some(ConfigFile::Path(path));
         };
@@ -143,12 +151,13 @@ impl CommandLine {
             return Some(error.at(place).help("write it as `python:package.module`".to_owned()));
         }
         let Some(ConfigFile::Path(path)) = self.config_file_with(host) else { return None };
-        let is_python = text.starts_with("file:") || path.extension().is_some_and(|e| e == "py");
-        if !is_python {
-            let error = Diagnostic::error(format!(
-                "`{text}` would be read as nginx's language, which is not supported yet"
-            ));
-            let help = format!("a settings file ends in `.py`; write `-c file:{text}` if this one is Python");
+        if !self.any_file_is_python && !is_python(text) {
+            // The program's own arguments have been looked at before: this is GUNICORN_CMD_ARGS.
+            let error =
+                Diagnostic::error(format!("`{text}` would be read as an nginx.conf, not as settings"));
+            let help = format!(
+                "a settings file ends in `.py`, or write `-c file:{text}`; an nginx.conf is given on the command line"
+            );
             return Some(error.at(place).help(help));
         }
         match host.entry(&path) {
@@ -268,6 +277,7 @@ impl CommandLine {
         };
         match origin {
             Origin::Default | Origin::Application => None,
+            Origin::Directive(place) => place.as_deref().cloned(),
             Origin::Variable(name) => self.variables.get(name).map(|text| variable_place(name, text)),
             Origin::Environment(_, ranges) => part(&self.environment, ranges),
             Origin::CommandLine(_, ranges) => part(&self.arguments, ranges),
@@ -277,7 +287,7 @@ impl CommandLine {
 
     /// The place at the end of the command line, where something is missing.
     pub(crate) fn end(&self) -> Place {
-        self.arguments.end()
+        self.block.clone().unwrap_or_else(|| self.arguments.end())
     }
 
     /// The place of the application's name on the command line.

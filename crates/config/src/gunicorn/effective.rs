@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json};
 
 use super::settings::{self, Kind, Setting};
 use super::value::Value;
+use crate::report::Place;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Origin {
     CommandLine(&'static str, Vec<Range<usize>>),
     /// The application's name on the command line.
     Application,
+    /// A line of an nginx.conf's app block; `None` stands for what the block itself or the main part says.
+    Directive(Option<Box<Place>>),
 }
 
 /// Every setting's effective value.
@@ -76,6 +79,10 @@ impl Effective {
             Origin::Environment(flag, _) => format!("{flag} in GUNICORN_CMD_ARGS"),
             Origin::CommandLine(flag, _) => (*flag).to_owned(),
             Origin::Application => "command line".to_owned(),
+            Origin::Directive(place) => place.as_ref().map_or_else(
+                || "nginx.conf".to_owned(),
+                |p| p.line.map_or_else(|| p.title.clone(), |line| format!("{}:{line}", p.title)),
+            ),
         }
     }
 

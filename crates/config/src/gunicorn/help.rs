@@ -13,6 +13,13 @@ const ABOUT: &str = "One program in place of nginx and gunicorn: runs a Python w
 const AFTER: &str = "Settings may also stand in a gunicorn.conf.py, by their names (--print-config shows them), \
                      and in $GUNICORN_CMD_ARGS.";
 
+const USAGE: &str = "monoceros [OPTIONS] [APP_MODULE]                     gunicorn's command line
+       monoceros -c SITE.CONF [-p PREFIX] [-g DIRECTIVES]   servers and applications by an nginx.conf
+       monoceros check -c SITE.CONF                         say what is right and wrong with it
+       monoceros check [OPTIONS] [APP_MODULE]               the same as --check-config
+
+Called by the name nginx or gunicorn (a link), it takes exactly that program's command line.";
+
 /// The command line.
 pub fn command() -> Command {
     let app = Arg::new("APP_MODULE").value_name("APP_MODULE").help(
@@ -24,7 +31,7 @@ pub fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .disable_help_flag(true)
         .disable_version_flag(true)
-        .override_usage("monoceros [OPTIONS] [APP_MODULE]")
+        .override_usage(USAGE)
         .arg(app)
         .arg(Arg::new("help").short('h').long("help").action(ArgAction::Help).help("Print this help"))
         .arg(

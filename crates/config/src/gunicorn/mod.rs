@@ -8,6 +8,7 @@
 //! defaults, their variables (`$PORT`, `$WEB_CONCURRENCY`, `$SENDFILE`, `$FORWARDED_ALLOW_IPS`), the settings
 //! file, `GUNICORN_CMD_ARGS`, the command line.
 
+mod app_block;
 mod argv;
 mod command_line;
 pub mod docs;
@@ -20,8 +21,10 @@ mod sources;
 mod value;
 mod words;
 
+pub(crate) use app_block::{Surroundings, command_line as app_command_line};
 pub use command_line::{CommandLine, ConfigFile, Merged, SettingsFile};
 pub use effective::{Effective, Origin};
 pub use help::command;
+pub(crate) use sources::{argument_place, config_argument};
 pub use sources::{parse_command_line, parse_command_line_with};
 pub use value::Value;

@@ -13,7 +13,7 @@ use super::settings::{self, Kind, Setting, Status};
 use super::value::{self, Value};
 use super::words::Words;
 use crate::host::{Host, System};
-use crate::report::{Diagnostic, Report};
+use crate::report::{Diagnostic, Place, Report};
 
 const ARGUMENTS: &str = "GUNICORN_CMD_ARGS";
 
@@ -40,6 +40,8 @@ where
     let mut parser = Parser::default();
     let variables = parser.variables(environment);
     let arguments = parser.texts(arguments);
+    let program = arguments.first().map_or("", |name| name.rsplit('/').next().unwrap_or_default());
+    let any_file_is_python = program == "gunicorn";
     let arguments = Words::from_arguments(&arguments);
     let from_arguments = argv::read(&arguments);
     if from_arguments.help {
@@ -75,11 +77,28 @@ where
         variables,
         layers: parser.layers,
         app: parser.app,
+        any_file_is_python,
         current_dir: host.current_dir(),
+        block: None,
     };
     let mut diagnostics = parser.diagnostics;
     diagnostics.extend(command_line.check_config_file(host));
     if diagnostics.is_empty() { Ok(command_line) } else { Err(Report::errors(diagnostics, parser.is_usage)) }
+}
+
+/// What the last `-c` among the arguments says, whatever else is wrong with them.
+pub(crate) fn config_argument(arguments: &[OsString]) -> Option<String> {
+    let texts: Vec<String> = arguments.iter().map(|a| a.to_string_lossy().into_owned()).collect();
+    let given = argv::read(&Words::from_arguments(&texts)).given;
+    let last = given.into_iter().rfind(|g| settings::all()[g.setting].name == "config");
+    last.and_then(|given| given.value)
+}
+
+/// The place of an argument, counted from the program's name.
+pub(crate) fn argument_place(arguments: &[OsString], at: usize) -> Place {
+    let texts: Vec<String> = arguments.iter().map(|a| a.to_string_lossy().into_owned()).collect();
+    let words = Words::from_arguments(&texts);
+    words.place(words.range(at.saturating_sub(1), None))
 }
 
 struct Parser {

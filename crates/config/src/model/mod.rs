@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod error_log;
 pub mod http;
 mod network;
 
+pub use error_log::{ErrorLog, ErrorLogs, ErrorTarget};
 pub use network::{InvalidNetwork, IpNetwork};
 
 /// Everything that one running instance is told.
@@ -432,6 +434,9 @@ pub struct Logs {
     pub access_format: String,
     /// Messages of all processes.
     pub error: LogTarget,
+    /// nginx's `error_log`s, which say where messages go in nginx's form; `None` is gunicorn's form, to `error`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nginx: Option<ErrorLogs>,
     /// The least severity that is logged.
     pub level: LogLevel,
     /// Send what the application prints to the error log.

@@ -1,6 +1,5 @@
 //! `error_log`: where messages go, outside of all blocks and within them.
 
-use std::path::PathBuf;
 use std::rc::Rc;
 
 use conf_syntax::{Directive, Word};
@@ -9,26 +8,7 @@ use super::level::Level;
 use super::reader::Reader;
 use super::table::Context;
 use crate::model::http::{LogLevel, Syslog};
-
-/// One `error_log`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ErrorLog {
-    /// Where to.
-    pub target: ErrorTarget,
-    /// From which level on.
-    pub level: LogLevel,
-}
-
-/// Where messages go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ErrorTarget {
-    /// `stderr`
-    Stderr,
-    /// An absolute path.
-    File(PathBuf),
-    /// `syslog:`
-    Syslog(Syslog),
-}
+pub use crate::model::{ErrorLog, ErrorTarget};
 
 impl<'a> Reader<'a> {
     pub(super) fn error_log(&mut self, level: &mut Level, directive: Directive<'a>) {

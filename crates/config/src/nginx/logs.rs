@@ -79,8 +79,7 @@ pub(super) fn combined() -> LogFormat {
 }
 
 /// Where requests are logged if nobody says so.
-pub(super) fn default_log(prefix: &Path) -> AccessLog {
-    let path = prefix.join("logs/access.log");
+pub(super) fn default_log(path: &Path) -> AccessLog {
     let target = AccessTarget::File(Value::text(path.as_os_str().as_bytes()));
     AccessLog { target, format: 0, buffer: 0, flush: None, gzip: None, condition: None }
 }

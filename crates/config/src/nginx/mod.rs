@@ -123,11 +123,25 @@ pub fn read_with(
     loader: &mut dyn Loader,
     machine: &dyn Host,
 ) -> Result<Nginx, NginxReport> {
+    read_at(main, prefix, Some(&prefix.join("logs/access.log")), globals, loader, machine)
+}
+
+/// As [`read_with`]; `access_log` is where requests are logged while nobody says anything about it.
+pub(crate) fn read_at(
+    main: &Path,
+    prefix: &Path,
+    access_log: Option<&Path>,
+    globals: &[String],
+    loader: &mut dyn Loader,
+    machine: &dyn Host,
+) -> Result<Nginx, NginxReport> {
     let mut sources = Sources::default();
     let options: Vec<Parsed> =
         globals.iter().map(|text| parse_option(&mut sources, text.as_bytes(), main, loader)).collect();
     let file = parse(&mut sources, main, loader);
-    let outcome = lower(&options, &file, &sources, main, prefix, machine);
+    let mut reader = Reader::new(&sources, machine, main, prefix);
+    reader.shared.default_access_log = access_log.map(logs::default_log);
+    let outcome = lower(&options, &file, &sources, reader);
     match outcome {
         Err(problems) => Err(problems.into_report(&sources)),
         Ok((parts, problems)) => {
@@ -160,15 +174,12 @@ struct Parts {
     error_logs: Vec<Vec<ErrorLog>>,
 }
 
-fn lower(
-    options: &[Parsed],
-    file: &Parsed,
-    sources: &Sources,
-    main: &Path,
-    prefix: &Path,
-    machine: &dyn Host,
+fn lower<'a>(
+    options: &'a [Parsed],
+    file: &'a Parsed,
+    sources: &'a Sources,
+    mut reader: Reader<'a>,
 ) -> Result<(Parts, Problems), Problems> {
-    let mut reader = Reader::new(sources, machine, main, prefix);
     for parsed in options.iter().chain([file]) {
         reader.syntax_errors(parsed);
     }
@@ -244,7 +255,6 @@ impl<'a> Reader<'a> {
             location: None,
         };
         reader.shared.default_root = files::default_root(prefix);
-        reader.shared.default_access_log = Some(logs::default_log(prefix));
         reader
     }
 

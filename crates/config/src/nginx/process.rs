@@ -65,7 +65,7 @@ pub(super) const ROWS: &[Row] = &[
         "daemon",
         MAIN,
         Apply::Custom(|r, _, d| {
-            r.main.daemon = d.args.first().and_then(|w| r.flag(w, "daemon")).unwrap_or(true);
+            r.main.daemon = d.args.first().and_then(|w| r.flag(w, "daemon"));
         }),
         "on",
         "Detaches from the terminal.",
@@ -263,8 +263,8 @@ pub struct MainSettings {
     pub shutdown_timeout: Option<Duration>,
     /// `pid`: outside `None` it was not said, inside `None` it is off.
     pub pid: Option<Option<PathBuf>>,
-    /// `daemon`
-    pub daemon: bool,
+    /// `daemon`, if it is said.
+    pub daemon: Option<bool>,
     /// `env`: names to keep, and with a value names to set.
     pub env: Vec<(String, Option<String>)>,
     /// `error_log`; empty if none was named, which is `logs/error.log` with level `error`.
@@ -282,7 +282,7 @@ impl Default for MainSettings {
             rlimit_nofile: None,
             shutdown_timeout: None,
             pid: None,
-            daemon: true,
+            daemon: None,
             env: Vec::new(),
             error_logs: Vec::new(),
             temp_path: None,

@@ -1,8 +1,7 @@
-//! Generations: one mold and its workers. A new one boots beside the old one and takes over when all of it is ready.
+//! Generations: one mold and its workers, for one application.
 
 use super::{
-    APP_LOAD_ERROR, Action, BTreeMap, BTreeSet, Duration, Level, Life, Plan, State, Status, Time,
-    WORKER_BOOT_ERROR,
+    Action, BTreeMap, BTreeSet, Duration, Level, Life, Plan, State, Status, Time, WORKER_BOOT_ERROR,
 };
 
 /// Where a generation is in its life.
@@ -46,12 +45,13 @@ impl Generation {
 }
 
 impl State {
-    pub(super) fn start_generation(&mut self, now: Time) {
+    /// Starts the generation that is to serve an application of the next cycle.
+    pub(super) fn start_generation(&mut self, cycle: u64, application: usize, now: Time) {
         self.last_generation += 1;
         let number = self.last_generation;
         // Until its own settings are known, those of the generation before hold for it.
-        let boot_timeout =
-            self.current.and_then(|c| self.generations.get(&c)).and_then(|g| g.plan.boot_timeout);
+        let before = self.serving().get(application).and_then(|g| self.generations.get(g));
+        let boot_timeout = before.and_then(|g| g.plan.boot_timeout);
         self.generations.insert(
             number,
             Generation {
@@ -72,21 +72,10 @@ impl State {
                 changes: BTreeMap::new(),
             },
         );
-        self.next = Some(number);
-        self.act(Action::StartMold { generation: number });
-    }
-
-    /// A new generation; while one boots, another one after it. The newest settings win.
-    pub(super) fn reload(&mut self, now: Time) {
-        if self.stopping.is_some() {
-            return;
+        if let Some(next) = &mut self.next {
+            next.generations.push(number);
         }
-        if self.next.is_some() {
-            self.reload_again = true;
-        } else {
-            self.retry_mold = None;
-            self.start_generation(now);
-        }
+        self.act(Action::StartMold { cycle, application, generation: number });
     }
 
     pub(super) fn configured(&mut self, generation: u64, plan: Plan, now: Time) {
@@ -100,7 +89,7 @@ impl State {
     }
 
     pub(super) fn mold_ready(&mut self, generation: u64) {
-        if self.next != Some(generation) {
+        if !self.boots(generation) {
             return;
         }
         if let Some(g) = self.generations.get_mut(&generation) {
@@ -112,7 +101,7 @@ impl State {
     }
 
     pub(super) fn mold_failed(&mut self, generation: u64, code: u8, text: &str, now: Time) {
-        if self.next != Some(generation) {
+        if !self.boots(generation) {
             return;
         }
         for line in text.lines() {
@@ -131,13 +120,13 @@ impl State {
         if self.stopping.is_some() {
             return;
         }
-        if self.next == Some(generation) {
+        if self.boots(generation) {
             self.log(
                 Level::Error,
                 format!("The mold (generation {generation}) {status} before its workers were ready"),
             );
             self.generation_failed(generation, WORKER_BOOT_ERROR, now);
-        } else if self.current == Some(generation) {
+        } else if self.serves(generation) {
             self.log(
                 Level::Error,
                 format!("The mold {status}; its workers go on until a new generation is ready"),
@@ -146,81 +135,28 @@ impl State {
         }
     }
 
-    /// A generation did not boot: the first one ends everything, a later one changes nothing.
+    /// A generation did not boot, and with it its cycle.
     pub(super) fn generation_failed(&mut self, generation: u64, code: u8, now: Time) {
-        if self.next != Some(generation) {
-            return;
-        }
-        self.next = None;
-        self.act(Action::Discard { generation });
-        self.leave(generation, Duration::ZERO, now);
-        if self.current.is_none() {
-            match code {
-                APP_LOAD_ERROR => self.log(Level::Error, "App failed to load."),
-                WORKER_BOOT_ERROR => self.log(Level::Error, "Worker failed to boot."),
-                _ => {}
-            }
-            self.fail(code, now);
-            return;
-        }
-        self.log(Level::Error, format!("Generation {generation} did not boot; the old one goes on serving"));
-        if std::mem::take(&mut self.reload_again) {
-            self.start_generation(now);
-        } else if self.current.and_then(|c| self.generations.get(&c)).is_some_and(|g| !g.mold) {
-            self.restart_mold(now);
+        if self.boots(generation) {
+            self.cycle_failed(code, now);
         }
     }
 
-    fn restart_mold(&mut self, now: Time) {
+    pub(super) fn restart_mold(&mut self, now: Time) {
         if self.next.is_some() || self.stopping.is_some() {
             return;
         }
         let delay = self.mold_backoff.failed(now);
         if delay.is_zero() {
-            self.start_generation(now);
+            self.begin_cycle();
         } else {
             self.log(Level::Warning, format!("A new mold starts in {}", seconds(delay)));
             self.retry_mold = Some(now + delay);
         }
     }
 
-    /// The new generation takes over once all of it is ready.
-    pub(super) fn switch(&mut self, now: Time) {
-        let Some(next) = self.next else { return };
-        let Some(g) = self.generations.get(&next) else { return };
-        if g.phase != Phase::Booting || self.ready_workers(next) < g.target as usize || !self.edge.is_up() {
-            return;
-        }
-        if let Some(g) = self.generations.get_mut(&next) {
-            g.phase = Phase::Serving;
-        }
-        self.next = None;
-        let old = self.current.replace(next);
-        match old {
-            None => {
-                self.edge.accepting = true;
-                self.act(Action::Accept);
-                self.act(Action::Announce);
-                self.act(Action::Hook { generation: next, name: "when_ready", arguments: vec![] });
-            }
-            Some(old) => {
-                self.act(Action::ConfigureEdge { generation: next });
-                let grace = self.generations.get(&old).map_or(Duration::ZERO, |g| g.plan.graceful_timeout);
-                self.log(
-                    Level::Info,
-                    format!("Generation {next} serves; generation {old} finishes its requests"),
-                );
-                self.leave(old, grace, now);
-                self.mold_backoff.reset();
-            }
-        }
-        if std::mem::take(&mut self.reload_again) {
-            self.start_generation(now);
-        }
-    }
-
     /// Sends a generation's workers away.
-    fn leave(&mut self, generation: u64, grace: Duration, now: Time) {
+    pub(super) fn leave(&mut self, generation: u64, grace: Duration, now: Time) {
         if let Some(g) = self.generations.get_mut(&generation) {
             g.phase = Phase::Leaving;
         }
@@ -255,7 +191,13 @@ impl State {
     }
 
     pub(super) fn resize(&mut self, by: i64) {
-        let Some(g) = self.current.and_then(|c| self.generations.get_mut(&c)) else { return };
+        for generation in self.serving().to_vec() {
+            self.resize_one(generation, by);
+        }
+    }
+
+    fn resize_one(&mut self, generation: u64, by: i64) {
+        let Some(g) = self.generations.get_mut(&generation) else { return };
         let old = i64::from(g.target);
         // The region has room for 1024 claimers, half of which are for a second generation.
         let most = i64::from((512 / g.plan.threads.max(1)).max(1));
@@ -264,13 +206,13 @@ impl State {
             return;
         }
         g.target = new as u32;
-        let generation = g.number;
         self.log(Level::Info, format!("{new} workers instead of {old}"));
         self.act(Action::Hook { generation, name: "nworkers_changed", arguments: vec![new, old] });
     }
 
-    pub(super) fn changed(&mut self, generation: u64, worker: u64, path: &str, now: Time) {
-        let newest = self.next.or(self.current) == Some(generation);
+    pub(super) fn changed(&mut self, generation: u64, worker: u64, path: &str) {
+        let newest = self.boots(generation) || (self.next.is_none() && self.serves(generation));
+        let serves = self.serves(generation);
         let Some(g) = self.generations.get_mut(&generation) else { return };
         let counts = g.changes.entry(path.to_owned()).or_default();
         let most = counts.values().copied().max().unwrap_or(0);
@@ -278,12 +220,12 @@ impl State {
         *count += 1;
         let is_news = *count > most;
         // What the newest generation has read may be older than the change, also while it still boots.
-        if is_news && (newest || self.current == Some(generation)) {
+        if is_news && (newest || serves) {
             let name = std::path::Path::new(path)
                 .file_name()
                 .map_or(path.to_owned(), |n| n.to_string_lossy().into_owned());
             self.log(Level::Info, format!("{name} changed; reloading"));
-            self.reload(now);
+            self.reload();
         }
     }
 

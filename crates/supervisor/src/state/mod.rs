@@ -8,6 +8,7 @@ use std::time::Duration;
 
 mod backoff;
 mod boot;
+mod cycle;
 mod edge;
 mod generation;
 mod stop;
@@ -18,10 +19,11 @@ mod worker;
 mod tests;
 
 use backoff::Backoff;
+use cycle::Cycle;
 use edge::EdgeState;
 use generation::Generation;
 use stop::Stopping;
-pub(crate) use types::{Action, Event, Level, Plan, Signal, Status, StopMode};
+pub(crate) use types::{Action, Event, Level, Manners, Outline, Plan, Signal, Status, StopMode};
 use worker::{Life, Worker};
 
 /// Time since the master started.
@@ -35,19 +37,23 @@ pub(crate) const APP_LOAD_ERROR: u8 = 4;
 /// Everything that the master knows.
 #[derive(Debug)]
 pub(crate) struct State {
+    manners: Manners,
     generations: BTreeMap<u64, Generation>,
     workers: BTreeMap<u64, Worker>,
-    /// The generation that serves.
-    current: Option<u64>,
-    /// The generation that boots.
-    next: Option<u64>,
+    /// The configuration that is served.
+    current: Option<Cycle>,
+    /// The configuration that is being brought up.
+    next: Option<Cycle>,
+    last_cycle: u64,
     last_generation: u64,
     last_worker: u64,
     edge: EdgeState,
     stopping: Option<Stopping>,
+    /// Only the master is there, while another program serves; nginx's WINCH.
+    resting: bool,
     /// A reload was asked for while another was under way.
     reload_again: bool,
-    /// Start a new generation then, because the mold of the current one is dead.
+    /// Begin a new cycle then, because a mold of the current one is dead.
     retry_mold: Option<Time>,
     worker_backoff: Backoff,
     mold_backoff: Backoff,
@@ -56,17 +62,21 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// A master that has started nothing yet; the first generation is asked for at once.
-    pub(crate) fn new() -> Self {
+    /// A master that has started nothing yet. The first configuration is read; the molds of its
+    /// applications are asked for at once.
+    pub(crate) fn new(manners: Manners, outline: Outline) -> Self {
         let mut state = Self {
+            manners,
             generations: BTreeMap::new(),
             workers: BTreeMap::new(),
             current: None,
             next: None,
+            last_cycle: 0,
             last_generation: 0,
             last_worker: 0,
             edge: EdgeState::default(),
             stopping: None,
+            resting: false,
             reload_again: false,
             retry_mold: None,
             worker_backoff: Backoff::default(),
@@ -74,8 +84,14 @@ impl State {
             actions: VecDeque::new(),
             ended: false,
         };
-        state.start_generation(Duration::ZERO);
+        let cycle = state.new_cycle();
+        state.read(cycle, outline, Duration::ZERO);
         state
+    }
+
+    /// Whether signals are answered as nginx answers them.
+    pub(crate) fn is_nginx(&self) -> bool {
+        self.manners == Manners::Nginx
     }
 
     /// The next thing to do.
@@ -89,6 +105,8 @@ impl State {
             return;
         }
         match event {
+            Event::Read { cycle, outline } => self.read(cycle, outline, now),
+            Event::Refused { cycle } => self.refused(cycle, now),
             Event::Configured { generation, plan } => self.configured(generation, plan, now),
             Event::MoldReady { generation } => self.mold_ready(generation),
             Event::MoldFailed { generation, code, text } => self.mold_failed(generation, code, &text, now),
@@ -103,12 +121,13 @@ impl State {
                 self.worker_overran(worker, &method, &path, seconds, graceful, now);
             }
             Event::Resident { worker, bytes } => self.worker_resident(worker, bytes),
-            Event::Changed { generation, worker, path } => self.changed(generation, worker, &path, now),
+            Event::Changed { generation, worker, path } => self.changed(generation, worker, &path),
             Event::EdgeConfigured => self.edge_configured(now),
             Event::EdgeFatal { text } => self.edge.fatal = Some(text),
             Event::EdgeStopped => self.edge_stopped(now),
             Event::EdgeGone { status } => self.edge_gone(status, now),
             Event::HookDone => self.hook_done(now),
+            Event::SuccessorGone => self.wake(),
             Event::Signal(signal) => self.signal(signal, now),
         }
         self.settle(now);
@@ -126,7 +145,7 @@ impl State {
         if self.retry_mold.is_some_and(|at| at <= now) {
             self.retry_mold = None;
             if self.next.is_none() && self.stopping.is_none() {
-                self.start_generation(now);
+                self.begin_cycle();
             }
         }
         self.settle(now);
@@ -155,11 +174,6 @@ impl State {
         })
     }
 
-    /// Whether this is the first generation, whose hook is `on_starting` and not `on_reload`.
-    pub(crate) fn is_first(generation: u64) -> bool {
-        generation == 1
-    }
-
     fn act(&mut self, action: Action) {
         self.actions.push_back(action);
     }
@@ -179,28 +193,39 @@ impl State {
         self.spawn_missing(now);
         self.drain_surplus(now);
         self.end_generations();
-        if !self.edge.accepting && self.edge.is_up() && self.is_anybody_ready() && self.current.is_some() {
+        if !self.edge.accepting && self.edge.is_up() && self.can_answer() {
             self.edge.accepting = true;
             self.act(Action::Accept);
         }
     }
 
     fn signal(&mut self, signal: Signal, now: Time) {
-        match signal {
-            Signal::Term => self.stop(StopMode::Graceful, now),
-            Signal::Int | Signal::Quit => self.stop(StopMode::Quick, now),
-            Signal::Usr1 => self.act(Action::ReopenLogs),
+        match (self.manners, signal) {
+            (Manners::Gunicorn, Signal::Term) => self.stop(StopMode::Graceful, now),
+            (Manners::Nginx, Signal::Quit) if self.stopping.is_some() => {}
+            (Manners::Nginx, Signal::Quit) => self.stop(StopMode::Graceful, now),
+            (_, Signal::Term | Signal::Int | Signal::Quit) => self.stop(StopMode::Quick, now),
+            (_, Signal::Usr1) => self.act(Action::ReopenLogs),
             _ if self.stopping.is_some() => {}
-            Signal::Hup => {
-                self.log(Level::Info, "Hang up: reloading");
-                self.reload(now);
+            (Manners::Nginx, Signal::Hup) if self.resting => self.wake(),
+            (Manners::Nginx, Signal::Hup) => {
+                self.log(Level::Info, "reconfiguring");
+                self.reload();
             }
-            Signal::Ttin => self.resize(1),
-            Signal::Ttou => self.resize(-1),
-            Signal::Usr2 => {
+            (_, Signal::Hup) => {
+                self.log(Level::Info, "Hang up: reloading");
+                self.reload();
+            }
+            // nginx knows neither.
+            (Manners::Nginx, Signal::Ttin | Signal::Ttou) => {}
+            (Manners::Gunicorn, Signal::Ttin) => self.resize(1),
+            (Manners::Gunicorn, Signal::Ttou) => self.resize(-1),
+            (Manners::Nginx, Signal::Usr2) => self.act(Action::ChangeBinary),
+            (Manners::Nginx, Signal::Winch) => self.rest(),
+            (Manners::Gunicorn, Signal::Usr2) => {
                 self.log(Level::Warning, "USR2: a new binary cannot take over yet; nothing was done");
             }
-            Signal::Winch => {
+            (Manners::Gunicorn, Signal::Winch) => {
                 self.log(Level::Warning, "WINCH: workers cannot be put to rest yet; nothing was done");
             }
         }

@@ -34,6 +34,8 @@ pub(super) struct Stopping {
     /// When the stage is over, whatever is still there.
     pub(super) deadline: Option<Time>,
     pub(super) edge_done: bool,
+    /// Hooks that have not returned.
+    hooks: usize,
     killed: bool,
 }
 
@@ -68,6 +70,7 @@ impl State {
             code,
             deadline: Some(now + if graceful { grace + MARGIN } else { SHORT }),
             edge_done: !self.edge.is_alive(),
+            hooks: 0,
             killed: false,
         });
         if code == 0 {
@@ -134,7 +137,9 @@ impl State {
     }
 
     pub(super) fn hook_done(&mut self, now: Time) {
-        if self.stopping.as_ref().is_some_and(|s| s.stage == Stage::Hook) {
+        let Some(s) = self.stopping.as_mut().filter(|s| s.stage == Stage::Hook) else { return };
+        s.hooks = s.hooks.saturating_sub(1);
+        if s.hooks == 0 {
             self.stop_molds(now);
         }
     }
@@ -143,12 +148,16 @@ impl State {
     pub(super) fn settle_stop(&mut self, now: Time) {
         let Some(s) = &self.stopping else { return };
         if s.stage == Stage::Workers && s.edge_done && self.workers.values().all(|w| w.exited) {
-            let generation = self.current.filter(|c| self.generations.get(c).is_some_and(|g| g.mold));
-            match (generation, &mut self.stopping) {
-                (Some(generation), Some(s)) => {
+            let with_mold = |g: &&u64| self.generations.get(g).is_some_and(|generation| generation.mold);
+            let molds: Vec<u64> = self.serving().iter().filter(with_mold).copied().collect();
+            match &mut self.stopping {
+                Some(s) if !molds.is_empty() => {
                     s.stage = Stage::Hook;
+                    s.hooks = molds.len();
                     s.deadline = Some(now + HOOK);
-                    self.act(Action::Hook { generation, name: "on_exit", arguments: vec![] });
+                    for generation in molds {
+                        self.act(Action::Hook { generation, name: "on_exit", arguments: vec![] });
+                    }
                 }
                 _ => self.stop_molds(now),
             }

@@ -1,12 +1,14 @@
 use super::*;
 
 mod boot;
+mod cycles;
 
 /// A master in a bottle: molds, workers and the edge do at once what they are told, unless a test holds them back.
 struct World {
     state: State,
     now: Time,
     plan: Plan,
+    outline: Outline,
     /// What was done, but for what the world itself answers.
     seen: Vec<Action>,
     /// Workers become ready by themselves.
@@ -17,11 +19,12 @@ struct World {
 }
 
 const S: Duration = Duration::from_secs(1);
+const OUTLINE: Outline = Outline { applications: 1, shutdown_timeout: None };
 
 impl World {
     fn new(workers: u32) -> Self {
         Self {
-            state: State::new(),
+            state: State::new(Manners::Gunicorn, OUTLINE),
             now: Duration::ZERO,
             plan: Plan {
                 workers,
@@ -30,6 +33,7 @@ impl World {
                 boot_timeout: None,
                 max_rss: Some(100 << 20),
             },
+            outline: OUTLINE,
             seen: vec![],
             auto_ready: true,
             auto_exit: true,
@@ -81,7 +85,8 @@ impl World {
         let exit =
             |worker, status| vec![Event::WorkerGone { worker }, Event::WorkerExited { worker, status }];
         match *action {
-            Action::StartMold { generation } => {
+            Action::Read { cycle } => vec![Event::Read { cycle, outline: self.outline }],
+            Action::StartMold { generation, .. } => {
                 let mut events = vec![Event::Configured { generation, plan: self.plan.clone() }];
                 if generation == 1 {
                     events.push(Event::EdgeConfigured);
@@ -151,6 +156,10 @@ impl World {
     }
 }
 
+fn start_mold(generation: u64) -> Action {
+    Action::StartMold { cycle: generation, application: 0, generation }
+}
+
 fn kill(worker: u64) -> Action {
     Action::SignalWorker { worker, signal: 9 }
 }
@@ -190,7 +199,7 @@ fn a_first_generation_that_does_not_boot_ends_with_gunicorns_codes() {
 #[test]
 fn a_mold_that_fails_ends_the_start() {
     let mut w = World::new(1);
-    let Some(Action::StartMold { generation: 1 }) = w.state.next_action() else { panic!() };
+    let Some(Action::StartMold { generation: 1, .. }) = w.state.next_action() else { panic!() };
     w.event(Event::MoldFailed { generation: 1, code: 1, text: "Failed to read config file".into() });
     w.event(Event::MoldGone { generation: 1, status: Status::Code(1) });
     assert!(w.logged("Failed to read config file"));
@@ -343,7 +352,7 @@ fn a_reload_switches_when_all_of_the_new_generation_is_ready() {
     assert!(w.drained().is_empty());
     w.event(Event::WorkerReady { worker: 4 });
     assert_eq!(w.drained(), [1, 2]);
-    let configure = w.position(&Action::ConfigureEdge { generation: 2 });
+    let configure = w.position(&Action::ConfigureEdge { cycle: 2 });
     assert!(configure < w.position(&Action::Drain { worker: 1 }));
     assert!(w.position(&Action::StopMold { generation: 1 }) > configure);
     assert!(!w.seen.iter().any(|a| matches!(a, Action::Hook { .. } | Action::Accept)));
@@ -357,7 +366,7 @@ fn a_reload_that_fails_leaves_the_old_generation() {
     w.exited(2, Status::Code(3));
     assert_eq!(w.exit, None);
     assert!(w.logged("Generation 2 did not boot; the old one goes on serving"));
-    assert!(w.seen.contains(&Action::Discard { generation: 2 }));
+    assert!(w.seen.contains(&Action::Discard { cycle: 2 }));
     assert!(w.seen.contains(&Action::StopMold { generation: 2 }));
     assert!(w.drained().is_empty());
     w.exited(1, Status::Signal(9));
@@ -516,7 +525,7 @@ fn a_dead_mold_makes_a_new_generation_and_its_workers_go_on() {
     let mut w = World::serving(1);
     w.auto_ready = false;
     w.event(Event::MoldGone { generation: 1, status: Status::Signal(9) });
-    assert!(w.seen.contains(&Action::StartMold { generation: 2 }));
+    assert!(w.seen.contains(&start_mold(2)));
     assert!(w.drained().is_empty());
     w.event(Event::MoldGone { generation: 2, status: Status::Signal(9) });
     assert_eq!(w.state.last_generation, 2, "not at once");

@@ -18,9 +18,32 @@ pub(crate) struct Plan {
     pub(crate) max_rss: Option<u64>,
 }
 
+/// How signals are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manners {
+    /// As gunicorn answers them.
+    Gunicorn,
+    /// As nginx does.
+    Nginx,
+}
+
+/// What a configuration holds, as far as the master decides by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Outline {
+    /// How many applications need a mold.
+    pub(crate) applications: usize,
+    /// How long requests may go on at the end; `None` is for the applications to say, and without them there is no
+    /// limit.
+    pub(crate) shutdown_timeout: Option<Duration>,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Event {
+    /// The configuration of a cycle is read and may be tried.
+    Read { cycle: u64, outline: Outline },
+    /// It cannot be used; why has been logged.
+    Refused { cycle: u64 },
     /// The settings of a generation are merged and checked, its sockets bound.
     Configured { generation: u64, plan: Plan },
     /// A mold can fork workers.
@@ -57,6 +80,8 @@ pub(crate) enum Event {
     EdgeGone { status: Status },
     /// The hook `on_exit` returned.
     HookDone,
+    /// The program that was to take over has ended: whoever rests for it goes on.
+    SuccessorGone,
     /// A signal for the master.
     Signal(Signal),
 }
@@ -78,9 +103,9 @@ pub(crate) enum Signal {
     Ttou,
     /// Reopen logs.
     Usr1,
-    /// gunicorn's binary upgrade.
+    /// A binary upgrade.
     Usr2,
-    /// gunicorn's "stop workers, keep the master".
+    /// Workers end, the master stays.
     Winch,
 }
 
@@ -150,16 +175,19 @@ pub(crate) enum Level {
 /// What to do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Start a mold, lead it through its settings and report [`Event::Configured`] on the way.
-    StartMold { generation: u64 },
+    /// Read the configuration anew and report [`Event::Read`] or [`Event::Refused`].
+    Read { cycle: u64 },
+    /// Start the mold of a cycle's application, lead it through its settings and report [`Event::Configured`] on the
+    /// way.
+    StartMold { cycle: u64, application: usize, generation: u64 },
     /// Ask a mold to end.
     StopMold { generation: u64 },
     /// Have a mold that hangs write its stacks and end.
     AbortMold { generation: u64 },
     /// End a mold.
     KillMold { generation: u64 },
-    /// Forget a generation's settings and the sockets that only it has bound.
-    Discard { generation: u64 },
+    /// Forget a cycle's configuration and the sockets that only it has bound.
+    Discard { cycle: u64 },
     /// Make the socket pair, give one end to the edge and one to the mold.
     SpawnWorker { generation: u64, worker: u64, age: u64, threads: u32 },
     /// Tell the edge to let a worker finish and then end it.
@@ -168,10 +196,10 @@ pub(crate) enum Action {
     SignalWorker { worker: u64, signal: i32 },
     /// The worker is gone for good.
     Forget { worker: u64 },
-    /// Start the edge and configure it for the current generation, or the first one.
+    /// Start the edge and configure it for the current cycle, or the first one.
     StartEdge,
-    /// Hand this generation's model and sockets to the edge; it is the current one from now on.
-    ConfigureEdge { generation: u64 },
+    /// Hand this cycle's model and sockets to the edge; it is the current one from now on.
+    ConfigureEdge { cycle: u64 },
     /// Let the edge accept connections.
     Accept,
     /// Tell the edge to end.
@@ -180,6 +208,8 @@ pub(crate) enum Action {
     KillEdge,
     /// Run a hook in a mold.
     Hook { generation: u64, name: &'static str, arguments: Vec<i64> },
+    /// Start the program anew, with the sockets, beside this one.
+    ChangeBinary,
     /// Open log files again, here and everywhere.
     ReopenLogs,
     /// Tell what is served where.

@@ -120,8 +120,14 @@ impl State {
 
     /// Lets workers go that others are ready in place of: retiring ones, then, after TTOU, the oldest.
     pub(super) fn drain_surplus(&mut self, now: Time) {
-        let Some(g) = self.current.and_then(|c| self.generations.get(&c)) else { return };
-        let (generation, target, grace) = (g.number, g.target as usize, g.plan.graceful_timeout);
+        for generation in self.serving().to_vec() {
+            self.drain_surplus_of(generation, now);
+        }
+    }
+
+    fn drain_surplus_of(&mut self, generation: u64, now: Time) {
+        let Some(g) = self.generations.get(&generation) else { return };
+        let (target, grace) = (g.target as usize, g.plan.graceful_timeout);
         let mut fresh: Vec<u64> = vec![];
         let mut retiring: Vec<u64> = vec![];
         for w in self.workers.values().filter(|w| w.generation == generation && !w.exited) {
@@ -287,10 +293,10 @@ impl State {
     fn boot_failed(&mut self, generation: u64, pid: &str, status: Status, hung: bool, now: Time) {
         self.log(Level::Error, format!("Worker (pid:{pid}) {status} before it was ready"));
         match status {
-            _ if hung && self.next == Some(generation) => {
+            _ if hung && self.boots(generation) => {
                 self.generation_failed(generation, WORKER_BOOT_ERROR, now);
             }
-            Status::Code(code) if code != 0 && self.next == Some(generation) => {
+            Status::Code(code) if code != 0 && self.boots(generation) => {
                 let load_error = code == i32::from(APP_LOAD_ERROR);
                 let code = if load_error { APP_LOAD_ERROR } else { WORKER_BOOT_ERROR };
                 self.generation_failed(generation, code, now);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use config::model::http::{LogLevel, Syslog};
+use config::model::{ErrorLog, ErrorLogs, ErrorTarget, LogTarget};
 
 use super::{Context, Level, line};
 use crate::clock;
@@ -20,6 +21,25 @@ pub struct Logs {
     pub main: Vec<(Destination, LogLevel)>,
     /// Those of servers and locations: what holds in one place, by [`Context::log`]. An empty one is silent.
     pub others: Vec<Vec<(Destination, LogLevel)>>,
+}
+
+impl Logs {
+    /// Those of the model; `None` is gunicorn's form. The file that descriptor 2 of every process is pointed at is not
+    /// opened a second time.
+    pub fn of(logs: &config::model::Logs) -> Option<Self> {
+        let ErrorLogs { main, others } = logs.nginx.as_ref()?;
+        let place = |log: &ErrorLog| {
+            let to = match &log.target {
+                ErrorTarget::Stderr => Destination::Stderr,
+                ErrorTarget::File(path) if logs.error == LogTarget::File(path.clone()) => Destination::Stderr,
+                ErrorTarget::File(path) => Destination::File(path.clone()),
+                ErrorTarget::Syslog(syslog) => Destination::Syslog(syslog.clone()),
+            };
+            (to, log.level)
+        };
+        let places = |logs: &Vec<ErrorLog>| logs.iter().map(place).collect();
+        Some(Self { main: places(main), others: others.iter().map(places).collect() })
+    }
 }
 
 /// Where an `error_log` goes.

@@ -168,6 +168,7 @@ impl Lowering<'_> {
             access: target(self, "accesslog", LogTarget::Stdout),
             access_format: self.text("access_log_format").unwrap_or_default().to_owned(),
             error: target(self, "errorlog", LogTarget::Stderr).unwrap_or(LogTarget::Stderr),
+            nginx: None,
             level: match self.text("loglevel") {
                 Some("debug") => LogLevel::Debug,
                 Some("warning") => LogLevel::Warning,

@@ -1,0 +1,125 @@
+//! An app block of an nginx.conf as a command line of gunicorn's: everything that follows is the same for both.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::command_line::CommandLine;
+use super::effective::Origin;
+use super::lower;
+use super::settings::{self, Kind};
+use super::sources::refused;
+use super::value::{Value, Wrong};
+use super::words::Words;
+use crate::host::{Host, System};
+use crate::nginx::{AppBlock, AppSetting};
+use crate::report::Diagnostic;
+
+/// What the main part of the configuration says about every application.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Surroundings {
+    /// `user`, with its group.
+    pub(crate) user: Option<(String, Option<String>)>,
+    /// `env NAME=value`
+    pub(crate) env: Vec<(String, String)>,
+}
+
+/// The command line that says the same as the block. `prefix` is where a relative `directory` starts; the other
+/// paths start at the directory.
+pub(crate) fn command_line(
+    block: &AppBlock,
+    prefix: &Path,
+    surroundings: &Surroundings,
+) -> Result<CommandLine, Vec<Diagnostic>> {
+    let directory = block.directory.as_ref().map_or(".", |d| word(d));
+    let mut command_line = CommandLine {
+        arguments: Words::default(),
+        environment: Words::default(),
+        variables: BTreeMap::new(),
+        layers: vec![None; settings::all().len()],
+        app: None,
+        any_file_is_python: true,
+        current_dir: lower::join(prefix, directory),
+        block: Some(block.place.clone()),
+    };
+    let mut diagnostics = vec![];
+    let variables =
+        surroundings.env.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>();
+    if !variables.is_empty() {
+        set(&mut command_line, "raw_env", Value::List(variables), None);
+    }
+    if let Some((user, group)) = &surroundings.user {
+        set(&mut command_line, "user", Value::Text(user.clone()), None);
+        if let Some(group) = group {
+            set(&mut command_line, "group", Value::Text(group.clone()), None);
+        }
+    }
+    set(&mut command_line, "default_proc_name", Value::Text(block.name.clone()), None);
+    for (name, line) in [
+        ("wsgi_app", &block.target),
+        ("chdir", &block.directory),
+        ("python", &block.python),
+        ("config", &block.settings),
+    ] {
+        let Some(line) = line else { continue };
+        // The directory is where everything starts, so that it is not joined to itself.
+        let text = if name == "chdir" { "." } else { word(line) };
+        set(&mut command_line, name, Value::Text(text.to_owned()), Some(line));
+    }
+    for line in &block.values {
+        match value(line) {
+            Ok(given) => {
+                let Some((_, setting)) = settings::find(line.name) else { continue };
+                let refusal = refused(setting, &given, line.name).map(|d| d.at(Some(line.place.clone())));
+                if refusal.is_none() {
+                    set(&mut command_line, line.name, given, Some(line));
+                }
+                diagnostics.extend(refusal);
+            }
+            Err(wrong) => {
+                let error = Diagnostic::error(format!("{}: {}", line.name, wrong.message));
+                diagnostics.push(error.at(Some(line.place.clone())).help(wrong.help));
+            }
+        }
+    }
+    diagnostics.extend(command_line.check_config_file(&System as &dyn Host));
+    if diagnostics.is_empty() { Ok(command_line) } else { Err(diagnostics) }
+}
+
+fn set(command_line: &mut CommandLine, name: &str, value: Value, line: Option<&AppSetting>) {
+    let Some((index, setting)) = settings::find(name) else { return };
+    let slot = &mut command_line.layers[index];
+    match slot {
+        Some((old, _)) if setting.kind.repeats() => old.append(value),
+        _ => *slot = Some((value, Origin::Directive(line.map(|l| Box::new(l.place.clone()))))),
+    }
+}
+
+/// The first word; wherever it is asked for the block's reader has seen that there is one.
+fn word(line: &AppSetting) -> &str {
+    line.words.first().map_or("", String::as_str)
+}
+
+fn value(line: &AppSetting) -> Result<Value, Wrong> {
+    let Some((_, setting)) = settings::find(line.name) else {
+        return Err(Wrong { message: "it is no setting".to_owned(), help: None });
+    };
+    let is_list = setting.kind.repeats() || matches!(setting.kind, Kind::Commas);
+    if line.words.len() > 1 && !is_list {
+        return Err(Wrong { message: "it takes one value".to_owned(), help: None });
+    }
+    let mut all = None;
+    for word in &line.words {
+        // A flag has no value on the command line; here every line has one, in either language's words.
+        let text = match (setting.kind, word.as_str()) {
+            (Kind::Flag(_), "on") => "true",
+            (Kind::Flag(_), "off") => "false",
+            (_, text) => text,
+        };
+        let value = Value::from_text(setting.kind, text)?;
+        match &mut all {
+            None => all = Some(value),
+            Some(all) => all.append(value),
+        }
+    }
+    all.ok_or_else(|| Wrong { message: "a value is missing".to_owned(), help: None })
+}

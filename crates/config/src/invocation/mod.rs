@@ -1,0 +1,199 @@
+//! Which of the three command lines the arguments are: gunicorn's, nginx's, or the program's own for an nginx.conf.
+//!
+//! ```text
+//! gunicorn …                     gunicorn's
+//! nginx …                        nginx's
+//! monoceros -c site.conf         an nginx.conf, with nginx's -p, -g and -e
+//! monoceros check …              either, checked and not run
+//! monoceros …                    gunicorn's
+//! ```
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use crate::gunicorn;
+use crate::report::{Diagnostic, Report};
+
+pub mod nginx;
+
+pub use nginx::{Order, Paths};
+
+/// What the program was asked to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Invocation {
+    /// gunicorn's command line, the program's name first.
+    Gunicorn(Vec<OsString>),
+    /// nginx's command line.
+    Nginx(nginx::Options),
+    /// The program's own command line for an nginx.conf.
+    Site {
+        /// What was given of nginx's options.
+        options: nginx::Options,
+        /// Only check it.
+        check: bool,
+    },
+}
+
+/// Why it is none of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// nginx's words for its own options; they follow `nginx: `.
+    Nginx(String),
+    /// An account with the place, for the program's own form.
+    Own(Report),
+}
+
+/// The name of a settings file in gunicorn's language.
+pub(crate) fn is_python(name: &str) -> bool {
+    name.starts_with("python:")
+        || name.starts_with("file:")
+        || Path::new(name).extension() == Some("py".as_ref())
+}
+
+/// Looks at the name and at the arguments.
+pub fn invocation(arguments: Vec<OsString>) -> Result<Invocation, Refused> {
+    match name(&arguments) {
+        "nginx" => nginx::Options::parse(arguments.get(1..).unwrap_or_default())
+            .map(Invocation::Nginx)
+            .map_err(Refused::Nginx),
+        "gunicorn" => Ok(Invocation::Gunicorn(arguments)),
+        _ => own(arguments),
+    }
+}
+
+/// The last part of the name that the program was called by.
+fn name(arguments: &[OsString]) -> &str {
+    let program = arguments.first().map(Path::new).and_then(Path::file_name);
+    program.and_then(OsStr::to_str).unwrap_or_default()
+}
+
+fn own(mut arguments: Vec<OsString>) -> Result<Invocation, Refused> {
+    // A module of that name is still an application: `check:application`.
+    let check = arguments.get(1).is_some_and(|word| word == "check");
+    let mut rest = arguments.clone();
+    if check {
+        rest.remove(1);
+    }
+    let is_site = gunicorn::config_argument(&rest).is_some_and(|value| !is_python(&value));
+    if is_site {
+        let options = site_options(&arguments, if check { 2 } else { 1 })?;
+        return Ok(Invocation::Site { options, check });
+    }
+    if check {
+        // An application's own arguments do not exist, so that the end is as good a place as any.
+        arguments = rest;
+        arguments.insert(1, "--check-config".into());
+    }
+    Ok(Invocation::Gunicorn(arguments))
+}
+
+/// nginx's `-c`, `-p`, `-g` and `-e`, and `--config` for the first.
+fn site_options(arguments: &[OsString], first: usize) -> Result<nginx::Options, Refused> {
+    let mut options = nginx::Options::default();
+    let mut at = first;
+    let refuse = |at: usize, message: String, help: &str| {
+        let place = gunicorn::argument_place(arguments, at);
+        let error = Diagnostic::error(message).at(Some(place)).help(help.to_owned());
+        Err(Refused::Own(Report::errors(vec![error], true)))
+    };
+    while let Some(argument) = arguments.get(at) {
+        let text = argument.to_string_lossy();
+        let (flag, joined) = match text.strip_prefix("--") {
+            Some(_) => match text.split_once('=') {
+                Some((flag, value)) => (flag.to_owned(), Some(OsString::from(value))),
+                None => (text.to_string(), None),
+            },
+            None if text.starts_with('-') && text.len() > 2 && text.is_char_boundary(2) => {
+                (text[..2].to_owned(), Some(OsString::from(&text[2..])))
+            }
+            None => (text.to_string(), None),
+        };
+        let slot = match flag.as_str() {
+            "-c" | "--config" => &mut options.conf,
+            "-p" => &mut options.prefix,
+            "-g" => &mut options.directives,
+            "-e" => &mut options.error_log,
+            _ => {
+                return refuse(
+                    at,
+                    format!("`{flag}` does not go with an nginx.conf"),
+                    "an nginx.conf says everything itself: beside `-c FILE` there are `-p PREFIX`, `-g DIRECTIVES` and \
+                     `-e FILE`; for nginx's other options call the program `nginx`",
+                );
+            }
+        };
+        let value = joined.or_else(|| {
+            at += 1;
+            arguments.get(at).cloned()
+        });
+        let Some(value) = value else {
+            return refuse(at - 1, format!("`{flag}` needs a value"), "write it behind the flag");
+        };
+        *slot = Some(value);
+        at += 1;
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(words: &[&str]) -> Result<Invocation, Refused> {
+        invocation(words.iter().map(OsString::from).collect())
+    }
+
+    fn gunicorn(words: &[&str]) -> Invocation {
+        Invocation::Gunicorn(words.iter().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn the_name_decides_first() {
+        for line in [&["/usr/bin/gunicorn", "-c", "site.conf"][..], &["gunicorn", "check"]] {
+            assert_eq!(of(line), Ok(gunicorn(line)));
+        }
+        let Ok(Invocation::Nginx(options)) = of(&["/usr/sbin/nginx", "-tqcx.conf"]) else { panic!() };
+        assert!(options.test && options.quiet);
+        assert_eq!(options.conf, Some("x.conf".into()));
+        assert_eq!(of(&["nginx", "-w"]), Err(Refused::Nginx("invalid option: \"w\"".into())));
+    }
+
+    #[test]
+    fn a_settings_file_is_gunicorns_and_any_other_is_nginxs() {
+        for file in ["gunicorn.conf.py", "python:site.settings", "file:settings.conf"] {
+            let line = ["monoceros", "-c", file, "app"];
+            assert_eq!(of(&line), Ok(gunicorn(&line)));
+        }
+        for line in [
+            &["monoceros", "-c", "site.conf"][..],
+            &["monoceros", "-csite.conf"],
+            &["monoceros", "--config=site.conf"],
+            &["monoceros", "--config", "site.conf"],
+        ] {
+            let Ok(Invocation::Site { options, check: false }) = of(line) else { panic!("{line:?}") };
+            assert_eq!(options.conf, Some("site.conf".into()));
+        }
+        assert_eq!(of(&["monoceros", "app", "-w", "4"]), Ok(gunicorn(&["monoceros", "app", "-w", "4"])));
+    }
+
+    #[test]
+    fn check_is_for_both() {
+        let Ok(Invocation::Site { options, check: true }) =
+            of(&["monoceros", "check", "-c", "site.conf", "-p", "/srv"])
+        else {
+            panic!()
+        };
+        assert_eq!(options.prefix, Some("/srv".into()));
+        assert_eq!(of(&["monoceros", "check", "app"]), Ok(gunicorn(&["monoceros", "--check-config", "app"])));
+    }
+
+    #[test]
+    fn gunicorns_flags_do_not_go_with_an_nginx_conf() {
+        let Err(Refused::Own(report)) = of(&["monoceros", "-c", "site.conf", "-w", "4"]) else { panic!() };
+        assert_eq!(report.exit_code(), 2);
+        let text = report.render(false);
+        assert!(text.contains("`-w` does not go with an nginx.conf") && text.contains("^^"), "{text}");
+        let Err(Refused::Own(report)) = of(&["monoceros", "-c", "site.conf", "-p"]) else { panic!() };
+        assert!(report.render(false).contains("`-p` needs a value"));
+    }
+}

@@ -1,0 +1,147 @@
+//! What the configuration of a cycle came to: what the edge is told, and what each application's mold.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bridge::control::MoldSettings;
+use config::{CommandLine, Merged, Model, SettingsFile};
+use serde_json::{Value, json};
+
+use crate::listen::{self, Bound};
+use crate::logs::ErrorLog;
+use crate::python;
+use crate::state::{Outline, Plan};
+
+/// One application: how its mold is started, and what its settings came to.
+#[derive(Debug)]
+pub(crate) struct Application {
+    /// What `app_pass` calls it; gunicorn's only one has the name that the model gives it.
+    pub(crate) name: Option<String>,
+    /// What is known before its settings file is evaluated.
+    pub(crate) command_line: CommandLine,
+    /// The interpreter.
+    pub(crate) python: PathBuf,
+    /// Once its mold has evaluated the settings file.
+    pub(crate) settled: Option<Settled>,
+}
+
+/// The settings of an application with those of its settings file.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) merged: Merged,
+    /// The interpreter's version.
+    pub(crate) python: String,
+}
+
+/// A configuration: of gunicorn's kind with its one application, or an nginx.conf with any number.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    /// In the order of the model's.
+    pub(crate) applications: Vec<Application>,
+    /// What the edge is told; gunicorn's settings say so only when they are merged. An nginx.conf's has its applications
+    /// once all of them are settled.
+    pub(crate) prepared: Option<Prepared>,
+    /// `worker_shutdown_timeout`
+    pub(crate) shutdown_timeout: Option<Duration>,
+}
+
+/// What the edge is told, with its sockets and logs open.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) model: Model,
+    pub(crate) listeners: Vec<Arc<Bound>>,
+    pub(crate) error_log: ErrorLog,
+    /// `worker_rlimit_nofile`: how many descriptors the edge may have; else what its connections need.
+    pub(crate) descriptors: Option<u64>,
+}
+
+impl Application {
+    /// Looks for the interpreter. The error is a sentence for the user.
+    pub(crate) fn new(
+        name: Option<String>,
+        command_line: CommandLine,
+        environment: &[(OsString, OsString)],
+    ) -> Result<Self, String> {
+        let variable = |name| variable(environment, name);
+        let python = python::find(command_line.python(), variable("VIRTUAL_ENV"), variable("PATH"))?;
+        Ok(Self { name, command_line, python, settled: None })
+    }
+
+    /// Merges the settings file with everything else.
+    pub(crate) fn settle(&mut self, settings: MoldSettings) -> Result<&Settled, config::Report> {
+        let MoldSettings { path, values, hooks, lines, python } = settings;
+        let lines = lines
+            .into_iter()
+            .filter_map(|(name, line)| Some((name, u32::try_from(line.as_u64()?).ok()?)))
+            .collect();
+        let file = path.map(|path| SettingsFile { path, values, hooks, lines });
+        let mut merged = self.command_line.merge(file.as_ref())?;
+        if let (Some(name), Some(app)) = (&self.name, merged.model.apps.first_mut()) {
+            app.name.clone_from(name);
+        }
+        Ok(self.settled.insert(Settled { merged, python }))
+    }
+}
+
+impl Settled {
+    /// What the state decides by.
+    pub(crate) fn plan(&self) -> Plan {
+        let app = &self.merged.model.apps[0];
+        Plan {
+            workers: app.workers,
+            threads: app.threads,
+            graceful_timeout: app.graceful_timeout,
+            boot_timeout: app.boot_timeout,
+            max_rss: app.max_rss,
+        }
+    }
+
+    /// The body of the mold's `configure`. `check`: only load the application.
+    pub(crate) fn body(&self, check: bool) -> Value {
+        let mut settings = self.merged.to_mold_settings();
+        if check {
+            settings.insert("preload_app".to_owned(), Value::Bool(true));
+        }
+        json!({ "settings": settings, "check": check })
+    }
+}
+
+impl Configuration {
+    /// What the state decides by.
+    pub(crate) fn outline(&self) -> Outline {
+        Outline { applications: self.applications.len(), shutdown_timeout: self.shutdown_timeout }
+    }
+}
+
+impl Configuration {
+    /// Once an application is settled: puts all of them into the model when it was the last.
+    pub(crate) fn complete(&mut self) {
+        let settled: Option<Vec<_>> = self.applications.iter().map(|a| a.settled.as_ref()).collect();
+        if let (Some(settled), Some(prepared)) = (settled, &mut self.prepared) {
+            prepared.model.apps =
+                settled.iter().filter_map(|s| s.merged.model.apps.first().cloned()).collect();
+        }
+    }
+}
+
+impl Prepared {
+    /// Opens the error log and binds what is not bound yet. The error is a sentence for the user. `patient`: wait for an
+    /// address in use.
+    pub(crate) fn open(
+        mut model: Model,
+        bound: &[Arc<Bound>],
+        systemd: &[Arc<Bound>],
+        patient: bool,
+    ) -> Result<Self, String> {
+        let listeners = listen::bind_all(&mut model, bound, systemd, patient)?;
+        let error_log = ErrorLog::open(&model)?;
+        Ok(Self { model, listeners, error_log, descriptors: None })
+    }
+}
+
+/// A variable of the environment.
+fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a OsStr> {
+    environment.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str())
+}

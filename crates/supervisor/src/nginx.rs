@@ -1,0 +1,257 @@
+//! nginx's command line, and the program's own for an nginx.conf: from the options to a master that can loop.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use config::invocation::nginx::{Options, version_info};
+use config::invocation::{Order, Paths};
+use config::{Notes, Site};
+use rustix::process::{Pid, Signal};
+
+use crate::configuration::Configuration;
+use crate::listen::errno;
+use crate::logs::{self, ErrorLog};
+use crate::master::Master;
+use crate::mold::{Launch, Mold};
+use crate::origin::{self, Origin, SiteSource};
+use crate::pidfile::PidFile;
+use crate::signals::Signals;
+use crate::start::{colour, end, fail, name_process, settings, show};
+use crate::{Embedded, daemon, listen};
+
+/// nginx ends with this for whatever was wrong.
+const FAILED: u8 = 1;
+
+/// nginx's command line. The error is an exit code; everything has been said.
+pub(crate) fn start(
+    options: &Options,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    embedded: Embedded,
+) -> Result<Master, u8> {
+    if options.version {
+        eprint!("{}", version_info(options));
+        if !options.test {
+            return Err(0);
+        }
+    }
+    let source = SiteSource {
+        paths: Paths::of_nginx(options),
+        globals: options.directives.as_ref().map(|d| d.to_string_lossy().into_owned()),
+        by_own_name: false,
+    };
+    let conf = source.paths.conf.display();
+    let site = source.read().map_err(|report| {
+        eprint!("{}", report.nginx_text());
+        if options.test {
+            eprintln!("nginx: configuration file {conf} test failed");
+        }
+        FAILED
+    })?;
+    for warning in &site.warnings {
+        eprintln!("{warning}");
+    }
+    if options.test {
+        return Err(test(&source, site, options));
+    }
+    if let Some(order) = options.order {
+        return Err(send(order, site.model.process.pidfile.as_deref()));
+    }
+    let detach = site.daemon.unwrap_or(true);
+    run(source, site, detach, arguments, environment, embedded)
+}
+
+/// The program's own command line for an nginx.conf.
+pub(crate) fn start_site(
+    options: &Options,
+    check: bool,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    embedded: Embedded,
+) -> Result<Master, u8> {
+    let current_dir =
+        std::env::current_dir().map_err(|error| fail(&format!("No current directory: {error}")))?;
+    let source = SiteSource {
+        paths: Paths::of_site(options, &current_dir),
+        globals: options.directives.as_ref().map(|d| d.to_string_lossy().into_owned()),
+        by_own_name: true,
+    };
+    let site = source.read().map_err(|report| show(&report.report()))?;
+    if check {
+        eprint!("{}", site.notes.render(colour()));
+        println!("{} can be used", source.paths.conf.display());
+        return Err(0);
+    }
+    let warnings = site.notes.diagnostics.iter().filter(|d| d.severity != config::Severity::Note);
+    let warnings = Notes { diagnostics: warnings.cloned().collect() };
+    eprint!("{}", warnings.render(colour()));
+    let detach = site.daemon.unwrap_or(false);
+    run(source, site, detach, arguments, environment, embedded)
+}
+
+/// `-t` and `-T`.
+fn test(source: &SiteSource, site: Site, options: &Options) -> u8 {
+    let conf = source.paths.conf.display();
+    if !options.quiet {
+        eprintln!("nginx: the configuration file {conf} syntax is ok");
+    }
+    let opened = ErrorLog::open(&site.model).map(drop).and_then(|()| listen::test(&site.model));
+    if let Err(why) = opened {
+        eprintln!("nginx: [emerg] {why}");
+        eprintln!("nginx: configuration file {conf} test failed");
+        return FAILED;
+    }
+    if !options.quiet {
+        eprintln!("nginx: configuration file {conf} test is successful");
+    }
+    if options.dump && dump(&site).is_err() {
+        return FAILED;
+    }
+    0
+}
+
+fn dump(site: &Site) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for (_, path, text) in site.sources.files() {
+        writeln!(out, "# configuration file {}:", path.display())?;
+        out.write_all(text)?;
+        out.write_all(b"\n")?;
+    }
+    out.flush()
+}
+
+/// `-s`.
+fn send(order: Order, pidfile: Option<&Path>) -> u8 {
+    let Some(path) = pidfile else {
+        eprintln!("nginx: [error] there is no pid file (\"pid off\")");
+        return FAILED;
+    };
+    let shown = path.display();
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("nginx: [error] open() \"{shown}\" failed ({})", errno(&error));
+            return FAILED;
+        }
+    };
+    let text = String::from_utf8_lossy(&text);
+    let Some(pid) = text.trim_end_matches(['\r', '\n']).parse().ok().and_then(Pid::from_raw) else {
+        eprintln!("nginx: [error] invalid PID number \"{}\" in \"{shown}\"", text.trim_end());
+        return FAILED;
+    };
+    let signal = match order {
+        Order::Stop => Signal::TERM,
+        Order::Quit => Signal::QUIT,
+        Order::Reopen => Signal::USR1,
+        Order::Reload => Signal::HUP,
+    };
+    match rustix::process::kill_process(pid, signal) {
+        Ok(()) => 0,
+        Err(error) => {
+            let (pid, signal) = (pid.as_raw_nonzero(), signal.as_raw());
+            eprintln!("nginx: [alert] kill({pid}, {signal}) failed ({})", errno(&error.into()));
+            FAILED
+        }
+    }
+}
+
+/// From a configuration that can be used to a master with everything open. What is wrong from here on is told in
+/// nginx's words, or, of an application, with the place shown.
+fn run(
+    source: SiteSource,
+    site: Site,
+    detach: bool,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    embedded: Embedded,
+) -> Result<Master, u8> {
+    let refuse = |why: &str| {
+        eprintln!("{}: [emerg] {why}", if source.by_own_name { "monoceros" } else { "nginx" });
+        FAILED
+    };
+    let inherited = listen::from_nginx(&environment);
+    let takes_over = inherited.is_some();
+    if detach && !takes_over && !daemon::is_detached(&environment) {
+        return match daemon::detach_and_wait(&arguments) {
+            Ok(serves) => Err(if serves { 0 } else { FAILED }),
+            Err(error) => Err(refuse(&format!("no process in the background: {error}"))),
+        };
+    }
+    let waiting = daemon::Waiting::find(&environment);
+    let detached = takes_over || daemon::is_detached(&environment);
+    if daemon::is_detached(&environment) {
+        daemon::settle();
+    }
+    let systemd = listen::from_systemd(&environment).map_err(|why| refuse(&why))?;
+    let mut configuration =
+        origin::configuration(site, &environment, &inherited.unwrap_or_default(), &systemd, true)
+            .map_err(|why| refuse(&why))?;
+    if let Err(error) = sys::set_child_subreaper() {
+        telemetry::warning!("Workers of a dead mold will not be ours: {}", error);
+    }
+    let launch = Launch::new(arguments, environment, embedded);
+    let molds = settle(&launch, &mut configuration)?;
+    let opened = open(&configuration).map_err(|why| refuse(&why));
+    let (pidfile, signals) = opened.inspect_err(|_| molds.iter().for_each(end))?;
+    waiting.tell();
+    let first = (configuration, molds);
+    let mut master = Master::new(launch, signals, systemd, pidfile, Origin::Nginx(source), first);
+    master.detached = detached;
+    master.predecessor = takes_over.then(rustix::process::getppid).flatten();
+    Ok(master)
+}
+
+/// What comes last, because from here on whoever looks at the pid file finds a server.
+fn open(configuration: &Configuration) -> Result<(Option<PidFile>, Signals), String> {
+    let Some(prepared) = &configuration.prepared else { return Err("no configuration".to_owned()) };
+    name_process(&prepared.model.process.proc_name);
+    let signals = Signals::install().map_err(|error| format!("no signal handlers: {error}"))?;
+    let pidfile = prepared.model.process.pidfile.as_deref();
+    let pidfile = pidfile.map(|path| {
+        PidFile::replace(path).map_err(|e| format!("open() \"{}\" failed ({})", path.display(), errno(&e)))
+    });
+    let pidfile = pidfile.transpose()?;
+    prepared.error_log.redirect();
+    logs::init(&prepared.model)?;
+    Ok((pidfile, signals))
+}
+
+/// Starts every application's mold and lets it evaluate its settings file.
+fn settle(launch: &Launch, configuration: &mut Configuration) -> Result<Vec<Mold>, u8> {
+    let mut molds: Vec<Mold> = vec![];
+    let mut outcome = Ok(());
+    for (number, application) in configuration.applications.iter().enumerate() {
+        match launch.mold(1, number, application) {
+            Ok(mold) => molds.push(mold),
+            Err(error) => {
+                outcome = Err(fail(&format!("{} cannot be started: {error}", application.python.display())));
+                break;
+            }
+        }
+    }
+    // All of them, so that everything that is wrong is told in one run.
+    for (mold, application) in molds.iter().zip(&mut configuration.applications) {
+        let settled = settings(mold).and_then(|settings| {
+            let settled = application.settle(settings).map_err(|report| show(&report))?;
+            eprint!("{}", settled.merged.notes.render(colour()));
+            Ok(())
+        });
+        outcome = outcome.and(settled);
+    }
+    configuration.complete();
+    match outcome {
+        Ok(()) => Ok(molds),
+        Err(code) => {
+            molds.iter().for_each(end);
+            Err(code)
+        }
+    }
+}
+
+/// What was wrong with an option, in nginx's words.
+pub(crate) fn refuse_option(why: &str) -> u8 {
+    eprintln!("nginx: {why}");
+    FAILED
+}
