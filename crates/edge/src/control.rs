@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bridge::control::{ControlSocket, FromEdge, Received, ToEdge};
 use buffering::TempSpace;
@@ -18,6 +18,7 @@ use telemetry::{AccessFormat, AccessLog, Target};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::apps::Apps;
+use crate::configuration::Configuration;
 use crate::event_loop::{self, Message, Process, Start};
 use crate::spread::Spread;
 use crate::workers::{self, Announced, Heard};
@@ -29,6 +30,7 @@ struct Control {
     watch: Watched,
     process: Arc<Process>,
     access: Option<Arc<AccessLog>>,
+    configuration: Arc<Configuration>,
     heard: UnboundedSender<Heard>,
     workers: HashMap<u64, (Arc<Shared>, Arc<Worker>)>,
     /// Workers whose end has been reported as theirs, so that it is not their fault.
@@ -65,13 +67,14 @@ pub fn run(control: OwnedFd) -> io::Result<()> {
 struct Started {
     process: Arc<Process>,
     access: Option<Arc<AccessLog>>,
+    configuration: Arc<Configuration>,
     events: UnboundedReceiver<Event>,
     ended: UnboundedReceiver<usize>,
     loops: usize,
 }
 
 fn start(first: &Received<ToEdge>) -> io::Result<Started> {
-    let model: Arc<Model> = Arc::new(first.body()?);
+    let model: Model = first.body()?;
     error_log::init(level(model.logs.level));
     let access = open_access_log(&model)?;
     let count = model.edge.thread_count().clamp(1, 256);
@@ -84,6 +87,9 @@ fn start(first: &Received<ToEdge>) -> io::Result<Started> {
         inboxes,
         spread: Spread::new(count),
         accepted: AtomicU64::new(0),
+        requests: AtomicU64::new(0),
+        writing: AtomicUsize::new(0),
+        begin: Instant::now(),
         limit: AtomicUsize::new(model.edge.connections as usize),
     });
     if let Some(uid) = model.process.uid {
@@ -91,16 +97,17 @@ fn start(first: &Received<ToEdge>) -> io::Result<Started> {
     }
     // Before the loops run, so that an error in it stops the start.
     process.apps.open_all(&model)?;
-    crate::runtime::Runtime::compile(&model, vec![])?;
+    let configuration = Configuration::open(model, None)?;
+    crate::runtime::Runtime::compile(&configuration, vec![])?;
     let (ended_in, ended) = unbounded_channel();
     for (index, inbox) in receivers.into_iter().enumerate() {
         let listeners = clone_all(&first.fds)?;
-        let _ = process.send(index, Message::Configure(Arc::clone(&model), listeners));
+        let _ = process.send(index, Message::Configure(Arc::clone(&configuration), listeners));
         let start = Start {
             index,
             process: Arc::clone(&process),
             inbox,
-            model: Arc::clone(&model),
+            configuration: Arc::clone(&configuration),
             access: access.clone(),
         };
         let ended = ended_in.clone();
@@ -111,7 +118,7 @@ fn start(first: &Received<ToEdge>) -> io::Result<Started> {
             let _ = ended.send(index);
         })?;
     }
-    Ok(Started { process, access, events, ended, loops: count })
+    Ok(Started { process, access, configuration, events, ended, loops: count })
 }
 
 fn drop_privileges(model: &Model, uid: u32) -> io::Result<()> {
@@ -129,6 +136,7 @@ async fn serve(master: ControlSocket, mut started: Started) -> io::Result<()> {
         master,
         process: started.process,
         access: started.access,
+        configuration: started.configuration,
         heard: heard_in,
         workers: HashMap::new(),
         draining: Vec::new(),
@@ -204,6 +212,9 @@ impl Control {
                 Ok(())
             }
             ToEdge::Reopen {} => {
+                for error in self.configuration.logs.iter().flat_map(|logs| logs.reopen()) {
+                    error_log::write(Level::Error, format_args!("{error}"));
+                }
                 if let Some(access) = &self.access
                     && let Err(error) = access.reopen()
                 {
@@ -228,20 +239,25 @@ impl Control {
 
     /// A new configuration. One that can't be used is refused whole; the old one goes on.
     fn configure(&mut self, received: &Received<ToEdge>) -> io::Result<()> {
-        let model: Arc<Model> = Arc::new(received.body()?);
-        let usable = self
-            .process
-            .apps
-            .open_all(&model)
-            .and_then(|()| crate::runtime::Runtime::compile(&model, vec![]).map(drop));
-        if let Err(error) = usable {
-            error_log::write(Level::Error, format_args!("the new configuration is not taken: {error}"));
-            return self.tell(&FromEdge::Configured {});
-        }
+        let model: Model = received.body()?;
+        let opened = self.process.apps.open_all(&model).and_then(|()| {
+            let configuration = Configuration::open(model, Some(&self.configuration))?;
+            crate::runtime::Runtime::compile(&configuration, vec![])?;
+            Ok(configuration)
+        });
+        let configuration = match opened {
+            Ok(configuration) => configuration,
+            Err(error) => {
+                error_log::write(Level::Error, format_args!("the new configuration is not taken: {error}"));
+                return self.tell(&FromEdge::Configured {});
+            }
+        };
+        let model = &configuration.model;
         error_log::init(level(model.logs.level));
         self.process.limit.store(model.edge.connections as usize, Ordering::Relaxed);
-        self.all(|| Ok(Message::Configure(Arc::clone(&model), clone_all(&received.fds)?)))?;
-        self.process.apps.retain(&model);
+        self.all(|| Ok(Message::Configure(Arc::clone(&configuration), clone_all(&received.fds)?)))?;
+        self.process.apps.retain(model);
+        self.configuration = configuration;
         self.tell(&FromEdge::Configured {})
     }
 

@@ -12,19 +12,20 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use buffering::TempSpace;
-use config::model::{Address, Model};
+use config::model::Address;
 use exchange::Request;
 use handlers::app::{App, Shared, Worker};
 use protocol::{Deadlines, h1};
 use sys::Watched;
 use telemetry::error_log::{self, Level, Limit};
-use telemetry::{AccessLog, AccessWriter};
+use telemetry::{AccessLog, AccessLogs, AccessLogsWriter, AccessWriter};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
 use crate::accept::{Accepted, accept};
 use crate::apps::{Apps, Sides};
+use crate::configuration::Configuration;
 use crate::connection;
 use crate::runtime::Runtime;
 use crate::spread::{self, Spread, Trend};
@@ -35,7 +36,7 @@ const WATCH_AFTER: Duration = Duration::from_millis(1);
 /// What the control loop tells an event loop.
 pub enum Message {
     /// Go on with this configuration and these listeners.
-    Configure(Arc<Model>, Vec<OwnedFd>),
+    Configure(Arc<Configuration>, Vec<OwnedFd>),
     /// A connection that another loop accepted.
     Connection(Accepted),
     /// Begin to accept.
@@ -60,11 +61,38 @@ pub struct Process {
     pub spread: Spread,
     /// Connections that were accepted so far.
     pub accepted: AtomicU64,
+    /// Requests that were begun so far.
+    pub requests: AtomicU64,
+    /// Requests that are being answered.
+    pub writing: AtomicUsize,
+    /// When the process began: the zero of [`Process::millis`].
+    pub begin: Instant,
     /// Connections that all loops may have.
     pub limit: AtomicUsize,
 }
 
 impl Process {
+    /// Milliseconds since the process began.
+    pub fn millis(&self) -> u64 {
+        self.begin.elapsed().as_millis() as u64
+    }
+
+    /// What `stub_status` shows.
+    pub fn connections(&self) -> handlers::fixed::Connections {
+        let active = self.spread.all_connections() as u64;
+        let writing = (self.writing.load(Ordering::Relaxed) as u64).min(active);
+        let accepted = self.accepted.load(Ordering::Relaxed);
+        handlers::fixed::Connections {
+            active,
+            accepted,
+            handled: accepted,
+            requests: self.requests.load(Ordering::Relaxed),
+            reading: 0,
+            writing,
+            waiting: active - writing,
+        }
+    }
+
     /// Tells a loop something; gives it back when the loop has ended.
     pub fn send(&self, index: usize, message: Message) -> Result<(), Message> {
         self.inboxes[index].send(message).map_err(|e| e.0)
@@ -84,7 +112,7 @@ pub struct Start {
     /// Its messages.
     pub inbox: UnboundedReceiver<Message>,
     /// The configuration.
-    pub model: Arc<Model>,
+    pub configuration: Arc<Configuration>,
     /// The access log, if there is one.
     pub access: Option<Arc<AccessLog>>,
 }
@@ -107,6 +135,8 @@ pub struct EventLoop {
     pub requests: RefCell<Vec<Request>>,
     /// Its buffer of the access log.
     pub access: RefCell<Option<AccessWriter>>,
+    /// Its buffers of nginx.conf's access logs.
+    pub logs: RefCell<Option<AccessLogsWriter>>,
     /// Accept errors are logged at most so often.
     pub accept_errors: Limit,
     date: RefCell<(Instant, [u8; 29])>,
@@ -132,7 +162,7 @@ pub fn run(start: Start) -> io::Result<()> {
         .build_local(LocalOptions::default())?;
     let result = runtime.block_on(async move {
         let inbox = start.inbox;
-        let event_loop = EventLoop::new(start.index, start.process, &start.model, start.access)?;
+        let event_loop = EventLoop::new(start.index, start.process, &start.configuration, start.access)?;
         PARKING.set(Some(Rc::clone(&event_loop.sides)));
         event_loop.spawn_services();
         event_loop.messages(inbox).await;
@@ -148,15 +178,18 @@ impl EventLoop {
     fn new(
         index: usize,
         process: Arc<Process>,
-        model: &Model,
+        configuration: &Arc<Configuration>,
         access: Option<Arc<AccessLog>>,
     ) -> io::Result<Rc<Self>> {
         let sides = Rc::new(Sides::default());
+        let model = &configuration.model;
         let apps = sides.of(&process.apps, index, model, &process.temp, spawn_driver)?;
+        let logs = configuration.logs.as_ref().map(AccessLogs::writer);
         Ok(Rc::new(Self {
             index,
             sides,
-            runtime: RefCell::new(Runtime::compile(model, apps)?),
+            runtime: RefCell::new(Runtime::compile(configuration, apps)?),
+            logs: RefCell::new(logs),
             process,
             deadlines: Deadlines::new(),
             pool: Rc::default(),
@@ -184,15 +217,20 @@ impl EventLoop {
                 if let Some(access) = &mut *this.access.borrow_mut() {
                     access.tick(Instant::now());
                 }
+                if let Some(logs) = &mut *this.logs.borrow_mut() {
+                    logs.tick(Instant::now());
+                }
             }
         });
     }
 
     /// Goes on with another configuration; one that can't be used is refused whole.
-    fn configure(&self, model: &Model) -> io::Result<()> {
+    fn configure(&self, configuration: &Arc<Configuration>) -> io::Result<()> {
+        let model = &configuration.model;
         let process = &self.process;
         let apps = self.sides.of(&process.apps, self.index, model, &process.temp, spawn_driver)?;
-        *self.runtime.borrow_mut() = Runtime::compile(model, apps)?;
+        *self.runtime.borrow_mut() = Runtime::compile(configuration, apps)?;
+        *self.logs.borrow_mut() = configuration.logs.as_ref().map(AccessLogs::writer);
         Ok(())
     }
 
@@ -201,13 +239,14 @@ impl EventLoop {
         let mut accepting = false;
         while let Some(message) = inbox.recv().await {
             match message {
-                Message::Configure(model, new) => {
-                    if let Err(error) = self.configure(&model) {
+                Message::Configure(configuration, new) => {
+                    if let Err(error) = self.configure(&configuration) {
                         error_log::write(
                             Level::Error,
                             format_args!("the new configuration is not taken: {error}"),
                         );
                     }
+                    let model = &configuration.model;
                     let addresses = model.listeners.iter().map(|l| Arc::new(l.address.clone()));
                     listeners = addresses.zip(new).collect();
                     if accepting {
@@ -281,6 +320,9 @@ impl EventLoop {
         if let Some(access) = &mut *self.access.borrow_mut() {
             access.flush();
         }
+        if let Some(logs) = &mut *self.logs.borrow_mut() {
+            logs.flush();
+        }
     }
 
     /// Gives a connection to another loop, if there is a place for it; else it is served here.
@@ -303,6 +345,11 @@ impl EventLoop {
             connection::serve(&this, accepted, refused).await;
             this.process.spread.end(this.index);
         });
+    }
+
+    /// The configuration that new requests are served with.
+    pub fn runtime(&self) -> Rc<Runtime> {
+        Rc::clone(&self.runtime.borrow())
     }
 
     /// The value of `Date`, made once a second.

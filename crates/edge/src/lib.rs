@@ -7,13 +7,17 @@
 
 mod accept;
 mod apps;
+mod configuration;
 mod connection;
 mod control;
 mod event_loop;
 mod forwarded;
+mod intake;
 mod log;
 mod pages;
+mod phases;
 mod runtime;
+mod site;
 mod spread;
 mod workers;
 

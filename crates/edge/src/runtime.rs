@@ -3,14 +3,18 @@
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use config::model::{HeaderMap, Location, Model, Symlinks};
+use config::model::{Address, HeaderMap, Location, Model, Symlinks};
 use exchange::Coding;
 use filters::{CompressOptions, Filters, Levels};
 use handlers::app::{self, App};
 use handlers::files::{Accel, FileOptions, FileServer};
 use protocol::h1;
+
+use crate::configuration::Configuration;
+use crate::site::Site;
 
 /// What a request needs of the configuration. Replaced as a whole at a reload; a request keeps the one that
 /// it began with.
@@ -27,13 +31,17 @@ pub struct Runtime {
     pub forwarded: config::model::Forwarded,
     /// Bytes of a request body in memory.
     pub body_memory: usize,
+    /// What nginx.conf says of servers and locations; `None` by gunicorn's command line.
+    pub site: Option<Site>,
     /// The applications, in the model's order.
     pub apps: Vec<Rc<App>>,
 }
 
 impl Runtime {
     /// Compiles the model. Fails when a directory can't be opened.
-    pub fn compile(model: &Model, apps: Vec<Rc<App>>) -> io::Result<Rc<Self>> {
+    pub fn compile(configuration: &Arc<Configuration>, apps: Vec<Rc<App>>) -> io::Result<Rc<Self>> {
+        let model = &configuration.model;
+        let site = model.http.as_ref().map(|http| Site::compile(configuration, http)).transpose()?;
         let mut statics = Vec::new();
         for location in &model.statics {
             statics.push((location.url.as_bytes().to_vec(), file_server(location, model)?));
@@ -50,8 +58,15 @@ impl Runtime {
             filters: Filters::new(model.compress.as_ref().map(compress_options)),
             forwarded: model.forwarded.clone(),
             body_memory: usize::try_from(model.edge.buffers.request).unwrap_or(usize::MAX),
+            site,
             apps,
         }))
+    }
+
+    /// What a fresh connection to this address is served with.
+    pub fn head(&self, address: &Address) -> Rc<h1::Settings> {
+        let of_site = self.site.as_ref().and_then(|site| site.head(address));
+        Rc::clone(of_site.unwrap_or(&self.h1))
     }
 
     /// The directory that serves this path, and the path within it.
@@ -119,7 +134,7 @@ fn h1_settings(model: &Model) -> h1::Settings {
         lingering_timeout: timeouts.lingering.min(Duration::from_secs(60)),
         keepalive_requests: limits.keepalive_requests,
         sendfile: model.files.sendfile,
-        server: model.edge.server_tokens.then_some("monoceros"),
+        server: model.edge.server_tokens.then(|| "monoceros".into()),
     }
 }
 

@@ -116,6 +116,10 @@ pub(crate) struct Edge {
 }
 
 impl Environment for Edge {
+    fn root(&self) -> Option<(&config::model::http::Root, usize)> {
+        None
+    }
+
     fn variable(&self, variable: &Variable, _: &Request, out: &mut Vec<u8>) -> bool {
         let is_known = *variable == Variable::Status;
         if is_known {

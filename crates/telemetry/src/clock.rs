@@ -36,6 +36,19 @@ pub fn time_iso8601(second: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(&written(second).iso8601);
 }
 
+/// Seconds that the system's time zone is ahead of UTC now.
+pub fn utc_offset() -> i32 {
+    thread_local! {
+        static LAST: std::cell::Cell<(i64, i32)> = const { std::cell::Cell::new((0, 0)) };
+    }
+    let hour = now() / 3600;
+    if LAST.get().0 != hour {
+        let at = Timestamp::from_second(hour * 3600).unwrap_or(Timestamp::UNIX_EPOCH);
+        LAST.set((hour, zone().to_offset(at).seconds()));
+    }
+    LAST.get().1
+}
+
 /// How `second` (since 1970) is written in the system's time zone (`TZ`, else /etc/localtime).
 pub(crate) fn written(second: i64) -> Written {
     thread_local! {

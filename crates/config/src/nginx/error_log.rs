@@ -7,7 +7,7 @@ use conf_syntax::{Directive, Word};
 use super::level::Level;
 use super::reader::Reader;
 use super::table::Context;
-use crate::model::http::{LogLevel, Syslog};
+use crate::model::http::LogLevel;
 pub use crate::model::{ErrorLog, ErrorTarget};
 
 impl<'a> Reader<'a> {

@@ -53,7 +53,7 @@ pub struct Settings {
     /// Whether files are sent with sendfile.
     pub sendfile: bool,
     /// Value of `Server`; `None` sends none of our own.
-    pub server: Option<&'static str>,
+    pub server: Option<Rc<str>>,
 }
 
 /// What a connection needs only while a request is on its way.
@@ -115,6 +115,8 @@ pub struct Connection {
     is_head: bool,
     /// Requests begun on this connection.
     requests: u64,
+    /// Bytes of the current response's head.
+    head_length: u64,
     /// Something of the current response has been written.
     response_begun: bool,
 }
@@ -142,6 +144,7 @@ impl Connection {
             is_http10: false,
             is_head: false,
             requests,
+            head_length: 0,
             response_begun: false,
         }
     }
@@ -149,6 +152,14 @@ impl Connection {
     /// Requests begun on this connection.
     pub fn requests(&self) -> u64 {
         self.requests
+    }
+
+    /// What holds from now on: a location's time-outs and limits in the place of the listener's.
+    pub fn set_settings(&mut self, settings: Rc<Settings>) {
+        if self.requests >= settings.keepalive_requests || settings.keepalive_timeout.is_zero() {
+            self.keep_alive = false;
+        }
+        self.settings = settings;
     }
 
     /// Whether it is between two requests, so that [`Connection::into_socket`] loses nothing.

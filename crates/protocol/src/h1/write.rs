@@ -34,6 +34,8 @@ pub enum WriteError {
 pub struct Sent {
     /// Bytes of the body, without framing.
     pub body: u64,
+    /// Bytes of the head.
+    pub head: u64,
     /// How it ended.
     pub outcome: Result<(), WriteError>,
 }
@@ -63,7 +65,7 @@ impl Connection {
         if let Some(buffers) = &mut self.buffers {
             buffers.output.clear();
         }
-        Sent { body: sent, outcome }
+        Sent { body: sent, head: self.head_length, outcome }
     }
 
     /// Whether another request may come.
@@ -147,7 +149,7 @@ impl Connection {
 
     fn encode_head(&mut self, response: &Response, framing: Framing, date: &[u8]) -> Result<(), EncodeError> {
         let (keep_alive, is_http10, is_head) = (self.keep_alive, self.is_http10, self.is_head);
-        let server = self.settings.server;
+        let server = self.settings.server.clone();
         let output = &mut self.buffers.get_or_insert_with(|| self.pool.take()).output;
         // A status line of HTTP/1.1 to a client of 1.0 is right (RFC 9112 §2.3), and what nginx sends.
         let mut head =
@@ -188,6 +190,7 @@ impl Connection {
             (true, false) => {}
         }
         head.finish();
+        self.head_length = output.len() as u64;
         Ok(())
     }
 

@@ -11,7 +11,7 @@ mod tests;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use config::model::http::{self as model, DefinedId, FileTest, Part, Value, Variable};
+use config::model::http::{self as model, DefinedId, FileTest, Part, Root, Value, Variable};
 use exchange::Request;
 
 use crate::pattern::PatternError;
@@ -26,6 +26,9 @@ pub use state::State;
 
 /// What only the edge knows.
 pub trait Environment {
+    /// Where files of the request lie: `root` or `alias`, and how many bytes of the path an `alias` replaces.
+    fn root(&self) -> Option<(&Root, usize)>;
+
     /// Appends the value of a variable that [`request_variable`] does not know. `false`, and nothing appended, if the
     /// request has no such thing; that is not the same as an empty value.
     fn variable(&self, variable: &Variable, request: &Request, out: &mut Vec<u8>) -> bool;
@@ -151,9 +154,27 @@ impl Variables {
                 true
             }
             Variable::Defined(id) => self.defined(*id, state, scope, out),
+            Variable::DocumentRoot => self.file(&[], state, scope, out),
+            Variable::RequestFilename => self.file(&scope.request.path, state, scope, out),
             other => request_variable(other, scope.request, out)
                 .unwrap_or_else(|| scope.environment.variable(other, scope.request, out)),
         }
+    }
+
+    /// Where a path leads in the file system, by `root` or `alias`; `false` if there are no files here.
+    pub fn file(&self, path: &[u8], state: &mut State, scope: Scope<'_>, out: &mut Vec<u8>) -> bool {
+        let Some((root, replaced)) = scope.environment.root() else { return false };
+        match root {
+            Root::Root(value) => {
+                self.evaluate(value, state, scope, out);
+                out.extend_from_slice(path);
+            }
+            Root::Alias(value) => {
+                self.evaluate(value, state, scope, out);
+                out.extend_from_slice(path.get(replaced..).unwrap_or_default());
+            }
+        }
+        true
     }
 
     fn defined(&self, id: DefinedId, state: &mut State, scope: Scope<'_>, out: &mut Vec<u8>) -> bool {

@@ -1,0 +1,29 @@
+//! A configuration as all event loops share it.
+
+use std::io;
+use std::sync::Arc;
+
+use config::model::Model;
+use limits::Zones;
+use telemetry::AccessLogs;
+
+/// The model, and what of it exists once in the process.
+pub struct Configuration {
+    /// What the master sent.
+    pub model: Model,
+    /// What `limit_req` and `limit_conn` count.
+    pub zones: Zones,
+    /// nginx's access logs; `None` by gunicorn's command line.
+    pub logs: Option<Arc<AccessLogs>>,
+}
+
+impl Configuration {
+    /// Opens what the model names. What `before` counted is kept.
+    pub fn open(model: Model, before: Option<&Self>) -> io::Result<Arc<Self>> {
+        let http = model.http.as_ref();
+        let zones = http.map_or(&[][..], |http| http.zones.as_slice());
+        let zones = Zones::new(zones, before.map(|before| &before.zones));
+        let logs = http.map(AccessLogs::open).transpose().map_err(io::Error::other)?;
+        Ok(Arc::new(Self { model, zones, logs }))
+    }
+}

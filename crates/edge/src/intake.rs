@@ -1,0 +1,126 @@
+//! What every way of a request shares: its body, and the call of the application.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use buffering::{BodyBuffer, BufferedBody};
+use exchange::{BodyError, Request};
+use handlers::app::{Answer, App, Failure, Outcome, Watch};
+use protocol::h1::{ClientEvent, Connection};
+
+use crate::event_loop::EventLoop;
+
+/// Why a body did not come whole.
+pub struct BodyFailure {
+    /// The status to answer with; `None`: nobody is left to answer.
+    pub status: Option<u16>,
+    /// For the log.
+    pub words: String,
+    /// It is ours and not the client's.
+    pub ours: bool,
+}
+
+/// The whole body, before a worker hears of the request: `memory` bytes in memory, the rest in a file.
+pub async fn buffer_body(
+    event_loop: &EventLoop,
+    connection: &mut Connection,
+    request: &Request,
+    memory: usize,
+) -> Result<BufferedBody, BodyFailure> {
+    if !request.has_body() {
+        return Ok(BufferedBody::Empty);
+    }
+    let mut buffer = BodyBuffer::new(memory, event_loop.process.temp.clone());
+    if let Some(length) = request.content_length {
+        buffer.expect(length);
+    }
+    let body = connection.body();
+    loop {
+        match std::future::poll_fn(|cx| body.poll_data(cx)).await {
+            None => break,
+            Some(Ok(data)) => buffer.push(&data).map_err(|error| no_space(&error))?,
+            Some(Err(error)) => return Err(bad_body(error)),
+        }
+    }
+    buffer.finish().map_err(|error| no_space(&error))
+}
+
+fn no_space(error: &buffering::SpillError) -> BodyFailure {
+    BodyFailure {
+        status: Some(error.status()),
+        words: format!("its body could not be buffered: {error}"),
+        ours: true,
+    }
+}
+
+fn bad_body(error: BodyError) -> BodyFailure {
+    let words = match error {
+        BodyError::Gone => "the client left while it sent the body",
+        BodyError::Timeout => "the body stopped for client_body_timeout",
+        BodyError::Malformed(words) => words,
+        BodyError::TooLarge => "the body is larger than client_max_body_size",
+    };
+    BodyFailure { status: error.status(), words: words.to_owned(), ours: false }
+}
+
+/// Gives the request to the application and waits for its answer, or until the client has left.
+pub async fn call(
+    app: &Rc<App>,
+    connection: &mut Connection,
+    request: &Request,
+    body: &BufferedBody,
+    server: (&str, u16),
+) -> Answer {
+    let mut watch = ClientWatch { connection, probed: false };
+    app.call(request, body, server, &mut watch).await
+}
+
+/// The status for a failure of the application's side, and the words for the log. 499: nobody is left to answer.
+pub fn describe(failure: Failure, outcome: Outcome) -> (u16, &'static str) {
+    match failure {
+        Failure::QueueFull => (503, "the queue is full (queue_size)"),
+        Failure::QueueTimeout => (503, "no worker was free in time (queue_timeout)"),
+        Failure::WorkerDied if outcome.attempts > 1 => (502, "two workers died while they ran it"),
+        Failure::WorkerDied => (502, "its worker died, and the method does not allow a second run"),
+        Failure::Overran => (504, "its worker overran the timeout"),
+        Failure::AppFailed => (500, "the application failed before it answered"),
+        Failure::Protocol => (502, "its worker broke the bridge's protocol"),
+        Failure::TooLarge => (431, "its head does not fit a slot of the bridge"),
+        Failure::GoneQueued => (499, "the client left while it was queued; it never ran"),
+        Failure::Gone => (499, "the client left while it ran"),
+    }
+}
+
+/// Ready when the client has left. One that only sends nothing more has not.
+pub fn poll_gone(connection: &mut Connection, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        match connection.poll_client(cx) {
+            Poll::Ready(ClientEvent::Gone) => return Poll::Ready(()),
+            Poll::Ready(ClientEvent::HalfClosed) => {}
+            Poll::Pending => return Poll::Pending,
+        }
+    }
+}
+
+/// Tells the application's queue when the client is gone.
+struct ClientWatch<'a> {
+    connection: &'a mut Connection,
+    probed: bool,
+}
+
+impl Watch for ClientWatch<'_> {
+    fn poll_gone(&mut self, cx: &mut Context<'_>, queued: bool) -> Poll<()> {
+        loop {
+            match self.connection.poll_client(cx) {
+                Poll::Ready(ClientEvent::Gone) => return Poll::Ready(()),
+                // Has it left, or does it only send nothing more? What is queued need not run for nobody.
+                Poll::Ready(ClientEvent::HalfClosed) if queued && !self.probed => {
+                    self.probed = true;
+                    self.connection.probe();
+                }
+                Poll::Ready(ClientEvent::HalfClosed) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A request by gunicorn's command line: directories, and everything else is the application's.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use buffering::BufferedBody;
+use exchange::{Method, Name, Request, Response};
+use handlers::app::{Answer, Outcome};
+use handlers::files::{AccelAnswer, Outcome as FileOutcome};
+use protocol::h1::{Connection, Refusal};
+use telemetry::error_log::Level;
+
+use crate::connection::Ends;
+use crate::event_loop::EventLoop;
+use crate::intake::{self, BodyFailure};
+use crate::runtime::Runtime;
+use crate::{forwarded, log, pages};
+
+/// nginx's phases, as far as there is something to do in them.
+pub struct Phases<'a> {
+    /// The loop.
+    pub event_loop: &'a Rc<EventLoop>,
+    /// What holds.
+    pub runtime: Rc<Runtime>,
+    /// The client.
+    pub connection: &'a mut Connection,
+    /// Who is at its two ends.
+    pub ends: &'a Ends,
+    /// What the application's part was.
+    pub outcome: Option<Outcome>,
+}
+
+impl Phases<'_> {
+    /// From the head to the response; `None` when nobody is left to answer.
+    pub async fn run(&mut self, request: &mut Request) -> Option<Response> {
+        // post_read: who is it really.
+        drop_underscores(&self.runtime.forwarded, request, self.ends.peer.remote);
+        if let Err(why) = forwarded::apply(&self.runtime.forwarded, request) {
+            log::refused(self.ends.peer.remote, request, 400, why);
+            return Some(pages::closing(400));
+        }
+        // preaccess: what no location is asked for.
+        if let Some(response) = refuse_method(request) {
+            return Some(response);
+        }
+        // content
+        let mut response = self.content(request).await?;
+        // The filters, in their order.
+        self.runtime.filters.apply(request, &mut response);
+        Some(response)
+    }
+
+    async fn content(&mut self, request: &mut Request) -> Option<Response> {
+        let runtime = Rc::clone(&self.runtime);
+        if let Some((server, rest)) = runtime.static_for(&request.path) {
+            return Some(match server.serve(request, rest, Instant::now()) {
+                FileOutcome::Response(response) => response,
+                FileOutcome::NotFound => pages::page(404),
+            });
+        }
+        let body = match self.body(request).await {
+            Ok(body) => body,
+            Err(failed) => return failed,
+        };
+        let response = self.application(request, &body).await?;
+        Some(self.accelerate(request, response))
+    }
+
+    /// The whole body, before a worker hears of the request.
+    async fn body(&mut self, request: &Request) -> Result<BufferedBody, Option<Response>> {
+        let memory = self.runtime.body_memory;
+        let buffered = intake::buffer_body(self.event_loop, self.connection, request, memory).await;
+        buffered.map_err(|BodyFailure { status, words, ours }| {
+            let level = if ours { Level::Error } else { Level::Info };
+            log::fault(level, request, status.unwrap_or(499), &words, None);
+            status.map(pages::closing)
+        })
+    }
+
+    async fn application(&mut self, request: &Request, body: &BufferedBody) -> Option<Response> {
+        let app = Rc::clone(&self.runtime.apps[0]);
+        let server = (self.ends.server.0.as_str(), self.ends.server.1);
+        let Answer { result, outcome } = intake::call(&app, self.connection, request, body, server).await;
+        self.outcome = Some(outcome);
+        match result {
+            Ok(response) => Some(response),
+            Err(failure) => {
+                let (status, words) = intake::describe(failure, outcome);
+                let level = if status == 499 { Level::Info } else { Level::Error };
+                log::fault(level, request, status, words, Some(outcome));
+                match status {
+                    499 => None,
+                    503 => Some(pages::busy(app.retry_after(Instant::now()))),
+                    status => Some(pages::page(status)),
+                }
+            }
+        }
+    }
+
+    /// `X-Accel-Redirect` and `X-Sendfile` of the application.
+    fn accelerate(&self, request: &Request, response: Response) -> Response {
+        match self.runtime.accel.apply(request, response, Instant::now()) {
+            AccelAnswer::Untouched(response) | AccelAnswer::File(response) => response,
+            AccelAnswer::Refused(response, why) => {
+                log::fault(Level::Error, request, response.status, why, self.outcome);
+                response
+            }
+        }
+    }
+
+    /// What a head that is refused is answered with.
+    pub fn refuse(&self, request: &Request, refusal: Refusal) -> Option<Response> {
+        let status = refusal.status()?;
+        let words = match refusal {
+            Refusal::Gone => return None,
+            Refusal::Timeout => "the head did not arrive within client_header_timeout".to_owned(),
+            Refusal::Head(error) => error.to_string(),
+            Refusal::Path(error) => error.as_str().to_owned(),
+            Refusal::TooLarge => "the body is announced larger than client_max_body_size".to_owned(),
+        };
+        log::refused(self.ends.peer.remote, request, status, &words);
+        Some(pages::closing(status))
+    }
+}
+
+/// Methods that no location is asked for: a tunnel and an echo are not offered, and `OPTIONS *` asks about
+/// the server itself.
+fn refuse_method(request: &Request) -> Option<Response> {
+    match request.method {
+        Method::Connect => Some(pages::closing(405)),
+        Method::Trace => Some(pages::page(405)),
+        Method::Options if request.path == b"*" => {
+            let mut response = Response::new(200);
+            response.fields.push_known(Name::Allow, b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH");
+            Some(response)
+        }
+        _ => None,
+    }
+}
+
+/// Fields with an underscore, where the codec had to keep them for the sake of trusted proxies.
+fn drop_underscores(settings: &config::model::Forwarded, request: &mut Request, peer: Option<SocketAddr>) {
+    if settings.header_map != config::model::HeaderMap::Drop || settings.forwarder_headers.is_empty() {
+        return;
+    }
+    let trusted = peer.is_none_or(|p| settings.trusted.contains(p.ip()));
+    let unwanted: Vec<Vec<u8>> = request
+        .fields
+        .iter()
+        .filter(|(_, name, _)| name.contains(&b'_'))
+        .filter(|(_, name, _)| {
+            !trusted || !settings.forwarder_headers.iter().any(|h| h.as_bytes().eq_ignore_ascii_case(name))
+        })
+        .map(|(_, name, _)| name.to_vec())
+        .collect();
+    for name in unwanted {
+        request.fields.remove_named(&name);
+    }
+}

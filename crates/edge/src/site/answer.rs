@@ -1,0 +1,150 @@
+//! Responses that nobody but the edge makes: redirects, texts, pages of errors; and the filters' end.
+
+use std::rc::Rc;
+
+use config::model::http::{ErrorPage, Value};
+use exchange::{Body, Name, Request, Response, Scheme};
+use filters::nginx::{How, Verdict};
+use routing::Scope;
+
+use super::content::split_args;
+use super::environment::{Sent, View};
+use super::visit::{Step, Visit};
+
+impl Visit<'_, '_> {
+    /// `return` with a text.
+    pub(super) fn text(&self, status: u16, text: Vec<u8>) -> Response {
+        let mut response = Response::new(status);
+        if !matches!(status, 204 | 304) {
+            response.fields.push_known(Name::ContentType, &self.settings().default_type);
+            response.body = Body::Full(text.into());
+        }
+        response
+    }
+
+    /// A redirect. What is no URL is made one, by `absolute_redirect` and its company.
+    pub(super) fn redirect(&self, request: &Request, status: u16, to: Vec<u8>) -> Response {
+        let mut response = self.special(request, status);
+        let to = if to.starts_with(b"/") && self.settings().absolute_redirect {
+            self.absolute(request, &to)
+        } else {
+            to
+        };
+        response.fields.push_known(Name::Location, &to);
+        response
+    }
+
+    fn absolute(&self, request: &Request, path: &[u8]) -> Vec<u8> {
+        let settings = self.settings();
+        let host = if settings.server_name_in_redirect {
+            self.site.routing.server(self.server).map(|server| server.name.clone()).unwrap_or_default()
+        } else {
+            self.facts.host.borrow().clone()
+        };
+        let host = if host.is_empty() {
+            self.facts.ends.local.map(|local| local.ip().to_string().into_bytes()).unwrap_or_default()
+        } else {
+            host
+        };
+        let mut url = [request.scheme.as_str().as_bytes(), b"://", &host].concat();
+        let usual = if request.scheme == Scheme::Https { 443 } else { 80 };
+        let port = self.facts.ends.local.map_or(usual, |local| local.port());
+        if settings.port_in_redirect && port != usual {
+            url.extend_from_slice(format!(":{port}").as_bytes());
+        }
+        url.extend_from_slice(path);
+        url
+    }
+
+    /// The page for a status when the configuration has none.
+    pub(super) fn special(&self, request: &Request, status: u16) -> Response {
+        let mut response = Response::new(status);
+        self.make_page(request, &mut response, status);
+        if let Some(seconds) = self.facts.retry_after.get().filter(|_| status == 503) {
+            response.fields.push_known(Name::RetryAfter, seconds.to_string().as_bytes());
+        }
+        response
+    }
+
+    /// Makes the page for a status out of a response.
+    pub(super) fn make_page(&self, request: &Request, response: &mut Response, status: u16) {
+        let status = self.status.unwrap_or(status);
+        let signature = self.place.h1.server.as_deref().unwrap_or("monoceros");
+        handlers::special::page(request, response, status, signature.as_bytes());
+    }
+
+    /// Whether `error_page` speaks of this status here.
+    pub(super) fn has_error_page(&self, status: u16) -> bool {
+        self.settings().error_pages.iter().any(|page| page.statuses.contains(&status))
+    }
+
+    /// What `error_page` makes of a status; `None`: the small page.
+    pub(super) fn error_page_for(&mut self, request: &mut Request, status: u16) -> Option<Step> {
+        if self.error_page && !self.settings().recursive_error_pages {
+            return None;
+        }
+        let settings = self.settings();
+        let page: &ErrorPage = settings.error_pages.iter().find(|page| page.statuses.contains(&status))?;
+        self.error_page = true;
+        self.error_status = Some(status);
+        let target = self.value(&page.target, request);
+        if target.starts_with(b"/") {
+            self.status = Some(page.status.unwrap_or(status)).filter(|status| *status != 0);
+            Self::ask_with_get(request);
+            let (path, args) = split_args(&target);
+            return Some(Step::Redirect(path, Some(args.unwrap_or_default())));
+        }
+        if target.starts_with(b"@") {
+            self.status = Some(page.status.unwrap_or(status)).filter(|status| *status != 0);
+            return Some(Step::Named(target));
+        }
+        let redirect =
+            page.status.filter(|status| matches!(status, 301 | 302 | 303 | 307 | 308)).unwrap_or(302);
+        Some(Step::Respond(self.redirect(request, redirect, target)))
+    }
+
+    /// What the filters make of a response.
+    pub(super) fn filter(&mut self, request: &mut Request, mut response: Response) -> Response {
+        if let Some(kept) = self.kept.take() {
+            for (name, field, value) in kept.iter() {
+                if matches!(name, Name::ContentType) {
+                    response.fields.remove(Name::ContentType);
+                }
+                response.fields.push(field, value);
+            }
+        }
+        if let Some(status) = self.status.filter(|_| response.status == 200) {
+            response.status = status;
+        }
+        let place = Rc::clone(&self.place);
+        let how = How {
+            now: std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .map_or(0, |since| since.as_secs()),
+            utc_offset: telemetry::utc_offset(),
+            ranges: self.facts.ranges.get() && !self.error_page,
+            conditions: !self.error_page,
+        };
+        match place.filters.apply(request, &mut response, how, &mut self.eyes(request)) {
+            Verdict::Send => response,
+            Verdict::Refuse(status) => {
+                let fields = std::mem::take(&mut response.fields);
+                let mut page = self.special(request, status);
+                for (name, field, value) in fields.iter() {
+                    if page.fields.first(name).is_none() {
+                        page.fields.push(field, value);
+                    }
+                }
+                page
+            }
+        }
+    }
+
+    /// The text of a value that may speak of a response.
+    pub(super) fn value_of(&mut self, value: &Value, request: &Request, response: &Response) -> Vec<u8> {
+        let sent = Sent { status: response.status, fields: Some(&response.fields), ..Sent::default() };
+        let view = View { facts: &self.facts, sent };
+        let scope = Scope { request, environment: &view };
+        self.site.routing.variables.text(value, &mut self.state, scope).into_owned()
+    }
+}

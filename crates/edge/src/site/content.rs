@@ -1,0 +1,241 @@
+//! precontent and content: who makes the response.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Instant;
+
+use config::model::http::{Content, LogLevel, Regex as RegexModel, TryLast, Value};
+use exchange::{AcceptEncoding, Fields, Name, Request, Response};
+use filters::nginx::FilterContext;
+use handlers::files::by_path::{FileContext, Kind, Outcome, Place as FilePlace};
+use routing::Scope;
+use telemetry::error_log::Level;
+
+use super::environment::{Sent, View};
+use super::facts::level;
+use super::visit::{Step, Visit};
+use crate::intake;
+
+impl Visit<'_, '_> {
+    /// `try_files`
+    pub(super) fn try_files(&mut self, request: &mut Request) -> Option<Step> {
+        let tries = self.settings().try_files.as_ref()?;
+        let place = Rc::clone(&self.place);
+        for (value, wants_directory) in &tries.tries {
+            let uri = self.value(value, request);
+            let path = self.file_of(request, &uri);
+            let kind = place.files.probe(&path, Instant::now(), &mut self.eyes(request));
+            let found = match kind.map(|look| look.kind) {
+                Some(Kind::Directory) => *wants_directory,
+                Some(Kind::File | Kind::Other) => !*wants_directory,
+                None => false,
+            };
+            if found {
+                request.path =
+                    if *wants_directory && !uri.ends_with(b"/") { [&uri[..], b"/"].concat() } else { uri };
+                return None;
+            }
+        }
+        Some(match &tries.last {
+            TryLast::Status(444) => Step::Close,
+            TryLast::Status(status) => Step::Page(*status),
+            TryLast::Uri(value) => {
+                let target = self.value(value, request);
+                if target.starts_with(b"@") {
+                    Step::Named(target)
+                } else {
+                    let (path, args) = split_args(&target);
+                    Step::Redirect(path, args)
+                }
+            }
+        })
+    }
+
+    /// The path in the file system for a path of the request's kind.
+    fn file_of(&mut self, request: &Request, uri: &[u8]) -> Vec<u8> {
+        let view = View { facts: &self.facts, sent: Sent::default() };
+        let scope = Scope { request, environment: &view };
+        let mut path = Vec::new();
+        self.site.routing.variables.file(uri, &mut self.state, scope, &mut path);
+        path
+    }
+
+    pub(super) async fn content(&mut self, request: &mut Request) -> Step {
+        match self.content.clone() {
+            Content::Files => self.files(request),
+            Content::App(index) => self.application(request, index).await,
+            Content::StubStatus => {
+                let numbers = self.event_loop.process.connections();
+                self.fixed(handlers::fixed::stub_status(request, &numbers))
+            }
+            Content::EmptyGif => self.fixed(handlers::fixed::empty_gif(request)),
+        }
+    }
+
+    fn files(&mut self, request: &Request) -> Step {
+        let path = self.file_of(request, &request.path);
+        let place = Rc::clone(&self.place);
+        let files = FilePlace { path: &path, uri: &request.path };
+        match place.files.serve(request, files, Instant::now(), &mut self.eyes(request)) {
+            Outcome::Response(response) => {
+                self.facts.ranges.set(true);
+                Step::Respond(response)
+            }
+            Outcome::Redirect(path) => Step::Redirect(path, None),
+            Outcome::Directory => {
+                let to = handlers::files::by_path::directory_location(&request.path, &request.query);
+                Step::Respond(self.redirect(request, 301, to))
+            }
+            Outcome::Status(status) => Step::Page(status),
+        }
+    }
+
+    async fn application(&mut self, request: &mut Request, index: u32) -> Step {
+        let runtime = self.event_loop.runtime();
+        let Some(app) = runtime.apps.get(index as usize).map(Rc::clone) else { return Step::Page(500) };
+        let name = self.site.app_name(index);
+        *self.facts.app.borrow_mut() = Some(name);
+        let memory = usize::try_from(self.settings().body_buffer).unwrap_or(usize::MAX);
+        let body = match intake::buffer_body(self.event_loop, self.connection, request, memory).await {
+            Ok(body) => body,
+            Err(intake::BodyFailure { status: Some(status), words, .. }) => {
+                self.facts.log(Level::Error, Some(request), format_args!("{words}"));
+                self.connection.close_after();
+                return Step::Page(status);
+            }
+            Err(_) => return Step::Gone,
+        };
+        if let buffering::BufferedBody::Memory(bytes) = &body {
+            self.facts.body_length.set(bytes.len() as u64);
+        }
+        let server = self.server_address();
+        let called = intake::call(&app, self.connection, request, &body, (&server.0, server.1)).await;
+        self.facts.outcome.set(Some(called.outcome));
+        let mut response = match called.result {
+            Ok(response) => response,
+            Err(failure) => {
+                let (status, words) = intake::describe(failure, called.outcome);
+                let log = if status == 499 { Level::Info } else { Level::Error };
+                self.facts.log(log, Some(request), format_args!("{words} (worker {})", called.outcome.pid));
+                return match status {
+                    499 => Step::Gone,
+                    503 => {
+                        self.facts.retry_after.set(Some(app.retry_after(Instant::now())));
+                        Step::Page(503)
+                    }
+                    status => Step::Page(status),
+                };
+            }
+        };
+        if let Some(target) = response.fields.first(Name::XAccelRedirect).map(<[u8]>::to_vec) {
+            return self.accelerate(request, response, &target);
+        }
+        if self.settings().intercept_errors && response.status >= 300 && self.has_error_page(response.status)
+        {
+            return Step::Page(response.status);
+        }
+        for name in [Name::XAccelBuffering, Name::XAccelCharset, Name::XAccelExpires, Name::XAccelLimitRate] {
+            response.fields.remove(name);
+        }
+        Step::Respond(response)
+    }
+
+    /// `X-Accel-Redirect`: the application names what is to be sent in its place.
+    fn accelerate(&mut self, request: &mut Request, response: Response, target: &[u8]) -> Step {
+        // What nginx keeps of the application's response.
+        const KEPT: [Name; 5] =
+            [Name::ContentType, Name::SetCookie, Name::CacheControl, Name::Expires, Name::AcceptRanges];
+        let mut kept = Fields::new();
+        for (name, field, value) in response.fields.iter() {
+            if KEPT.contains(&name) || field.eq_ignore_ascii_case(b"content-disposition") {
+                kept.push(field, value);
+            }
+        }
+        self.kept = Some(kept);
+        if target.starts_with(b"@") {
+            return Step::Named(target.to_vec());
+        }
+        let (raw, args) = split_args(target);
+        let mut path = Vec::new();
+        if !raw.starts_with(b"/") || protocol::normalize(&raw, &mut path).is_err() {
+            let shown = String::from_utf8_lossy(target).into_owned();
+            self.facts.log(Level::Error, Some(request), format_args!("unsafe URI \"{shown}\" was detected"));
+            return Step::Page(404);
+        }
+        Self::ask_with_get(request);
+        Step::Redirect(path, Some(args.unwrap_or_default()))
+    }
+
+    fn fixed(&self, made: Result<Response, u16>) -> Step {
+        match made {
+            Ok(response) => Step::Respond(response),
+            Err(status) => Step::Page(status),
+        }
+    }
+
+    /// `SERVER_NAME` and `SERVER_PORT` of the application.
+    fn server_address(&self) -> (String, u16) {
+        let name = String::from_utf8_lossy(&self.facts.host.borrow()).into_owned();
+        let port = self.facts.ends.local.map_or(80, |local| local.port());
+        (if name.is_empty() { self.ends.server.0.clone() } else { name }, port)
+    }
+
+    /// For those that ask about variables while they work.
+    pub(super) fn eyes<'b>(&'b mut self, request: &'b Request) -> Eyes<'b> {
+        Eyes { facts: &self.facts, state: &mut self.state, place: &self.place, request }
+    }
+}
+
+/// Path and arguments of a target.
+pub(super) fn split_args(target: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
+    match target.iter().position(|byte| *byte == b'?') {
+        Some(at) => (target[..at].to_vec(), Some(target[at + 1..].to_vec())),
+        None => (target.to_vec(), None),
+    }
+}
+
+/// See [`Visit::eyes`].
+pub struct Eyes<'a> {
+    facts: &'a super::Facts<'a>,
+    state: &'a mut routing::State,
+    place: &'a super::Place,
+    request: &'a Request,
+}
+
+impl FileContext for Eyes<'_> {
+    fn value(&mut self, value: &Value) -> Vec<u8> {
+        let view = View { facts: self.facts, sent: Sent::default() };
+        let scope = Scope { request: self.request, environment: &view };
+        self.facts.site.routing.variables.text(value, self.state, scope).into_owned()
+    }
+
+    fn accepted(&mut self) -> AcceptEncoding {
+        let (place, request) = (self.place, self.request);
+        place.filters.accepted(request, self)
+    }
+
+    fn utc_offset(&mut self) -> i32 {
+        telemetry::utc_offset()
+    }
+
+    fn log(&mut self, at: LogLevel, text: fmt::Arguments<'_>) {
+        self.facts.log(level(at), Some(self.request), text);
+    }
+}
+
+impl FilterContext for Eyes<'_> {
+    fn value(&mut self, value: &Value, request: &Request, response: &Response) -> Vec<u8> {
+        let sent = Sent { status: response.status, fields: Some(&response.fields), ..Sent::default() };
+        let view = View { facts: self.facts, sent };
+        let scope = Scope { request, environment: &view };
+        self.facts.site.routing.variables.text(value, self.state, scope).into_owned()
+    }
+
+    fn gzip_disabled(&mut self, _: &[RegexModel], user_agent: &[u8]) -> bool {
+        self.place.gzip_disable.iter().any(|regex| regex.is_match(user_agent).unwrap_or(false))
+    }
+
+    fn log(&mut self, at: LogLevel, text: fmt::Arguments<'_>) {
+        self.facts.log(level(at), Some(self.request), text);
+    }
+}

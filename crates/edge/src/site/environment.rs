@@ -1,0 +1,241 @@
+//! The built-in variables, as far as they need more than the request itself.
+
+use std::fmt::Write as _;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use config::model::http::{FileTest, Root, Variable};
+use exchange::{Fields, Request};
+use routing::Environment;
+use telemetry::error_log::Level;
+
+use super::facts::Facts;
+
+/// What is known of the response when a variable is asked.
+#[derive(Clone, Copy, Default)]
+pub struct Sent<'a> {
+    /// Its status; 0 before there is one.
+    pub status: u16,
+    /// Its fields.
+    pub fields: Option<&'a Fields>,
+    /// Bytes of its body that have left.
+    pub body: u64,
+    /// Bytes that have left in all.
+    pub all: u64,
+    /// It has left as a whole.
+    pub whole: bool,
+}
+
+/// A request's facts, and the response as it is now.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The facts.
+    pub facts: &'a Facts<'a>,
+    /// The response.
+    pub sent: Sent<'a>,
+}
+
+impl Environment for View<'_> {
+    fn root(&self) -> Option<(&Root, usize)> {
+        Some(self.facts.root())
+    }
+
+    fn variable(&self, variable: &Variable, request: &Request, out: &mut Vec<u8>) -> bool {
+        let facts = self.facts;
+        let mut text = Text(out);
+        match variable {
+            Variable::Host => text.bytes(&facts.host.borrow()),
+            Variable::ServerName => text.bytes(facts.server_name()),
+            Variable::Connection => text.write(format_args!("{}", facts.connection)),
+            Variable::ConnectionRequests => text.write(format_args!("{}", facts.requests)),
+            Variable::ConnectionTime => text.seconds(facts.connected.elapsed()),
+            Variable::RequestTime => text.seconds(facts.begun.elapsed()),
+            Variable::Msec => text.seconds(since_1970()),
+            Variable::TimeLocal => {
+                telemetry::time_local(since_1970().as_secs() as i64, text.0);
+                true
+            }
+            Variable::TimeIso8601 => {
+                telemetry::time_iso8601(since_1970().as_secs() as i64, text.0);
+                true
+            }
+            Variable::Pid => text.write(format_args!("{}", std::process::id())),
+            Variable::Pipe => text.bytes(b"."),
+            Variable::Hostname => text.bytes(rustix::system::uname().nodename().to_bytes()),
+            Variable::NginxVersion => text.bytes(config::invocation::nginx::built_in::VERSION.as_bytes()),
+            Variable::RemoteUser => match &*facts.user.borrow() {
+                Some(user) => text.bytes(user),
+                None => match basic_user(request) {
+                    Some(user) => text.bytes(&user),
+                    None => false,
+                },
+            },
+            Variable::RequestId => text.write(format_args!("{:032x}", facts.request_id())),
+            Variable::RequestLength => {
+                text.write(format_args!("{}", length_of(request, facts.body_length.get())))
+            }
+            Variable::RequestBody => match &*facts.body.borrow() {
+                Some(body) => text.bytes(body),
+                None => false,
+            },
+            Variable::RequestCompletion => text.bytes(if self.sent.whole { b"OK" } else { b"" }),
+            Variable::Status if self.sent.status > 0 => text.write(format_args!("{:03}", self.sent.status)),
+            Variable::Status => text.bytes(b"000"),
+            Variable::BodyBytesSent => text.write(format_args!("{}", self.sent.body)),
+            Variable::BytesSent => text.write(format_args!("{}", self.sent.all)),
+            Variable::LimitRate => match &*facts.limit_rate.borrow() {
+                Some(rate) => text.bytes(rate),
+                None => text.bytes(b"0"),
+            },
+            Variable::LimitReqStatus => text.some(facts.rate_status.get()),
+            Variable::LimitConnStatus => text.some(facts.connections_status.get()),
+            Variable::RealipRemoteAddr => match facts.original.get() {
+                Some(address) => text.write(format_args!("{}", address.ip().to_canonical())),
+                None => routing::request_variable(&Variable::RemoteAddr, request, text.0).unwrap_or(false),
+            },
+            Variable::RealipRemotePort => match facts.original.get() {
+                Some(address) => text.write(format_args!("{}", address.port())),
+                None => routing::request_variable(&Variable::RemotePort, request, text.0).unwrap_or(false),
+            },
+            Variable::InvalidReferer => text.bytes(if facts.has_valid_referer(request) { b"" } else { b"1" }),
+            Variable::SentHttp(name) => self.sent_field(name, &mut text),
+            Variable::AppName => facts.app.borrow().as_ref().is_some_and(|name| text.bytes(name.as_bytes())),
+            Variable::AppPid => facts.outcome.get().is_some_and(|o| text.write(format_args!("{}", o.pid))),
+            Variable::AppAttempts => {
+                facts.outcome.get().is_some_and(|o| text.write(format_args!("{}", o.attempts)))
+            }
+            Variable::AppQueueTime => facts.outcome.get().is_some_and(|o| text.seconds(o.queued)),
+            Variable::ConnectionsActive => text.write(format_args!("{}", facts.connections())),
+            _ => false,
+        }
+    }
+
+    fn set(&self, variable: &Variable, value: &[u8]) {
+        if *variable == Variable::LimitRate {
+            *self.facts.limit_rate.borrow_mut() = Some(value.to_vec());
+        }
+    }
+
+    fn file(&self, path: &[u8], test: FileTest) -> bool {
+        self.facts.probe(path, test)
+    }
+
+    fn error(&self, message: &str) {
+        self.facts.log(Level::Error, None, format_args!("{message}"));
+    }
+}
+
+impl View<'_> {
+    /// A field of the response by its variable's name. Those that the connection adds are known to it alone.
+    fn sent_field(&self, name: &[u8], text: &mut Text<'_>) -> bool {
+        let Some(fields) = self.sent.fields else { return false };
+        let is = |field: &[u8]| {
+            field.len() == name.len()
+                && field
+                    .iter()
+                    .zip(name)
+                    .all(|(a, b)| a.to_ascii_lowercase() == *b || (*a == b'-' && *b == b'_'))
+        };
+        let mut found = false;
+        for (_, field, value) in fields.iter().filter(|(_, field, _)| is(field)) {
+            let _ = field;
+            if std::mem::replace(&mut found, true) {
+                text.bytes(b", ");
+            }
+            text.bytes(value);
+        }
+        found
+    }
+}
+
+/// The end of a text that grows.
+struct Text<'a>(&'a mut Vec<u8>);
+
+impl Text<'_> {
+    fn bytes(&mut self, bytes: &[u8]) -> bool {
+        self.0.extend_from_slice(bytes);
+        true
+    }
+
+    /// Not found when it is empty.
+    fn some(&mut self, text: &str) -> bool {
+        !text.is_empty() && self.bytes(text.as_bytes())
+    }
+
+    fn write(&mut self, what: std::fmt::Arguments<'_>) -> bool {
+        let mut text = String::new();
+        let _ = text.write_fmt(what);
+        self.bytes(text.as_bytes())
+    }
+
+    fn seconds(&mut self, time: std::time::Duration) -> bool {
+        self.write(format_args!("{}.{:03}", time.as_secs(), time.subsec_millis()))
+    }
+}
+
+fn since_1970() -> std::time::Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The user that Basic authentication names, whether or not anybody asks for a password.
+fn basic_user(request: &Request) -> Option<Vec<u8>> {
+    let value = request.fields.first(exchange::Name::Authorization)?;
+    limits::auth_basic::Credentials::parse(value).map(|credentials| credentials.user().to_vec())
+}
+
+/// Line, fields and body, as they came or nearly so.
+fn length_of(request: &Request, body: u64) -> u64 {
+    let line = request.method.as_bytes().len() + request.target.len() + request.version.as_str().len() + 4;
+    let fields: usize = request.fields.iter().map(|(_, name, value)| name.len() + value.len() + 4).sum();
+    (line + fields + 2) as u64 + body
+}
+
+impl Facts<'_> {
+    /// `$server_name`
+    fn server_name(&self) -> &[u8] {
+        self.site.routing.server(self.server.get()).map_or(b"", |server| &server.name)
+    }
+
+    fn request_id(&self) -> u128 {
+        if let Some(id) = self.id.get() {
+            return id;
+        }
+        let id = fresh_id();
+        self.id.set(Some(id));
+        id
+    }
+
+    fn probe(&self, path: &[u8], test: FileTest) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::PermissionsExt;
+        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path));
+        let Ok(metadata) = std::fs::metadata(path) else { return false };
+        match test {
+            FileTest::File => metadata.is_file(),
+            FileTest::Directory => metadata.is_dir(),
+            FileTest::Exists => true,
+            FileTest::Executable => metadata.permissions().mode() & 0o111 != 0,
+        }
+    }
+
+    /// Whether `valid_referers` of the place has nothing against the request.
+    fn has_valid_referer(&self, request: &Request) -> bool {
+        let Some(place) = self.place() else { return true };
+        let Some((valid, patterns, names)) = &place.referers else { return true };
+        let matches = |pattern: limits::referer::Pattern, text: &[u8]| {
+            let regex = match pattern {
+                limits::referer::Pattern::Referer(at) => patterns.get(at),
+                limits::referer::Pattern::ServerName(at) => names.get(at),
+            };
+            regex.is_some_and(|regex| regex.is_match(text).unwrap_or(false))
+        };
+        valid.is_valid(request.fields.first(exchange::Name::Referer), matches)
+    }
+}
+
+/// Not to be guessed from others that were seen.
+fn fresh_id() -> u128 {
+    use std::hash::{BuildHasher, RandomState};
+    // Each state has keys of its own, from the system's random numbers.
+    let half = || u128::from(RandomState::new().hash_one(Instant::now()));
+    half() << 64 | half()
+}

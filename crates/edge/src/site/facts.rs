@@ -1,0 +1,130 @@
+//! What is known of a request beside its own bytes.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use config::model::http::{Root, ServerId, SettingsId};
+use exchange::Peer;
+use handlers::app::Outcome;
+
+use super::Site;
+
+/// See the module. It changes while the request goes its way, and variables read it: so all of it is in cells.
+pub struct Facts<'a> {
+    /// What all event loops share.
+    pub process: &'a crate::event_loop::Process,
+    /// The site that serves.
+    pub site: &'a Site,
+    /// The connection's number.
+    pub connection: u64,
+    /// When it began.
+    pub connected: Instant,
+    /// Requests on it so far.
+    pub requests: u64,
+    /// When the request began.
+    pub begun: Instant,
+    /// Who is at the two ends of the connection, whatever the request says.
+    pub ends: Peer,
+    /// The server.
+    pub server: Cell<ServerId>,
+    /// What holds.
+    pub settings: Cell<SettingsId>,
+    /// The host that the request is for, lower case, without its port.
+    pub host: RefCell<Vec<u8>>,
+    /// The port that the client asked for, if it named one.
+    pub port: Cell<Option<u16>>,
+    /// Ranges may be taken of the body: it is a file's.
+    pub ranges: Cell<bool>,
+    /// When to ask again, for a 503, in seconds.
+    pub retry_after: Cell<Option<u64>>,
+    /// The user of Basic authentication.
+    pub user: RefCell<Option<Vec<u8>>>,
+    /// `set $limit_rate`
+    pub limit_rate: RefCell<Option<Vec<u8>>>,
+    /// 16 random bytes, made when they are first asked for.
+    pub id: Cell<Option<u128>>,
+    /// `$limit_req_status`
+    pub rate_status: Cell<&'static str>,
+    /// `$limit_conn_status`
+    pub connections_status: Cell<&'static str>,
+    /// The client's address before `real_ip_header` changed it.
+    pub original: Cell<Option<SocketAddr>>,
+    /// What the application's part was.
+    pub outcome: Cell<Option<Outcome>>,
+    /// The application's name.
+    pub app: RefCell<Option<String>>,
+    /// Bytes of the body that was received.
+    pub body_length: Cell<u64>,
+    /// The body, where it lies in memory.
+    pub body: RefCell<Option<bytes::Bytes>>,
+}
+
+impl<'a> Facts<'a> {
+    /// Where files of this request lie, and how much of the path an `alias` replaces.
+    pub fn root(&self) -> (&'a Root, usize) {
+        let settings = &self.site.http().settings[self.settings.get() as usize];
+        (&settings.root, settings.alias_prefix)
+    }
+}
+
+impl Facts<'_> {
+    /// The compiled settings of the place that the request is in.
+    pub fn place(&self) -> Option<std::rc::Rc<super::Place>> {
+        let server = self.site.routing.server(self.server.get())?;
+        Some(self.site.place(self.settings.get(), &server.head))
+    }
+
+    /// A line for the error log, with what tells whose request it is about.
+    pub fn log(
+        &self,
+        level: telemetry::error_log::Level,
+        request: Option<&exchange::Request>,
+        message: std::fmt::Arguments<'_>,
+    ) {
+        use telemetry::error_log::{self, Context};
+        if !error_log::enabled(level) {
+            return;
+        }
+        let settings = self.site.http().settings.get(self.settings.get() as usize);
+        let peer = request.and_then(|r| r.peer.remote).or(self.ends.remote);
+        let client = peer.map_or_else(|| "unix:".to_owned(), |p| p.ip().to_canonical().to_string());
+        let server = self.site.routing.server(self.server.get());
+        let mut line = Vec::new();
+        if let Some(request) = request {
+            routing::request_variable(&config::model::http::Variable::Request, request, &mut line);
+        }
+        let context = Context {
+            log: settings.and_then(|s| s.error_log),
+            connection: self.connection,
+            client: Some(client.as_bytes()),
+            server: server.map(|s| s.name.as_slice()),
+            request: (!line.is_empty()).then_some(line.as_slice()),
+            host: request.and_then(|r| r.fields.first(exchange::Name::Host)),
+            referrer: request.and_then(|r| r.fields.first(exchange::Name::Referer)),
+            ..Context::default()
+        };
+        error_log::write_with(level, &context, message);
+    }
+
+    /// Connections of all event loops.
+    pub fn connections(&self) -> usize {
+        self.process.spread.all_connections()
+    }
+}
+
+/// nginx's levels as the log has them.
+pub fn level(level: config::model::http::LogLevel) -> telemetry::error_log::Level {
+    use config::model::http::LogLevel;
+    use telemetry::error_log::Level;
+    match level {
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Info => Level::Info,
+        LogLevel::Notice => Level::Notice,
+        LogLevel::Warn => Level::Warning,
+        LogLevel::Error => Level::Error,
+        LogLevel::Crit => Level::Critical,
+        LogLevel::Alert => Level::Alert,
+        LogLevel::Emerg => Level::Emerg,
+    }
+}

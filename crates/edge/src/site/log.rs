@@ -1,0 +1,70 @@
+//! The log phase.
+
+use std::time::Instant;
+
+use exchange::{Fields, Request};
+use protocol::h1::{Sent as Written, WriteError};
+use routing::Scope;
+use telemetry::error_log::Level;
+
+use super::Site;
+use super::environment::{Sent, View};
+use super::visit::Visited;
+use crate::event_loop::EventLoop;
+
+impl Visited<'_> {
+    /// Whether a log may ask for fields of the response.
+    pub fn wants_fields(&self, event_loop: &EventLoop) -> bool {
+        event_loop.logs.borrow().as_ref().is_some_and(|logs| logs.logs().any(self.facts.settings.get()))
+    }
+
+    /// Writes what the access logs of the place want to know.
+    pub fn log(
+        &mut self,
+        event_loop: &EventLoop,
+        request: &Request,
+        status: u16,
+        fields: Option<&Fields>,
+        written: Option<&Written>,
+    ) {
+        match written.map(|written| written.outcome) {
+            None | Some(Ok(())) => {}
+            Some(Err(WriteError::Gone)) => {
+                self.facts.log(
+                    Level::Info,
+                    Some(request),
+                    format_args!("client prematurely closed connection"),
+                );
+            }
+            Some(Err(WriteError::Timeout)) => {
+                self.facts.log(
+                    Level::Info,
+                    Some(request),
+                    format_args!("client timed out while it was sent to"),
+                );
+            }
+            Some(Err(WriteError::Broken(why))) => {
+                self.facts.log(Level::Error, Some(request), format_args!("{why}"))
+            }
+        }
+        let mut logs = event_loop.logs.borrow_mut();
+        let Some(logs) = &mut *logs else { return };
+        let sent = Sent {
+            status,
+            fields,
+            body: written.map_or(0, |written| written.body),
+            all: written.map_or(0, |written| written.body + written.head),
+            whole: written.is_some_and(|written| written.outcome.is_ok()),
+        };
+        let view = View { facts: &self.facts, sent };
+        let (variables, state) = (&self.facts.site.routing.variables, &mut self.state);
+        logs.log(self.facts.settings.get(), Instant::now(), &mut |variable, out| {
+            variables.variable(variable, state, Scope { request, environment: &view }, out)
+        });
+    }
+
+    /// Gives back what the next request can use again.
+    pub fn end(self, site: &Site) {
+        site.give_state(self.state);
+    }
+}

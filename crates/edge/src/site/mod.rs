@@ -1,0 +1,117 @@
+//! nginx.conf at run time: what one event loop compiles of `model.http`, and the way of a request through it.
+
+mod access;
+mod answer;
+mod content;
+mod environment;
+mod facts;
+mod log;
+mod place;
+mod visit;
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+
+use config::model::Address;
+use config::model::http::{Http, SettingsId};
+use handlers::files::by_path::{Memory, Types};
+use limits::auth_basic::{UserFiles, Verified};
+use protocol::h1;
+use routing::{Routing, State};
+
+use crate::configuration::Configuration;
+
+pub use facts::Facts;
+pub use place::Place;
+pub use visit::serve;
+
+/// Bytes of small files that a loop keeps in memory for all places together.
+const FILE_MEMORY: u64 = 8 * 1024 * 1024;
+/// Passwords that were found right, and for how many milliseconds they are remembered.
+const VERIFIED: (usize, u64) = (1024, 60_000);
+/// Per-request states that a loop keeps.
+const STATES: usize = 256;
+
+/// The compiled `http` block of one event loop.
+pub struct Site {
+    configuration: std::sync::Arc<Configuration>,
+    /// Servers, locations, variables.
+    pub routing: Routing,
+    /// By [`SettingsId`], each compiled when it is first needed: most of ten thousand servers sleep.
+    places: Vec<OnceCell<Rc<Place>>>,
+    listeners: HashMap<Address, usize>,
+    /// What holds on a fresh connection of each listener.
+    heads: Vec<Rc<h1::Settings>>,
+    types: Vec<Rc<Types>>,
+    memory: Rc<Memory>,
+    user_files: RefCell<UserFiles>,
+    verified: RefCell<Verified>,
+    states: RefCell<Vec<State>>,
+}
+
+impl Site {
+    /// Compiles the configuration. The error is one that only shows here.
+    pub fn compile(configuration: &std::sync::Arc<Configuration>, http: &Http) -> io::Result<Self> {
+        let routing = Routing::compile(http).map_err(io::Error::other)?;
+        let model = &configuration.model;
+        let listeners = model.listeners.iter().enumerate().map(|(i, l)| (l.address.clone(), i)).collect();
+        let heads = http.listens.iter().map(|listen| {
+            let server = &http.servers[listen.default_server as usize];
+            Rc::new(place::h1_settings(&server.head, &http.settings[server.settings as usize], true))
+        });
+        let heads = heads.collect();
+        Ok(Self {
+            configuration: std::sync::Arc::clone(configuration),
+            routing,
+            places: http.settings.iter().map(|_| OnceCell::new()).collect(),
+            listeners,
+            heads,
+            types: http.types.iter().map(|types| Rc::new(types.clone())).collect(),
+            memory: Memory::new(FILE_MEMORY),
+            user_files: RefCell::default(),
+            verified: RefCell::new(Verified::new(VERIFIED.0, VERIFIED.1).map_err(io::Error::other)?),
+            states: RefCell::default(),
+        })
+    }
+
+    /// The model that this was compiled from.
+    pub fn http(&self) -> &Http {
+        // A site is only compiled from a model that has it.
+        self.configuration.model.http.as_ref().expect("a site without its model")
+    }
+
+    /// What a fresh connection to this address is served with; `None` when nobody listens there any more.
+    pub fn head(&self, address: &Address) -> Option<&Rc<h1::Settings>> {
+        self.heads.get(*self.listeners.get(address)?)
+    }
+
+    /// The index of a listener.
+    fn listener(&self, address: &Address) -> Option<usize> {
+        self.listeners.get(address).copied()
+    }
+
+    /// What holds with these settings.
+    pub fn place(&self, id: SettingsId, head: &config::model::http::HeadSettings) -> Rc<Place> {
+        let place = self.places[id as usize].get_or_init(|| Rc::new(Place::compile(self, id, head)));
+        Rc::clone(place)
+    }
+
+    /// An application's name, by its index.
+    fn app_name(&self, index: u32) -> String {
+        self.configuration.model.apps.get(index as usize).map(|app| app.name.clone()).unwrap_or_default()
+    }
+
+    fn take_state(&self) -> State {
+        self.states.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn give_state(&self, mut state: State) {
+        let mut states = self.states.borrow_mut();
+        if states.len() < STATES {
+            state.clear();
+            states.push(state);
+        }
+    }
+}

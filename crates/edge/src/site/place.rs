@@ -1,0 +1,132 @@
+//! What holds in one place of the configuration, compiled.
+
+use std::rc::Rc;
+
+use config::model::http::{HeadSettings, LingeringClose, ServerTokens, Settings, SettingsId};
+use filters::nginx::NginxFilters;
+use handlers::files::by_path::PathFiles;
+use limits::access::Access;
+use limits::connections::ConnectionLimits;
+use limits::rate::RateLimits;
+use limits::realip::RealIp;
+use limits::referer::ValidReferers;
+use protocol::h1;
+use routing::Regex;
+
+use super::Site;
+
+/// See the module.
+pub struct Place {
+    /// Whose it is.
+    pub id: SettingsId,
+    /// For the HTTP/1 driver.
+    pub h1: Rc<h1::Settings>,
+    /// Files.
+    pub files: PathFiles,
+    /// What responses pass through.
+    pub filters: NginxFilters,
+    /// `allow`, `deny`
+    pub access: Option<Access>,
+    /// `limit_req`
+    pub rate: Option<RateLimits>,
+    /// `limit_conn`
+    pub connections: Option<ConnectionLimits>,
+    /// `set_real_ip_from`
+    pub real_ip: Option<RealIp>,
+    /// `valid_referers`, and its patterns.
+    pub referers: Option<(ValidReferers, Vec<Regex>, Vec<Regex>)>,
+    /// `gzip_disable`
+    pub gzip_disable: Vec<Regex>,
+}
+
+impl Place {
+    /// Compiles settings. They were checked, so what cannot be compiled none the less is left out with a line in
+    /// the log.
+    pub fn compile(site: &Site, id: SettingsId, head: &HeadSettings) -> Self {
+        let http = site.http();
+        let settings = &http.settings[id as usize];
+        let types = Rc::clone(&site.types[settings.types as usize]);
+        let zones = &site.configuration.zones;
+        let regexes = |regexes: &[config::model::http::Regex]| -> Vec<Regex> {
+            regexes.iter().filter_map(|regex| told(Regex::compile(regex))).collect()
+        };
+        Self {
+            id,
+            h1: Rc::new(h1_settings(head, settings, false)),
+            files: PathFiles::new(settings, types, Rc::clone(&site.memory)),
+            filters: NginxFilters::new(settings),
+            access: (!settings.access.is_empty()).then(|| Access::new(&settings.access)),
+            rate: (!settings.limit_req.is_empty())
+                .then(|| told(zones.rate_limits(&settings.limit_req, settings.limit_req_refusal)))
+                .flatten(),
+            connections: (!settings.limit_conn.is_empty())
+                .then(|| told(zones.connection_limits(&settings.limit_conn, settings.limit_conn_refusal)))
+                .flatten(),
+            real_ip: settings.real_ip.as_ref().map(RealIp::new),
+            referers: settings.valid_referers.as_ref().map(|valid| {
+                let names = valid.names.iter().filter_map(|(name, _)| match name {
+                    config::model::http::ServerName::Regex(regex) => told(Regex::compile(regex)),
+                    _ => None,
+                });
+                (ValidReferers::new(valid), regexes(&valid.regexes), names.collect())
+            }),
+            gzip_disable: regexes(&settings.compression.disable),
+        }
+    }
+}
+
+fn told<T>(result: Result<T, impl std::fmt::Display>) -> Option<T> {
+    result
+        .inspect_err(|error| {
+            telemetry::error_log::write(telemetry::error_log::Level::Critical, format_args!("{error}"));
+        })
+        .ok()
+}
+
+/// What the HTTP/1 driver is told. `fresh`: on a connection whose location is not known yet the length of a body is
+/// nobody's business.
+pub fn h1_settings(head: &HeadSettings, settings: &Settings, fresh: bool) -> h1::Settings {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    h1::Settings {
+        limits: http1::Limits {
+            request_line: size(head.large_buffer_size.max(head.header_buffer)),
+            fields: head.max_headers as usize,
+            field_size: size(head.large_buffer_size.max(head.header_buffer)),
+            head: size(head.header_buffer + u64::from(head.large_buffers) * head.large_buffer_size),
+            ..http1::Limits::default()
+        },
+        policy: http1::Policy {
+            underscore_fields: if head.underscores {
+                http1::UnderscoreFields::Keep
+            } else {
+                http1::UnderscoreFields::Drop
+            },
+            ..http1::Policy::default()
+        },
+        max_body: if fresh { None } else { settings.max_body },
+        header_timeout: head.header_timeout,
+        body_timeout: settings.body_timeout,
+        send_timeout: settings.send_timeout,
+        keepalive_timeout: settings.keepalive_timeout,
+        lingering_timeout: if settings.lingering_close == LingeringClose::Off {
+            std::time::Duration::ZERO
+        } else {
+            settings.lingering_time.min(settings.lingering_timeout)
+        },
+        keepalive_requests: settings.keepalive_requests,
+        sendfile: settings.sendfile,
+        server: server_token(&settings.server_tokens),
+    }
+}
+
+/// What `Server` says, and the pages of errors.
+pub fn server_token(tokens: &ServerTokens) -> Option<Rc<str>> {
+    match tokens {
+        ServerTokens::On => Some(concat!("monoceros/", env!("CARGO_PKG_VERSION")).into()),
+        ServerTokens::Off => Some("monoceros".into()),
+        ServerTokens::None => None,
+        ServerTokens::Text(value) => {
+            value.as_text().filter(|text| !text.is_empty()).map(|text| String::from_utf8_lossy(text).into())
+        }
+    }
+}

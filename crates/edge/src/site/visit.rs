@@ -1,0 +1,493 @@
+//! One request's way through a site: nginx's phases.
+//!
+//! A request may go round several times: `rewrite` and `try_files` lead to other locations, `error_page` and
+//! `X-Accel-Redirect` to other paths. [`Visit::serve`] is that round; each phase says by a [`Step`] how it goes on.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Instant;
+
+use config::model::http::{Content, ServerId, Settings};
+use exchange::{Method, Request, Response};
+use protocol::h1::{Connection, Refusal};
+use routing::{Answer, Outcome, Scope, State, URI_CHANGES};
+use telemetry::error_log::Level;
+
+use super::environment::{Sent, View};
+use super::facts::Facts;
+use super::{Place, Site};
+use crate::connection::Ends;
+use crate::event_loop::EventLoop;
+
+/// How a request goes on.
+pub enum Step {
+    /// With this response.
+    Respond(Response),
+    /// With the page for this status: what `error_page` says, else a small one.
+    Page(u16),
+    /// With another path, from the beginning: an internal redirect. The arguments are those given, if any.
+    Redirect(Vec<u8>, Option<Vec<u8>>),
+    /// With 401 and these fields.
+    Challenge(Response),
+    /// With a named location.
+    Named(Vec<u8>),
+    /// Not at all: the connection is closed, 444.
+    Close,
+    /// Nobody is left to answer.
+    Gone,
+}
+
+/// What became of a request.
+pub struct Visited<'a> {
+    /// `None`: the connection ends without.
+    pub response: Option<Response>,
+    /// For the log.
+    pub facts: Facts<'a>,
+    /// For the log's variables.
+    pub state: State,
+    /// It counts for `limit_conn` until it has been sent.
+    _guards: limits::connections::Guards,
+}
+
+impl<'s> Visited<'s> {
+    fn of(visit: Visit<'_, 's>, response: Option<Response>) -> Self {
+        Self { response, facts: visit.facts, state: visit.state, _guards: visit.guards }
+    }
+}
+
+/// The request on its way.
+pub struct Visit<'v, 's> {
+    pub(super) event_loop: &'s Rc<EventLoop>,
+    pub(super) site: &'s Site,
+    pub(super) connection: &'v mut Connection,
+    pub(super) ends: &'v Ends,
+    pub(super) facts: Facts<'s>,
+    pub(super) state: State,
+    pub(super) server: ServerId,
+    pub(super) place: Rc<Place>,
+    pub(super) content: Content,
+    /// The redirect of a location that is asked for without its slash.
+    /// What began inside: `internal` locations are open to it.
+    pub(super) internal: bool,
+    /// A page for an error is being made.
+    pub(super) error_page: bool,
+    /// What the response's status is to be, by `error_page … =`.
+    pub(super) status: Option<u16>,
+    /// The status that the page is for.
+    pub(super) error_status: Option<u16>,
+    uri_changes: u32,
+    /// Limits count a request once.
+    pub(super) rate_counted: bool,
+    pub(super) connections_counted: bool,
+    pub(super) guards: limits::connections::Guards,
+    /// What `X-Accel-Redirect` keeps of the application's fields.
+    pub(super) kept: Option<exchange::Fields>,
+}
+
+/// Serves one request whose head has been read. `heard`: when its first byte came.
+pub async fn serve<'s>(
+    event_loop: &'s Rc<EventLoop>,
+    site: &'s Site,
+    connection: &mut Connection,
+    ends: &Ends,
+    begun: Instant,
+    request: &mut Request,
+    refusal: Option<Refusal>,
+) -> Visited<'s> {
+    let mut state = site.take_state();
+    if let Some(refusal) = refusal {
+        return refuse(event_loop, site, connection, ends, begun, request, refusal, state).await;
+    }
+    let (server, host, port) = match which_server(site, ends, request, &mut state) {
+        Ok(found) => found,
+        Err(default) => {
+            let facts = facts(event_loop, site, connection, ends, begun, default);
+            facts.log(Level::Info, Some(request), format_args!("client sent invalid host header"));
+            let mut visit = visit(event_loop, site, connection, ends, facts, state);
+            let mut response = visit.finish(request, Step::Page(400)).await;
+            if let Some(response) = &mut response {
+                response.close = true;
+            }
+            return Visited::of(visit, response);
+        }
+    };
+    let facts = facts(event_loop, site, connection, ends, begun, server);
+    *facts.host.borrow_mut() = host;
+    facts.port.set(port);
+    let mut visit = visit(event_loop, site, connection, ends, facts, state);
+    visit.post_read(request);
+    let step = visit.begin(request).await;
+    let response = visit.finish(request, step).await.map(|response| visit.filter(request, response));
+    Visited::of(visit, response)
+}
+
+/// A head that is refused is answered by the default server.
+#[expect(clippy::too_many_arguments, reason = "all that a request has")]
+async fn refuse<'s>(
+    event_loop: &'s Rc<EventLoop>,
+    site: &'s Site,
+    connection: &mut Connection,
+    ends: &Ends,
+    begun: Instant,
+    request: &mut Request,
+    refusal: Refusal,
+    state: State,
+) -> Visited<'s> {
+    let local = ends.peer.local.map(|local| local.ip());
+    let listen = site.routing.listens.listen(site.listener(&ends.address).unwrap_or_default(), local);
+    let facts = facts(event_loop, site, connection, ends, begun, listen.map_or(0, |l| l.default_server));
+    let (status, words) = match refusal {
+        Refusal::Gone => (None, "client closed connection while it sent its request".to_owned()),
+        Refusal::Timeout => (Some(408), "client timed out while it sent its request".to_owned()),
+        Refusal::Head(error) => (Some(error.status()), error.to_string()),
+        Refusal::Path(error) => (Some(400), error.as_str().to_owned()),
+        Refusal::TooLarge => (Some(413), "client intended to send too large body".to_owned()),
+    };
+    facts.log(Level::Info, Some(request), format_args!("{words}"));
+    let mut visit = visit(event_loop, site, connection, ends, facts, state);
+    let Some(status) = status else { return Visited::of(visit, None) };
+    // nginx's own number for heads that are too large; the client sees 400.
+    let status = if status == 431 { 494 } else { status };
+    let mut response = visit.finish(request, Step::Page(status)).await;
+    if let Some(response) = &mut response {
+        response.close = true;
+    }
+    Visited::of(visit, response)
+}
+
+type Chosen = (ServerId, Vec<u8>, Option<u16>);
+
+/// The server for the address and the name; the default server when the name is none.
+fn which_server(site: &Site, ends: &Ends, request: &Request, state: &mut State) -> Result<Chosen, ServerId> {
+    let local = ends.peer.local.map(|local| local.ip());
+    let listener = site.listener(&ends.address).unwrap_or_default();
+    let Some(listen) = site.routing.listens.listen(listener, local) else { return Err(0) };
+    if request.authority.is_empty() {
+        let server = listen.find(b"", state).unwrap_or(listen.default_server);
+        let name = site.routing.server(server).map(|server| server.name.clone()).unwrap_or_default();
+        return Ok((server, name, None));
+    }
+    let Ok(host) = routing::validate_host(&request.authority) else { return Err(listen.default_server) };
+    let server = listen.find(&host.name, state).unwrap_or(listen.default_server);
+    Ok((server, host.name.into_owned(), (host.port > 0).then_some(host.port)))
+}
+
+fn facts<'a>(
+    event_loop: &'a EventLoop,
+    site: &'a Site,
+    connection: &Connection,
+    ends: &Ends,
+    begun: Instant,
+    server: ServerId,
+) -> Facts<'a> {
+    let settings = site.routing.server(server).map_or(0, |server| server.settings);
+    Facts {
+        process: &event_loop.process,
+        site,
+        connection: ends.number,
+        connected: ends.since,
+        requests: connection.requests(),
+        begun,
+        ends: ends.peer,
+        server: Cell::new(server),
+        settings: Cell::new(settings),
+        host: RefCell::default(),
+        port: Cell::new(None),
+        ranges: Cell::new(false),
+        retry_after: Cell::new(None),
+        user: RefCell::default(),
+        limit_rate: RefCell::default(),
+        id: Cell::new(None),
+        rate_status: Cell::new(""),
+        connections_status: Cell::new(""),
+        original: Cell::new(None),
+        outcome: Cell::new(None),
+        app: RefCell::default(),
+        body_length: Cell::new(0),
+        body: RefCell::default(),
+    }
+}
+
+fn visit<'v, 's>(
+    event_loop: &'s Rc<EventLoop>,
+    site: &'s Site,
+    connection: &'v mut Connection,
+    ends: &'v Ends,
+    facts: Facts<'s>,
+    state: State,
+) -> Visit<'v, 's> {
+    let server = facts.server.get();
+    let head = &site.http().servers[server as usize].head;
+    let place = site.place(facts.settings.get(), head);
+    connection.set_settings(Rc::clone(&place.h1));
+    Visit {
+        event_loop,
+        site,
+        connection,
+        ends,
+        facts,
+        state,
+        server,
+        place,
+        content: Content::Files,
+        internal: false,
+        error_page: false,
+        status: None,
+        error_status: None,
+        uri_changes: URI_CHANGES + 1,
+        rate_counted: false,
+        connections_counted: false,
+        guards: limits::connections::Guards::default(),
+        kept: None,
+    }
+}
+
+impl<'s> Visit<'_, 's> {
+    /// Goes round until there is a response.
+    async fn finish(&mut self, request: &mut Request, mut step: Step) -> Option<Response> {
+        loop {
+            step = match step {
+                Step::Respond(response) => return Some(response),
+                Step::Close => {
+                    self.connection.close_after();
+                    return None;
+                }
+                Step::Gone => return None,
+                Step::Page(status) => match self.error_page_for(request, status) {
+                    Some(step) => step,
+                    None => return Some(self.special(request, status)),
+                },
+                Step::Challenge(mut response) => {
+                    let fields = response.fields.clone();
+                    match self.error_page_for(request, 401) {
+                        Some(step) => {
+                            self.kept = Some(fields);
+                            step
+                        }
+                        None => {
+                            self.make_page(request, &mut response, 401);
+                            return Some(response);
+                        }
+                    }
+                }
+                Step::Redirect(path, args) => match self.count_change(request) {
+                    Some(step) => step,
+                    None => {
+                        request.path = path;
+                        if let Some(args) = args {
+                            request.query = args;
+                        }
+                        self.internal = true;
+                        self.begin(request).await
+                    }
+                },
+                Step::Named(name) => match self.count_change(request) {
+                    Some(step) => step,
+                    None => {
+                        self.internal = true;
+                        self.named(request, &name).await
+                    }
+                },
+            };
+        }
+    }
+
+    fn count_change(&mut self, request: &Request) -> Option<Step> {
+        self.uri_changes = self.uri_changes.saturating_sub(1);
+        (self.uri_changes == 0).then(|| {
+            let path = String::from_utf8_lossy(&request.path);
+            self.facts.log(
+                Level::Error,
+                Some(request),
+                format_args!("rewrite or internal redirection cycle while processing \"{path}\""),
+            );
+            // No page of the configuration could be reached any more.
+            Step::Respond(self.special(request, 500))
+        })
+    }
+
+    /// server_rewrite, then the search for a location.
+    pub(super) async fn begin(&mut self, request: &mut Request) -> Step {
+        let site = self.site;
+        let Some(server) = site.routing.server(self.server) else { return Step::Page(500) };
+        self.enter(server.settings, Content::Files);
+        match self.run(request, &server.ops) {
+            Ok(Some(step)) => return step,
+            // In a server a changed path needs no second search: there was none yet.
+            Ok(None) => {}
+            Err(step) => return step,
+        }
+        self.locate(request).await
+    }
+
+    /// find_config, rewrite, post_rewrite; then all the others.
+    async fn locate(&mut self, request: &mut Request) -> Step {
+        let site = self.site;
+        loop {
+            let Some(server) = site.routing.server(self.server) else { return Step::Page(500) };
+            let found = match site.routing.find(server, &request.path, &mut self.state) {
+                Ok(found) => found,
+                Err(error) => return self.failed(request, &error),
+            };
+            let Some(found) = found else { break };
+            let Some(location) = site.routing.location(found.location) else { break };
+            self.enter(location.settings, location.content.clone());
+            if self.settings().internal && !self.internal {
+                return Step::Page(404);
+            }
+            if let Some(step) = self.check_length(request) {
+                return step;
+            }
+            if found.redirect {
+                let mut to = location.redirect.clone();
+                if !request.query.is_empty() {
+                    to.push(b'?');
+                    to.extend_from_slice(&request.query);
+                }
+                return Step::Respond(self.redirect(request, 301, to));
+            }
+            match self.rewrite(request, found.location) {
+                Ok(true) => {
+                    if let Some(step) = self.count_change(request) {
+                        return step;
+                    }
+                }
+                Ok(false) => break,
+                Err(step) => return step,
+            }
+        }
+        self.answer(request).await
+    }
+
+    /// From a named location on.
+    async fn named(&mut self, request: &mut Request, name: &[u8]) -> Step {
+        let site = self.site;
+        let found = site.routing.server(self.server).and_then(|server| site.routing.named(server, name));
+        let Some((id, location)) = found.and_then(|id| Some((id, site.routing.location(id)?))) else {
+            let name = String::from_utf8_lossy(name);
+            self.facts.log(
+                Level::Error,
+                Some(request),
+                format_args!("could not find named location \"{name}\""),
+            );
+            return Step::Respond(self.special(request, 500));
+        };
+        self.enter(location.settings, location.content.clone());
+        match self.rewrite(request, id) {
+            Ok(true) => {
+                if let Some(step) = self.count_change(request) {
+                    return step;
+                }
+                self.locate(request).await
+            }
+            Ok(false) => self.answer(request).await,
+            Err(step) => step,
+        }
+    }
+
+    /// A location's rewrite phase; whether another search follows.
+    fn rewrite(&mut self, request: &mut Request, id: routing::LocationId) -> Result<bool, Step> {
+        let site = self.site;
+        let Some(location) = site.routing.location(id) else { return Ok(false) };
+        let changed = match self.run(request, &location.ops)? {
+            Some(Step::Redirect(..)) => true,
+            Some(step) => return Err(step),
+            None => false,
+        };
+        if !changed
+            && let Some(limit) = &location.limit_except
+            && limit.concerns(request.method.as_bytes())
+        {
+            let content = limit.content.clone().unwrap_or_else(|| self.content.clone());
+            self.enter(limit.settings, content);
+        }
+        Ok(changed)
+    }
+
+    /// Runs rewrite directives. `Some(Redirect)` with an empty path: the path has changed, search again.
+    fn run(&mut self, request: &mut Request, ops: &routing::Ops) -> Result<Option<Step>, Step> {
+        let view = View { facts: &self.facts, sent: Sent::default() };
+        let ran = self.site.routing.variables.run(ops, request, &mut self.state, &view);
+        let ran = match ran {
+            Ok(ran) => ran,
+            Err(error) => return Err(self.failed(request, &error)),
+        };
+        if ran.settings.is_some() || ran.content.is_some() {
+            let settings = ran.settings.unwrap_or(self.place.id);
+            let content = ran.content.unwrap_or_else(|| self.content.clone());
+            self.enter(settings, content);
+        }
+        match ran.outcome {
+            Outcome::Continue => Ok(None),
+            Outcome::Again => Ok(Some(Step::Redirect(vec![], None))),
+            Outcome::Return { status: 444, .. } => Err(Step::Close),
+            Outcome::Return { status, answer } => Err(match answer {
+                Answer::Page => Step::Page(status),
+                Answer::Text(text) => Step::Respond(self.text(status, text)),
+                Answer::Location(to) => Step::Respond(self.redirect(request, status, to)),
+            }),
+        }
+    }
+
+    fn failed(&self, request: &Request, error: &dyn std::fmt::Display) -> Step {
+        self.facts.log(Level::Error, Some(request), format_args!("{error}"));
+        Step::Page(500)
+    }
+
+    /// From now on these settings hold.
+    pub(super) fn enter(&mut self, settings: config::model::http::SettingsId, content: Content) {
+        self.content = content;
+        if self.place.id != settings {
+            let head = &self.site.http().servers[self.server as usize].head;
+            self.place = self.site.place(settings, head);
+            self.facts.settings.set(settings);
+            self.connection.set_settings(Rc::clone(&self.place.h1));
+        }
+    }
+
+    /// What holds now.
+    pub(super) fn settings(&self) -> &'s Settings {
+        &self.site.http().settings[self.place.id as usize]
+    }
+
+    /// `client_max_body_size`, for a body whose length is said.
+    fn check_length(&self, request: &Request) -> Option<Step> {
+        let (limit, length) = (self.settings().max_body?, request.content_length?);
+        (length > limit && !self.internal).then(|| {
+            self.facts.log(
+                Level::Error,
+                Some(request),
+                format_args!("client intended to send too large body: {length} bytes"),
+            );
+            Step::Page(413)
+        })
+    }
+
+    /// preaccess, access, precontent, content.
+    async fn answer(&mut self, request: &mut Request) -> Step {
+        if let Some(step) = self.preaccess(request).await {
+            return step;
+        }
+        if let Some(step) = self.access(request).await {
+            return step;
+        }
+        if let Some(step) = self.try_files(request) {
+            return step;
+        }
+        self.content(request).await
+    }
+
+    /// The text of a value.
+    pub(super) fn value(&mut self, value: &config::model::http::Value, request: &Request) -> Vec<u8> {
+        let view = View { facts: &self.facts, sent: Sent::default() };
+        let scope = Scope { request, environment: &view };
+        self.site.routing.variables.text(value, &mut self.state, scope).into_owned()
+    }
+
+    /// What an internal redirect asks with.
+    pub(super) fn ask_with_get(request: &mut Request) {
+        if request.method != Method::Head {
+            request.method = Method::Get;
+        }
+    }
+}
