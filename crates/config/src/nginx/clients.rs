@@ -25,7 +25,8 @@ pub(super) const ROWS: &[Row] = &[
         "How many larger buffers a head may take, and bytes of each: no line may be longer.",
     ),
     Row::one("max_headers", HEAD, Apply::Number(|l| &mut l.max_headers), "1000", "Fields of a request at most."),
-    Row::flag("ignore_invalid_headers", HEAD, |l| &mut l.ignore_invalid, "on", "Leaves out fields with invalid names."),
+    Row::flag("ignore_invalid_headers", HEAD, |l| &mut l.ignore_invalid, "on", "Leaves out fields whose names have something else in them than letters, digits and dashes.")
+        .differs("A name that HTTP does not allow at all (RFC 9110, 5.1) is refused with 400."),
     Row::flag("underscores_in_headers", HEAD, |l| &mut l.underscores, "off", "Takes names of fields with underscores as valid."),
     Row::flag("merge_slashes", HEAD, |l| &mut l.merge_slashes, "on", "Takes slashes that follow each other as one."),
     Row::one("client_max_body_size", ALL, Apply::Offset(|l| &mut l.max_body), "1m", "Bytes of a body at most; 0 is no limit."),
@@ -71,7 +72,8 @@ pub(super) const ROWS: &[Row] = &[
     ),
     Row::one("lingering_time", ALL, Apply::Millis(|l| &mut l.lingering_time), "30s", "How long that may take."),
     Row::one("lingering_timeout", ALL, Apply::Millis(|l| &mut l.lingering_timeout), "5s", "How long the client may send nothing meanwhile."),
-    Row::flag("reset_timedout_connection", ALL, |l| &mut l.reset_timedout, "off", "Resets connections that took too long."),
+    Row::flag("reset_timedout_connection", ALL, |l| &mut l.reset_timedout, "off", "Resets connections whose client takes nothing of the response, and those that `return 444` closes.")
+        .differs("A response whose end is the connection's is always cut with a reset, so that half of it cannot be taken for the whole."),
     Row::flag("chunked_transfer_encoding", ALL, |l| &mut l.chunked, "on", "Sends bodies of unknown length in chunks."),
     Row::one("limit_rate", IF, Apply::Custom(|r, l, d| r.rate(&mut l.limit_rate, d)), "0", "Bytes a second of a response at most; 0 is no limit."),
     Row::one("limit_rate_after", IF, Apply::Custom(|r, l, d| r.rate(&mut l.limit_rate_after, d)), "0", "Bytes of a response before `limit_rate` begins."),

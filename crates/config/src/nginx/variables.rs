@@ -13,6 +13,13 @@ const EMPTY: &[&str] = &["upstream_", "ssl_"];
 const EMPTY_NAMES: &[&str] =
     &["proxy_host", "proxy_port", "http2", "http3", "quic", "fastcgi_script_name", "fastcgi_path_info"];
 
+/// Variables of nginx that would have a value and are not there yet, and why.
+const LATER: &[(&str, &str)] = &[
+    ("request_body_file", "files of bodies have no names"),
+    ("sent_trailer_", "what a trailer section had is not remembered"),
+    ("proxy_protocol_tlv_", "of the PROXY protocol only addresses are read"),
+];
+
 /// Built-in variables that `set` may change.
 const SETTABLE: &[&str] = &["args", "limit_rate", "uid_reset"];
 
@@ -36,6 +43,8 @@ pub(super) struct Unknown<'a> {
     pub at: Option<Span>,
     /// There is nothing that could fill it, in nginx neither.
     pub is_empty: bool,
+    /// It is one of nginx's, and this is why it is not there.
+    pub later: Option<&'static str>,
 }
 
 impl Variables {
@@ -89,7 +98,8 @@ impl Variables {
         undefined.map(|(variable, state)| {
             let name = variable.name.as_str();
             let is_empty = EMPTY_NAMES.contains(&name) || EMPTY.iter().any(|prefix| name.starts_with(prefix));
-            Unknown { name, at: state.first_use, is_empty }
+            let later = LATER.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, why)| *why);
+            Unknown { name, at: state.first_use, is_empty, later }
         })
     }
 
