@@ -3,6 +3,7 @@
 mod fds;
 mod process;
 mod region;
+mod tcp;
 #[cfg(feature = "watch")]
 mod watch;
 
@@ -14,5 +15,6 @@ pub use process::{
     set_umask, spawn,
 };
 pub use region::SharedRegion;
+pub use tcp::{TcpInfo, tcp_info};
 #[cfg(feature = "watch")]
 pub use watch::Watched;
