@@ -35,6 +35,8 @@ pub struct Accepted {
     pub since: Instant,
     /// Requests that another loop has served on it.
     pub requests: u64,
+    /// What a PROXY protocol header said, if another loop has read it.
+    pub proxied: Option<Box<limits::proxy_protocol::Addresses>>,
 }
 
 /// Accepts until the loop stops listening, whenever the loop is one of those that are active.
@@ -72,7 +74,9 @@ async fn while_active(event_loop: &Rc<EventLoop>, at: &Arc<Address>, listener: &
                     }
                     let number = event_loop.process.accepted.fetch_add(1, Ordering::Relaxed) + 1;
                     let (address, since) = (Arc::clone(at), Instant::now());
-                    hand_out(event_loop, Accepted { socket, peer, address, number, since, requests: 0 });
+                    let (requests, proxied) = (0, None);
+                    let accepted = Accepted { socket, peer, address, number, since, requests, proxied };
+                    hand_out(event_loop, accepted);
                 }
                 Err(rustix::io::Errno::AGAIN) => {
                     ready.clear_ready();

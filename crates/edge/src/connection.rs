@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use config::model::Address;
 use exchange::{Peer, Request};
+use limits::proxy_protocol::{self, Addresses};
 use protocol::Stream;
 use protocol::h1::{Connection, Idle, Refusal};
 use telemetry::error_log::{self, Level};
@@ -35,6 +36,8 @@ pub struct Ends {
     pub number: u64,
     /// When it was accepted.
     pub since: Instant,
+    /// What a PROXY protocol header said.
+    pub proxied: Option<Box<Addresses>>,
     /// `SERVER_NAME` and `SERVER_PORT`.
     pub server: (String, u16),
 }
@@ -43,11 +46,11 @@ pub struct Ends {
 pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool) {
     let local = local_address(&accepted);
     let peer = Peer { remote: accepted.peer, local };
-    let Accepted { socket, address, number, since, requests, .. } = accepted;
+    let Accepted { socket, address, number, since, requests, proxied, .. } = accepted;
     let Ok(stream) = stream(socket, peer.remote) else { return };
     let settings = event_loop.runtime.borrow().head(&address);
     let pool = Rc::clone(&event_loop.pool);
-    let mut connection = Connection::new(stream, settings, pool, &event_loop.deadlines, requests);
+    let mut connection = Connection::new(stream, settings, pool, &event_loop.deadlines, requests, since);
     if refused {
         error_log::write_limited(
             &event_loop.accept_errors,
@@ -60,7 +63,13 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool
         return;
     }
     let server = local.map_or_else(|| ("localhost".to_owned(), 80), |l| (name_of(l.ip()), l.port()));
-    let ends = Ends { peer, address, number, since, server };
+    let mut ends = Ends { peer, address, number, since, proxied, server };
+    if requests == 0 && is_proxied(event_loop, &ends) {
+        match proxy_header(&mut connection, &ends).await {
+            Some(header) => ends.proxied = header.addresses.map(Box::new),
+            None => return,
+        }
+    }
     loop {
         if connection.is_movable()
             && let Some(place) = event_loop.process.spread.move_to(event_loop.index)
@@ -79,13 +88,42 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool
     connection.close().await;
 }
 
+fn is_proxied(event_loop: &EventLoop, ends: &Ends) -> bool {
+    let local = ends.peer.local.map(|local| local.ip());
+    event_loop.runtime.borrow().site.as_ref().is_some_and(|site| site.is_proxied(&ends.address, local))
+}
+
+/// What the PROXY protocol header before the first request says. `None`: there is none, and the connection is closed;
+/// whoever sends no header must not choose its address.
+async fn proxy_header(connection: &mut Connection, ends: &Ends) -> Option<proxy_protocol::Header> {
+    let mut header = None;
+    let read = connection.read_preamble(|bytes| {
+        let parsed = proxy_protocol::parse(bytes)?;
+        header = parsed.map(|(header, _)| header);
+        Ok::<_, proxy_protocol::Invalid>(parsed.map(|(_, length)| length))
+    });
+    if let Some(Err(error)) = read.await {
+        let client =
+            ends.peer.remote.map_or_else(|| "unix:".to_owned(), |r| r.ip().to_canonical().to_string());
+        let context = error_log::Context {
+            connection: ends.number,
+            action: Some("reading PROXY protocol"),
+            client: Some(client.as_bytes()),
+            ..error_log::Context::default()
+        };
+        error_log::write_with(Level::Error, &context, format_args!("{error}"));
+        return None;
+    }
+    header
+}
+
 /// Gives a connection between two requests to another loop.
 fn leave(event_loop: &Rc<EventLoop>, connection: Connection, ends: Ends, place: usize) {
     let requests = connection.requests();
-    let Ends { peer, address, number, since, .. } = ends;
+    let Ends { peer, address, number, since, proxied, .. } = ends;
     // It fails when the runtime has ended, and the connection with it.
     if let Ok(socket) = connection.into_socket() {
-        let moved = Accepted { socket, peer: peer.remote, address, number, since, requests };
+        let moved = Accepted { socket, peer: peer.remote, address, number, since, requests, proxied };
         event_loop.hand_over(moved, Some(place));
     }
 }
@@ -112,6 +150,12 @@ fn name_of(ip: IpAddr) -> String {
 
 /// One request and its response.
 async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends: &Ends) {
+    // The last request's location does not decide how the next one's head is read.
+    if let Some(site) = &event_loop.runtime.borrow().site
+        && let Some(head) = site.head(&ends.address)
+    {
+        connection.begin_with(Rc::clone(head));
+    }
     let mut request = event_loop.requests.borrow_mut().pop().unwrap_or_default();
     let begun = Instant::now();
     let read = connection.read_head(&mut request).await;

@@ -75,7 +75,8 @@ struct Started {
 
 fn start(first: &Received<ToEdge>) -> io::Result<Started> {
     let model: Model = first.body()?;
-    error_log::init(level(model.logs.level));
+    // While this process may still open what is the super-user's.
+    open_error_logs(&model)?;
     let access = open_access_log(&model)?;
     let count = model.edge.thread_count().clamp(1, 256);
     let temp_dir = model.edge.buffers.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
@@ -243,6 +244,7 @@ impl Control {
         let opened = self.process.apps.open_all(&model).and_then(|()| {
             let configuration = Configuration::open(model, Some(&self.configuration))?;
             crate::runtime::Runtime::compile(&configuration, vec![])?;
+            open_error_logs(&configuration.model)?;
             Ok(configuration)
         });
         let configuration = match opened {
@@ -253,7 +255,6 @@ impl Control {
             }
         };
         let model = &configuration.model;
-        error_log::init(level(model.logs.level));
         self.process.limit.store(model.edge.connections as usize, Ordering::Relaxed);
         self.all(|| Ok(Message::Configure(Arc::clone(&configuration), clone_all(&received.fds)?)))?;
         self.process.apps.retain(model);
@@ -332,6 +333,15 @@ fn shorten(mut path: String) -> String {
 
 fn clone_all(fds: &[OwnedFd]) -> io::Result<Vec<OwnedFd>> {
     fds.iter().map(|fd| fd.as_fd().try_clone_to_owned()).collect()
+}
+
+/// Messages go where the model says from here on.
+fn open_error_logs(model: &Model) -> io::Result<()> {
+    match error_log::Logs::of(&model.logs) {
+        Some(logs) => error_log::init_nginx(&logs).map_err(io::Error::other)?,
+        None => error_log::init(level(model.logs.level)),
+    }
+    Ok(())
 }
 
 fn open_access_log(model: &Model) -> io::Result<Option<Arc<AccessLog>>> {

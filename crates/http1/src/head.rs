@@ -60,6 +60,9 @@ pub struct Policy {
     pub unconventional_methods: bool,
     /// Fields with an underscore in their name.
     pub underscore_fields: UnderscoreFields,
+    /// Leave out fields whose names have something else in them than letters, digits, dashes and underscores, as
+    /// nginx does (`ignore_invalid_headers`). [`RequestHead::dropped`] does not count them.
+    pub plain_names_only: bool,
 }
 
 /// A parsed request head: positions in the buffer it was parsed from, and what follows from it.
@@ -321,6 +324,11 @@ fn parse_request_line(
     Ok(())
 }
 
+/// Of these the names of fields are made that everybody understands.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
 /// The field lines up to `end`, and all that follows from them.
 fn finish(buf: &[u8], end: usize, policy: &Policy, head: &mut RequestHead) -> Result<(), HeadError> {
     let Progress { fields: start, count, .. } = head.progress;
@@ -332,6 +340,8 @@ fn finish(buf: &[u8], end: usize, policy: &Policy, head: &mut RequestHead) -> Re
             essential.note(&line, buf);
         } else if policy.underscore_fields != UnderscoreFields::Keep && memchr(b'_', name).is_some() {
             *dropped += 1;
+            return;
+        } else if policy.plain_names_only && !name.iter().all(|&b| is_plain(b)) {
             return;
         }
         fields.push(line);

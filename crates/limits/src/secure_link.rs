@@ -70,6 +70,14 @@ pub fn check<'a>(link: &'a [u8], md5: &[u8], now: i64) -> Checked<'a> {
     Checked { link, expires }
 }
 
+/// The time that `link`, the value of `secure_link`, says it is good to: what `$secure_link_expires` is while
+/// `secure_link_md5` is evaluated.
+pub fn expires(link: &[u8]) -> Option<&[u8]> {
+    let comma = link.iter().position(|byte| *byte == b',')?;
+    let expires = &link[comma + 1..];
+    parse_time(expires).map(|_| expires)
+}
+
 /// With `secure_link_secret`: the link within `target`, the request target as received (`/prefix/checksum/link`),
 /// if the checksum, in hexadecimal, is the MD5 of link and secret.
 pub fn check_secret<'a>(target: &'a [u8], secret: &[u8]) -> Option<&'a [u8]> {
@@ -148,6 +156,14 @@ mod tests {
             assert_eq!(link_of(link, 0), Link::Wrong, "{link}");
         }
         assert_eq!(check(b"x,12", TEXT, 0).expires, Some(&b"12"[..]));
+    }
+
+    #[test]
+    fn the_time_is_known_before_the_checksum() {
+        assert_eq!(expires(b"x,12"), Some(&b"12"[..]));
+        for link in [&b"x"[..], b"x,", b"x,0", b"x,1x"] {
+            assert_eq!(expires(link), None, "{}", link.escape_ascii());
+        }
     }
 
     #[test]

@@ -34,8 +34,8 @@ struct Table {
 struct Row {
     at: u64,
     waker: Option<Waker>,
-    /// The connection waits for its next request.
-    idle: bool,
+    /// The connection waits for its next request, and may be ended from then on to make room.
+    idle: Option<u64>,
     /// It has had none yet.
     is_fresh: bool,
 }
@@ -75,11 +75,13 @@ impl Deadlines {
         self.ending.set(true);
         self.now.set(self.begin.elapsed().as_millis() as u64);
         for row in &mut self.table.borrow_mut().rows {
-            if row.idle && row.is_fresh {
-                row.at = row.at.min(self.now.get() + FRESH.as_millis() as u64);
-            } else if row.idle {
-                row.at = 0;
-                if let Some(waker) = row.waker.take() {
+            if let Some(earliest) = row.idle {
+                let earliest =
+                    if row.is_fresh { self.now.get() + FRESH.as_millis() as u64 } else { earliest };
+                row.at = row.at.min(earliest);
+                if row.at <= self.now.get()
+                    && let Some(waker) = row.waker.take()
+                {
                     waker.wake();
                 }
             }
@@ -89,9 +91,9 @@ impl Deadlines {
     /// Ends the connection that has been idle longest, to make room; `false` if none is idle.
     pub fn end_oldest_idle(&self) -> bool {
         let mut table = self.table.borrow_mut();
-        let Some(row) = table.rows.iter_mut().filter(|r| r.idle && r.at != 0).min_by_key(|r| r.at) else {
-            return false;
-        };
+        let now = self.now.get();
+        let may_end = |row: &&mut Row| row.at != 0 && row.idle.is_some_and(|earliest| earliest <= now);
+        let Some(row) = table.rows.iter_mut().filter(may_end).min_by_key(|row| row.at) else { return false };
         row.at = 0;
         if let Some(waker) = row.waker.take() {
             waker.wake();
@@ -103,7 +105,7 @@ impl Deadlines {
     pub fn register(self: &Rc<Self>) -> Deadline {
         let mut table = self.table.borrow_mut();
         let row = table.free.pop().unwrap_or_else(|| {
-            table.rows.push(Row { at: NEVER, waker: None, idle: false, is_fresh: false });
+            table.rows.push(Row { at: NEVER, waker: None, idle: None, is_fresh: false });
             table.rows.len() as u32 - 1
         });
         Deadline { table: Rc::clone(self), row }
@@ -123,9 +125,11 @@ impl Deadline {
         self.table.table.borrow_mut().rows[self.row as usize].at = self.table.now.get().saturating_add(after);
     }
 
-    /// Marks the connection as idle or not; an idle one may be ended to make room.
-    pub fn set_idle(&self, idle: bool) {
-        self.table.table.borrow_mut().rows[self.row as usize].idle = idle;
+    /// Marks the connection as idle or not; one that has been so for this long may be ended to make room.
+    pub fn set_idle(&self, after: Option<Duration>) {
+        let now = self.table.now.get();
+        let earliest = after.map(|after| now.saturating_add(after.as_millis() as u64));
+        self.table.table.borrow_mut().rows[self.row as usize].idle = earliest;
     }
 
     /// Marks the connection as one that has had no request yet, or not.
@@ -162,7 +166,30 @@ impl Drop for Deadline {
     fn drop(&mut self) {
         let mut table = self.table.table.borrow_mut();
         let row = &mut table.rows[self.row as usize];
-        *row = Row { at: NEVER, waker: None, idle: false, is_fresh: false };
+        *row = Row { at: NEVER, waker: None, idle: None, is_fresh: false };
         table.free.push(self.row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_makes_room_when_its_least_time_is_over() {
+        let deadlines = Deadlines::new();
+        let kept = deadlines.register();
+        kept.set(Duration::from_secs(1));
+        kept.set_idle(Some(Duration::from_millis(500)));
+        assert!(!deadlines.end_oldest_idle());
+        let other = deadlines.register();
+        other.set(Duration::from_secs(60));
+        other.set_idle(Some(Duration::ZERO));
+        assert!(deadlines.end_oldest_idle());
+        assert!(other.is_past(&Context::from_waker(Waker::noop())));
+        assert!(!kept.is_past(&Context::from_waker(Waker::noop())));
+        deadlines.now.set(500);
+        assert!(deadlines.end_oldest_idle());
+        assert!(kept.is_past(&Context::from_waker(Waker::noop())));
     }
 }

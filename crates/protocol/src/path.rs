@@ -41,12 +41,38 @@ pub fn decode(raw: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidPath> {
     Ok(())
 }
 
-/// Percent-decodes `raw`, merges slashes and resolves `.` and `..`, into `out`, which is emptied first.
-/// What is decoded to a slash or dot counts as one, so that no spelling of `..` survives.
-pub fn normalize(raw: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidPath> {
+/// Percent-decodes `raw`, resolves `.` and `..` and, where it is wanted, merges slashes, into `out`, which is emptied
+/// first. What is decoded to a slash or dot counts as one, so that no spelling of `..` survives.
+pub fn normalize(raw: &[u8], merge_slashes: bool, out: &mut Vec<u8>) -> Result<(), InvalidPath> {
     out.clear();
     decode(raw, out)?;
-    resolve(out)
+    if merge_slashes { resolve(out) } else { resolve_dots(out) }
+}
+
+/// Resolves `.` and `..` of a path that is decoded; a slash behind a slash stays, and `..` takes back one segment,
+/// even an empty one.
+fn resolve_dots(path: &mut Vec<u8>) -> Result<(), InvalidPath> {
+    let decoded = std::mem::take(path);
+    let mut segments = decoded.strip_prefix(b"/").unwrap_or(&decoded).split(|&b| b == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            b"." => {}
+            b".." => {
+                let parent = path.iter().rposition(|&b| b == b'/').ok_or(InvalidPath::AboveRoot)?;
+                path.truncate(parent);
+            }
+            name => {
+                path.push(b'/');
+                path.extend_from_slice(name);
+                continue;
+            }
+        }
+        if is_last {
+            path.push(b'/');
+        }
+    }
+    Ok(())
 }
 
 /// Merges slashes and resolves `.` and `..` of a path that is decoded, in place.
@@ -99,7 +125,7 @@ mod tests {
 
     fn normal(raw: &str) -> Result<String, InvalidPath> {
         let mut out = Vec::new();
-        normalize(raw.as_bytes(), &mut out).map(|()| String::from_utf8_lossy(&out).into_owned())
+        normalize(raw.as_bytes(), true, &mut out).map(|()| String::from_utf8_lossy(&out).into_owned())
     }
 
     #[test]
@@ -125,6 +151,27 @@ mod tests {
                 Err(error) => assert_eq!((error, path), (InvalidPath::AboveRoot, "!"), "{raw}"),
             }
         }
+    }
+
+    #[test]
+    fn slashes_may_stay_as_they_are() {
+        for (raw, path) in [
+            ("/", "/"),
+            ("//", "//"),
+            ("/a//b", "/a//b"),
+            ("//a/./b//", "//a/b//"),
+            ("/a//..", "/a/"),
+            ("/a//../b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a/..", "/"),
+            ("/a/%2e%2e%2f/b", "//b"),
+            ("/.", "/"),
+        ] {
+            let mut out = Vec::new();
+            assert_eq!(normalize(raw.as_bytes(), false, &mut out), Ok(()), "{raw}");
+            assert_eq!(String::from_utf8_lossy(&out), path, "{raw}");
+        }
+        assert_eq!(normalize(b"/a/../../b", false, &mut Vec::new()), Err(InvalidPath::AboveRoot));
     }
 
     #[test]

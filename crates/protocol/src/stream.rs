@@ -103,6 +103,14 @@ impl Stream {
         let _ = rustix::net::shutdown(self.as_fd(), Shutdown::Write);
     }
 
+    /// Whether small packets leave at once, where there are packets.
+    pub fn set_nodelay(&self, nodelay: bool) {
+        if let Self::Tcp(s) = self {
+            // An error means that the connection is gone already.
+            let _ = s.set_nodelay(nodelay);
+        }
+    }
+
     /// Makes the close that follows a reset, so that the client can tell that what it got is not the whole.
     pub fn reset_on_close(&self) {
         let _ = rustix::net::sockopt::set_socket_linger(self.as_fd(), Some(std::time::Duration::ZERO));

@@ -128,11 +128,22 @@ impl Environment for Edge {
         is_known
     }
 
+    fn made(
+        &self,
+        _: &Variable,
+        _: &Request,
+        text: &mut dyn FnMut(&Value) -> Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        out.extend(text(&Value(vec![Part::Variable(Variable::Status)])));
+        true
+    }
+
     fn set(&self, variable: &Variable, value: &[u8]) {
         self.set.borrow_mut().push((variable.clone(), value.to_vec()));
     }
 
-    fn file(&self, path: &[u8], test: FileTest) -> bool {
+    fn file(&self, path: &[u8], test: FileTest, _: &mut dyn FnMut(&Value) -> Vec<u8>) -> bool {
         match test {
             FileTest::File => path == b"/file",
             FileTest::Directory => path == b"/directory",

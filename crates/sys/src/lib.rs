@@ -4,6 +4,7 @@ mod fds;
 mod listen;
 mod process;
 mod region;
+mod tcp;
 #[cfg(feature = "watch")]
 mod watch;
 
@@ -16,5 +17,6 @@ pub use process::{
     set_umask, spawn,
 };
 pub use region::SharedRegion;
+pub use tcp::{TcpInfo, tcp_info};
 #[cfg(feature = "watch")]
 pub use watch::Watched;

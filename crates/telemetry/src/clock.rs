@@ -36,6 +36,25 @@ pub fn time_iso8601(second: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(&written(second).iso8601);
 }
 
+/// Appends what nginx's `$date_local` is where no SSI has said otherwise: `Monday, 23-Nov-2026 09:43:00 CET`.
+pub fn date_local(second: i64, out: &mut Vec<u8>) {
+    date(second, zone(), out);
+}
+
+/// Appends what nginx's `$date_gmt` is: `Monday, 23-Nov-2026 09:43:00 GMT`.
+pub fn date_gmt(second: i64, out: &mut Vec<u8>) {
+    let start = out.len();
+    date(second, &TimeZone::UTC, out);
+    let zone = out[start..].iter().rposition(|byte| *byte == b' ').map_or(0, |space| start + space + 1);
+    out.truncate(zone);
+    out.extend_from_slice(b"GMT");
+}
+
+fn date(second: i64, zone: &TimeZone, out: &mut Vec<u8>) {
+    let zoned = Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone.clone());
+    out.extend_from_slice(zoned.strftime("%A, %d-%b-%Y %H:%M:%S %Z").to_string().as_bytes());
+}
+
 /// Seconds that the system's time zone is ahead of UTC now.
 pub fn utc_offset() -> i32 {
     thread_local! {
@@ -106,6 +125,15 @@ mod tests {
     use jiff::tz::Offset;
 
     use super::*;
+
+    #[test]
+    fn dates_have_the_name_of_their_zone() {
+        let (mut gmt, mut local) = (Vec::new(), Vec::new());
+        date_gmt(1_795_427_022, &mut gmt);
+        assert_eq!(gmt, b"Monday, 23-Nov-2026 09:43:42 GMT");
+        date(1_795_427_022, &TimeZone::UTC, &mut local);
+        assert_eq!(local, b"Monday, 23-Nov-2026 09:43:42 UTC");
+    }
 
     #[test]
     fn writes_all_forms_with_the_offset_of_the_zone() {

@@ -1,4 +1,4 @@
-//! What changes bodies, or sends a copy of the request elsewhere: `charset`, `sub_filter`, `mirror`.
+//! What changes bodies: `charset`, `sub_filter`; and `mirror`, which is not there yet.
 
 use std::rc::Rc;
 
@@ -6,8 +6,7 @@ use conf_syntax::Directive;
 
 use super::level::Level;
 use super::reader::Reader;
-use super::table::{Apply, Context, Count, Row};
-use crate::model::http::Value;
+use super::table::{Apply, Argument, Context, Count, Row};
 
 const ALL: Context = Context::ALL;
 const IF: Context = ALL.or(Context::LOCATION_IF);
@@ -77,12 +76,18 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "mirror",
         ALL,
-        Apply::Custom(|r, l, d| r.mirror(l, d)),
+        Apply::OnlyOff("copies of requests come later"),
         "off",
         "A path that gets a copy of each request; its answer is thrown away.",
     )
     .repeats(),
-    Row::flag("mirror_request_body", ALL, |l| &mut l.mirror_request_body, "on", "The copy has the body too."),
+    Row::one(
+        "mirror_request_body",
+        ALL,
+        Apply::Quiet(Argument::Flag, "it needs `mirror`, which is not there yet"),
+        "on",
+        "The copy has the body too.",
+    ),
 ];
 
 impl<'a> Reader<'a> {
@@ -94,20 +99,5 @@ impl<'a> Reader<'a> {
         }
         let pair = (self.value(from), self.value(to));
         Rc::make_mut(level.sub_filters.get_or_insert_default()).push(pair);
-    }
-
-    fn mirror(&mut self, level: &mut Level, directive: Directive<'a>) {
-        let Some(word) = directive.args.first() else { return };
-        let is_off = word.value == b"off";
-        let is_duplicate = level.mirrors.as_ref().is_some_and(|m| is_off || m.is_empty());
-        if is_duplicate {
-            self.error(directive.name.span, "\"mirror\" directive is duplicate")
-                .help("`off` and a path exclude each other");
-            return;
-        }
-        let mirrors = level.mirrors.get_or_insert_default();
-        if !is_off {
-            mirrors.push(Value::text(word.value));
-        }
     }
 }

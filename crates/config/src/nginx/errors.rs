@@ -30,7 +30,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "post_action",
         Context::ALL.or(Context::LOCATION_IF),
-        Apply::Text(|l| &mut l.post_action),
+        Apply::OnlyOff("asking somebody after a request comes later"),
         "off",
         "A path or `@name` that is asked after a request.",
     ),

@@ -82,7 +82,6 @@ level! {
         error_pages: Rc<Vec<ErrorPage>>,
         recursive_error_pages: bool,
         intercept_errors: bool,
-        post_action: Vec<u8>,
         // Clients.
         max_body: u64,
         body_timeout: Duration,
@@ -161,8 +160,6 @@ level! {
         sub_filter_once: bool,
         sub_filter_types: Rc<Option<Vec<Vec<u8>>>>,
         sub_filter_last_modified: bool,
-        mirrors: Vec<Value>,
-        mirror_request_body: bool,
         // Logs.
         access_logs: Rc<Vec<AccessLog>>,
         log_subrequest: bool,

@@ -176,9 +176,6 @@ impl Shared {
             error_log: l.error_logs.as_ref().map(|logs| self.error_log(logs)),
             charset: charset(l),
             sub_filters: sub_filters(l),
-            mirrors: l.mirrors.clone().unwrap_or_default(),
-            mirror_request_body: l.mirror_request_body.unwrap_or(true),
-            post_action: l.post_action.clone().filter(|p| p != b"off").map(Value::text),
             secure_link: secure_link(l),
         }
     }

@@ -13,20 +13,22 @@ const EMPTY: &[&str] = &["upstream_", "ssl_"];
 const EMPTY_NAMES: &[&str] =
     &["proxy_host", "proxy_port", "http2", "http3", "quic", "fastcgi_script_name", "fastcgi_path_info"];
 
-/// Variables that nginx has and that are not there yet.
-const LATER: &[&str] = &["geoip_", "proxy_protocol_tlv_", "perl_"];
-
-/// The same, of those that have names of their own.
-const LATER_NAMES: &[&str] = &[
-    "proxy_add_x_forwarded_for",
-    "proxy_internal_body_length",
-    "proxy_internal_chunked",
-    "is_request_port",
-    "ancient_browser",
-    "modern_browser",
-    "msie",
-    "memcached_key",
-    "slice_range",
+/// Variables of nginx that would have a value and are not there yet, and why; those that end in `_` are families.
+const LATER: &[(&str, &str)] = &[
+    ("request_body_file", "files of bodies have no names"),
+    ("sent_trailer_", "what a trailer section had is not remembered"),
+    ("proxy_protocol_tlv_", "of the PROXY protocol only addresses are read"),
+    ("geoip_", "GeoIP comes later"),
+    ("perl_", "Perl is not run here"),
+    ("proxy_add_x_forwarded_for", "the reverse proxy comes later"),
+    ("proxy_internal_body_length", "the reverse proxy comes later"),
+    ("proxy_internal_chunked", "the reverse proxy comes later"),
+    ("is_request_port", "nobody has asked for it"),
+    ("ancient_browser", "browsers are not told apart"),
+    ("modern_browser", "browsers are not told apart"),
+    ("msie", "browsers are not told apart"),
+    ("memcached_key", "memcached comes later"),
+    ("slice_range", "slices come later"),
 ];
 
 /// Built-in variables that `set` may change.
@@ -50,10 +52,10 @@ struct State {
 pub(super) struct Unknown<'a> {
     pub name: &'a str,
     pub at: Option<Span>,
-    /// nginx has it.
-    pub is_later: bool,
     /// There is nothing that could fill it, in nginx neither.
     pub is_empty: bool,
+    /// It is one of nginx's, and this is why it is not there.
+    pub later: Option<&'static str>,
 }
 
 impl Variables {
@@ -106,16 +108,14 @@ impl Variables {
         let undefined = self.list.iter().zip(&self.states).filter(|(_, state)| !state.is_defined);
         undefined.map(|(variable, state)| {
             let name = variable.name.as_str();
-            let is_of = |names: &[&str], prefixes: &[&str]| {
-                names.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
-            };
             // `$arg_` alone is one of its family to nginx, and never has a value.
             let is_family = Variable::ALL.iter().any(|(family, _)| family.strip_suffix('…') == Some(name));
+            let is_of = |known: &str| name == known || (known.ends_with('_') && name.starts_with(known));
             Unknown {
                 name,
                 at: state.first_use,
-                is_later: is_of(LATER_NAMES, LATER),
-                is_empty: is_family || is_of(EMPTY_NAMES, EMPTY),
+                is_empty: is_family || EMPTY_NAMES.contains(&name) || EMPTY.iter().any(|known| is_of(known)),
+                later: LATER.iter().find(|(known, _)| is_of(known)).map(|(_, why)| *why),
             }
         })
     }

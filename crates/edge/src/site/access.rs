@@ -29,7 +29,9 @@ impl Visit<'_, '_> {
             RealIpHeader::XRealIp => real_ip.forwarded(peer, &named(request, b"x-real-ip")),
             RealIpHeader::XForwardedFor => real_ip.forwarded(peer, &named(request, b"x-forwarded-for")),
             RealIpHeader::Field(name) => real_ip.forwarded(peer, &named(request, name)),
-            RealIpHeader::ProxyProtocol => None,
+            RealIpHeader::ProxyProtocol => {
+                self.facts.proxied.and_then(|proxied| real_ip.proxied(peer, proxied.source))
+            }
         };
         if let Some(found) = found {
             self.facts.original.set(peer);
@@ -99,8 +101,25 @@ impl Visit<'_, '_> {
         self.place.access.is_some() || settings.auth_basic.is_some() || settings.auth_request.is_some()
     }
 
-    /// `allow`/`deny`, `auth_basic`, `auth_request`, by `satisfy`.
+    /// The access phase; a 401 waits for `auth_delay`.
     pub(super) async fn access(&mut self, request: &mut Request) -> Option<Step> {
+        // What is asked on behalf of a request needs no right of its own.
+        if self.subrequest {
+            return None;
+        }
+        let refused = self.judge(request).await?;
+        let delay = self.settings().auth_delay;
+        if !delay.is_zero() && (is_challenge(&refused) || matches!(refused, Step::Page(401))) {
+            self.facts.log(Level::Info, Some(request), format_args!("delaying unauthorized request"));
+            if let Some(gone) = self.wait(delay).await {
+                return Some(gone);
+            }
+        }
+        Some(refused)
+    }
+
+    /// `allow`/`deny`, `auth_basic`, `auth_request`, by `satisfy`.
+    async fn judge(&mut self, request: &mut Request) -> Option<Step> {
         let any = self.settings().satisfy == Satisfy::Any;
         let mut refusal = None;
         let verdict = self.by_address(request);
@@ -237,7 +256,9 @@ impl Visit<'_, '_> {
         // What holds is the outer request's again afterwards.
         let (settings, content) = (self.place.id, self.content.clone());
         let (internal, counted) = (std::mem::replace(&mut self.internal, true), self.rate_counted);
+        let is_inner = std::mem::replace(&mut self.subrequest, true);
         let step = Box::pin(self.begin(&mut inner)).await;
+        self.subrequest = is_inner;
         let answer = match step {
             Step::Respond(response) | Step::Challenge(response) => Some(response),
             Step::Page(status) => Some(Response::new(status)),
@@ -245,6 +266,9 @@ impl Visit<'_, '_> {
             Step::Close => Some(Response::new(444)),
             Step::Gone => None,
         };
+        if let Some(answer) = answer.as_ref().filter(|_| self.settings().log_subrequest) {
+            self.log_inner(&inner, answer);
+        }
         self.internal = internal;
         self.rate_counted = counted;
         self.enter(settings, content);

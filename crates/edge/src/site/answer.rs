@@ -9,6 +9,7 @@ use routing::Scope;
 
 use super::content::split_args;
 use super::environment::{Sent, View};
+use super::observed;
 use super::visit::{Step, Visit};
 
 impl Visit<'_, '_> {
@@ -123,9 +124,22 @@ impl Visit<'_, '_> {
                 .map_or(0, |since| since.as_secs()),
             utc_offset: telemetry::utc_offset(),
             ranges: self.facts.ranges.get() && !self.error_page,
-            conditions: !self.error_page,
+            // An application has weighed them itself.
+            conditions: !self.error_page && self.facts.outcome.get().is_none(),
         };
-        match place.filters.apply(request, &mut response, how, &mut self.eyes(request)) {
+        let compression = &self.settings().compression;
+        let compresses = compression.gzip || compression.brotli || compression.zstd;
+        let was_coded = !compresses || response.fields.has(Name::ContentEncoding);
+        let mut seen = None;
+        if !was_coded {
+            let (body, watched) = observed::watch(std::mem::take(&mut response.body));
+            (response.body, seen) = (body, Some(watched));
+        }
+        let verdict = place.filters.apply(request, &mut response, how, &mut self.eyes(request));
+        if seen.is_some() && response.fields.has(Name::ContentEncoding) {
+            *self.facts.compressed.borrow_mut() = seen;
+        }
+        match verdict {
             Verdict::Send => response,
             Verdict::Refuse(status) => {
                 let fields = std::mem::take(&mut response.fields);
@@ -135,6 +149,8 @@ impl Visit<'_, '_> {
                         page.fields.push(field, value);
                     }
                 }
+                let how = How { ranges: false, conditions: false, ..how };
+                let _ = place.filters.apply(request, &mut page, how, &mut self.eyes(request));
                 page
             }
         }

@@ -13,6 +13,7 @@ use telemetry::error_log::Level;
 
 use super::environment::{Sent, View};
 use super::facts::level;
+use super::observed;
 use super::visit::{Step, Visit};
 use crate::intake;
 
@@ -105,12 +106,15 @@ impl Visit<'_, '_> {
             }
             Err(_) => return Step::Gone,
         };
+        self.facts.body_length.set(body.len());
         if let buffering::BufferedBody::Memory(bytes) = &body {
-            self.facts.body_length.set(bytes.len() as u64);
+            *self.facts.body.borrow_mut() = Some(bytes.clone());
         }
+        let asked = Instant::now();
         let server = self.server_address();
         let called = intake::call(&app, self.connection, request, &body, (&server.0, server.1)).await;
         self.facts.outcome.set(Some(called.outcome));
+        self.facts.pulled.set((called.outcome.pid != 0).then_some(asked + called.outcome.queued));
         let mut response = match called.result {
             Ok(response) => response,
             Err(failure) => {
@@ -127,6 +131,15 @@ impl Visit<'_, '_> {
                 };
             }
         };
+        let (body, seen) = observed::watch(response.body);
+        response.body = body;
+        *self.facts.answer.borrow_mut() = Some(seen);
+        if let Some(rate) = response.fields.only(Name::XAccelLimitRate)
+            && !rate.is_empty()
+            && rate.iter().all(u8::is_ascii_digit)
+        {
+            *self.facts.limit_rate.borrow_mut() = Some(rate.to_vec());
+        }
         if let Some(target) = response.fields.first(Name::XAccelRedirect).map(<[u8]>::to_vec) {
             return self.accelerate(request, &response, &target);
         }
@@ -157,7 +170,7 @@ impl Visit<'_, '_> {
         }
         let (raw, args) = split_args(target);
         let mut path = Vec::new();
-        if !raw.starts_with(b"/") || protocol::normalize(&raw, &mut path).is_err() {
+        if !raw.starts_with(b"/") || protocol::normalize(&raw, true, &mut path).is_err() {
             let shown = String::from_utf8_lossy(target).into_owned();
             self.facts.log(Level::Error, Some(request), format_args!("unsafe URI \"{shown}\" was detected"));
             return Step::Page(404);

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use config::model::http::{FileTest, Root, Variable};
-use exchange::{Fields, Request};
+use config::model::http::{FileTest, LogLevel, Root, SecureLink, Value, Variable};
+use exchange::{AcceptEncoding, Fields, Request};
+use handlers::files::by_path::FileContext;
 use routing::Environment;
 use telemetry::error_log::Level;
 
-use super::facts::Facts;
+use super::facts::{Facts, level};
 
 /// What is known of the response when a variable is asked.
 #[derive(Clone, Copy, Default)]
@@ -59,7 +60,15 @@ impl Environment for View<'_> {
                 true
             }
             Variable::Pid => text.write(format_args!("{}", std::process::id())),
-            Variable::Pipe => text.bytes(b"."),
+            Variable::DateLocal => {
+                telemetry::date_local(since_1970().as_secs() as i64, text.0);
+                true
+            }
+            Variable::DateGmt => {
+                telemetry::date_gmt(since_1970().as_secs() as i64, text.0);
+                true
+            }
+            Variable::Pipe => text.bytes(if facts.pipelined { b"p" } else { b"." }),
             Variable::Hostname => text.bytes(rustix::system::uname().nodename().to_bytes()),
             Variable::NginxVersion => text.bytes(config::invocation::nginx::built_in::VERSION.as_bytes()),
             Variable::RemoteUser => match &*facts.user.borrow() {
@@ -104,7 +113,52 @@ impl Environment for View<'_> {
                 facts.outcome.get().is_some_and(|o| text.write(format_args!("{}", o.attempts)))
             }
             Variable::AppQueueTime => facts.outcome.get().is_some_and(|o| text.seconds(o.queued)),
-            Variable::ConnectionsActive => text.write(format_args!("{}", facts.connections())),
+            Variable::AppRunTime => facts.run_time().is_some_and(|time| text.seconds(time)),
+            Variable::ConnectionsActive => text.write(format_args!("{}", facts.connections().active)),
+            Variable::ConnectionsReading => text.write(format_args!("{}", facts.connections().reading)),
+            Variable::ConnectionsWriting => text.write(format_args!("{}", facts.connections().writing)),
+            Variable::ConnectionsWaiting => text.write(format_args!("{}", facts.connections().waiting)),
+            Variable::GzipRatio => {
+                let ratio = facts.ratio(self.sent.body);
+                ratio.is_some_and(|(whole, part)| text.write(format_args!("{whole}.{part:02}")))
+            }
+            Variable::SecureLinkExpires => {
+                facts.link_expires.borrow().as_ref().is_some_and(|time| text.bytes(time))
+            }
+            Variable::ProxyProtocolAddr => {
+                facts.proxied.is_some_and(|p| text.write(format_args!("{}", p.source.ip())))
+            }
+            Variable::ProxyProtocolPort => {
+                facts.proxied.is_some_and(|p| text.write(format_args!("{}", p.source.port())))
+            }
+            Variable::ProxyProtocolServerAddr => {
+                facts.proxied.is_some_and(|p| text.write(format_args!("{}", p.destination.ip())))
+            }
+            Variable::ProxyProtocolServerPort => {
+                facts.proxied.is_some_and(|p| text.write(format_args!("{}", p.destination.port())))
+            }
+            Variable::TcpinfoRtt => facts.tcp(&mut text, |info| info.rtt),
+            Variable::TcpinfoRttvar => facts.tcp(&mut text, |info| info.rttvar),
+            Variable::TcpinfoSndCwnd => facts.tcp(&mut text, |info| info.snd_cwnd),
+            Variable::TcpinfoRcvSpace => facts.tcp(&mut text, |info| info.rcv_space),
+            // Identifiers of clients: without `userid` there are none.
+            _ => false,
+        }
+    }
+
+    fn made(
+        &self,
+        variable: &Variable,
+        request: &Request,
+        text: &mut dyn FnMut(&Value) -> Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        match variable {
+            Variable::SecureLink => self.facts.secure_link(request, text, out),
+            Variable::RealpathRoot => {
+                let (Root::Root(value) | Root::Alias(value), _) = self.facts.root();
+                self.facts.real_path(&text(value), out)
+            }
             _ => false,
         }
     }
@@ -115,8 +169,8 @@ impl Environment for View<'_> {
         }
     }
 
-    fn file(&self, path: &[u8], test: FileTest) -> bool {
-        probe(path, test)
+    fn file(&self, path: &[u8], test: FileTest, text: &mut dyn FnMut(&Value) -> Vec<u8>) -> bool {
+        self.facts.probe(path, test, text)
     }
 
     fn error(&self, message: &str) {
@@ -195,6 +249,71 @@ impl Facts<'_> {
         self.site.routing.server(self.server.get()).map_or(b"", |server| &server.name)
     }
 
+    /// From the worker's taking the request to the end of its answer, which may not have come yet.
+    fn run_time(&self) -> Option<std::time::Duration> {
+        let pulled = self.pulled.get()?;
+        let end = self.answer.borrow().as_ref().and_then(|seen| seen.end.get());
+        Some(end.unwrap_or_else(Instant::now).saturating_duration_since(pulled))
+    }
+
+    /// How many times smaller the body has become: the whole number and hundredths, rounded.
+    fn ratio(&self, sent: u64) -> Option<(u64, u64)> {
+        let before = self.compressed.borrow().as_ref()?.bytes.get();
+        let hundredths = u128::from(before) * 1000 / u128::from((sent > 0).then_some(sent)?);
+        let hundredths = u64::try_from((hundredths + 5) / 10).unwrap_or(u64::MAX);
+        Some((hundredths / 100, hundredths % 100))
+    }
+
+    fn tcp(&self, text: &mut Text<'_>, which: fn(&sys::TcpInfo) -> u32) -> bool {
+        let info = self.ends.remote.and_then(|_| sys::tcp_info(self.socket));
+        info.is_some_and(|info| text.write(format_args!("{}", which(&info))))
+    }
+
+    /// `$secure_link`
+    fn secure_link(
+        &self,
+        request: &Request,
+        text: &mut dyn FnMut(&Value) -> Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let settings = &self.site.http().settings[self.settings.get() as usize];
+        match &settings.secure_link {
+            None => false,
+            Some(SecureLink::Secret(secret)) => {
+                let link = limits::secure_link::check_secret(&request.target, secret);
+                link.is_some_and(|link| Text(out).bytes(link))
+            }
+            Some(SecureLink::Checksum { link, md5 }) => {
+                if self.link_busy.replace(true) {
+                    let what = format_args!("cycle while evaluating variable \"secure_link\"");
+                    self.log(Level::Error, Some(request), what);
+                    return false;
+                }
+                let link = text(link);
+                *self.link_expires.borrow_mut() = limits::secure_link::expires(&link).map(<[u8]>::to_vec);
+                // It usually contains `$secure_link_expires`.
+                let md5 = text(md5);
+                self.link_busy.set(false);
+                let checked = limits::secure_link::check(&link, &md5, since_1970().as_secs() as i64);
+                Text(out).some(checked.link.as_str())
+            }
+        }
+    }
+
+    /// `$realpath_root`
+    fn real_path(&self, root: &[u8], out: &mut Vec<u8>) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        let root = std::path::Path::new(std::ffi::OsStr::from_bytes(root));
+        match std::fs::canonicalize(root) {
+            Ok(path) => Text(out).bytes(path.as_os_str().as_bytes()),
+            Err(error) => {
+                let root = root.display();
+                self.log(Level::Critical, None, format_args!("realpath() \"{root}\" failed ({error})"));
+                false
+            }
+        }
+    }
+
     fn request_id(&self) -> u128 {
         if let Some(id) = self.id.get() {
             return id;
@@ -202,6 +321,25 @@ impl Facts<'_> {
         let id = fresh_id();
         self.id.set(Some(id));
         id
+    }
+
+    /// Looks as files are looked for: by `disable_symlinks` and through `open_file_cache`.
+    fn probe(&self, path: &[u8], test: FileTest, text: &mut dyn FnMut(&Value) -> Vec<u8>) -> bool {
+        use handlers::files::by_path::Kind;
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::PermissionsExt;
+        let Some(place) = self.place() else { return false };
+        let mut looking = Looking { facts: self, text };
+        let Some(look) = place.files.probe(path, Instant::now(), &mut looking) else { return false };
+        match test {
+            FileTest::File => look.kind == Kind::File,
+            FileTest::Directory => look.kind == Kind::Directory,
+            FileTest::Exists => true,
+            FileTest::Executable => {
+                let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path));
+                std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
+            }
+        }
     }
 
     /// Whether `valid_referers` of the place has nothing against the request.
@@ -219,16 +357,27 @@ impl Facts<'_> {
     }
 }
 
-fn probe(path: &[u8], test: FileTest) -> bool {
-    use std::os::unix::ffi::OsStrExt;
-    use std::os::unix::fs::PermissionsExt;
-    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path));
-    let Ok(metadata) = std::fs::metadata(path) else { return false };
-    match test {
-        FileTest::File => metadata.is_file(),
-        FileTest::Directory => metadata.is_dir(),
-        FileTest::Exists => true,
-        FileTest::Executable => metadata.permissions().mode() & 0o111 != 0,
+/// For a look at a file in the middle of the rewrite phase.
+struct Looking<'a> {
+    facts: &'a Facts<'a>,
+    text: &'a mut dyn FnMut(&Value) -> Vec<u8>,
+}
+
+impl FileContext for Looking<'_> {
+    fn value(&mut self, value: &Value) -> Vec<u8> {
+        (self.text)(value)
+    }
+
+    fn accepted(&mut self) -> AcceptEncoding {
+        AcceptEncoding::of(&Fields::new())
+    }
+
+    fn utc_offset(&mut self) -> i32 {
+        telemetry::utc_offset()
+    }
+
+    fn log(&mut self, at: LogLevel, text: std::fmt::Arguments<'_>) {
+        self.facts.log(level(at), None, text);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Instant;
 
 use config::model::http::{Root, ServerId, SettingsId};
@@ -9,6 +10,7 @@ use exchange::Peer;
 use handlers::app::Outcome;
 
 use super::Site;
+use super::observed::Seen;
 
 /// See the module. It changes while the request goes its way, and variables read it: so all of it is in cells.
 pub struct Facts<'a> {
@@ -24,6 +26,12 @@ pub struct Facts<'a> {
     pub requests: u64,
     /// When the request began.
     pub begun: Instant,
+    /// It was there before the last response had left.
+    pub pipelined: bool,
+    /// The connection's descriptor, for what the kernel knows of it; it outlives the request.
+    pub socket: std::os::fd::RawFd,
+    /// What a PROXY protocol header said of the client.
+    pub proxied: Option<limits::proxy_protocol::Addresses>,
     /// Who is at the two ends of the connection, whatever the request says.
     pub ends: Peer,
     /// The server.
@@ -52,6 +60,16 @@ pub struct Facts<'a> {
     pub original: Cell<Option<SocketAddr>>,
     /// What the application's part was.
     pub outcome: Cell<Option<Outcome>>,
+    /// When a worker took the request.
+    pub pulled: Cell<Option<Instant>>,
+    /// The application's answer.
+    pub answer: RefCell<Option<Rc<Seen>>>,
+    /// The body that was compressed.
+    pub compressed: RefCell<Option<Rc<Seen>>>,
+    /// `$secure_link_expires`
+    pub link_expires: RefCell<Option<Vec<u8>>>,
+    /// `$secure_link` is being found out.
+    pub link_busy: Cell<bool>,
     /// The application's name.
     pub app: RefCell<Option<String>>,
     /// Bytes of the body that was received.
@@ -70,7 +88,7 @@ impl<'a> Facts<'a> {
 
 impl Facts<'_> {
     /// The compiled settings of the place that the request is in.
-    pub fn place(&self) -> Option<std::rc::Rc<super::Place>> {
+    pub fn place(&self) -> Option<Rc<super::Place>> {
         let server = self.site.routing.server(self.server.get())?;
         Some(self.site.place(self.settings.get(), &server.head))
     }
@@ -108,8 +126,8 @@ impl Facts<'_> {
     }
 
     /// Connections of all event loops.
-    pub fn connections(&self) -> usize {
-        self.process.spread.all_connections()
+    pub fn connections(&self) -> handlers::fixed::Connections {
+        self.process.connections()
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::time::Instant;
 
-use exchange::{Fields, Request};
+use exchange::{Fields, Request, Response};
 use protocol::h1::{Sent as Written, WriteError};
-use routing::Scope;
+use routing::{Scope, State};
 use telemetry::error_log::Level;
 
 use super::Site;
 use super::environment::{Sent, View};
-use super::visit::Visited;
+use super::facts::Facts;
+use super::visit::{Visit, Visited};
 use crate::event_loop::EventLoop;
 
 impl Visited<'_> {
@@ -47,8 +48,6 @@ impl Visited<'_> {
                 self.facts.log(Level::Error, Some(request), format_args!("{why}"));
             }
         }
-        let mut logs = event_loop.logs.borrow_mut();
-        let Some(logs) = &mut *logs else { return };
         let sent = Sent {
             status,
             fields,
@@ -56,15 +55,30 @@ impl Visited<'_> {
             all: written.map_or(0, |written| written.body + written.head),
             whole: written.is_some_and(|written| written.outcome.is_ok()),
         };
-        let view = View { facts: &self.facts, sent };
-        let (variables, state) = (&self.facts.site.routing.variables, &mut self.state);
-        logs.log(self.facts.settings.get(), Instant::now(), &mut |variable, out| {
-            variables.variable(variable, state, Scope { request, environment: &view }, out)
-        });
+        write(event_loop, &self.facts, &mut self.state, request, sent);
     }
 
     /// Gives back what the next request can use again.
     pub fn end(self, site: &Site) {
         site.give_state(self.state);
     }
+}
+
+impl Visit<'_, '_> {
+    /// `log_subrequest`: nothing of its answer has left.
+    pub(super) fn log_inner(&mut self, request: &Request, answer: &Response) {
+        let sent =
+            Sent { status: answer.status, fields: Some(&answer.fields), whole: true, ..Sent::default() };
+        write(self.event_loop, &self.facts, &mut self.state, request, sent);
+    }
+}
+
+fn write(event_loop: &EventLoop, facts: &Facts<'_>, state: &mut State, request: &Request, sent: Sent<'_>) {
+    let mut logs = event_loop.logs.borrow_mut();
+    let Some(logs) = &mut *logs else { return };
+    let view = View { facts, sent };
+    let variables = &facts.site.routing.variables;
+    logs.log(facts.settings.get(), Instant::now(), &mut |variable, out| {
+        variables.variable(variable, state, Scope { request, environment: &view }, out)
+    });
 }

@@ -6,12 +6,15 @@ mod content;
 mod environment;
 mod facts;
 mod log;
+mod observed;
+mod pace;
 mod place;
 mod visit;
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use config::model::Address;
@@ -46,6 +49,7 @@ pub struct Site {
     heads: Vec<Rc<h1::Settings>>,
     types: Vec<Rc<Types>>,
     memory: Rc<Memory>,
+    compressed: filters::nginx::Shared,
     user_files: RefCell<UserFiles>,
     verified: RefCell<Verified>,
     states: RefCell<Vec<State>>,
@@ -70,6 +74,7 @@ impl Site {
             heads,
             types: http.types.iter().map(|types| Rc::new(types.clone())).collect(),
             memory: Memory::new(FILE_MEMORY),
+            compressed: filters::nginx::Shared::default(),
             user_files: RefCell::default(),
             verified: RefCell::new(Verified::new(VERIFIED.0, VERIFIED.1).map_err(io::Error::other)?),
             states: RefCell::default(),
@@ -85,6 +90,15 @@ impl Site {
     /// What a fresh connection to this address is served with; `None` when nobody listens there any more.
     pub fn head(&self, address: &Address) -> Option<&Rc<h1::Settings>> {
         self.heads.get(*self.listeners.get(address)?)
+    }
+
+    /// Whether a connection to this address begins with a PROXY protocol header.
+    pub fn is_proxied(&self, address: &Address, local: Option<IpAddr>) -> bool {
+        let Some(listen) = self.listener(address).and_then(|at| self.http().listens.get(at)) else {
+            return false;
+        };
+        let own = listen.by_address.iter().find(|(ip, _)| Some(*ip) == local.map(|ip| ip.to_canonical()));
+        own.map_or(listen, |(_, listen)| listen).proxy_protocol
     }
 
     /// The index of a listener.

@@ -54,7 +54,7 @@ impl Place {
             id,
             h1: Rc::new(h1_settings(head, settings, false)),
             files: PathFiles::new(settings, types, Rc::clone(&site.memory)),
-            filters: NginxFilters::new(settings),
+            filters: NginxFilters::sharing(settings, &site.compressed),
             access: (!settings.access.is_empty()).then(|| Access::new(&settings.access)),
             rate: (!settings.limit_req.is_empty())
                 .then(|| told(zones.rate_limits(&settings.limit_req, settings.limit_req_refusal)))
@@ -96,11 +96,13 @@ pub fn h1_settings(head: &HeadSettings, settings: &Settings, fresh: bool) -> h1:
             ..http1::Limits::default()
         },
         policy: http1::Policy {
-            underscore_fields: if head.underscores {
+            // Where names that are not valid count, those with underscores do too.
+            underscore_fields: if head.underscores || !head.ignore_invalid {
                 http1::UnderscoreFields::Keep
             } else {
                 http1::UnderscoreFields::Drop
             },
+            plain_names_only: head.ignore_invalid,
             ..http1::Policy::default()
         },
         max_body: if fresh { None } else { settings.max_body },
@@ -108,11 +110,20 @@ pub fn h1_settings(head: &HeadSettings, settings: &Settings, fresh: bool) -> h1:
         body_timeout: settings.body_timeout,
         send_timeout: settings.send_timeout,
         keepalive_timeout: settings.keepalive_timeout,
-        lingering_timeout: if settings.lingering_close == LingeringClose::Off {
-            std::time::Duration::ZERO
-        } else {
-            settings.lingering_time.min(settings.lingering_timeout)
+        keepalive_header: settings.keepalive_header,
+        keepalive_time: settings.keepalive_time,
+        keepalive_min_timeout: settings.keepalive_min_timeout,
+        lingering: match settings.lingering_close {
+            LingeringClose::Off => h1::Lingering::Off,
+            LingeringClose::On => h1::Lingering::On,
+            LingeringClose::Always => h1::Lingering::Always,
         },
+        lingering_time: settings.lingering_time,
+        lingering_timeout: settings.lingering_timeout,
+        reset_timedout: settings.reset_timedout,
+        chunked: settings.chunked,
+        nodelay: settings.tcp_nodelay,
+        merge_slashes: head.merge_slashes,
         keepalive_requests: settings.keepalive_requests,
         sendfile: settings.sendfile,
         server: server_token(&settings.server_tokens),

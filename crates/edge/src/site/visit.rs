@@ -4,6 +4,7 @@
 //! `X-Accel-Redirect` to other paths. [`Visit::serve`] is that round; each phase says by a [`Step`] how it goes on.
 
 use std::cell::{Cell, RefCell};
+use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -79,6 +80,8 @@ pub struct Visit<'v, 's> {
     /// The redirect of a location that is asked for without its slash.
     /// What began inside: `internal` locations are open to it.
     pub(super) internal: bool,
+    /// Another location is asked on behalf of the request.
+    pub(super) subrequest: bool,
     /// A page for an error is being made.
     pub(super) error_page: bool,
     /// What the response's status is to be, by `error_page … =`.
@@ -128,6 +131,9 @@ pub async fn serve<'s>(
     visit.post_read(request);
     let step = visit.begin(request).await;
     let response = visit.finish(request, step).await.map(|response| visit.filter(request, response));
+    if let Some(response) = &response {
+        visit.pace(request, response);
+    }
     Visited::of(visit, response)
 }
 
@@ -198,6 +204,9 @@ fn facts<'a>(
         connected: ends.since,
         requests: connection.requests(),
         begun,
+        pipelined: connection.is_pipelined(),
+        socket: connection.stream().as_fd().as_raw_fd(),
+        proxied: ends.proxied.as_deref().copied(),
         ends: ends.peer,
         server: Cell::new(server),
         settings: Cell::new(settings),
@@ -212,6 +221,11 @@ fn facts<'a>(
         connections_status: Cell::new(""),
         original: Cell::new(None),
         outcome: Cell::new(None),
+        pulled: Cell::new(None),
+        answer: RefCell::default(),
+        compressed: RefCell::default(),
+        link_expires: RefCell::default(),
+        link_busy: Cell::new(false),
         app: RefCell::default(),
         body_length: Cell::new(0),
         body: RefCell::default(),
@@ -241,6 +255,7 @@ fn visit<'v, 's>(
         place,
         content: Content::Files,
         internal: false,
+        subrequest: false,
         error_page: false,
         status: None,
         error_status: None,
@@ -259,6 +274,9 @@ impl<'s> Visit<'_, 's> {
             step = match step {
                 Step::Respond(response) => return Some(response),
                 Step::Close => {
+                    if self.settings().reset_timedout {
+                        self.connection.stream().reset_on_close();
+                    }
                     self.connection.close_after();
                     return None;
                 }

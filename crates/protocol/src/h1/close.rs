@@ -2,10 +2,11 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 
-use super::{Connection, READ_SIZE};
+use super::{Connection, Lingering, READ_SIZE};
 
 impl Connection {
     /// Ends the connection so that the last response is not lost: says that nothing follows, and takes what
@@ -13,15 +14,22 @@ impl Connection {
     /// overtake the response (RFC 9112 §9.6).
     pub async fn close(mut self) {
         let unread = !self.body_is_done() || self.buffers.as_ref().is_some_and(|b| !b.input.is_empty());
-        if !self.response_begun || self.half_closed || !unread {
+        let lingers = match self.settings.lingering {
+            Lingering::Off => false,
+            Lingering::On => unread,
+            Lingering::Always => true,
+        };
+        if !self.response_begun || self.half_closed || !lingers {
             return;
         }
         self.stream.shutdown_write();
         let mut scratch = BytesMut::with_capacity(READ_SIZE);
-        self.deadline.set(self.settings.lingering_timeout);
+        let end = Instant::now() + self.settings.lingering_time;
+        self.deadline.set(self.settings.lingering_timeout.min(self.settings.lingering_time));
         poll_fn(|cx| {
             loop {
-                if self.deadline.is_past(cx) {
+                let left = end.saturating_duration_since(Instant::now());
+                if left.is_zero() || self.deadline.is_past(cx) {
                     return Poll::Ready(());
                 }
                 let room = scratch.len();
@@ -29,7 +37,7 @@ impl Connection {
                 scratch.reserve(READ_SIZE);
                 match self.stream.poll_read(cx, &mut scratch) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Ok(_)) => self.deadline.set(self.settings.lingering_timeout.min(left)),
                     Poll::Pending => return Poll::Pending,
                 }
             }

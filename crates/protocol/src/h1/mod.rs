@@ -6,6 +6,7 @@
 
 mod body;
 mod close;
+mod pace;
 mod read;
 mod write;
 
@@ -13,13 +14,14 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use http1::{BodyFraming, ChunkedDecoder, RequestHead};
 
 use crate::{Deadline, Deadlines, Stream};
 
+pub use pace::{Pace, Room};
 pub use read::{ClientEvent, Idle, Refusal};
 pub use write::{Sent, WriteError};
 
@@ -46,14 +48,43 @@ pub struct Settings {
     pub send_timeout: Duration,
     /// Between two requests; zero closes after every response.
     pub keepalive_timeout: Duration,
+    /// What is told to the client of it (`Keep-Alive: timeout=`); `None` tells nothing.
+    pub keepalive_header: Option<Duration>,
+    /// A connection that is older is closed after the response.
+    pub keepalive_time: Duration,
+    /// An idle connection is not closed before that because the server ends or needs room.
+    pub keepalive_min_timeout: Duration,
+    /// When a close is preceded by taking what the client still sends.
+    pub lingering: Lingering,
     /// How long unread bytes are thrown away before the close.
+    pub lingering_time: Duration,
+    /// How long the client may send nothing meanwhile.
     pub lingering_timeout: Duration,
+    /// A connection whose client takes nothing is ended with a reset, however the response is framed.
+    pub reset_timedout: bool,
+    /// Bodies of unknown length are sent in chunks; else the connection's end is theirs.
+    pub chunked: bool,
+    /// Small packets leave at once.
+    pub nodelay: bool,
+    /// Slashes that follow each other are one.
+    pub merge_slashes: bool,
     /// Requests on one connection.
     pub keepalive_requests: u64,
     /// Whether files are sent with sendfile.
     pub sendfile: bool,
     /// Value of `Server`; `None` sends none of our own.
     pub server: Option<Rc<str>>,
+}
+
+/// See [`Settings::lingering`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lingering {
+    /// Never.
+    Off,
+    /// When the client has sent what was not read.
+    On,
+    /// After every response.
+    Always,
 }
 
 /// What a connection needs only while a request is on its way.
@@ -115,20 +146,31 @@ pub struct Connection {
     is_head: bool,
     /// Requests begun on this connection.
     requests: u64,
+    /// When it was accepted.
+    opened: Instant,
+    /// The current request was there before the last response had left.
+    pipelined: bool,
+    /// Small packets leave at once: what the socket is told now.
+    nodelay: bool,
+    /// How fast the current response may leave.
+    pace: Option<Box<pace::Paced>>,
     /// Bytes of the current response's head.
     head_length: u64,
+    /// The end of the current response's body is the connection's.
+    ends_with_close: bool,
     /// Something of the current response has been written.
     response_begun: bool,
 }
 
 impl Connection {
-    /// Takes over an accepted stream, or one on which so many requests were served elsewhere.
+    /// Takes over a stream that was accepted at `opened`, and on which so many requests were served elsewhere.
     pub fn new(
         stream: Stream,
         settings: Rc<Settings>,
         pool: Rc<Pool>,
         deadlines: &Rc<Deadlines>,
         requests: u64,
+        opened: Instant,
     ) -> Self {
         Self {
             stream,
@@ -144,7 +186,12 @@ impl Connection {
             is_http10: false,
             is_head: false,
             requests,
+            opened,
+            pipelined: false,
+            nodelay: true,
+            pace: None,
             head_length: 0,
+            ends_with_close: false,
             response_begun: false,
         }
     }
@@ -156,10 +203,28 @@ impl Connection {
 
     /// What holds from now on: a location's time-outs and limits in the place of the listener's.
     pub fn set_settings(&mut self, settings: Rc<Settings>) {
-        if self.requests >= settings.keepalive_requests || settings.keepalive_timeout.is_zero() {
+        if self.requests >= settings.keepalive_requests
+            || settings.keepalive_timeout.is_zero()
+            || self.opened.elapsed() > settings.keepalive_time
+        {
             self.keep_alive = false;
         }
         self.settings = settings;
+    }
+
+    /// What the next head is read with. It is for another location than the one that the last request led to.
+    pub fn begin_with(&mut self, settings: Rc<Settings>) {
+        self.settings = settings;
+    }
+
+    /// Whether the current request was there before the last response had left.
+    pub fn is_pipelined(&self) -> bool {
+        self.pipelined
+    }
+
+    /// How fast the response of the current request may leave; it holds for that one only.
+    pub fn set_pace(&mut self, pace: Box<dyn Pace>) {
+        self.pace = Some(Box::new(pace::Paced::new(pace)));
     }
 
     /// Whether it is between two requests, so that [`Connection::into_socket`] loses nothing.
@@ -171,6 +236,8 @@ impl Connection {
     /// The socket, for somebody else to go on with.
     pub fn into_socket(mut self) -> io::Result<OwnedFd> {
         self.release();
+        // Whoever goes on takes it to be so.
+        self.set_nodelay(true);
         self.stream.into_socket()
     }
 
@@ -182,6 +249,13 @@ impl Connection {
     /// The stream, for its addresses and options.
     pub fn stream(&self) -> &Stream {
         &self.stream
+    }
+
+    fn set_nodelay(&mut self, nodelay: bool) {
+        if self.nodelay != nodelay {
+            self.nodelay = nodelay;
+            self.stream.set_nodelay(nodelay);
+        }
     }
 
     fn buffers(&mut self) -> &mut Buffers {

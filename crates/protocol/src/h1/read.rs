@@ -73,7 +73,7 @@ impl Connection {
         let limit = if self.deadline.is_ending() { limit.min(FRESH) } else { limit };
         self.deadline.set(limit);
         self.deadline.set_fresh(self.requests == 0);
-        self.deadline.set_idle(true);
+        self.deadline.set_idle(Some(self.settings.keepalive_min_timeout.min(limit)));
         let idle = poll_fn(|cx| match self.stream.poll_read_ready(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Idle::Readable),
             Poll::Ready(Err(_)) => Poll::Ready(Idle::Over),
@@ -81,7 +81,7 @@ impl Connection {
             Poll::Pending => Poll::Pending,
         })
         .await;
-        self.deadline.set_idle(false);
+        self.deadline.set_idle(None);
         idle
     }
 
@@ -91,6 +91,7 @@ impl Connection {
         self.expects_continue = false;
         self.is_head = false;
         self.is_http10 = false;
+        self.pipelined = self.requests > 0 && self.buffers.as_ref().is_some_and(|b| !b.input.is_empty());
         self.deadline.set(self.settings.header_timeout);
         poll_fn(|cx| self.poll_head(cx, request)).await
     }
@@ -165,7 +166,8 @@ impl Connection {
         if request.raw_path == b"*" || request.raw_path.is_empty() {
             request.path.extend_from_slice(&request.raw_path);
         } else {
-            path::normalize(&request.raw_path, &mut request.path).map_err(Refusal::Path)?;
+            path::normalize(&request.raw_path, self.settings.merge_slashes, &mut request.path)
+                .map_err(Refusal::Path)?;
         }
         if let (Some(length), Some(limit)) = (request.content_length, self.settings.max_body)
             && length > limit
@@ -173,6 +175,34 @@ impl Connection {
             return Err(Refusal::TooLarge);
         }
         Ok(true)
+    }
+
+    /// Reads what stands before the first request, as long as `parse` asks for more: it says how many bytes it takes.
+    /// `None`: the client left, or did not send it within the time for a head.
+    pub async fn read_preamble<E>(
+        &mut self,
+        mut parse: impl FnMut(&[u8]) -> Result<Option<usize>, E>,
+    ) -> Option<Result<(), E>> {
+        self.deadline.set(self.settings.header_timeout);
+        poll_fn(|cx| {
+            loop {
+                match self.poll_fill(cx) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending if self.deadline.is_past(cx) => return Poll::Ready(None),
+                    Poll::Pending => return Poll::Pending,
+                }
+                match parse(&self.buffers().input) {
+                    Ok(None) => {}
+                    Ok(Some(taken)) => {
+                        bytes::Buf::advance(&mut self.buffers().input, taken);
+                        return Poll::Ready(Some(Ok(())));
+                    }
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                }
+            }
+        })
+        .await
     }
 
     /// Reads some bytes behind those that are there. 0 is the end.

@@ -57,11 +57,17 @@ impl Connection {
         let outcome = self.respond_inner(response, date, &mut sent).await;
         if outcome.is_err() {
             self.keep_alive = false;
-            if matches!(outcome, Err(WriteError::Broken(_) | WriteError::Timeout)) && self.response_begun {
+            let resets = match outcome {
                 // Whatever the framing is, a reset can't be taken for the end of the page.
+                Err(WriteError::Broken(_)) => true,
+                Err(WriteError::Timeout) => self.settings.reset_timedout || self.ends_with_close,
+                _ => false,
+            };
+            if resets && self.response_begun {
                 self.stream.reset_on_close();
             }
         }
+        self.pace = None;
         if let Some(buffers) = &mut self.buffers {
             buffers.output.clear();
         }
@@ -86,9 +92,11 @@ impl Connection {
             self.discard_body().await;
         }
         let framing = self.framing(&response);
-        if framing == Framing::Close {
+        self.ends_with_close = framing == Framing::Close;
+        if self.ends_with_close {
             self.keep_alive = false;
         }
+        self.set_nodelay(self.settings.nodelay);
         if self.encode_head(&response, framing, date).is_err() {
             // Handlers check what they take from outside, so this is a fault of the program; nothing has left.
             response = Response::text(500, "text/plain", "Internal Server Error\n");
@@ -142,14 +150,14 @@ impl Connection {
         match announced.and_then(|v| v.parse().ok()) {
             Some(length) => Framing::Length(length),
             None if self.is_head => Framing::None,
-            None if self.is_http10 => Framing::Close,
+            None if self.is_http10 || !self.settings.chunked => Framing::Close,
             None => Framing::Chunked,
         }
     }
 
     fn encode_head(&mut self, response: &Response, framing: Framing, date: &[u8]) -> Result<(), EncodeError> {
         let (keep_alive, is_http10, is_head) = (self.keep_alive, self.is_http10, self.is_head);
-        let server = self.settings.server.clone();
+        let (server, told) = (self.settings.server.clone(), self.settings.keepalive_header);
         let output = &mut self.buffers.get_or_insert_with(|| self.pool.take()).output;
         // A status line of HTTP/1.1 to a client of 1.0 is right (RFC 9112 §2.3), and what nginx sends.
         let mut head =
@@ -186,8 +194,14 @@ impl Connection {
         }
         match (keep_alive, is_http10) {
             (false, _) => head.ready_made(b"Connection: close\r\n"),
-            (true, true) => head.ready_made(b"Connection: keep-alive\r\n"),
-            (true, false) => {}
+            (true, is_http10) => {
+                if is_http10 || told.is_some() {
+                    head.ready_made(b"Connection: keep-alive\r\n");
+                }
+                if let Some(told) = told {
+                    head.field(b"Keep-Alive", format!("timeout={}", told.as_secs()).as_bytes())?;
+                }
+            }
         }
         head.finish();
         self.head_length = output.len() as u64;
@@ -294,8 +308,11 @@ impl Connection {
         let total = buffers.output.len() + body.len();
         let result = poll_fn(|cx| {
             while done < total {
+                let most = ready!(self.poll_pace(cx));
                 let head = buffers.output.get(done..).unwrap_or_default();
+                let head = &head[..head.len().min(most)];
                 let rest = &body[done.saturating_sub(buffers.output.len())..];
+                let rest = &rest[..rest.len().min(most - head.len())];
                 let written = if rest.is_empty() {
                     self.stream.try_write(head)
                 } else {
@@ -315,6 +332,15 @@ impl Connection {
         result
     }
 
+    /// Ready with how many bytes the response's pace lets leave now.
+    fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        let Some(pace) = &mut self.pace else { return Poll::Ready(usize::MAX) };
+        let most = ready!(pace.poll_room(cx));
+        // It was not the client that took nothing.
+        self.deadline.set(self.settings.send_timeout);
+        Poll::Ready(most)
+    }
+
     /// Ready when the client takes more.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
         match self.stream.poll_write_ready(cx) {
@@ -329,6 +355,9 @@ impl Connection {
         match result {
             Ok(n) => {
                 self.response_begun = true;
+                if let Some(pace) = &mut self.pace {
+                    pace.wrote(n);
+                }
                 self.deadline.set(self.settings.send_timeout);
                 Ok(Some(n))
             }
@@ -354,12 +383,14 @@ impl Connection {
         let result = poll_fn(|cx| {
             let mut budget = SENDFILE_LIMIT;
             while done < buffers.output.len() || offset < end {
+                let most = ready!(self.poll_pace(cx));
                 let is_head = done < buffers.output.len();
                 let written = if is_head {
-                    self.stream.try_write_more(&buffers.output[done..])
+                    let head = &buffers.output[done..];
+                    self.stream.try_write_more(&head[..head.len().min(most)])
                 } else {
-                    let count = (end - offset).min(SENDFILE_LIMIT);
-                    self.stream.try_send_file(file, &mut offset, count as usize)
+                    let count = (end - offset).min(SENDFILE_LIMIT) as usize;
+                    self.stream.try_send_file(file, &mut offset, count.min(most))
                 };
                 match self.written(written) {
                     Ok(Some(0)) if !is_head => {

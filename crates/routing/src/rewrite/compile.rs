@@ -108,14 +108,9 @@ fn step(op: &Op, defined: &[Defined]) -> Result<Step, PatternError> {
 fn target(id: DefinedId, defined: &[Defined]) -> Target {
     match defined.get(id as usize).and_then(|defined| Variable::built_in(&defined.name)) {
         // One's own that is named like one of a family hides that one.
-        None
-        | Some(
-            Variable::Arg(_)
-            | Variable::Cookie(_)
-            | Variable::Http(_)
-            | Variable::SentHttp(_)
-            | Variable::SentTrailer(_),
-        ) => Target::Stored(id),
+        None | Some(Variable::Arg(_) | Variable::Cookie(_) | Variable::Http(_) | Variable::SentHttp(_)) => {
+            Target::Stored(id)
+        }
         Some(Variable::Args) => Target::Args,
         Some(other) => Target::BuiltIn(other),
     }

@@ -234,7 +234,10 @@ impl Run<'_> {
             Condition::File { test, path, negated } => {
                 let mut text = self.state.scratch();
                 self.value(path, &mut text);
-                let holds = self.environment.file(&text, *test) != *negated;
+                let scope = Scope { request: self.request, environment: self.environment };
+                let (variables, state) = (self.variables, &mut *self.state);
+                let mut value = |value: &Value| variables.text(value, state, scope).into_owned();
+                let holds = self.environment.file(&text, *test, &mut value) != *negated;
                 self.state.give_back(text);
                 Ok(holds)
             }

@@ -33,12 +33,22 @@ pub trait Environment {
     /// request has no such thing; that is not the same as an empty value.
     fn variable(&self, variable: &Variable, request: &Request, out: &mut Vec<u8>) -> bool;
 
+    /// The same for variables that are made of values of the place: `$secure_link`, `$realpath_root`. `text` says what
+    /// such a value is worth.
+    fn made(
+        &self,
+        variable: &Variable,
+        request: &Request,
+        text: &mut dyn FnMut(&Value) -> Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> bool;
+
     /// `set` of a variable that is there by itself and can be set, other than `$args`: `$limit_rate`.
     fn set(&self, variable: &Variable, value: &[u8]);
 
     /// Whether what is at a path is of this kind, links followed. Executable is what its owner may execute, a directory
-    /// too.
-    fn file(&self, path: &[u8], test: FileTest) -> bool;
+    /// too. `text` says what a value of the place is worth.
+    fn file(&self, path: &[u8], test: FileTest, text: &mut dyn FnMut(&Value) -> Vec<u8>) -> bool;
 
     /// A line for the error log.
     fn error(&self, message: &str);
@@ -156,6 +166,10 @@ impl Variables {
             Variable::Defined(id) => self.defined(*id, state, scope, out),
             Variable::DocumentRoot => self.file(&[], state, scope, out),
             Variable::RequestFilename => self.file(&scope.request.path, state, scope, out),
+            Variable::SecureLink | Variable::RealpathRoot => {
+                let mut text = |value: &Value| self.text(value, state, scope).into_owned();
+                scope.environment.made(variable, scope.request, &mut text, out)
+            }
             other => request_variable(other, scope.request, out)
                 .unwrap_or_else(|| scope.environment.variable(other, scope.request, out)),
         }

@@ -501,12 +501,6 @@ pub struct Settings {
     pub charset: Option<Charset>,
     /// `sub_filter` and others.
     pub sub_filters: Option<SubFilters>,
-    /// `mirror`: paths.
-    pub mirrors: Vec<Value>,
-    /// `mirror_request_body`
-    pub mirror_request_body: bool,
-    /// `post_action`
-    pub post_action: Option<Value>,
     /// `secure_link`
     pub secure_link: Option<SecureLink>,
 }

@@ -112,7 +112,6 @@ variables! {
         RemoteUser = "remote_user", "The user of Basic authentication";
         Request = "request", "The whole request line";
         RequestBody = "request_body", "The body, if it is in memory";
-        RequestBodyFile = "request_body_file", "The temporary file with the body";
         RequestCompletion = "request_completion", "`OK` if the request was served to its end, else empty";
         RequestFilename = "request_filename", "The file for the request, by `root` or `alias` and the path";
         RequestId = "request_id", "16 random bytes in hexadecimal, one value for each request";
@@ -150,7 +149,7 @@ variables! {
         DateGmt = "date_gmt", "The time in GMT, as SSI's `config` has it";
         DateLocal = "date_local", "The local time, as SSI's `config` has it";
         AppQueueTime = "app_queue_time", "Seconds that the request waited for a worker, with milliseconds";
-        AppRunTime = "app_run_time", "Seconds from the worker's taking it to the last byte of its answer";
+        AppRunTime = "app_run_time", "Seconds from the worker's taking it to the end of its answer";
         AppPid = "app_pid", "The worker's process";
         AppAttempts = "app_attempts", "How often the request was given to a worker";
         AppName = "app_name", "The application's name";
@@ -160,6 +159,5 @@ variables! {
         Cookie = "cookie_", "A cookie by its name";
         Http = "http_", "A field of the request by its name (lower case, dashes as underscores)";
         SentHttp = "sent_http_", "A field of the response";
-        SentTrailer = "sent_trailer_", "A field of the response's trailer section";
     }
 }
