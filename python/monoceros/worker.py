@@ -175,16 +175,32 @@ class Boot:
         self.link.ready()
         threads = []
         if self.threads > 1:
+            ended, end = os.pipe()
+            os.set_blocking(end, False)
             for i in range(self.threads):
-                threads.append(threading.Thread(target=self.runner.run, args=(i,), name="worker-%d" % i, daemon=True))
+                threads.append(threading.Thread(target=self.run, args=(i, end), name="worker-%d" % i, daemon=True))
             for thread in threads:
                 thread.start()
+            # A signal that comes just before a lock is waited for, as join() does, would not end the wait, and its
+            # handler would never run. A byte in a pipe cannot be missed.
+            signal.set_wakeup_fd(end, warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if not threads:
             self.runner.run(0)
-        # Handlers of signals run here: joining is interrupted by them, and goes on.
+            return
+        running = len(threads)
+        while running:
+            # Zeros are threads that ended, all others numbers of signals, whose handlers have run by then.
+            running -= os.read(ended, 512).count(0)
         for thread in threads:
             thread.join()
+
+    def run(self, claimer, end):
+        """One of many threads."""
+        try:
+            self.runner.run(claimer)
+        finally:
+            os.write(end, b"\0")
 
     def finish(self, code):
         """The end of the process. Threads that still run a request must not hold it up."""

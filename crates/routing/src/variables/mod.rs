@@ -176,6 +176,9 @@ impl Variables {
     }
 
     /// Where a path leads in the file system, by `root` or `alias`; `false` if there are no files here.
+    ///
+    /// `location /static { alias /srv/files/; }` makes `/srv/files/../key` of `/static../key` in nginx, out of what
+    /// was meant to be shown. Here nothing is there.
     pub fn file(&self, path: &[u8], state: &mut State, scope: Scope<'_>, out: &mut Vec<u8>) -> bool {
         let Some((root, replaced)) = scope.environment.root() else { return false };
         match root {
@@ -184,8 +187,12 @@ impl Variables {
                 out.extend_from_slice(path);
             }
             Root::Alias(value) => {
+                let rest = path.get(replaced..).unwrap_or_default();
+                if rest == b".." || rest.starts_with(b"../") {
+                    return false;
+                }
                 self.evaluate(value, state, scope, out);
-                out.extend_from_slice(path.get(replaced..).unwrap_or_default());
+                out.extend_from_slice(rest);
             }
         }
         true

@@ -1,0 +1,143 @@
+"""What a hostile client tries against a configuration that uses variables, and what must come of it."""
+
+import os
+
+import pytest
+from support import build, wait_until
+
+CONF = """
+    map $arg_b $bomb { default 0; "~^((a+)+)\\\\2b$" 1; }
+    server {
+        listen 127.0.0.1:%PORT%;
+        root %DIR%/www;
+        location /static { alias %DIR%/static/; }
+        location /whole/ { alias %DIR%/static/; }
+        location /text { return 200 "$arg_x $bomb"; }
+        location /field { add_header X-A $arg_x; add_header X-U $uri; return 200 ok; }
+        location /cookie { add_header Set-Cookie "u=$uri"; return 200 ok; }
+        location /to { return 302 http://other.example$uri; }
+        location /inside { internal; return 200 inside; }
+        location /admin/ { auth_basic realm; auth_basic_user_file %DIR%/users; }
+        location ~ \\.secret$ { deny all; }
+        location /log { access_log "%DIR%/logs/$arg_x.log"; return 200 ok; }
+    }
+"""
+FILES = {"static/a.txt": "public", "secret.txt": "SECRET", "www/admin/x.txt": "SECRET", "www/x.secret": "SECRET",
+         "users": "joe:{PLAIN}pw\n", "logs/kept": ""}
+SMUGGLED = build(target="/text?x=smuggled")
+
+
+@pytest.fixture(scope="module")
+def server(serve_nginx_module):
+    server = serve_nginx_module(CONF, files=FILES)
+    yield server
+    assert "panicked" not in server.log()
+
+
+@pytest.mark.parametrize("target", [
+    "/static../secret.txt", "/static..", "/static%2e%2e/secret.txt", "/static..%2fsecret.txt", "/static..//secret.txt",
+    "/static/../secret.txt", "/static/%2e%2e%2fsecret.txt", "/static/%252e%252e/secret.txt", "/static/..;/secret.txt",
+    "/static/..\\secret.txt", "/whole../secret.txt", "/whole/../../secret.txt", "/static/a.txt%00", "/%00",
+])
+def test_no_path_leads_out_of_a_directory(server, target):
+    response = server.get(target)
+    assert response.status in (400, 404)
+    assert "SECRET" not in response.text
+
+
+def test_an_alias_still_serves_what_is_in_it(server):
+    assert server.get("/static/a.txt").text == server.get("/whole/a.txt").text == "public"
+
+
+@pytest.mark.parametrize("target", ["/inside", "//inside", "/%69nside", "/./inside", "/a/../inside", "/inside/x"])
+def test_internal_locations_are_not_reached(server, target):
+    fields = {"X-Accel-Redirect": "/inside", "X-Original-URL": "/inside"}
+    assert server.get(target, fields).status == 404
+    assert server.get("/text", fields).text == " 0"
+
+
+@pytest.mark.parametrize("target", [
+    "/admin/x.txt", "//admin/x.txt", "/admin//x.txt", "/admin/./x.txt", "/%61dmin/x.txt", "/admin%2fx.txt",
+    "/x/%2e%2e/admin/x.txt", "/admin/x.txt/", "/admin/x.txt.", "http://other.example/admin/x.txt",
+])
+def test_no_spelling_gets_past_a_password(server, target):
+    assert server.get(target).status == 401
+
+
+@pytest.mark.parametrize("target", ["/x.secret", "//x.secret", "/x%2esecret", "/x.secre%74", "/a/../x.secret"])
+def test_no_spelling_gets_past_deny(server, target):
+    assert server.get(target).status == 403
+
+
+@pytest.mark.parametrize("target", [
+    "/field/%0d%0aX-Injected:%20y", "/cookie/%0d%0aX-Injected:%20y", "/to/%0d%0aX-Injected:%20y",
+    "/field/%0aX-Injected:y", "/field/%0dX-Injected:y",
+])
+def test_no_variable_splits_a_response(server, target):
+    with server.connect() as client:
+        client.send(build(target=target) + SMUGGLED)
+        response = client.response()
+        assert response.status == 500
+        assert response.get("X-Injected") is None
+
+
+def test_arguments_are_not_decoded_into_fields(server):
+    assert server.get("/field?x=a%0d%0aB:c").get("X-A") == "a%0d%0aB:c"
+
+
+@pytest.mark.parametrize("request_bytes", [
+    b"GET /text HTTP/1.1\r\nHost: t\r\nA : b\r\n\r\n",
+    b"GET /../x HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"GET /%00 HTTP/1.1\r\nHost: t\r\n\r\n",
+    b"GET /text HTTP/1.1\r\nHost: ..\r\n\r\n",
+    b"POST /text HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+], ids=["space before colon", "above the root", "NUL", "dots as Host", "length and encoding"])
+def test_nothing_is_answered_after_a_400(server, request_bytes):
+    with server.connect() as client:
+        client.send(request_bytes + SMUGGLED)
+        assert client.response().status == 400
+        assert client.end() in ("eof", "reset")
+
+
+def test_a_body_that_nobody_reads_is_no_request(server):
+    with server.connect() as client:
+        client.send(build("POST", "/text?x=first", body=SMUGGLED) + build(target="/text?x=last"))
+        assert client.response().text == "first 0"
+        assert client.response().text == "last 0"
+
+
+def test_a_pattern_that_explodes_is_given_up(server):
+    assert server.request("GET", "/text?b=" + "a" * 5000, timeout=5).status in (200, 500)
+
+
+def test_a_thousand_ranges_cost_no_more_than_the_file(server):
+    ranges = ",".join("0-" for _ in range(1000))
+    response = server.get("/static/a.txt", {"Range": f"bytes={ranges}"})
+    assert (response.status, response.text) == (200, "public")
+
+
+def test_a_variable_does_not_lead_a_log_out_of_its_directory(server):
+    assert server.get("/log?x=../../outside").status == 200
+    server.wait_log("a variable made a `..` in it")
+    assert not list(server.directory.parent.glob("outside*"))
+
+
+def test_memory_and_descriptors_stay(server):
+    def descriptors():
+        return len(os.listdir(f"/proc/{server.edge()}/fd"))
+
+    server.get("/text")
+    before, memory = descriptors(), resident(server)
+    for number in range(300):
+        with server.connect() as client:
+            client.send(b"GET /text?x=%d HTTP/1.1\r\nHost: t\r\nA: %s" % (number, b"a" * 6000))
+            if number % 2:
+                client.reset()
+    wait_until(lambda: descriptors() <= before, "the descriptors to be closed")
+    assert resident(server) - memory < 16 << 10
+
+
+def resident(server):
+    """Kibibytes of memory that the edge holds."""
+    with open(f"/proc/{server.edge()}/status") as status:
+        return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
