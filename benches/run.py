@@ -22,6 +22,7 @@ WORKS = {
     "hello": throughput.hello,
     "flask": throughput.flask,
     "static": throughput.static,
+    "conf": throughput.conf,
     "idle": memory.idle,
     "slow": slow.slow,
     "kill": faults.kill,
@@ -30,7 +31,16 @@ WORKS = {
 # Above this share of the cores in use by others, a result says so.
 BUSY = 0.05
 # The sections of RESULTS.md.
-SECTIONS = ["hello", "flask", *(f"static-{name}" for name in throughput.STATIC), "idle", "slow", "kill", "reload"]
+SECTIONS = [
+    "hello",
+    "flask",
+    *(f"static-{name}" for name in throughput.STATIC),
+    *(f"conf-{throughput.key(name)}" for name in throughput.SITES),
+    "idle",
+    "slow",
+    "kill",
+    "reload",
+]
 
 
 @dataclasses.dataclass

@@ -115,13 +115,19 @@ class Fleet:
         for server in self.running:
             server.stop()
 
-    def start(self, name, *, app, path, static=None, connections=None):
-        """Starts the server called `name` (a key of SERVERS) for `app`, and waits until it answers `path`."""
+    def start(self, name, *, path, app=None, static=None, connections=None, site=None):
+        """Starts the server called `name` (a key of SERVERS) for `app`, and waits until it answers `path`.
+
+        `site(port)` gives the contents of an `http` block instead, for those that read nginx.conf.
+        """
         directory = self.directory / name.replace(" ", "")
         directory.mkdir(exist_ok=True)
         server = Server(name, directory)
         self.running.append(server)
-        SERVERS[name](server, self.settings, app, static, connections)
+        if site:
+            BY_SITE[name](server, self.settings, site(server.port))
+        else:
+            SERVERS[name](server, self.settings, app, static, connections)
         server.wait(path)
         return server
 
@@ -240,6 +246,37 @@ SERVERS = {
     "nginx + gunicorn": nginx_gunicorn,
     "nginx + uwsgi": nginx_uwsgi,
     "gunicorn": gunicorn,
+}
+
+
+def site_file(server, http):
+    """One nginx.conf for both: a worker, or at most an event loop, per core."""
+    user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    configuration = server.directory / "site.conf"
+    configuration.write_text(f"""\
+{user}
+daemon off;
+worker_processes auto;
+worker_rlimit_nofile {files};
+pid {server.directory}/site.pid;
+error_log {server.directory}/error.log warn;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    keepalive_timeout 75s;
+    server_names_hash_max_size 65536;
+    {http}
+}}
+""")
+    return configuration
+
+
+BY_SITE = {
+    "monoceros": lambda server, settings, http: server.run([settings.monoceros, "-c", site_file(server, http)]),
+    "nginx": lambda server, settings, http: server.run(
+        [settings.nginx, "-e", server.directory / "error.log", "-c", site_file(server, http)]
+    ),
 }
 
 

@@ -147,3 +147,47 @@ def static(settings, directory):
         path = f"/static/{name}.bin"
         title = f"static file {name}"
         yield measure(settings, where, f"static-{name}", title, path, names, bars, app="hello", static=files)
+
+
+# What the server of the address has to look through before it answers.
+SITES = {
+    "return 200": lambda port: server_block(port),
+    "100 servers": lambda port: many(port, 100),
+    "1,000 servers": lambda port: many(port, 1000),
+    "200 regex locations": lambda port: server_block(port, "".join(
+        f"location ~ ^/section{number}/(.+)$ {{ return 404; }}" for number in range(200)
+    )),
+}
+
+
+def key(name):
+    return name.replace(",", "").replace(" ", "-")
+
+
+def server_block(port, more="", name="localhost"):
+    return f"""server {{
+        listen {LOOPBACK}:{port} backlog=2048;
+        server_name {name};
+        {more}
+        location / {{ return 200 "Hello, world!"; }}
+    }}"""
+
+
+def many(port, count):
+    """The address is asked for by its number, which nobody has: the default server answers."""
+    return server_block(port) + "".join(server_block(port, name=f"host{n}.example www.host{n}.example") for n in range(count))
+
+
+def conf(settings, directory):
+    names = settings.choose("monoceros", "nginx")
+    for name, site in SITES.items():
+
+        def bars(outcome, figures, most=0.95 if name == "return 200" else 1.0):
+            for connections in CONNECTIONS:
+                at = f"at {connections}"
+                outcome.bar(f"CPU at most {most} of nginx's {at}", figures.ratio("nginx", connections, "cost"), most)
+            errors_bar(outcome, figures)
+
+        where = directory / key(name)
+        where.mkdir()
+        yield measure(settings, where, f"conf-{key(name)}", f"nginx.conf: {name}", "/", names, bars, site=site)

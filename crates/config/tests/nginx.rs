@@ -166,3 +166,36 @@ fn golden_files() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// What nginx 1.22 said to each of these mistakes (`good` where it took it), one line below the other.
+#[test]
+fn mistakes_are_told_in_nginx_words() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/nginx/words.txt");
+    let table = fs::read_to_string(path).unwrap();
+    let mut lines = table.lines();
+    let mut wrong = String::new();
+    let mut count = 0;
+    while let (Some(mistake), Some(answer)) = (lines.next(), lines.next()) {
+        let (place, text) = mistake.split_once(": ").unwrap();
+        let config = match place {
+            "main" => format!("events {{}} {text}"),
+            "http" => format!("events {{}} http {{ {text} }}"),
+            "server" => format!("events {{}} http {{ server {{ listen 127.0.0.1:18080; {text} }} }}"),
+            _ => {
+                format!("events {{}} http {{ server {{ listen 127.0.0.1:18080; location / {{ {text} }} }} }}")
+            }
+        };
+        let found = match run(&config) {
+            Ok(_) => "good".to_owned(),
+            Err(report) => {
+                report.lines[0].replace(" in /etc/nginx/nginx.conf:1", "").replace("nginx: [emerg] ", "")
+            }
+        };
+        if found != answer.trim() {
+            let _ = writeln!(wrong, "{mistake}\n    {found}");
+        }
+        count += 1;
+    }
+    assert!(count > 150);
+    assert!(wrong.is_empty(), "{wrong}");
+}

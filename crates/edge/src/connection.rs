@@ -127,7 +127,7 @@ async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends:
     match &runtime.site {
         Some(site) => by_site(event_loop, site, connection, ends, begun, &mut request, read.err()).await,
         None => {
-            by_command_line(event_loop, &runtime, connection, ends, begun, &mut request, read.err()).await
+            by_command_line(event_loop, &runtime, connection, ends, begun, &mut request, read.err()).await;
         }
     }
     process.writing.fetch_sub(1, Ordering::Relaxed);
@@ -174,17 +174,14 @@ async fn by_site(
     refusal: Option<Refusal>,
 ) {
     let mut visited = site::serve(event_loop, site, connection, ends, begun, request, refusal).await;
-    match visited.response.take() {
-        Some(response) => {
-            let status = response.status;
-            let fields = visited.wants_fields(event_loop).then(|| response.fields.clone());
-            let sent = connection.respond(response, &event_loop.date()).await;
-            visited.log(event_loop, request, status, fields.as_ref(), Some(&sent));
-        }
-        None => {
-            connection.close_after();
-            visited.log(event_loop, request, 499, None, None);
-        }
+    if let Some(response) = visited.response.take() {
+        let status = response.status;
+        let fields = visited.wants_fields(event_loop).then(|| response.fields.clone());
+        let sent = connection.respond(response, &event_loop.date()).await;
+        visited.log(event_loop, request, status, fields.as_ref(), Some(&sent));
+    } else {
+        connection.close_after();
+        visited.log(event_loop, request, 499, None, None);
     }
     visited.end(site);
 }

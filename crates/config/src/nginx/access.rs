@@ -18,10 +18,22 @@ const LIMIT: Context = ALL.or(Context::LIMIT_EXCEPT);
 const HASH: &str = "tables grow as they must";
 
 pub(super) const ROWS: &[Row] = &[
-    Row::one("allow", LIMIT, Apply::Custom(|r, l, d| r.access_rule(l, d)), "", "Lets an address, network, `unix:` or `all` in; the first rule that fits decides.")
-        .repeats(),
-    Row::one("deny", LIMIT, Apply::Custom(|r, l, d| r.access_rule(l, d)), "", "Keeps an address, network, `unix:` or `all` out.")
-        .repeats(),
+    Row::one(
+        "allow",
+        LIMIT,
+        Apply::Custom(|r, l, d| r.access_rule(l, d)),
+        "",
+        "Lets an address, network, `unix:` or `all` in; the first rule that fits decides.",
+    )
+    .repeats(),
+    Row::one(
+        "deny",
+        LIMIT,
+        Apply::Custom(|r, l, d| r.access_rule(l, d)),
+        "",
+        "Keeps an address, network, `unix:` or `all` out.",
+    )
+    .repeats(),
     Row::one(
         "satisfy",
         ALL,
@@ -29,7 +41,13 @@ pub(super) const ROWS: &[Row] = &[
         "all",
         "Whether each kind of access control must allow, or one is enough.",
     ),
-    Row::one("auth_basic", LIMIT, Apply::Value(|l| &mut l.auth_basic), "off", "Asks for a name and password; the text is the realm."),
+    Row::one(
+        "auth_basic",
+        LIMIT,
+        Apply::Value(|l| &mut l.auth_basic),
+        "off",
+        "Asks for a name and password; the text is the realm.",
+    ),
     Row::one(
         "auth_basic_user_file",
         LIMIT,
@@ -43,7 +61,13 @@ pub(super) const ROWS: &[Row] = &[
         "The file of names and passwords.",
     ),
     Row::one("auth_delay", ALL, Apply::Millis(|l| &mut l.auth_delay), "0", "How long a refusal waits."),
-    Row::one("auth_request", ALL, Apply::Text(|l| &mut l.auth_request), "off", "A path that is asked whether a request may go on."),
+    Row::one(
+        "auth_request",
+        ALL,
+        Apply::Text(|l| &mut l.auth_request),
+        "off",
+        "A path that is asked whether a request may go on.",
+    ),
     Row::new(
         "auth_request_set",
         ALL,
@@ -59,11 +83,24 @@ pub(super) const ROWS: &[Row] = &[
         Count::at_least(1),
         Apply::Custom(|r, l, d| r.valid_referers(l, d)),
         "",
-        "What `Referer` may be, else `$invalid_referer` is 1: `none`, `blocked`, `server_names`, names, `~regex`es.",
+        "What `Referer` may be, else `$invalid_referer` is 1: `none`, `blocked`, \
+             `server_names`, names, `~regex`es.",
     )
     .repeats(),
-    Row::one("referer_hash_max_size", Context::SERVER.or(Context::LOCATION), Apply::Quiet(Argument::Number, HASH), "2048", "Size of a table."),
-    Row::one("referer_hash_bucket_size", Context::SERVER.or(Context::LOCATION), Apply::Quiet(Argument::Number, HASH), "64", "Size of a bucket."),
+    Row::one(
+        "referer_hash_max_size",
+        Context::SERVER.or(Context::LOCATION),
+        Apply::Quiet(Argument::Number, HASH),
+        "2048",
+        "Size of a table.",
+    ),
+    Row::one(
+        "referer_hash_bucket_size",
+        Context::SERVER.or(Context::LOCATION),
+        Apply::Quiet(Argument::Number, HASH),
+        "64",
+        "Size of a bucket.",
+    ),
     Row::new(
         "internal",
         Context::LOCATION,
@@ -72,14 +109,38 @@ pub(super) const ROWS: &[Row] = &[
         "",
         "Only for requests that come from within: error pages, `try_files`, `X-Accel-Redirect`.",
     ),
-    Row::one("secure_link", ALL, Apply::Value(|l| &mut l.secure_link), "", "Where a request's checksum and expiry stand."),
-    Row::one("secure_link_md5", ALL, Apply::Value(|l| &mut l.secure_link_md5), "", "What the checksum is of."),
-    Row::one("secure_link_secret", ALL, Apply::Custom(|_, l, d| {
+    Row::one(
+        "secure_link",
+        ALL,
+        Apply::Value(|l| &mut l.secure_link),
+        "",
+        "Where a request's checksum and expiry stand.",
+    ),
+    Row::one(
+        "secure_link_md5",
+        ALL,
+        Apply::Value(|l| &mut l.secure_link_md5),
+        "",
+        "What the checksum is of.",
+    ),
+    Row::one(
+        "secure_link_secret",
+        ALL,
+        Apply::Custom(|_, l, d| {
             l.secure_link_secret = d.args.first().map(|w| w.value.to_vec());
             l.secure_link_at = Some(d.name.span);
-        }), "", "The secret of links of the older form."),
-    Row::one("set_real_ip_from", ALL, Apply::Custom(|r, l, d| r.set_real_ip_from(l, d)), "", "A proxy whose word about the client's address is believed.")
-        .repeats(),
+        }),
+        "",
+        "The secret of links of the older form.",
+    ),
+    Row::one(
+        "set_real_ip_from",
+        ALL,
+        Apply::Custom(|r, l, d| r.set_real_ip_from(l, d)),
+        "",
+        "A proxy whose word about the client's address is believed.",
+    )
+    .repeats(),
     Row::one(
         "real_ip_header",
         ALL,
@@ -94,7 +155,13 @@ pub(super) const ROWS: &[Row] = &[
         "X-Real-IP",
         "Where the client's address stands: a field, or `proxy_protocol`.",
     ),
-    Row::flag("real_ip_recursive", ALL, |l| &mut l.real_ip_recursive, "off", "Goes on to the last address that is not believed."),
+    Row::flag(
+        "real_ip_recursive",
+        ALL,
+        |l| &mut l.real_ip_recursive,
+        "off",
+        "Goes on to the last address that is not believed.",
+    ),
 ];
 
 impl<'a> Reader<'a> {

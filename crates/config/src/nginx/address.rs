@@ -37,7 +37,7 @@ pub(super) fn so_keepalive(value: &[u8]) -> Option<KeepAlive> {
 /// The path behind `unix:`.
 pub(super) fn unix(path: &str) -> Result<PathBuf, &'static str> {
     match path {
-        "" => Err("no path"),
+        "" => Err("no path in the unix domain socket"),
         _ if path.len() > LONGEST_UNIX_PATH => Err("too long path"),
         _ if path.contains('\0') => Err("invalid path"),
         // nginx takes a relative one as it is; here the processes do not all have the same directory.

@@ -143,8 +143,10 @@ impl<'a> Reader<'a> {
             self.app_line(&mut app, line);
         }
         if !is_later && app.target.is_none() && app.settings.is_none() {
-            self.error(name.span, format!("app \"{}\" does not say what to run", app.name))
-                .help("write `wsgi module:callable;`, or a settings file with `wsgi_app` as `settings gunicorn.conf.py;`");
+            self.error(name.span, format!("app \"{}\" does not say what to run", app.name)).help(
+                "write `wsgi module:callable;`, or a settings file with `wsgi_app` as \
+             `settings gunicorn.conf.py;`",
+            );
         }
         self.apps.push(app);
     }

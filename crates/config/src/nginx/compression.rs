@@ -202,7 +202,7 @@ impl<'a> Reader<'a> {
         if (least..=most).contains(&number) {
             return Some(number);
         }
-        self.error(word.span, format!("\"{name}\" directive value must be between {least} and {most}"));
+        self.error(word.span, format!("value must be between {least} and {most}"));
         None
     }
 
@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
                         list.push(*proxied);
                     }
                 }
-                None => self.not_one_of(word, "gzip_proxied", &WORDS.map(|(name, _)| name)),
+                None => self.not_one_of(word, &WORDS.map(|(name, _)| name)),
             }
         }
     }

@@ -6,7 +6,7 @@ use conf_syntax::Directive;
 
 use super::level::Level;
 use super::reader::Reader;
-use super::table::{Apply, Context, Count, Row};
+use super::table::{Apply, Argument, Context, Count, Row};
 use super::units;
 use crate::model::http::{AddHeader, Expires};
 
@@ -65,9 +65,9 @@ pub(super) const ROWS: &[Row] = &[
         "early_hints",
         Context::ALL,
         Count::at_least(1),
-        Apply::NotYet("responses of status 103 come later"),
+        Apply::Quiet(Argument::Any, "nothing that is there yet sends such responses"),
         "",
-        "Passes early hints on.",
+        "Passes early hints of a proxied server on.",
     ),
 ];
 

@@ -22,7 +22,10 @@ pub(super) fn rows() -> Vec<Row> {
     let switches = all(SWITCHES).map(|(why, name)| row(name, HTTP, Apply::OnlyOff(why), ""));
     let inner = all(INNER).map(|(why, name)| row(name, Context::LATER, Apply::NotYet(why), ""));
     let events = all(EVENTS).map(|(why, name)| row(name, Context::EVENTS, Apply::NotYet(why), ""));
-    let options = all(OPTIONS).map(|(why, name)| row(name, HTTP, Apply::Quiet(Argument::Any, why), ""));
+    let options = all(OPTIONS).map(|(why, name)| {
+        let argument = if name == "resolver_timeout" { Argument::Millis } else { Argument::Any };
+        row(name, HTTP, Apply::Quiet(argument, why), "")
+    });
     errors.chain(switches).chain(inner).chain(events).chain(options).collect()
 }
 

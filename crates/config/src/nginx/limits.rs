@@ -253,18 +253,7 @@ impl<'a> Reader<'a> {
     }
 
     fn refusal(&mut self, directive: Directive<'a>) -> Option<u64> {
-        let word = directive.args.first()?;
-        let status = self.number(word, &directive.name.text())?;
-        if (400..=599).contains(&status) {
-            return Some(status);
-        }
-        let message = if status < 400 {
-            "value must be equal to or greater than 400"
-        } else {
-            "value must be equal to or less than 599"
-        };
-        self.error(word.span, format!("\"{}\" directive {message}", directive.name.text()));
-        None
+        self.within(directive, 400, 599)
     }
 }
 

@@ -175,10 +175,10 @@ impl<'a> Reader<'a> {
             (b"rcvbuf", true) => (format!("invalid rcvbuf \"{text}\""), "write bytes, as `rcvbuf=64k`"),
             (b"sndbuf", true) => (format!("invalid sndbuf \"{text}\""), "write bytes, as `sndbuf=64k`"),
             (b"ipv6only", true) => {
-                (format!("invalid ipv6only flags \"{text}\""), "write `ipv6only=on` or `ipv6only=off`")
+                (format!("invalid parameter \"{text}\""), "write `ipv6only=on` or `ipv6only=off`")
             }
             (b"so_keepalive", true) => (
-                format!("invalid so_keepalive value: \"{text}\""),
+                format!("invalid so_keepalive value: \"{}\"", text.trim_start_matches("so_keepalive=")),
                 "write `on`, `off`, or idle:interval:count, as `30m::10`",
             ),
             _ => (
@@ -199,8 +199,10 @@ impl<'a> Reader<'a> {
         match found {
             Ok(addresses) => Some(addresses),
             Err(wrong) => {
-                self.error(word.span, format!("{wrong} in \"{text}\" of the \"listen\" directive"))
-                    .help("write a port as `8080`, an address as `127.0.0.1:8080` or `[::]:8080`, or `unix:/run/site.sock`");
+                self.error(word.span, format!("{wrong} in \"{text}\" of the \"listen\" directive")).help(
+                    "write a port as `8080`, an address as `127.0.0.1:8080` or `[::]:8080`, or \
+             `unix:/run/site.sock`",
+                );
                 None
             }
         }

@@ -76,15 +76,20 @@ impl<'a> Reader<'a> {
     pub(super) fn check_twice(&mut self, current: &Current, seen: &mut Seen) {
         let is_exact = match current.matcher {
             Matcher::Exact(_) => true,
-            // Of two named ones nginx takes either and says nothing.
             Matcher::Prefix { .. } | Matcher::Named(_) => false,
             Matcher::Regex(_) => return,
         };
         let key = (is_exact, current.name.clone());
         if let Some(first) = seen.by_name.get(&key).copied() {
             let (name, first) = (lossy(&current.name), self.place(first));
-            self.error(current.span, format!("duplicate location \"{name}\""))
-                .help(format!("it stands first at {first}"));
+            let message = format!("duplicate location \"{name}\"");
+            let help = format!("it stands first at {first}");
+            // Of two named ones nginx takes the first and says nothing.
+            if matches!(current.matcher, Matcher::Named(_)) {
+                self.warning(current.span, message).help(help);
+            } else {
+                self.error(current.span, message).help(help);
+            }
         } else {
             seen.by_name.insert(key, current.span);
         }

@@ -31,7 +31,8 @@ pub(super) const ROWS: &[Row] = &[
         Count::at_least(1),
         Apply::Custom(|r, l, d| r.access_log(l, d)),
         "logs/access.log combined",
-        "Where requests are logged: a path or `syslog:`, a format, `buffer=`, `gzip=`, `flush=`, `if=`; or `off`.",
+        "Where requests are logged: a path or `syslog:`, a format, `buffer=`, `gzip=`, \
+             `flush=`, `if=`; or `off`.",
     )
     .repeats(),
     Row::flag("log_subrequest", Context::ALL, |l| &mut l.log_subrequest, "off", "Logs subrequests too."),

@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
             ServerName::Regex(_) => true,
         };
         if !is_new {
-            let text = key.text().into_owned();
+            let text = key.text().to_lowercase();
             self.error(key.span, format!("conflicting parameter \"{text}\""))
                 .help("letters of either case are the same here");
             return;
@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// `12.34` as 1234; not zero, and not above 100.
+/// `12.34` as 1234; not zero.
 fn hundredths(text: &[u8]) -> Option<u32> {
     let (whole, part) = match text.iter().position(|b| *b == b'.') {
         Some(at) => (&text[..at], &text[at + 1..]),
@@ -175,5 +175,5 @@ fn hundredths(text: &[u8]) -> Option<u32> {
         _ => return None,
     };
     let total = units::number(whole)?.checked_mul(100)? + part;
-    (1..=10_000).contains(&total).then_some(total as u32)
+    (1..=1_000_000).contains(&total).then_some(total as u32)
 }

@@ -282,6 +282,9 @@ impl<'a> Reader<'a> {
                 let what =
                     format!("`${}` is always empty here: it is about what is not there yet", unknown.name);
                 found.push((Severity::Note, at, what, empty_instead(unknown.name)));
+            } else if unknown.is_later {
+                let message = format!("`${}` is not there yet", unknown.name);
+                found.push((Severity::Error, at, message, None));
             } else {
                 let near = crate::gunicorn::nearest::nearest(unknown.name, self.variables.names());
                 let help = near.map(|near| format!("did you mean `${near}`?"));

@@ -227,7 +227,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "debug_connection",
         EVENTS,
-        Apply::NotYet("messages for one client only come later"),
+        Apply::Quiet(Argument::Any, "no client has messages of its own, as in nginx without `--with-debug`"),
         "",
         "Logs more for one client.",
     )

@@ -206,7 +206,7 @@ impl<'a> Reader<'a> {
             (Argument::OneOf(allowed), Some(w)) => {
                 let found = allowed.iter().any(|a| a.as_bytes() == w.value);
                 if !found {
-                    self.not_one_of(w, row.name, allowed);
+                    self.not_one_of(w, allowed);
                 }
                 found
             }
@@ -286,12 +286,12 @@ impl<'a> Reader<'a> {
             return Some(*value);
         }
         let names: Vec<_> = allowed.iter().map(|(name, _)| *name).collect();
-        self.not_one_of(word, &directive.name.text(), &names);
+        self.not_one_of(word, &names);
         None
     }
 
     /// Says that a word is none of those allowed.
-    pub(super) fn not_one_of(&mut self, word: Word<'a>, name: &str, allowed: &[&str]) {
+    pub(super) fn not_one_of(&mut self, word: Word<'a>, allowed: &[&str]) {
         let text = word.text();
         let quoted: Vec<_> = allowed.iter().map(|a| format!("`{a}`")).collect();
         let quoted: Vec<_> = quoted.iter().map(String::as_str).collect();
@@ -299,7 +299,7 @@ impl<'a> Reader<'a> {
             Some(near) => format!("did you mean `{near}`? It is one of {}", list(&quoted, "and")),
             None => format!("write {}", list(&quoted, "or")),
         };
-        self.error(word.span, format!("invalid value \"{text}\" in \"{name}\" directive")).help(help);
+        self.error(word.span, format!("invalid value \"{text}\"")).help(help);
     }
 
     /// nginx's `invalid parameter "…"`.

@@ -17,13 +17,22 @@ pub(super) const ROWS: &[Row] = &[
         Count::between(2, 3),
         Apply::Later,
         "",
-        "Gives a path that matches another, then goes on (`last`, `break`) or redirects (`redirect`, `permanent`).",
+        "Gives a path that matches another, then goes on (`last`, `break`) or \
+             redirects (`redirect`, `permanent`).",
     )
     .repeats(),
-    Row::new("return", ANYWHERE, Count::between(1, 2), Apply::Later, "", "Answers with a status, a text or a redirect.")
-        .repeats(),
+    Row::new(
+        "return",
+        ANYWHERE,
+        Count::between(1, 2),
+        Apply::Later,
+        "",
+        "Answers with a status, a text or a redirect.",
+    )
+    .repeats(),
     Row::new("set", ANYWHERE, Count::exactly(2), Apply::Later, "", "Stores a value in a variable.").repeats(),
-    Row::new("break", ANYWHERE, Count::exactly(0), Apply::Later, "", "Ends the rewrite directives.").repeats(),
+    Row::new("break", ANYWHERE, Count::exactly(0), Apply::Later, "", "Ends the rewrite directives.")
+        .repeats(),
     Row::new(
         "if",
         Context::SERVER.or(Context::LOCATION),
@@ -81,7 +90,8 @@ impl<'a> Reader<'a> {
             _ => {
                 let text = first.text().into_owned();
                 self.error(first.span, format!("invalid return code \"{text}\"")).help(
-                    "write a status as `return 404;`, `return 200 \"text\";`, `return 301 https://…;`, or a URL alone",
+                    "write a status as `return 404;`, `return 200 \"text\";`, `return 301 \
+             https://…;`, or a URL alone",
                 );
                 None
             }
@@ -195,7 +205,8 @@ impl<'a> Reader<'a> {
     fn invalid_condition<T>(&mut self, word: Word<'a>, text: &[u8]) -> Option<T> {
         let text = String::from_utf8_lossy(text).into_owned();
         self.error(word.span, format!("invalid condition \"{text}\"")).help(
-            "write `($variable)`, `($variable = text)`, `($variable ~ regex)` or `(-f path)`, the words apart",
+            "write `($variable)`, `($variable = text)`, `($variable ~ regex)` or `(-f \
+             path)`, the words apart",
         );
         None
     }

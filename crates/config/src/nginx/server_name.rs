@@ -15,7 +15,8 @@ pub(super) const ROWS: &[Row] = &[Row::new(
     Count::at_least(1),
     Apply::Custom(|r, _, d| r.server_name(d)),
     "\"\"",
-    "Names: `www.example.com`, `*.example.com`, `.example.com`, `www.example.*`, `~regex`, `\"\"`, `$hostname`.",
+    "Names: `www.example.com`, `*.example.com`, `.example.com`, `www.example.*`, \
+             `~regex`, `\"\"`, `$hostname`.",
 )
 .repeats()];
 

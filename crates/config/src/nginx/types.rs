@@ -63,10 +63,15 @@ impl<'a> Reader<'a> {
         let types = Rc::make_mut(level.types.get_or_insert_default());
         for line in block.directives {
             self.begin(&line);
-            if line.args.is_empty() || line.block.is_some() {
-                self.error(line.head(), "invalid number of arguments in \"types\" directive")
+            if line.block.is_some() {
+                self.error(line.head(), "unexpected \"{\"")
                     .help("a line is a media type and its extensions: `text/html html htm;`");
                 continue;
+            }
+            if line.args.is_empty() {
+                let text = line.name.text().into_owned();
+                self.warning(line.head(), format!("content type \"{text}\" has no extension"))
+                    .help("a line is a media type and its extensions: `text/html html htm;`");
             }
             for extension in line.args {
                 let name = extension.value.to_ascii_lowercase();
@@ -75,7 +80,10 @@ impl<'a> Reader<'a> {
                     let other = String::from_utf8_lossy(&other).into_owned();
                     self.warning(
                         extension.span,
-                        format!("duplicate extension \"{text}\", content type: \"{new}\", previous content type: \"{other}\""),
+                        format!(
+                            "duplicate extension \"{text}\", content type: \"{new}\", previous content \
+             type: \"{other}\""
+                        ),
                     );
                 }
             }

@@ -84,9 +84,12 @@ impl<'a> Reader<'a> {
             Err(wrong) => wrong,
         };
         let shown = String::from_utf8_lossy(text);
-        let rest = String::from_utf8_lossy(&text[wrong.offset..]);
+        let rest = match String::from_utf8_lossy(&text[wrong.offset..]) {
+            rest if rest.is_empty() => String::new(),
+            rest => format!(" at \"{rest}\""),
+        };
         let at = within(word, offset + wrong.offset.min(text.len().saturating_sub(1)), 1);
-        self.error(at, format!("pcre2_compile() failed: {} in \"{shown}\" at \"{rest}\"", wrong.message));
+        self.error(at, format!("pcre2_compile() failed: {} in \"{shown}\"{rest}", wrong.message));
         None
     }
 

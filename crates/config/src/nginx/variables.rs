@@ -13,6 +13,22 @@ const EMPTY: &[&str] = &["upstream_", "ssl_"];
 const EMPTY_NAMES: &[&str] =
     &["proxy_host", "proxy_port", "http2", "http3", "quic", "fastcgi_script_name", "fastcgi_path_info"];
 
+/// Variables that nginx has and that are not there yet.
+const LATER: &[&str] = &["geoip_", "proxy_protocol_tlv_", "perl_"];
+
+/// The same, of those that have names of their own.
+const LATER_NAMES: &[&str] = &[
+    "proxy_add_x_forwarded_for",
+    "proxy_internal_body_length",
+    "proxy_internal_chunked",
+    "is_request_port",
+    "ancient_browser",
+    "modern_browser",
+    "msie",
+    "memcached_key",
+    "slice_range",
+];
+
 /// Built-in variables that `set` may change.
 const SETTABLE: &[&str] = &["args", "limit_rate", "uid_reset"];
 
@@ -34,6 +50,8 @@ struct State {
 pub(super) struct Unknown<'a> {
     pub name: &'a str,
     pub at: Option<Span>,
+    /// nginx has it.
+    pub is_later: bool,
     /// There is nothing that could fill it, in nginx neither.
     pub is_empty: bool,
 }
@@ -88,8 +106,17 @@ impl Variables {
         let undefined = self.list.iter().zip(&self.states).filter(|(_, state)| !state.is_defined);
         undefined.map(|(variable, state)| {
             let name = variable.name.as_str();
-            let is_empty = EMPTY_NAMES.contains(&name) || EMPTY.iter().any(|prefix| name.starts_with(prefix));
-            Unknown { name, at: state.first_use, is_empty }
+            let is_of = |names: &[&str], prefixes: &[&str]| {
+                names.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
+            };
+            // `$arg_` alone is one of its family to nginx, and never has a value.
+            let is_family = Variable::ALL.iter().any(|(family, _)| family.strip_suffix('…') == Some(name));
+            Unknown {
+                name,
+                at: state.first_use,
+                is_later: is_of(LATER_NAMES, LATER),
+                is_empty: is_family || is_of(EMPTY_NAMES, EMPTY),
+            }
         })
     }
 

@@ -98,43 +98,20 @@ impl Visit<'_, '_> {
         let any = self.settings().satisfy == Satisfy::Any;
         let mut refusal = None;
         let verdict = self.by_address(request);
-        match self.weigh(any, verdict, &mut refusal) {
-            Some(end) => return end,
-            None => {}
+        if let Some(end) = weigh(any, verdict, &mut refusal) {
+            return end;
         }
         let verdict = self.by_password(request).await;
-        match self.weigh(any, verdict, &mut refusal) {
-            Some(end) => return end,
-            None => {}
+        if let Some(end) = weigh(any, verdict, &mut refusal) {
+            return end;
         }
         let verdict = self.by_request(request).await;
-        match self.weigh(any, verdict, &mut refusal) {
-            Some(end) => return end,
-            None => {}
+        if let Some(end) = weigh(any, verdict, &mut refusal) {
+            return end;
         }
         let refused = refusal?;
         self.facts.log(Level::Error, Some(request), format_args!("access forbidden by rule"));
         Some(refused)
-    }
-
-    /// `Some` ends the access phase.
-    #[expect(clippy::option_option, reason = "whether it ends, and with what")]
-    fn weigh(&self, any: bool, says: Says, refusal: &mut Option<Step>) -> Option<Option<Step>> {
-        match says {
-            Says::Nothing => None,
-            Says::Yes => any.then_some(None),
-            // A fault of the server is no refusal that somebody else could make good.
-            Says::No(step) if !any || !matches!(&step, Step::Page(401 | 403)) && !is_challenge(&step) => {
-                Some(Some(step))
-            }
-            Says::No(step) => {
-                // 401 tells the client what it can do; it goes before 403.
-                if refusal.is_none() || is_challenge(&step) {
-                    *refusal = Some(step);
-                }
-                None
-            }
-        }
     }
 
     fn by_address(&self, request: &Request) -> Says {
@@ -256,8 +233,7 @@ impl Visit<'_, '_> {
         let (internal, counted) = (std::mem::replace(&mut self.internal, true), self.rate_counted);
         let step = Box::pin(self.begin(&mut inner)).await;
         let answer = match step {
-            Step::Respond(response) => Some(response),
-            Step::Challenge(response) => Some(response),
+            Step::Respond(response) | Step::Challenge(response) => Some(response),
             Step::Page(status) => Some(Response::new(status)),
             Step::Redirect(..) | Step::Named(_) => Some(Response::new(500)),
             Step::Close => Some(Response::new(444)),
@@ -267,6 +243,26 @@ impl Visit<'_, '_> {
         self.rate_counted = counted;
         self.enter(settings, content);
         answer
+    }
+}
+
+/// `Some` ends the access phase.
+#[expect(clippy::option_option, reason = "whether it ends, and with what")]
+fn weigh(any: bool, says: Says, refusal: &mut Option<Step>) -> Option<Option<Step>> {
+    match says {
+        Says::Nothing => None,
+        Says::Yes => any.then_some(None),
+        // A fault of the server is no refusal that somebody else could make good.
+        Says::No(step) if !any || !matches!(&step, Step::Page(401 | 403)) && !is_challenge(&step) => {
+            Some(Some(step))
+        }
+        Says::No(step) => {
+            // 401 tells the client what it can do; it goes before 403.
+            if refusal.is_none() || is_challenge(&step) {
+                *refusal = Some(step);
+            }
+            None
+        }
     }
 }
 

@@ -66,9 +66,9 @@ impl Visit<'_, '_> {
             Content::App(index) => self.application(request, index).await,
             Content::StubStatus => {
                 let numbers = self.event_loop.process.connections();
-                self.fixed(handlers::fixed::stub_status(request, &numbers))
+                fixed(handlers::fixed::stub_status(request, &numbers))
             }
-            Content::EmptyGif => self.fixed(handlers::fixed::empty_gif(request)),
+            Content::EmptyGif => fixed(handlers::fixed::empty_gif(request)),
         }
     }
 
@@ -128,7 +128,7 @@ impl Visit<'_, '_> {
             }
         };
         if let Some(target) = response.fields.first(Name::XAccelRedirect).map(<[u8]>::to_vec) {
-            return self.accelerate(request, response, &target);
+            return self.accelerate(request, &response, &target);
         }
         if self.settings().intercept_errors && response.status >= 300 && self.has_error_page(response.status)
         {
@@ -141,7 +141,7 @@ impl Visit<'_, '_> {
     }
 
     /// `X-Accel-Redirect`: the application names what is to be sent in its place.
-    fn accelerate(&mut self, request: &mut Request, response: Response, target: &[u8]) -> Step {
+    fn accelerate(&mut self, request: &mut Request, response: &Response, target: &[u8]) -> Step {
         // What nginx keeps of the application's response.
         const KEPT: [Name; 5] =
             [Name::ContentType, Name::SetCookie, Name::CacheControl, Name::Expires, Name::AcceptRanges];
@@ -166,13 +166,6 @@ impl Visit<'_, '_> {
         Step::Redirect(path, Some(args.unwrap_or_default()))
     }
 
-    fn fixed(&self, made: Result<Response, u16>) -> Step {
-        match made {
-            Ok(response) => Step::Respond(response),
-            Err(status) => Step::Page(status),
-        }
-    }
-
     /// `SERVER_NAME` and `SERVER_PORT` of the application.
     fn server_address(&self) -> (String, u16) {
         let name = String::from_utf8_lossy(&self.facts.host.borrow()).into_owned();
@@ -183,6 +176,13 @@ impl Visit<'_, '_> {
     /// For those that ask about variables while they work.
     pub(super) fn eyes<'b>(&'b mut self, request: &'b Request) -> Eyes<'b> {
         Eyes { facts: &self.facts, state: &mut self.state, place: &self.place, request }
+    }
+}
+
+fn fixed(made: Result<Response, u16>) -> Step {
+    match made {
+        Ok(response) => Step::Respond(response),
+        Err(status) => Step::Page(status),
     }
 }
 

@@ -116,7 +116,7 @@ impl Environment for View<'_> {
     }
 
     fn file(&self, path: &[u8], test: FileTest) -> bool {
-        self.facts.probe(path, test)
+        probe(path, test)
     }
 
     fn error(&self, message: &str) {
@@ -204,19 +204,6 @@ impl Facts<'_> {
         id
     }
 
-    fn probe(&self, path: &[u8], test: FileTest) -> bool {
-        use std::os::unix::ffi::OsStrExt;
-        use std::os::unix::fs::PermissionsExt;
-        let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path));
-        let Ok(metadata) = std::fs::metadata(path) else { return false };
-        match test {
-            FileTest::File => metadata.is_file(),
-            FileTest::Directory => metadata.is_dir(),
-            FileTest::Exists => true,
-            FileTest::Executable => metadata.permissions().mode() & 0o111 != 0,
-        }
-    }
-
     /// Whether `valid_referers` of the place has nothing against the request.
     fn has_valid_referer(&self, request: &Request) -> bool {
         let Some(place) = self.place() else { return true };
@@ -229,6 +216,19 @@ impl Facts<'_> {
             regex.is_some_and(|regex| regex.is_match(text).unwrap_or(false))
         };
         valid.is_valid(request.fields.first(exchange::Name::Referer), matches)
+    }
+}
+
+fn probe(path: &[u8], test: FileTest) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::path::Path::new(std::ffi::OsStr::from_bytes(path));
+    let Ok(metadata) = std::fs::metadata(path) else { return false };
+    match test {
+        FileTest::File => metadata.is_file(),
+        FileTest::Directory => metadata.is_dir(),
+        FileTest::Exists => true,
+        FileTest::Executable => metadata.permissions().mode() & 0o111 != 0,
     }
 }
 

@@ -44,7 +44,7 @@ impl Visited<'_> {
                 );
             }
             Some(Err(WriteError::Broken(why))) => {
-                self.facts.log(Level::Error, Some(request), format_args!("{why}"))
+                self.facts.log(Level::Error, Some(request), format_args!("{why}"));
             }
         }
         let mut logs = event_loop.logs.borrow_mut();

@@ -37,6 +37,16 @@ pub enum Step {
     Gone,
 }
 
+/// How rewrite directives ended.
+enum Ran {
+    /// The next phase follows.
+    On,
+    /// The path has changed: another search for a location follows.
+    Again,
+    /// The request goes on so.
+    Step(Step),
+}
+
 /// What became of a request.
 pub struct Visited<'a> {
     /// `None`: the connection ends without.
@@ -259,37 +269,37 @@ impl<'s> Visit<'_, 's> {
                 },
                 Step::Challenge(mut response) => {
                     let fields = response.fields.clone();
-                    match self.error_page_for(request, 401) {
-                        Some(step) => {
-                            self.kept = Some(fields);
-                            step
-                        }
-                        None => {
-                            self.make_page(request, &mut response, 401);
-                            return Some(response);
-                        }
-                    }
+                    let Some(step) = self.error_page_for(request, 401) else {
+                        self.make_page(request, &mut response, 401);
+                        return Some(response);
+                    };
+                    self.kept = Some(fields);
+                    step
                 }
-                Step::Redirect(path, args) => match self.count_change(request) {
-                    Some(step) => step,
-                    None => {
-                        request.path = path;
-                        if let Some(args) = args {
-                            request.query = args;
-                        }
-                        self.internal = true;
-                        self.begin(request).await
-                    }
-                },
-                Step::Named(name) => match self.count_change(request) {
-                    Some(step) => step,
-                    None => {
-                        self.internal = true;
-                        self.named(request, &name).await
-                    }
-                },
+                Step::Redirect(path, args) => self.go_to(request, path, args).await,
+                Step::Named(name) => self.go_to_named(request, &name).await,
             };
         }
+    }
+
+    async fn go_to(&mut self, request: &mut Request, path: Vec<u8>, args: Option<Vec<u8>>) -> Step {
+        if let Some(step) = self.count_change(request) {
+            return step;
+        }
+        request.path = path;
+        if let Some(args) = args {
+            request.query = args;
+        }
+        self.internal = true;
+        self.begin(request).await
+    }
+
+    async fn go_to_named(&mut self, request: &mut Request, name: &[u8]) -> Step {
+        if let Some(step) = self.count_change(request) {
+            return step;
+        }
+        self.internal = true;
+        self.named(request, name).await
     }
 
     fn count_change(&mut self, request: &Request) -> Option<Step> {
@@ -311,11 +321,10 @@ impl<'s> Visit<'_, 's> {
         let site = self.site;
         let Some(server) = site.routing.server(self.server) else { return Step::Page(500) };
         self.enter(server.settings, Content::Files);
-        match self.run(request, &server.ops) {
-            Ok(Some(step)) => return step,
-            // In a server a changed path needs no second search: there was none yet.
-            Ok(None) => {}
-            Err(step) => return step,
+        // A path that changes here needs no second search: there was none yet. Nor does an `if` of a server say what
+        // holds in its locations.
+        if let Ran::Step(step) = self.run(request, &server.ops) {
+            return step;
         }
         self.locate(request).await
     }
@@ -347,13 +356,13 @@ impl<'s> Visit<'_, 's> {
                 return Step::Respond(self.redirect(request, 301, to));
             }
             match self.rewrite(request, found.location) {
-                Ok(true) => {
+                Ran::On => break,
+                Ran::Again => {
                     if let Some(step) = self.count_change(request) {
                         return step;
                     }
                 }
-                Ok(false) => break,
-                Err(step) => return step,
+                Ran::Step(step) => return step,
             }
         }
         self.answer(request).await
@@ -374,59 +383,53 @@ impl<'s> Visit<'_, 's> {
         };
         self.enter(location.settings, location.content.clone());
         match self.rewrite(request, id) {
-            Ok(true) => {
-                if let Some(step) = self.count_change(request) {
-                    return step;
-                }
-                self.locate(request).await
-            }
-            Ok(false) => self.answer(request).await,
-            Err(step) => step,
+            Ran::On => self.answer(request).await,
+            Ran::Again => match self.count_change(request) {
+                Some(step) => step,
+                None => self.locate(request).await,
+            },
+            Ran::Step(step) => step,
         }
     }
 
-    /// A location's rewrite phase; whether another search follows.
-    fn rewrite(&mut self, request: &mut Request, id: routing::LocationId) -> Result<bool, Step> {
+    /// A location's rewrite phase, and its `limit_except`.
+    fn rewrite(&mut self, request: &mut Request, id: routing::LocationId) -> Ran {
         let site = self.site;
-        let Some(location) = site.routing.location(id) else { return Ok(false) };
-        let changed = match self.run(request, &location.ops)? {
-            Some(Step::Redirect(..)) => true,
-            Some(step) => return Err(step),
-            None => false,
-        };
-        if !changed
+        let Some(location) = site.routing.location(id) else { return Ran::On };
+        let ran = self.run(request, &location.ops);
+        if matches!(ran, Ran::On)
             && let Some(limit) = &location.limit_except
             && limit.concerns(request.method.as_bytes())
         {
             let content = limit.content.clone().unwrap_or_else(|| self.content.clone());
             self.enter(limit.settings, content);
         }
-        Ok(changed)
+        ran
     }
 
-    /// Runs rewrite directives. `Some(Redirect)` with an empty path: the path has changed, search again.
-    fn run(&mut self, request: &mut Request, ops: &routing::Ops) -> Result<Option<Step>, Step> {
+    /// Runs rewrite directives.
+    fn run(&mut self, request: &mut Request, ops: &routing::Ops) -> Ran {
         let view = View { facts: &self.facts, sent: Sent::default() };
         let ran = self.site.routing.variables.run(ops, request, &mut self.state, &view);
         let ran = match ran {
             Ok(ran) => ran,
-            Err(error) => return Err(self.failed(request, &error)),
+            Err(error) => return Ran::Step(self.failed(request, &error)),
         };
         if ran.settings.is_some() || ran.content.is_some() {
             let settings = ran.settings.unwrap_or(self.place.id);
             let content = ran.content.unwrap_or_else(|| self.content.clone());
             self.enter(settings, content);
         }
-        match ran.outcome {
-            Outcome::Continue => Ok(None),
-            Outcome::Again => Ok(Some(Step::Redirect(vec![], None))),
-            Outcome::Return { status: 444, .. } => Err(Step::Close),
-            Outcome::Return { status, answer } => Err(match answer {
-                Answer::Page => Step::Page(status),
-                Answer::Text(text) => Step::Respond(self.text(status, text)),
-                Answer::Location(to) => Step::Respond(self.redirect(request, status, to)),
-            }),
-        }
+        Ran::Step(match ran.outcome {
+            Outcome::Continue => return Ran::On,
+            Outcome::Again => return Ran::Again,
+            Outcome::Return { status: 444, .. } => Step::Close,
+            Outcome::Return { status, answer: Answer::Page } => Step::Page(status),
+            Outcome::Return { status, answer: Answer::Text(text) } => Step::Respond(self.text(status, text)),
+            Outcome::Return { status, answer: Answer::Location(to) } => {
+                Step::Respond(self.redirect(request, status, to))
+            }
+        })
     }
 
     fn failed(&self, request: &Request, error: &dyn std::fmt::Display) -> Step {

@@ -370,7 +370,8 @@ pub struct OpenFileCache {
 pub struct Settings {
     /// Where files lie.
     pub root: Root,
-    /// The path of the location whose `alias` that is: so many bytes of the path are replaced.
+    /// The path of the location whose `alias` that is: so many bytes of the path are replaced. [`usize::MAX`] is all of
+    /// it: the `alias` of a regex location is the file itself, also in what lies within.
     pub alias_prefix: usize,
     /// `internal`: only for requests that come from within.
     pub internal: bool,
