@@ -75,7 +75,7 @@ struct Started {
 
 fn start(first: &Received<ToEdge>) -> io::Result<Started> {
     let model: Model = first.body()?;
-    error_log::init(level(model.logs.level));
+    init_error_log(&model)?;
     let access = open_access_log(&model)?;
     let count = model.edge.thread_count().clamp(1, 256);
     let temp_dir = model.edge.buffers.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
@@ -253,7 +253,10 @@ impl Control {
             }
         };
         let model = &configuration.model;
-        error_log::init(level(model.logs.level));
+        // The master has made the files; what fails here fails for another reason, and the old logs go on.
+        if let Err(error) = init_error_log(model) {
+            error_log::write(Level::Error, format_args!("{error}"));
+        }
         self.process.limit.store(model.edge.connections as usize, Ordering::Relaxed);
         self.all(|| Ok(Message::Configure(Arc::clone(&configuration), clone_all(&received.fds)?)))?;
         self.process.apps.retain(model);
@@ -343,6 +346,17 @@ fn open_access_log(model: &Model) -> io::Result<Option<Arc<AccessLog>>> {
     };
     let format = AccessFormat::compile(&model.logs.access_format).map_err(io::Error::other)?;
     AccessLog::open(target, format).map(Some)
+}
+
+/// Has messages written as the model says: nginx's form to the logs of the configuration, or gunicorn's.
+fn init_error_log(model: &Model) -> io::Result<()> {
+    match error_log::Logs::of(&model.logs) {
+        Some(logs) => error_log::init_nginx(&logs).map_err(io::Error::other),
+        None => {
+            error_log::init(level(model.logs.level));
+            Ok(())
+        }
+    }
 }
 
 fn level(level: LogLevel) -> Level {
