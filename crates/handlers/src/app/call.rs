@@ -148,7 +148,9 @@ impl App {
         options: &Options,
     ) -> Result<(), Failure> {
         let mut decoded = Vec::new();
-        let path: &[u8] = if request.raw_path.contains(&b'%') {
+        let path: &[u8] = if is_another(request) {
+            &request.path
+        } else if request.raw_path.contains(&b'%') {
             // It was decoded once already, to find its location, so it is well-formed.
             let _ = protocol::decode(&request.raw_path, &mut decoded);
             &decoded
@@ -357,6 +359,13 @@ impl Drop for AppStream {
     fn drop(&mut self) {
         self.app.abandon(&self.pending);
     }
+}
+
+/// Whether the path is no longer the one that the client asked for: a rewrite, an internal redirect, a subrequest.
+fn is_another(request: &Request) -> bool {
+    let mut asked = Vec::new();
+    request.raw_path != request.path
+        && (protocol::normalize(&request.raw_path, &mut asked).is_err() || asked != request.path)
 }
 
 /// Method and target, for the log.
