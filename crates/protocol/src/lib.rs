@@ -8,5 +8,5 @@ mod path;
 mod stream;
 
 pub use deadline::{Deadline, Deadlines};
-pub use path::{InvalidPath, decode, encode, normalize, resolve};
+pub use path::{InvalidPath, decode, encode, normalize, normalize_each_slash, resolve};
 pub use stream::Stream;

@@ -49,17 +49,30 @@ pub fn normalize(raw: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidPath> {
     resolve(out)
 }
 
+/// [`normalize`] for `merge_slashes off`: slashes that follow one another stay as many.
+pub fn normalize_each_slash(raw: &[u8], out: &mut Vec<u8>) -> Result<(), InvalidPath> {
+    out.clear();
+    decode(raw, out)?;
+    resolve_segments(out, false)
+}
+
 /// Merges slashes and resolves `.` and `..` of a path that is decoded, in place.
 pub fn resolve(path: &mut Vec<u8>) -> Result<(), InvalidPath> {
-    let out = path;
     // Nearly every path is clean already.
-    if out.first() == Some(&b'/') && !out.windows(2).any(|w| w[0] == b'/' && matches!(w[1], b'/' | b'.')) {
+    if path.first() == Some(&b'/') && !path.windows(2).any(|w| w[0] == b'/' && matches!(w[1], b'/' | b'.')) {
         return Ok(());
     }
+    resolve_segments(path, true)
+}
+
+fn resolve_segments(out: &mut Vec<u8>, merge_slashes: bool) -> Result<(), InvalidPath> {
     let decoded = std::mem::take(out);
     let ends_open = matches!(decoded.rsplit(|&b| b == b'/').next(), Some(b"" | b"." | b".."));
-    for segment in decoded.split(|&b| b == b'/') {
+    let last = decoded.iter().filter(|&&b| b == b'/').count();
+    for (index, segment) in decoded.split(|&b| b == b'/').enumerate() {
         match segment {
+            // What stands between two slashes, not before the first or behind the last.
+            b"" if !merge_slashes && index > 0 && index < last => out.push(b'/'),
             b"" | b"." => {}
             b".." => {
                 let parent = out.iter().rposition(|&b| b == b'/').ok_or(InvalidPath::AboveRoot)?;
@@ -124,6 +137,23 @@ mod tests {
                 Ok(got) => assert_eq!(got, path, "{raw}"),
                 Err(error) => assert_eq!((error, path), (InvalidPath::AboveRoot, "!"), "{raw}"),
             }
+        }
+    }
+
+    #[test]
+    fn slashes_that_are_not_merged_are_segments() {
+        for (raw, path) in [
+            ("/", "/"),
+            ("/a//b", "/a//b"),
+            ("//a/", "//a/"),
+            ("/a//", "/a//"),
+            ("/a//../b", "/a/b"),
+            ("/a///../b", "/a//b"),
+            ("//..", "/"),
+        ] {
+            let mut out = Vec::new();
+            assert_eq!(normalize_each_slash(raw.as_bytes(), &mut out), Ok(()));
+            assert_eq!(String::from_utf8_lossy(&out), path, "{raw}");
         }
     }
 
