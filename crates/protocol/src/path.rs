@@ -68,7 +68,7 @@ pub fn resolve(path: &mut Vec<u8>) -> Result<(), InvalidPath> {
 fn resolve_segments(out: &mut Vec<u8>, merge_slashes: bool) -> Result<(), InvalidPath> {
     let decoded = std::mem::take(out);
     let ends_open = matches!(decoded.rsplit(|&b| b == b'/').next(), Some(b"" | b"." | b".."));
-    let last = decoded.iter().filter(|&&b| b == b'/').count();
+    let last = decoded.split(|&b| b == b'/').count() - 1;
     for (index, segment) in decoded.split(|&b| b == b'/').enumerate() {
         match segment {
             // What stands between two slashes, not before the first or behind the last.
