@@ -3,10 +3,8 @@
 import os
 import signal
 import socket
-import subprocess
 
-import pytest
-from support import Load, free_port, wait_until
+from support import Load, wait_until
 
 ONE = "server { listen 127.0.0.1:%PORT%; return 200 one; }"
 TWO = "server { listen 127.0.0.1:%PORT%; return 200 two; }"
@@ -58,7 +56,7 @@ def test_a_port_that_is_taken_fails_the_reload_and_not_the_service(serve_nginx):
 
 def test_a_log_that_cannot_be_opened_fails_the_reload(serve_nginx):
     server = serve_nginx(ONE)
-    reload(server, "access_log %DIR%/nowhere/access.log;" + TWO)
+    reload(server, "server { listen 127.0.0.1:%PORT%; access_log %DIR%/nowhere/access.log; return 200 two; }")
     server.wait_log(r'open\(\) ".*/nowhere/access\.log" failed \(2: No such file or directory\)')
     assert answers(server) == "one"
 

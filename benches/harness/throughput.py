@@ -166,7 +166,7 @@ def key(name):
 
 def server_block(port, more="", name="localhost"):
     return f"""server {{
-        listen {LOOPBACK}:{port} backlog=2048;
+        listen {LOOPBACK}:{port};
         server_name {name};
         {more}
         location / {{ return 200 "Hello, world!"; }}

@@ -6,10 +6,12 @@ from .server import wait_until
 
 
 class Load:
-    """Requests on some keep-alive connections until it is stopped; a closed idle connection is opened anew."""
+    """Requests on some keep-alive connections until it is stopped; with `close` each on a connection of its own, as
+    whoever ends may close an idle connection just when a request is on its way to it."""
 
-    def __init__(self, server, clients=4, target="/"):
+    def __init__(self, server, clients=4, target="/", close=False):
         self.server, self.target = server, target
+        self.fields = [("Connection", "close")] if close else []
         self.stopping = False
         self.failures, self.bodies = [], []
         self.threads = [threading.Thread(target=self.run) for _ in range(clients)]
@@ -18,7 +20,7 @@ class Load:
         client = self.server.connect(timeout=30)
         try:
             while not self.stopping:
-                response = client.request("GET", self.target)
+                response = client.request("GET", self.target, self.fields)
                 self.bodies.append(response.text)
                 if response.status != 200:
                     self.failures.append(response)

@@ -125,7 +125,9 @@ async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends:
     process.writing.fetch_add(1, Ordering::Relaxed);
     let runtime = event_loop.runtime();
     match &runtime.site {
-        Some(site) => by_site(event_loop, site, connection, ends, begun, &mut request, read.err()).await,
+        Some(site) => {
+            Box::pin(by_site(event_loop, site, connection, ends, begun, &mut request, read.err())).await;
+        }
         None => {
             by_command_line(event_loop, &runtime, connection, ends, begun, &mut request, read.err()).await;
         }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 /// How often the ticker runs: a deadline is met at most this much late.
 const TICK: Duration = Duration::from_millis(200);
 const NEVER: u64 = u64::MAX;
+/// At the end, how long a connection without a request yet is waited for.
+pub(crate) const FRESH: Duration = Duration::from_secs(1);
 
 /// All deadlines of one event loop.
 pub struct Deadlines {
@@ -34,6 +36,8 @@ struct Row {
     waker: Option<Waker>,
     /// The connection waits for its next request.
     idle: bool,
+    /// It has had none yet.
+    is_fresh: bool,
 }
 
 impl Deadlines {
@@ -65,12 +69,15 @@ impl Deadlines {
         }
     }
 
-    /// From now on connections end when they are idle; those that are so now, at once.
+    /// From now on connections end when they are idle; those that are so now, at once. One that has just been accepted
+    /// has a second for its first request: that is on its way, and nobody has said to the client that it may not come.
     pub fn end_idle(&self) {
         self.ending.set(true);
         self.now.set(self.begin.elapsed().as_millis() as u64);
         for row in &mut self.table.borrow_mut().rows {
-            if row.idle {
+            if row.idle && row.is_fresh {
+                row.at = row.at.min(self.now.get() + FRESH.as_millis() as u64);
+            } else if row.idle {
                 row.at = 0;
                 if let Some(waker) = row.waker.take() {
                     waker.wake();
@@ -96,7 +103,7 @@ impl Deadlines {
     pub fn register(self: &Rc<Self>) -> Deadline {
         let mut table = self.table.borrow_mut();
         let row = table.free.pop().unwrap_or_else(|| {
-            table.rows.push(Row { at: NEVER, waker: None, idle: false });
+            table.rows.push(Row { at: NEVER, waker: None, idle: false, is_fresh: false });
             table.rows.len() as u32 - 1
         });
         Deadline { table: Rc::clone(self), row }
@@ -119,6 +126,11 @@ impl Deadline {
     /// Marks the connection as idle or not; an idle one may be ended to make room.
     pub fn set_idle(&self, idle: bool) {
         self.table.table.borrow_mut().rows[self.row as usize].idle = idle;
+    }
+
+    /// Marks the connection as one that has had no request yet, or not.
+    pub fn set_fresh(&self, is_fresh: bool) {
+        self.table.table.borrow_mut().rows[self.row as usize].is_fresh = is_fresh;
     }
 
     /// Whether no further request is wanted.
@@ -150,7 +162,7 @@ impl Drop for Deadline {
     fn drop(&mut self) {
         let mut table = self.table.table.borrow_mut();
         let row = &mut table.rows[self.row as usize];
-        *row = Row { at: NEVER, waker: None, idle: false };
+        *row = Row { at: NEVER, waker: None, idle: false, is_fresh: false };
         table.free.push(self.row);
     }
 }

@@ -290,6 +290,13 @@ fn set_options(socket: &Socket, options: &SocketOptions) -> io::Result<()> {
     if let Some(bytes) = options.send_buffer {
         socket.set_send_buffer_size(size(bytes))?;
     }
+    if options.deferred {
+        // nginx's number of seconds.
+        sys::set_defer_accept(socket, 1)?;
+    }
+    if let Some(queue) = options.fastopen {
+        sys::set_fast_open(socket, queue)?;
+    }
     match options.keepalive {
         None => {}
         Some(KeepAlive::On) => socket.set_keepalive(true)?,

@@ -95,13 +95,11 @@ fn open_file(path: &Path, process: &Process) -> io::Result<OwnedFd> {
 
 /// Has this process write its messages as the model says; descriptor 2 is at the error log already.
 pub(crate) fn init(model: &Model) -> Result<(), String> {
-    match error_log::Logs::of(&model.logs) {
-        Some(logs) => error_log::init_nginx(&logs).map_err(|error| error.to_string()),
-        None => {
-            error_log::init(level(model.logs.level));
-            Ok(())
-        }
+    if let Some(logs) = error_log::Logs::of(&model.logs) {
+        return error_log::init_nginx(&logs).map_err(|error| error.to_string());
     }
+    error_log::init(level(model.logs.level));
+    Ok(())
 }
 
 /// What an administrator wants to see of an ordinary life.

@@ -54,7 +54,7 @@ pub(crate) fn start(
         eprintln!("{warning}");
     }
     if options.test {
-        return Err(test(&source, site, options));
+        return Err(test(&source, &site, options));
     }
     if let Some(order) = options.order {
         return Err(send(order, site.model.process.pidfile.as_deref()));
@@ -92,7 +92,7 @@ pub(crate) fn start_site(
 }
 
 /// `-t` and `-T`.
-fn test(source: &SiteSource, site: Site, options: &Options) -> u8 {
+fn test(source: &SiteSource, site: &Site, options: &Options) -> u8 {
     let conf = source.paths.conf.display();
     if !options.quiet {
         eprintln!("nginx: the configuration file {conf} syntax is ok");
@@ -106,7 +106,7 @@ fn test(source: &SiteSource, site: Site, options: &Options) -> u8 {
     if !options.quiet {
         eprintln!("nginx: configuration file {conf} test is successful");
     }
-    if options.dump && dump(&site).is_err() {
+    if options.dump && dump(site).is_err() {
         return FAILED;
     }
     0

@@ -46,7 +46,7 @@ impl Master {
     fn start_successor(&self) -> io::Result<Pid> {
         let listeners = self.bound();
         let fds: Vec<BorrowedFd<'_>> = listeners.iter().map(|l| l.as_fd()).collect();
-        let numbers: String = fds.iter().map(|fd| format!("{};", fd.as_raw_fd())).collect();
+        let numbers = fds.iter().fold(String::new(), |all, fd| all + &fd.as_raw_fd().to_string() + ";");
         let mut command = Command::new(program(&self.launch.arguments));
         command
             .arg0(self.launch.arguments.first().cloned().unwrap_or_default())

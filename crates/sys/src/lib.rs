@@ -1,6 +1,7 @@
 //! All unsafe code: shared memory, fd passing, privileges, exec.
 
 mod fds;
+mod listen;
 mod process;
 mod region;
 #[cfg(feature = "watch")]
@@ -9,6 +10,7 @@ mod watch;
 pub use fds::{
     MOST_DESCRIPTORS, Received, inherited_fd, recv_with_fds, sealed_memfd, send_with_fds, set_nonblocking,
 };
+pub use listen::{set_defer_accept, set_fast_open};
 pub use process::{
     Identity, SpawnOptions, drop_privileges, ignore_file_size_signal, on_signal_store, set_child_subreaper,
     set_umask, spawn,

@@ -93,6 +93,12 @@ impl Visit<'_, '_> {
         }
     }
 
+    /// Whether anything has to be asked in the access phase.
+    pub(super) fn is_guarded(&self) -> bool {
+        let settings = self.settings();
+        self.place.access.is_some() || settings.auth_basic.is_some() || settings.auth_request.is_some()
+    }
+
     /// `allow`/`deny`, `auth_basic`, `auth_request`, by `satisfy`.
     pub(super) async fn access(&mut self, request: &mut Request) -> Option<Step> {
         let any = self.settings().satisfy == Satisfy::Any;

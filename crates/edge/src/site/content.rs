@@ -63,7 +63,7 @@ impl Visit<'_, '_> {
     pub(super) async fn content(&mut self, request: &mut Request) -> Step {
         match self.content.clone() {
             Content::Files => self.files(request),
-            Content::App(index) => self.application(request, index).await,
+            Content::App(index) => Box::pin(self.application(request, index)).await,
             Content::StubStatus => {
                 let numbers = self.event_loop.process.connections();
                 fixed(handlers::fixed::stub_status(request, &numbers))

@@ -509,10 +509,16 @@ impl<'s> Visit<'_, 's> {
 
     /// preaccess, access, precontent, content.
     async fn answer(&mut self, request: &mut Request) -> Step {
-        if let Some(step) = self.preaccess(request).await {
+        // In boxes, where they are needed at all: what a request may have to remember while it waits would make the
+        // future of every request large, and each is moved a few times.
+        if (self.place.connections.is_some() || self.place.rate.is_some())
+            && let Some(step) = Box::pin(self.preaccess(request)).await
+        {
             return step;
         }
-        if let Some(step) = self.access(request).await {
+        if self.is_guarded()
+            && let Some(step) = Box::pin(self.access(request)).await
+        {
             return step;
         }
         if let Some(step) = self.try_files(request) {

@@ -8,6 +8,7 @@ use exchange::{Method, Name, Request, Version};
 use http1::{HeadError, RequestTarget, parse_request_head};
 
 use super::{Connection, PIPELINE_LIMIT, READ_SIZE};
+use crate::deadline::FRESH;
 use crate::path;
 
 /// How the wait for a request ended.
@@ -69,7 +70,9 @@ impl Connection {
         // A fresh connection owes its first head within header_timeout, as with nginx.
         let limit =
             if self.requests == 0 { self.settings.header_timeout } else { self.settings.keepalive_timeout };
+        let limit = if self.deadline.is_ending() { limit.min(FRESH) } else { limit };
         self.deadline.set(limit);
+        self.deadline.set_fresh(self.requests == 0);
         self.deadline.set_idle(true);
         let idle = poll_fn(|cx| match self.stream.poll_read_ready(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Idle::Readable),

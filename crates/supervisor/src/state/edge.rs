@@ -90,7 +90,7 @@ impl State {
 
     /// The edge finishes its requests and ends, and the workers with it; the master waits for what comes.
     pub(super) fn rest(&mut self) {
-        if self.resting || self.current.is_none() {
+        if self.resting {
             return;
         }
         self.log(Level::Info, "The edge finishes its requests; the master stays");

@@ -201,9 +201,10 @@ impl State {
 
     fn signal(&mut self, signal: Signal, now: Time) {
         match (self.manners, signal) {
-            (Manners::Gunicorn, Signal::Term) => self.stop(StopMode::Graceful, now),
             (Manners::Nginx, Signal::Quit) if self.stopping.is_some() => {}
-            (Manners::Nginx, Signal::Quit) => self.stop(StopMode::Graceful, now),
+            (Manners::Gunicorn, Signal::Term) | (Manners::Nginx, Signal::Quit) => {
+                self.stop(StopMode::Graceful, now);
+            }
             (_, Signal::Term | Signal::Int | Signal::Quit) => self.stop(StopMode::Quick, now),
             (_, Signal::Usr1) => self.act(Action::ReopenLogs),
             _ if self.stopping.is_some() => {}

@@ -185,3 +185,14 @@ fn usr2_is_for_the_loop_to_answer() {
     w.event(Event::Signal(Signal::Usr2));
     assert!(w.seen.contains(&Action::ChangeBinary));
 }
+
+#[test]
+fn told_to_rest_before_its_edge_is_up_a_master_rests_all_the_same() {
+    let mut w = world(Manners::Nginx, 0);
+    w.run();
+    w.event(Event::Signal(Signal::Winch));
+    w.wait(60 * S);
+    assert!(!w.seen.contains(&Action::StartEdge) && w.exit.is_none(), "{:?}", w.seen);
+    w.event(Event::Signal(Signal::Hup));
+    assert!(w.position(&Action::StartEdge) < w.position(&Action::Accept));
+}
