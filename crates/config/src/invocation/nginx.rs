@@ -20,8 +20,16 @@ pub mod built_in {
     /// The version whose configuration is understood, for scripts that ask for it.
     pub const VERSION: &str = "1.28.0";
     /// Modules that nginx has only when it was built with them, and that are here.
-    pub const MODULES: [&str; 3] =
-        ["http_auth_request_module", "http_realip_module", "http_stub_status_module"];
+    pub const MODULES: [&str; 8] = [
+        "http_auth_request_module",
+        "http_gunzip_module",
+        "http_gzip_static_module",
+        "http_random_index_module",
+        "http_realip_module",
+        "http_secure_link_module",
+        "http_stub_status_module",
+        "http_sub_module",
+    ];
 }
 
 /// Which signal `-s` sends.

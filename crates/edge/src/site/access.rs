@@ -224,7 +224,7 @@ impl Visit<'_, '_> {
                 for value in answer.fields.all(Name::WwwAuthenticate) {
                     refusal.fields.push_known(Name::WwwAuthenticate, value);
                 }
-                Says::No(Step::Challenge(refusal))
+                Says::No(Step::Special(refusal))
             }
             403 => Says::No(Step::Page(403)),
             status => {
@@ -260,7 +260,7 @@ impl Visit<'_, '_> {
         let step = Box::pin(self.begin(&mut inner)).await;
         self.subrequest = is_inner;
         let answer = match step {
-            Step::Respond(response) | Step::Challenge(response) => Some(response),
+            Step::Respond(response) | Step::Special(response) => Some(response),
             Step::Page(status) => Some(Response::new(status)),
             Step::Redirect(..) | Step::Named(_) => Some(Response::new(500)),
             Step::Close => Some(Response::new(444)),
@@ -297,13 +297,13 @@ fn weigh(any: bool, says: Says, refusal: &mut Option<Step>) -> Option<Option<Ste
 }
 
 fn is_challenge(step: &Step) -> bool {
-    matches!(step, Step::Challenge(_))
+    matches!(step, Step::Special(response) if response.status == 401)
 }
 
 fn challenge(realm: &[u8]) -> Step {
     let mut response = Response::new(401);
     response.fields.push_known(Name::WwwAuthenticate, &auth_basic::challenge(realm));
-    Step::Challenge(response)
+    Step::Special(response)
 }
 
 fn named(request: &Request, name: &[u8]) -> Vec<Vec<u8>> {

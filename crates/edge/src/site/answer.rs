@@ -23,9 +23,14 @@ impl Visit<'_, '_> {
         response
     }
 
-    /// A redirect. What is no URL is made one, by `absolute_redirect` and its company.
-    pub(super) fn redirect(&self, request: &Request, status: u16, to: Vec<u8>) -> Response {
-        let mut response = self.special(request, status);
+    /// A redirect, which is a status that `error_page` may speak of, as any other.
+    pub(super) fn redirect(&self, request: &Request, status: u16, to: Vec<u8>) -> Step {
+        Step::Special(self.located(request, status, to))
+    }
+
+    /// A status and where to go. What is no URL is made one, by `absolute_redirect` and its company.
+    fn located(&self, request: &Request, status: u16, to: Vec<u8>) -> Response {
+        let mut response = Response::new(status);
         let to = if to.starts_with(b"/") && self.settings().absolute_redirect {
             self.absolute(request, &to)
         } else {
@@ -58,7 +63,7 @@ impl Visit<'_, '_> {
     }
 
     /// The page for a status when the configuration has none.
-    pub(super) fn special(&self, request: &Request, status: u16) -> Response {
+    pub(super) fn special(&mut self, request: &Request, status: u16) -> Response {
         let mut response = Response::new(status);
         self.make_page(request, &mut response, status);
         if let Some(seconds) = self.facts.retry_after.get().filter(|_| status == 503) {
@@ -67,9 +72,10 @@ impl Visit<'_, '_> {
         response
     }
 
-    /// Makes the page for a status out of a response.
-    pub(super) fn make_page(&self, request: &Request, response: &mut Response, status: u16) {
-        let status = self.status.unwrap_or(status);
+    /// Makes the page for a status out of a response. A status that ends a request goes before the one that
+    /// an `error_page` on the way has set.
+    pub(super) fn make_page(&mut self, request: &Request, response: &mut Response, status: u16) {
+        self.status = None;
         let signature = self.place.h1.server.as_deref().unwrap_or("monoceros");
         handlers::special::page(request, response, status, signature.as_bytes());
     }
@@ -101,20 +107,26 @@ impl Visit<'_, '_> {
         }
         let redirect =
             page.status.filter(|status| matches!(status, 301 | 302 | 303 | 307 | 308)).unwrap_or(302);
-        Some(Step::Respond(self.redirect(request, redirect, target)))
+        let mut response = self.located(request, redirect, target);
+        self.make_page(request, &mut response, redirect);
+        Some(Step::Respond(response))
     }
 
     /// What the filters make of a response.
     pub(super) fn filter(&mut self, request: &mut Request, mut response: Response) -> Response {
         if let Some(kept) = self.kept.take() {
             for (name, field, value) in kept.iter() {
-                if matches!(name, Name::ContentType) {
-                    response.fields.remove(Name::ContentType);
+                match name {
+                    Name::ContentType => {
+                        response.fields.remove(Name::ContentType);
+                    }
+                    Name::Location if response.fields.first(Name::Location).is_some() => continue,
+                    _ => {}
                 }
                 response.fields.push(field, value);
             }
         }
-        if let Some(status) = self.status.filter(|_| response.status == 200) {
+        if let Some(status) = self.status.take() {
             response.status = status;
         }
         let place = Rc::clone(&self.place);

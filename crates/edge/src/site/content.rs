@@ -85,7 +85,7 @@ impl Visit<'_, '_> {
             Outcome::Redirect(path) => Step::Redirect(path, None),
             Outcome::Directory => {
                 let to = handlers::files::by_path::directory_location(&request.path, &request.query);
-                Step::Respond(self.redirect(request, 301, to))
+                self.redirect(request, 301, to)
             }
             Outcome::Status(status) => Step::Page(status),
         }

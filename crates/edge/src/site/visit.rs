@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use config::model::http::{Content, ServerId, Settings};
-use exchange::{Method, Request, Response};
+use exchange::{Method, Name, Request, Response};
 use protocol::h1::{Connection, Refusal};
 use routing::{Answer, Outcome, Scope, State, URI_CHANGES};
 use telemetry::error_log::Level;
@@ -28,8 +28,8 @@ pub enum Step {
     Page(u16),
     /// With another path, from the beginning: an internal redirect. The arguments are those given, if any.
     Redirect(Vec<u8>, Option<Vec<u8>>),
-    /// With 401 and these fields.
-    Challenge(Response),
+    /// With the page for the status of this response, and its fields: a challenge, a redirect.
+    Special(Response),
     /// With a named location.
     Named(Vec<u8>),
     /// Not at all: the connection is closed, 444.
@@ -116,18 +116,18 @@ pub async fn serve<'s>(
         Err(default) => {
             let facts = facts(event_loop, site, connection, ends, begun, default);
             facts.log(Level::Info, Some(request), format_args!("client sent invalid host header"));
-            let mut visit = visit(event_loop, site, connection, ends, facts, state);
-            let mut response = visit.finish(request, Step::Page(400)).await;
-            if let Some(response) = &mut response {
-                response.close = true;
-            }
-            return Visited::of(visit, response);
+            let visit = visit(event_loop, site, connection, ends, facts, state);
+            return visit.end(request, 400).await;
         }
     };
     let facts = facts(event_loop, site, connection, ends, begun, server);
     *facts.host.borrow_mut() = host;
     facts.port.set(port);
     let mut visit = visit(event_loop, site, connection, ends, facts, state);
+    if let Err(words) = visit.check_head(request) {
+        visit.facts.log(Level::Info, Some(request), format_args!("{words}"));
+        return visit.end(request, 400).await;
+    }
     visit.post_read(request);
     let step = visit.begin(request).await;
     let response = visit.finish(request, step).await.map(|response| visit.filter(request, response));
@@ -160,15 +160,35 @@ async fn refuse<'s>(
         Refusal::TooLarge => (Some(413), "client intended to send too large body".to_owned()),
     };
     facts.log(Level::Info, Some(request), format_args!("{words}"));
-    let mut visit = visit(event_loop, site, connection, ends, facts, state);
+    let visit = visit(event_loop, site, connection, ends, facts, state);
     let Some(status) = status else { return Visited::of(visit, None) };
     // nginx's own number for heads that are too large; the client sees 400.
     let status = if status == 431 { 494 } else { status };
-    let mut response = visit.finish(request, Step::Page(status)).await;
-    if let Some(response) = &mut response {
-        response.close = true;
+    visit.end(request, status).await
+}
+
+/// A field that stands more than once and has room for one value, as in nginx. `Host`, `Content-Length` and
+/// `Transfer-Encoding` are the protocol's.
+fn repeated(request: &Request) -> Option<&[u8]> {
+    let mut seen = 0_u8;
+    for (name, field, _) in request.fields.iter() {
+        let bit = match name {
+            Name::IfModifiedSince => 1,
+            Name::IfUnmodifiedSince => 2,
+            Name::IfMatch => 4,
+            Name::IfNoneMatch => 8,
+            Name::IfRange => 16,
+            Name::ContentRange => 32,
+            Name::Expect => 64,
+            Name::Authorization => 128,
+            _ => continue,
+        };
+        if seen & bit != 0 {
+            return Some(field);
+        }
+        seen |= bit;
     }
-    Visited::of(visit, response)
+    None
 }
 
 type Chosen = (ServerId, Vec<u8>, Option<u16>);
@@ -268,6 +288,32 @@ fn visit<'v, 's>(
 }
 
 impl<'s> Visit<'_, 's> {
+    /// Answers with this page and ends the connection.
+    async fn end(mut self, request: &mut Request, status: u16) -> Visited<'s> {
+        let mut response = self.finish(request, Step::Page(status)).await;
+        if let Some(response) = &mut response {
+            response.close = true;
+        }
+        Visited::of(self, response)
+    }
+
+    /// What nginx looks at before the phases and the protocol does not.
+    fn check_head(&self, request: &mut Request) -> Result<(), String> {
+        if let Some(name) = repeated(request) {
+            let name = String::from_utf8_lossy(name);
+            return Err(format!("client sent duplicate header line: \"{name}\""));
+        }
+        let server = &self.site.http().servers[self.server as usize];
+        // The path was read by the listener's default server, which may see slashes otherwise.
+        let merge = server.head.merge_slashes;
+        let has_both = || request.path.windows(2).any(|pair| pair == b"//");
+        if request.raw_path.starts_with(b"/") && (!merge || has_both()) {
+            protocol::normalize(&request.raw_path, merge, &mut request.path)
+                .map_err(|error| error.as_str().to_owned())?;
+        }
+        Ok(())
+    }
+
     /// Goes round until there is a response.
     async fn finish(&mut self, request: &mut Request, mut step: Step) -> Option<Response> {
         loop {
@@ -285,13 +331,13 @@ impl<'s> Visit<'_, 's> {
                     Some(step) => step,
                     None => return Some(self.special(request, status)),
                 },
-                Step::Challenge(mut response) => {
-                    let fields = response.fields.clone();
-                    let Some(step) = self.error_page_for(request, 401) else {
-                        self.make_page(request, &mut response, 401);
+                Step::Special(mut response) => {
+                    let Some(step) = self.error_page_for(request, response.status) else {
+                        let status = response.status;
+                        self.make_page(request, &mut response, status);
                         return Some(response);
                     };
-                    self.kept = Some(fields);
+                    self.kept = Some(response.fields);
                     step
                 }
                 Step::Redirect(path, args) => self.go_to(request, path, args).await,
@@ -371,7 +417,7 @@ impl<'s> Visit<'_, 's> {
                     to.push(b'?');
                     to.extend_from_slice(&request.query);
                 }
-                return Step::Respond(self.redirect(request, 301, to));
+                return self.redirect(request, 301, to);
             }
             match self.rewrite(request, found.location) {
                 Ran::On => break,
@@ -444,9 +490,7 @@ impl<'s> Visit<'_, 's> {
             Outcome::Return { status: 444, .. } => Step::Close,
             Outcome::Return { status, answer: Answer::Page } => Step::Page(status),
             Outcome::Return { status, answer: Answer::Text(text) } => Step::Respond(self.text(status, text)),
-            Outcome::Return { status, answer: Answer::Location(to) } => {
-                Step::Respond(self.redirect(request, status, to))
-            }
+            Outcome::Return { status, answer: Answer::Location(to) } => self.redirect(request, status, to),
         })
     }
 

@@ -60,10 +60,22 @@ impl Added {
         if matches!(self.known, Name::LastModified | Name::ETag) {
             response.fields.remove(self.known);
         }
-        if !value.is_empty() {
+        if value.is_empty() {
+            return;
+        }
+        if value.iter().all(|byte| can_stand_in_a_field(*byte)) {
             response.fields.push(&self.name, value);
+        } else {
+            // Such as the line end in a value that is written over several lines. RFC 9110 §5.5 has a space.
+            let on_one_line: Vec<u8> =
+                value.iter().map(|byte| if can_stand_in_a_field(*byte) { *byte } else { b' ' }).collect();
+            response.fields.push(&self.name, on_one_line.trim_ascii());
         }
     }
+}
+
+const fn can_stand_in_a_field(byte: u8) -> bool {
+    byte == b'\t' || !byte.is_ascii_control()
 }
 
 /// The statuses that `expires` and an `add_header` without `always` are for.

@@ -315,6 +315,14 @@ fn some_headers_are_replaced_and_the_others_added() {
 }
 
 #[test]
+fn a_header_that_is_written_over_several_lines_is_sent_on_one() {
+    let filters = adding(&[("X-A", "a;\n    b\t\x02c\n", false)], None);
+    let mut response = page("x");
+    filters.apply(&Request::default(), &mut response, HOW, &mut Here::default());
+    assert_eq!(response.fields.named(b"X-A"), Some(&b"a;     b\t c"[..]));
+}
+
+#[test]
 fn variables_are_asked_for_when_their_turn_has_come() {
     let filters = adding(
         &[("X-Status", "$", true)],

@@ -364,8 +364,11 @@ impl Drop for AppStream {
 /// Whether the path is no longer the one that the client asked for: a rewrite, an internal redirect, a subrequest.
 fn is_another(request: &Request) -> bool {
     let mut asked = Vec::new();
-    request.raw_path != request.path
-        && (protocol::normalize(&request.raw_path, &mut asked).is_err() || asked != request.path)
+    // Slashes may have been merged or not.
+    let mut is_asked = |merge_slashes| {
+        protocol::normalize(&request.raw_path, merge_slashes, &mut asked).is_ok() && asked == request.path
+    };
+    request.raw_path != request.path && !is_asked(true) && !is_asked(false)
 }
 
 /// Method and target, for the log.
