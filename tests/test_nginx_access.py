@@ -255,6 +255,7 @@ LIMITS = r"""
     log_format limits '$uri $arg_key $limit_req_status $limit_conn_status $status';
     server {
         access_log %DIR%/access.log limits;
+        error_log stderr warn;
         listen 127.0.0.1:%PORT%;
         server_name test.example;
         root %DIR%/root;
