@@ -69,15 +69,16 @@ def test_no_spelling_gets_past_deny(server, target):
     assert server.get(target).status == 403
 
 
-@pytest.mark.parametrize("target", [
-    "/field/%0d%0aX-Injected:%20y", "/cookie/%0d%0aX-Injected:%20y", "/to/%0d%0aX-Injected:%20y",
-    "/field/%0aX-Injected:y", "/field/%0dX-Injected:y",
+@pytest.mark.parametrize("target, status", [
+    ("/field/%0d%0aX-Injected:%20y", 200), ("/cookie/%0d%0aX-Injected:%20y", 200), ("/to/%0d%0aX-Injected:%20y", 500),
+    ("/field/%0aX-Injected:y", 200), ("/field/%0dX-Injected:y", 200),
 ])
-def test_no_variable_splits_a_response(server, target):
+def test_no_variable_splits_a_response(server, target, status):
     with server.connect() as client:
         client.send(build(target=target) + SMUGGLED)
         response = client.response()
-        assert response.status == 500
+        # The value of a field is put on one line; what is the rest of a URL cannot be.
+        assert response.status == status
         assert response.get("X-Injected") is None
 
 

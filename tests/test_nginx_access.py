@@ -199,7 +199,6 @@ def test_auth_request_says_who_may_ask(server, target, fields, status):
     assert server.get(target, fields).status == status
 
 
-@pytest.mark.xfail(strict=True, reason="the access phase runs for the subrequest of auth_request too")
 def test_the_access_phase_is_the_requests_own(server):
     assert server.get("/asked-401/x").status == 200
 
@@ -426,7 +425,6 @@ def test_the_real_address_is_what_access_is_decided_by(realip):
     assert realip.get("/x", host="forwarded.example").status == 403
 
 
-@pytest.mark.xfail(strict=True, reason="listen … proxy_protocol is accepted and not done")
 def test_the_real_address_by_the_proxy_protocol(realip):
     with realip.connect("%PORT1%") as client:
         client.send(b"PROXY TCP4 192.0.2.5 192.0.2.6 1111 2222\r\n" + build())

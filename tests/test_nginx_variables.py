@@ -210,7 +210,6 @@ def test_places(server):
     assert text(server, "/place").startswith(f"{root} {root}/place ")
 
 
-@pytest.mark.xfail(strict=True, reason="$realpath_root is always empty")
 def test_realpath_root(server):
     assert text(server, "/place").split(" ")[2] == os.path.realpath(server.directory / "root")
 

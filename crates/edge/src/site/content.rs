@@ -170,7 +170,7 @@ impl Visit<'_, '_> {
         }
         let (raw, args) = split_args(target);
         let mut path = Vec::new();
-        if !raw.starts_with(b"/") || protocol::normalize(&raw, true, &mut path).is_err() {
+        if !raw.starts_with(b"/") || climbs(&raw) || protocol::normalize(&raw, true, &mut path).is_err() {
             let shown = String::from_utf8_lossy(target).into_owned();
             self.facts.log(Level::Error, Some(request), format_args!("unsafe URI \"{shown}\" was detected"));
             return Step::Page(404);
@@ -190,6 +190,13 @@ impl Visit<'_, '_> {
     pub(super) fn eyes<'b>(&'b mut self, request: &'b Request) -> Eyes<'b> {
         Eyes { facts: &self.facts, state: &mut self.state, place: &self.place, request }
     }
+}
+
+/// Whether a path has a segment `..`, in any spelling: nginx takes none from an application.
+fn climbs(raw: &[u8]) -> bool {
+    let mut path = Vec::new();
+    protocol::decode(raw, &mut path).is_err()
+        || path.split(|byte| *byte == b'/').any(|segment| segment == b"..")
 }
 
 fn fixed(made: Result<Response, u16>) -> Step {
