@@ -238,7 +238,6 @@ def test_named_and_internal_locations(server):
     assert text(server, "/by-error") == (200, "secret /secret/error")
 
 
-@pytest.mark.xfail(strict=True, reason="a rewrite does not make a request internal")
 def test_a_rewritten_request_is_internal(server):
     assert text(server, "/to-secret/x") == (200, "secret /secret/x")
 

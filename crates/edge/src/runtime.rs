@@ -41,7 +41,7 @@ impl Runtime {
     /// Compiles the model. Fails when a directory can't be opened.
     pub fn compile(configuration: &Arc<Configuration>, apps: Vec<Rc<App>>) -> io::Result<Rc<Self>> {
         let model = &configuration.model;
-        let site = model.http.as_ref().map(|http| Site::compile(configuration, http)).transpose()?;
+        let site = model.http.as_ref().map(|http| Site::compile(configuration, http, &apps)).transpose()?;
         let mut statics = Vec::new();
         for location in &model.statics {
             statics.push((location.url.as_bytes().to_vec(), file_server(location, model)?));

@@ -92,8 +92,8 @@ impl Visit<'_, '_> {
     }
 
     async fn application(&mut self, request: &mut Request, index: u32) -> Step {
-        let runtime = self.event_loop.runtime();
-        let Some(app) = runtime.apps.get(index as usize).map(Rc::clone) else { return Step::Page(500) };
+        // Of the configuration that the request began with: in another the number may be another application's.
+        let Some(app) = self.site.apps.get(index as usize).map(Rc::clone) else { return Step::Page(500) };
         let name = self.site.app_name(index);
         *self.facts.app.borrow_mut() = Some(name);
         let memory = usize::try_from(self.settings().body_buffer).unwrap_or(usize::MAX);

@@ -19,6 +19,7 @@ use std::rc::Rc;
 
 use config::model::Address;
 use config::model::http::{Http, SettingsId};
+use handlers::app::App;
 use handlers::files::by_path::{Memory, Types};
 use limits::auth_basic::{UserFiles, Verified};
 use protocol::h1;
@@ -44,6 +45,8 @@ pub struct Site {
     pub routing: Routing,
     /// By [`SettingsId`], each compiled when it is first needed: most of ten thousand servers sleep.
     places: Vec<OnceCell<Rc<Place>>>,
+    /// The applications, in the model's order.
+    apps: Vec<Rc<App>>,
     listeners: HashMap<Address, usize>,
     /// What holds on a fresh connection of each listener.
     heads: Vec<Rc<h1::Settings>>,
@@ -57,7 +60,11 @@ pub struct Site {
 
 impl Site {
     /// Compiles the configuration. The error is one that only shows here.
-    pub fn compile(configuration: &std::sync::Arc<Configuration>, http: &Http) -> io::Result<Self> {
+    pub fn compile(
+        configuration: &std::sync::Arc<Configuration>,
+        http: &Http,
+        apps: &[Rc<App>],
+    ) -> io::Result<Self> {
         let routing = Routing::compile(http).map_err(io::Error::other)?;
         let model = &configuration.model;
         let listeners = model.listeners.iter().enumerate().map(|(i, l)| (l.address.clone(), i)).collect();
@@ -70,6 +77,7 @@ impl Site {
             configuration: std::sync::Arc::clone(configuration),
             routing,
             places: http.settings.iter().map(|_| OnceCell::new()).collect(),
+            apps: apps.to_vec(),
             listeners,
             heads,
             types: http.types.iter().map(|types| Rc::new(types.clone())).collect(),

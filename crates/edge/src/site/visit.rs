@@ -479,6 +479,8 @@ impl<'s> Visit<'_, 's> {
             Ok(ran) => ran,
             Err(error) => return Ran::Step(self.failed(request, &error)),
         };
+        // As in nginx, an `internal` location is open to what was rewritten.
+        self.internal |= ran.rewritten;
         if ran.settings.is_some() || ran.content.is_some() {
             let settings = ran.settings.unwrap_or(self.place.id);
             let content = ran.content.unwrap_or_else(|| self.content.clone());
@@ -518,7 +520,7 @@ impl<'s> Visit<'_, 's> {
     /// `client_max_body_size`, for a body whose length is said.
     fn check_length(&self, request: &Request) -> Option<Step> {
         let (limit, length) = (self.settings().max_body?, request.content_length?);
-        (length > limit && !self.internal).then(|| {
+        (length > limit && !self.error_page).then(|| {
             self.facts.log(
                 Level::Error,
                 Some(request),
