@@ -327,7 +327,6 @@ def test_try_files(server, target, status, answer):
     assert answer is None or response.text == answer
 
 
-@pytest.mark.xfail(strict=True, reason="try_files adds the slash instead of leaving the redirect to the files")
 def test_try_files_finds_a_directory_as_if_asked_for_without_its_slash(server):
     assert server.get("/try/folder?a=b").get("Location") == "/try/folder/?a=b"
     assert server.get("/try-dir/x").get("Location") == "/empty/"

@@ -32,8 +32,8 @@ impl Visit<'_, '_> {
                 None => false,
             };
             if found {
-                request.path =
-                    if *wants_directory && !uri.ends_with(b"/") { [&uri[..], b"/"].concat() } else { uri };
+                // A directory is asked for without its slash: who serves it redirects, as in nginx.
+                request.path = uri;
                 return None;
             }
         }
