@@ -73,8 +73,8 @@ async fn converse(
                 let range = announced.app.region.allocate_claimers(announced.claimers).map_err(|_| {
                     std::io::Error::other("there are more worker threads than the bridge has room for")
                 })?;
-                socket.send_welcome(&announced.app.region, range.start)?;
-                *worker = Some(Arc::new(Worker {
+                let first = range.start;
+                let known = worker.insert(Arc::new(Worker {
                     id: announced.id,
                     pid,
                     claimers: range,
@@ -82,10 +82,12 @@ async fn converse(
                     max_requests: announced.max_requests,
                     socket: Arc::clone(&announced.socket),
                 }));
+                // Before it can claim anything: a claimer that nobody knows is one of a dead worker.
+                announced.app.add_worker(Arc::clone(known));
+                socket.send_welcome(&announced.app.region, first)?;
             }
             WorkerMessage::Ready => {
                 if let Some(worker) = worker {
-                    announced.app.add_worker(Arc::clone(worker));
                     let _ = heard.send(Heard::Ready(Arc::clone(&announced.app), Arc::clone(worker)));
                 }
             }

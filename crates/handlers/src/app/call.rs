@@ -236,7 +236,8 @@ impl App {
     fn is_worker_gone(&self, pending: &Pending) -> bool {
         let state = pending.slot.get().map(|id| self.thread.borrow().state(id));
         let Some(SlotState::Claimed { claimer, .. }) = state else { return false };
-        self.shared.worker_of(claimer).is_some_and(|worker| worker.is_gone())
+        // Of a removed one the word is on the way too.
+        self.shared.worker_of(claimer).is_none_or(|worker| worker.is_gone())
     }
 
     fn response(self: &Rc<Self>, mut guard: Guard<'_>) -> Response {

@@ -100,7 +100,7 @@ impl Shared {
         slot / self.slots_per_thread
     }
 
-    /// A worker is ready to pull.
+    /// A worker is there, and will soon pull.
     pub fn add_worker(&self, worker: Arc<Worker>) {
         self.workers.write().unwrap_or_else(PoisonError::into_inner).push(worker);
     }
