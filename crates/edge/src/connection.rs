@@ -10,7 +10,7 @@ use std::time::Instant;
 use config::model::Address;
 use exchange::{Peer, Request};
 use limits::proxy_protocol::{self, Addresses};
-use protocol::Stream;
+use listen::Stream;
 use protocol::h1::{Connection, Idle, Refusal};
 use telemetry::error_log::{self, Level};
 use tokio::net::{TcpStream, UnixStream};

@@ -5,8 +5,6 @@
 mod deadline;
 pub mod h1;
 mod path;
-mod stream;
 
 pub use deadline::{Deadline, Deadlines};
 pub use path::{InvalidPath, decode, encode, normalize, resolve};
-pub use stream::Stream;

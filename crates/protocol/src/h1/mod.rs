@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use http1::{BodyFraming, ChunkedDecoder, RequestHead};
+use listen::Stream;
 
-use crate::{Deadline, Deadlines, Stream};
+use crate::{Deadline, Deadlines};
 
 pub use pace::{Pace, Room};
 pub use read::{ClientEvent, Idle, Refusal};

@@ -1,0 +1,2 @@
+//! Certificates that come by themselves: orders, renewal, challenges.
+#![forbid(unsafe_code)]
