@@ -27,7 +27,7 @@ CONF = r"""
         location /to/ { charset utf-8; source_charset koi8-r; gzip on; gzip_min_length 1; }
         location /from/ { charset koi8-r; source_charset utf-8; }
         location /own/ { charset A; override_charset on; types { "text/html; charset=B" html; } }
-        location /own/kept/ { charset A; override_charset off; }
+        location /own/kept/ { charset A; override_charset off; types { "text/html; charset=B" html; } }
         location /moved/ { charset utf-8; return 301 /; }
     }
 """

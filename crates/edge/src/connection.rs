@@ -11,7 +11,8 @@ use config::model::Address;
 use exchange::{Peer, Request};
 use limits::proxy_protocol::{self, Addresses};
 use listen::Stream;
-use protocol::h1::{Connection, Idle, Refusal};
+use protocol::h1::{Connection, Idle};
+use protocol::{Exchange, Refusal};
 use telemetry::error_log::{self, Level};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -168,13 +169,11 @@ async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends:
     process.requests.fetch_add(1, Ordering::Relaxed);
     process.writing.fetch_add(1, Ordering::Relaxed);
     let runtime = event_loop.runtime();
-    match &runtime.site {
-        Some(site) => {
-            Box::pin(by_site(event_loop, site, connection, ends, begun, &mut request, read.err())).await;
-        }
-        None => {
-            by_command_line(event_loop, &runtime, connection, ends, begun, &mut request, read.err()).await;
-        }
+    let exchange = Exchange::Http1(connection);
+    if let Some(site) = &runtime.site {
+        Box::pin(by_site(event_loop, site, exchange, ends, begun, &mut request, read.err())).await;
+    } else {
+        by_command_line(event_loop, &runtime, exchange, ends, begun, &mut request, read.err()).await;
     }
     process.writing.fetch_sub(1, Ordering::Relaxed);
     let mut requests = event_loop.requests.borrow_mut();
@@ -186,13 +185,19 @@ async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends:
 async fn by_command_line(
     event_loop: &Rc<EventLoop>,
     runtime: &Rc<Runtime>,
-    connection: &mut Connection,
+    mut exchange: Exchange<'_>,
     ends: &Ends,
     begun: Instant,
     request: &mut Request,
     refusal: Option<Refusal>,
 ) {
-    let mut phases = Phases { event_loop, runtime: Rc::clone(runtime), connection, ends, outcome: None };
+    let mut phases = Phases {
+        event_loop,
+        runtime: Rc::clone(runtime),
+        exchange: exchange.reborrow(),
+        ends,
+        outcome: None,
+    };
     let response = match refusal {
         None => phases.run(request).await,
         Some(refusal) => phases.refuse(request, refusal),
@@ -202,10 +207,10 @@ async fn by_command_line(
     if let Some(response) = response {
         let status = response.status;
         let logged = log::response_fields(event_loop, &response);
-        let sent = connection.respond(response, &event_loop.date()).await;
+        let sent = exchange.respond(response, &event_loop.date()).await;
         log::finish(event_loop, &finished, status, logged.as_ref(), &sent);
     } else {
-        connection.close_after();
+        exchange.close_after();
         log::gone(event_loop, &finished);
     }
 }
@@ -213,20 +218,20 @@ async fn by_command_line(
 async fn by_site(
     event_loop: &Rc<EventLoop>,
     site: &Site,
-    connection: &mut Connection,
+    mut exchange: Exchange<'_>,
     ends: &Ends,
     begun: Instant,
     request: &mut Request,
     refusal: Option<Refusal>,
 ) {
-    let mut visited = site::serve(event_loop, site, connection, ends, begun, request, refusal).await;
+    let mut visited = site::serve(event_loop, site, exchange.reborrow(), ends, begun, request, refusal).await;
     if let Some(response) = visited.response.take() {
         let status = response.status;
         let fields = visited.wants_fields(event_loop).then(|| response.fields.clone());
-        let sent = connection.respond(response, &event_loop.date()).await;
+        let sent = exchange.respond(response, &event_loop.date()).await;
         visited.log(event_loop, request, status, fields.as_ref(), Some(&sent));
     } else {
-        connection.close_after();
+        exchange.close_after();
         visited.log(event_loop, request, 499, None, None);
     }
     visited.end(site);

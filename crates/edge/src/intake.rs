@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use buffering::{BodyBuffer, BufferedBody};
 use exchange::{BodyError, Request};
 use handlers::app::{Answer, App, Failure, Outcome, Watch};
-use protocol::h1::{ClientEvent, Connection};
+use protocol::{ClientEvent, Exchange};
 
 use crate::event_loop::EventLoop;
 
@@ -23,7 +23,7 @@ pub struct BodyFailure {
 /// The whole body, before a worker hears of the request: `memory` bytes in memory, the rest in a file.
 pub async fn buffer_body(
     event_loop: &EventLoop,
-    connection: &mut Connection,
+    exchange: &mut Exchange<'_>,
     request: &Request,
     memory: usize,
 ) -> Result<BufferedBody, BodyFailure> {
@@ -34,7 +34,7 @@ pub async fn buffer_body(
     if let Some(length) = request.content_length {
         buffer.expect(length);
     }
-    let body = connection.body();
+    let body = exchange.body();
     loop {
         match std::future::poll_fn(|cx| body.poll_data(cx)).await {
             None => break,
@@ -66,12 +66,12 @@ fn bad_body(error: BodyError) -> BodyFailure {
 /// Gives the request to the application and waits for its answer, or until the client has left.
 pub async fn call(
     app: &Rc<App>,
-    connection: &mut Connection,
+    exchange: &mut Exchange<'_>,
     request: &Request,
     body: &BufferedBody,
     server: (&str, u16),
 ) -> Answer {
-    let mut watch = ClientWatch { connection, probed: false };
+    let mut watch = ClientWatch { exchange, probed: false };
     app.call(request, body, server, &mut watch).await
 }
 
@@ -92,9 +92,9 @@ pub fn describe(failure: Failure, outcome: Outcome) -> (u16, &'static str) {
 }
 
 /// Ready when the client has left. One that only sends nothing more has not.
-pub fn poll_gone(connection: &mut Connection, cx: &mut Context<'_>) -> Poll<()> {
+pub fn poll_gone(exchange: &mut Exchange<'_>, cx: &mut Context<'_>) -> Poll<()> {
     loop {
-        match connection.poll_client(cx) {
+        match exchange.poll_client(cx) {
             Poll::Ready(ClientEvent::Gone) => return Poll::Ready(()),
             Poll::Ready(ClientEvent::HalfClosed) => {}
             Poll::Pending => return Poll::Pending,
@@ -103,20 +103,20 @@ pub fn poll_gone(connection: &mut Connection, cx: &mut Context<'_>) -> Poll<()> 
 }
 
 /// Tells the application's queue when the client is gone.
-struct ClientWatch<'a> {
-    connection: &'a mut Connection,
+struct ClientWatch<'a, 'e> {
+    exchange: &'a mut Exchange<'e>,
     probed: bool,
 }
 
-impl Watch for ClientWatch<'_> {
+impl Watch for ClientWatch<'_, '_> {
     fn poll_gone(&mut self, cx: &mut Context<'_>, queued: bool) -> Poll<()> {
         loop {
-            match self.connection.poll_client(cx) {
+            match self.exchange.poll_client(cx) {
                 Poll::Ready(ClientEvent::Gone) => return Poll::Ready(()),
                 // Has it left, or does it only send nothing more? What is queued need not run for nobody.
                 Poll::Ready(ClientEvent::HalfClosed) if queued && !self.probed => {
                     self.probed = true;
-                    self.connection.probe();
+                    self.exchange.probe();
                 }
                 Poll::Ready(ClientEvent::HalfClosed) => {}
                 Poll::Pending => return Poll::Pending,

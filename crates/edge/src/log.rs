@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use exchange::{Fields, Peer, Request, Response};
 use handlers::app::Outcome;
-use protocol::h1::{Sent, WriteError};
+use protocol::{Sent, WriteError};
 use telemetry::error_log::{self, Level};
 use telemetry::{AccessEvent, FieldSource};
 

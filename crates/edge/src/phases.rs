@@ -8,7 +8,7 @@ use buffering::BufferedBody;
 use exchange::{Method, Name, Request, Response};
 use handlers::app::{Answer, Outcome};
 use handlers::files::{AccelAnswer, Outcome as FileOutcome};
-use protocol::h1::{Connection, Refusal};
+use protocol::{Exchange, Refusal};
 use telemetry::error_log::Level;
 
 use crate::connection::Ends;
@@ -24,7 +24,7 @@ pub struct Phases<'a> {
     /// What holds.
     pub runtime: Rc<Runtime>,
     /// The client.
-    pub connection: &'a mut Connection,
+    pub exchange: Exchange<'a>,
     /// Who is at its two ends.
     pub ends: &'a Ends,
     /// What the application's part was.
@@ -70,7 +70,7 @@ impl Phases<'_> {
     /// The whole body, before a worker hears of the request.
     async fn body(&mut self, request: &Request) -> Result<BufferedBody, Option<Response>> {
         let memory = self.runtime.body_memory;
-        let buffered = intake::buffer_body(self.event_loop, self.connection, request, memory).await;
+        let buffered = intake::buffer_body(self.event_loop, &mut self.exchange, request, memory).await;
         buffered.map_err(|BodyFailure { status, words, ours }| {
             let level = if ours { Level::Error } else { Level::Info };
             log::fault(level, request, status.unwrap_or(499), &words, None);
@@ -81,7 +81,7 @@ impl Phases<'_> {
     async fn application(&mut self, request: &Request, body: &BufferedBody) -> Option<Response> {
         let app = Rc::clone(&self.runtime.apps[0]);
         let server = (self.ends.server.0.as_str(), self.ends.server.1);
-        let Answer { result, outcome } = intake::call(&app, self.connection, request, body, server).await;
+        let Answer { result, outcome } = intake::call(&app, &mut self.exchange, request, body, server).await;
         self.outcome = Some(outcome);
         match result {
             Ok(response) => Some(response),

@@ -3,8 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod deadline;
+mod exchange;
 pub mod h1;
+mod pace;
 mod path;
 
 pub use deadline::{Deadline, Deadlines};
+pub use exchange::{ClientEvent, Exchange, Refusal, Sent, WriteError};
+pub use pace::{Pace, Room};
 pub use path::{InvalidPath, decode, encode, normalize, resolve};

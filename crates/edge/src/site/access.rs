@@ -87,8 +87,8 @@ impl Visit<'_, '_> {
 
     /// Waits, unless the client leaves meanwhile.
     async fn wait(&mut self, time: Duration) -> Option<Step> {
-        let connection = &mut *self.connection;
-        let gone = std::future::poll_fn(|cx| crate::intake::poll_gone(connection, cx));
+        let exchange = &mut self.exchange;
+        let gone = std::future::poll_fn(|cx| crate::intake::poll_gone(exchange, cx));
         tokio::select! {
             () = tokio::time::sleep(time) => None,
             () = gone => Some(Step::Gone),

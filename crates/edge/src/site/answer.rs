@@ -13,11 +13,11 @@ use super::observed;
 use super::visit::{Step, Visit};
 
 impl Visit<'_, '_> {
-    /// `return` with a text.
-    pub(super) fn text(&self, status: u16, text: Vec<u8>) -> Response {
+    /// `return` with a text. Its type is that of a file of this name.
+    pub(super) fn text(&self, request: &Request, status: u16, text: Vec<u8>) -> Response {
         let mut response = Response::new(status);
         if !matches!(status, 204 | 304) {
-            response.fields.push_known(Name::ContentType, &self.settings().default_type);
+            response.fields.push_known(Name::ContentType, self.place.files.media_type(&request.path));
             response.body = Body::Full(text.into());
         }
         response

@@ -97,11 +97,11 @@ impl Visit<'_, '_> {
         let name = self.site.app_name(index);
         *self.facts.app.borrow_mut() = Some(name);
         let memory = usize::try_from(self.settings().body_buffer).unwrap_or(usize::MAX);
-        let body = match intake::buffer_body(self.event_loop, self.connection, request, memory).await {
+        let body = match intake::buffer_body(self.event_loop, &mut self.exchange, request, memory).await {
             Ok(body) => body,
             Err(intake::BodyFailure { status: Some(status), words, .. }) => {
                 self.facts.log(Level::Error, Some(request), format_args!("{words}"));
-                self.connection.close_after();
+                self.exchange.close_after();
                 return Step::Page(status);
             }
             Err(_) => return Step::Gone,
@@ -112,7 +112,7 @@ impl Visit<'_, '_> {
         }
         let asked = Instant::now();
         let server = self.server_address();
-        let called = intake::call(&app, self.connection, request, &body, (&server.0, server.1)).await;
+        let called = intake::call(&app, &mut self.exchange, request, &body, (&server.0, server.1)).await;
         self.facts.outcome.set(Some(called.outcome));
         self.facts.pulled.set((called.outcome.pid != 0).then_some(asked + called.outcome.queued));
         let mut response = match called.result {

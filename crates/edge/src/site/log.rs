@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use exchange::{Fields, Request, Response};
-use protocol::h1::{Sent as Written, WriteError};
+use protocol::{Sent as Written, WriteError};
 use routing::{Scope, State};
 use telemetry::error_log::Level;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use exchange::{Request, Response};
 use limits::bandwidth::{Allowance, Bandwidth};
-use protocol::h1::{Pace, Room};
+use protocol::{Pace, Room};
 use telemetry::error_log::Level;
 
 use super::visit::Visit;
@@ -32,7 +32,7 @@ impl Visit<'_, '_> {
             let process = Arc::clone(&self.event_loop.process);
             let start = process.millis();
             let limit = Bandwidth { rate, after };
-            self.connection.set_pace(Box::new(Limited { limit, start, process }));
+            self.exchange.set_pace(Box::new(Limited { limit, start, process }));
         }
     }
 

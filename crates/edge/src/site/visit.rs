@@ -4,13 +4,13 @@
 //! `X-Accel-Redirect` to other paths. [`Visit::serve`] is that round; each phase says by a [`Step`] how it goes on.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Instant;
 
 use config::model::http::{Content, ServerId, Settings};
 use exchange::{Browser, Method, Name, Request, Response};
-use protocol::h1::{Connection, Refusal};
+use protocol::{Exchange, Refusal};
 use routing::{Answer, Outcome, Scope, State, URI_CHANGES};
 use telemetry::error_log::Level;
 
@@ -70,7 +70,7 @@ impl<'s> Visited<'s> {
 pub struct Visit<'v, 's> {
     pub(super) event_loop: &'s Rc<EventLoop>,
     pub(super) site: &'s Site,
-    pub(super) connection: &'v mut Connection,
+    pub(super) exchange: Exchange<'v>,
     pub(super) ends: &'v Ends,
     pub(super) facts: Facts<'s>,
     pub(super) state: State,
@@ -102,7 +102,7 @@ pub struct Visit<'v, 's> {
 pub async fn serve<'s>(
     event_loop: &'s Rc<EventLoop>,
     site: &'s Site,
-    connection: &mut Connection,
+    exchange: Exchange<'_>,
     ends: &Ends,
     begun: Instant,
     request: &mut Request,
@@ -110,21 +110,21 @@ pub async fn serve<'s>(
 ) -> Visited<'s> {
     let mut state = site.take_state();
     if let Some(refusal) = refusal {
-        return refuse(event_loop, site, connection, ends, begun, request, refusal, state).await;
+        return refuse(event_loop, site, exchange, ends, begun, request, refusal, state).await;
     }
     let (server, host, port) = match which_server(site, ends, request, &mut state) {
         Ok(found) => found,
         Err(default) => {
-            let facts = facts(event_loop, site, connection, ends, begun, default);
+            let facts = facts(event_loop, site, &exchange, ends, begun, default);
             facts.log(Level::Info, Some(request), format_args!("client sent invalid host header"));
-            let visit = visit(event_loop, site, connection, ends, facts, state);
+            let visit = visit(event_loop, site, exchange, ends, facts, state);
             return visit.end(request, 400).await;
         }
     };
-    let facts = facts(event_loop, site, connection, ends, begun, server);
+    let facts = facts(event_loop, site, &exchange, ends, begun, server);
     *facts.host.borrow_mut() = host;
     facts.port.set(port);
-    let mut visit = visit(event_loop, site, connection, ends, facts, state);
+    let mut visit = visit(event_loop, site, exchange, ends, facts, state);
     if let Err(words) = visit.check_head(request) {
         visit.facts.log(Level::Info, Some(request), format_args!("{words}"));
         return visit.end(request, 400).await;
@@ -143,7 +143,7 @@ pub async fn serve<'s>(
 async fn refuse<'s>(
     event_loop: &'s Rc<EventLoop>,
     site: &'s Site,
-    connection: &mut Connection,
+    exchange: Exchange<'_>,
     ends: &Ends,
     begun: Instant,
     request: &mut Request,
@@ -152,7 +152,7 @@ async fn refuse<'s>(
 ) -> Visited<'s> {
     let local = ends.peer.local.map(|local| local.ip());
     let listen = site.routing.listens.listen(site.listener(&ends.address).unwrap_or_default(), local);
-    let facts = facts(event_loop, site, connection, ends, begun, listen.map_or(0, |l| l.default_server));
+    let facts = facts(event_loop, site, &exchange, ends, begun, listen.map_or(0, |l| l.default_server));
     let (status, words) = match refusal {
         Refusal::Gone => (None, "client closed connection while it sent its request".to_owned()),
         Refusal::Timeout => (Some(408), "client timed out while it sent its request".to_owned()),
@@ -161,7 +161,7 @@ async fn refuse<'s>(
         Refusal::TooLarge => (Some(413), "client intended to send too large body".to_owned()),
     };
     facts.log(Level::Info, Some(request), format_args!("{words}"));
-    let visit = visit(event_loop, site, connection, ends, facts, state);
+    let visit = visit(event_loop, site, exchange, ends, facts, state);
     let Some(status) = status else { return Visited::of(visit, None) };
     // nginx's own number for heads that are too large; the client sees 400.
     let status = if status == 431 { 494 } else { status };
@@ -212,7 +212,7 @@ fn which_server(site: &Site, ends: &Ends, request: &Request, state: &mut State) 
 fn facts<'a>(
     event_loop: &'a EventLoop,
     site: &'a Site,
-    connection: &Connection,
+    exchange: &Exchange<'_>,
     ends: &Ends,
     begun: Instant,
     server: ServerId,
@@ -223,10 +223,10 @@ fn facts<'a>(
         site,
         connection: ends.number,
         connected: ends.since,
-        requests: connection.requests(),
+        requests: exchange.requests(),
         begun,
-        pipelined: connection.is_pipelined(),
-        socket: connection.stream().as_fd().as_raw_fd(),
+        pipelined: exchange.is_pipelined(),
+        socket: exchange.socket().as_raw_fd(),
         proxied: ends.proxied.as_deref().copied(),
         ends: ends.peer,
         server: Cell::new(server),
@@ -257,7 +257,7 @@ fn facts<'a>(
 fn visit<'v, 's>(
     event_loop: &'s Rc<EventLoop>,
     site: &'s Site,
-    connection: &'v mut Connection,
+    mut exchange: Exchange<'v>,
     ends: &'v Ends,
     facts: Facts<'s>,
     state: State,
@@ -265,11 +265,11 @@ fn visit<'v, 's>(
     let server = facts.server.get();
     let head = &site.http().servers[server as usize].head;
     let place = site.place(facts.settings.get(), head);
-    connection.set_settings(Rc::clone(&place.h1));
+    exchange.set_settings(Rc::clone(&place.h1));
     Visit {
         event_loop,
         site,
-        connection,
+        exchange,
         ends,
         facts,
         state,
@@ -323,10 +323,7 @@ impl<'s> Visit<'_, 's> {
             step = match step {
                 Step::Respond(response) => return Some(response),
                 Step::Close => {
-                    if self.settings().reset_timedout {
-                        self.connection.stream().reset_on_close();
-                    }
-                    self.connection.close_after();
+                    self.exchange.abandon(self.settings().reset_timedout);
                     return None;
                 }
                 Step::Gone => return None,
@@ -496,7 +493,9 @@ impl<'s> Visit<'_, 's> {
             Outcome::Again => return Ran::Again,
             Outcome::Return { status: 444, .. } => Step::Close,
             Outcome::Return { status, answer: Answer::Page } => Step::Page(status),
-            Outcome::Return { status, answer: Answer::Text(text) } => Step::Respond(self.text(status, text)),
+            Outcome::Return { status, answer: Answer::Text(text) } => {
+                Step::Respond(self.text(request, status, text))
+            }
             Outcome::Return { status, answer: Answer::Location(to) } => self.redirect(request, status, to),
         })
     }
@@ -513,7 +512,7 @@ impl<'s> Visit<'_, 's> {
             let head = &self.site.http().servers[self.server as usize].head;
             self.place = self.site.place(settings, head);
             self.facts.settings.set(settings);
-            self.connection.set_settings(Rc::clone(&self.place.h1));
+            self.exchange.set_settings(Rc::clone(&self.place.h1));
         }
     }
 
@@ -526,7 +525,7 @@ impl<'s> Visit<'_, 's> {
         {
             let browser = Browser::of(agent);
             if (msie6 && browser.msie6) || (disable.safari && browser.safari) {
-                self.connection.close_after();
+                self.exchange.close_after();
             }
         }
     }

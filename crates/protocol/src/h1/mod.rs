@@ -6,7 +6,6 @@
 
 mod body;
 mod close;
-mod pace;
 mod read;
 mod write;
 
@@ -20,11 +19,10 @@ use bytes::BytesMut;
 use http1::{BodyFraming, ChunkedDecoder, RequestHead};
 use listen::Stream;
 
+use crate::pace::{Pace, Paced};
 use crate::{Deadline, Deadlines};
 
-pub use pace::{Pace, Room};
-pub use read::{ClientEvent, Idle, Refusal};
-pub use write::{Sent, WriteError};
+pub use read::Idle;
 
 /// Bytes that one read takes at most.
 const READ_SIZE: usize = 16 * 1024;
@@ -154,7 +152,7 @@ pub struct Connection {
     /// Small packets leave at once: what the socket is told now.
     nodelay: bool,
     /// How fast the current response may leave.
-    pace: Option<Box<pace::Paced>>,
+    pace: Option<Box<Paced>>,
     /// Bytes of the current response's head.
     head_length: u64,
     /// The end of the current response's body is the connection's.
@@ -225,7 +223,7 @@ impl Connection {
 
     /// How fast the response of the current request may leave; it holds for that one only.
     pub fn set_pace(&mut self, pace: Box<dyn Pace>) {
-        self.pace = Some(Box::new(pace::Paced::new(pace)));
+        self.pace = Some(Box::new(Paced::new(pace)));
     }
 
     /// Whether it is between two requests, so that [`Connection::into_socket`] loses nothing.

@@ -5,11 +5,11 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use exchange::{Method, Name, Request, Version};
-use http1::{HeadError, RequestTarget, parse_request_head};
+use http1::{RequestTarget, parse_request_head};
 
 use super::{Connection, PIPELINE_LIMIT, READ_SIZE};
 use crate::deadline::FRESH;
-use crate::path;
+use crate::{ClientEvent, Refusal, path};
 
 /// How the wait for a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,43 +18,6 @@ pub enum Idle {
     Readable,
     /// The client closed, or was idle too long: nothing is owed.
     Over,
-}
-
-/// Why there is no request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The client closed or reset the connection; nobody is left to answer.
-    Gone,
-    /// The head did not arrive in time: 408.
-    Timeout,
-    /// The head is refused.
-    Head(HeadError),
-    /// The path is refused: 400.
-    Path(path::InvalidPath),
-    /// The body is announced larger than allowed: 413.
-    TooLarge,
-}
-
-impl Refusal {
-    /// The status to answer with; `None` when nobody is left to answer.
-    pub const fn status(self) -> Option<u16> {
-        match self {
-            Self::Gone => None,
-            Self::Timeout => Some(408),
-            Self::Head(error) => Some(error.status()),
-            Self::Path(_) => Some(400),
-            Self::TooLarge => Some(413),
-        }
-    }
-}
-
-/// What a client does while it waits for its response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientEvent {
-    /// It sends nothing more, and may or may not still listen.
-    HalfClosed,
-    /// It is gone.
-    Gone,
 }
 
 impl Connection {

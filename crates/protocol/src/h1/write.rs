@@ -10,6 +10,7 @@ use exchange::{Body, Chunk, ChunkStream, Name, Response};
 use http1::{EncodeError, ResponseEncoder, Version, response_body_allowed};
 
 use super::Connection;
+use crate::{Sent, WriteError};
 
 /// A body up to this size is copied behind the head and leaves with it in one write.
 const COPY_LIMIT: usize = 16 * 1024;
@@ -17,28 +18,6 @@ const COPY_LIMIT: usize = 16 * 1024;
 const COLLECT_LIMIT: usize = 64 * 1024;
 /// Bytes that one call of sendfile asks for: others on the loop get their turn after it.
 const SENDFILE_LIMIT: u64 = 512 * 1024;
-
-/// Why a response did not reach the client whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteError {
-    /// The client closed or reset the connection.
-    Gone,
-    /// The client took nothing for `send_timeout`.
-    Timeout,
-    /// The response itself broke off; the client can tell, because the connection was cut.
-    Broken(&'static str),
-}
-
-/// What was written.
-#[derive(Clone, Copy, Debug)]
-pub struct Sent {
-    /// Bytes of the body, without framing.
-    pub body: u64,
-    /// Bytes of the head.
-    pub head: u64,
-    /// How it ended.
-    pub outcome: Result<(), WriteError>,
-}
 
 /// How the end of the body is told to the client.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -26,19 +26,19 @@ pub trait Pace {
 }
 
 /// A response on its way.
-pub(super) struct Paced {
+pub(crate) struct Paced {
     pace: Box<dyn Pace>,
     sent: u64,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Paced {
-    pub(super) fn new(pace: Box<dyn Pace>) -> Self {
+    pub(crate) fn new(pace: Box<dyn Pace>) -> Self {
         Self { pace, sent: 0, sleep: None }
     }
 
     /// Ready with how many bytes may be written.
-    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         loop {
             if let Some(sleep) = &mut self.sleep {
                 if sleep.as_mut().poll(cx).is_pending() {
@@ -53,7 +53,7 @@ impl Paced {
         }
     }
 
-    pub(super) fn wrote(&mut self, bytes: usize) {
+    pub(crate) fn wrote(&mut self, bytes: usize) {
         let before = self.sent;
         self.sent += bytes as u64;
         let pause = self.pace.pause(before, self.sent);

@@ -1,0 +1,174 @@
+//! One request and its response, whatever version of HTTP the connection speaks.
+//!
+//! The phases of a request see its client through an [`Exchange`] only, so that all versions go the same way.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use exchange::{BodySource, Response};
+use http1::HeadError;
+
+use crate::h1;
+use crate::pace::Pace;
+use crate::path::InvalidPath;
+
+/// Why there is no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The client closed or reset the connection; nobody is left to answer.
+    Gone,
+    /// The head did not arrive in time: 408.
+    Timeout,
+    /// The head is refused.
+    Head(HeadError),
+    /// The path is refused: 400.
+    Path(InvalidPath),
+    /// The body is announced larger than allowed: 413.
+    TooLarge,
+}
+
+impl Refusal {
+    /// The status to answer with; `None` when nobody is left to answer.
+    pub const fn status(self) -> Option<u16> {
+        match self {
+            Self::Gone => None,
+            Self::Timeout => Some(408),
+            Self::Head(error) => Some(error.status()),
+            Self::Path(_) => Some(400),
+            Self::TooLarge => Some(413),
+        }
+    }
+}
+
+/// What a client does while it waits for its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientEvent {
+    /// It sends nothing more, and may or may not still listen.
+    HalfClosed,
+    /// It is gone.
+    Gone,
+}
+
+/// Why a response did not reach the client whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// The client closed or reset the connection.
+    Gone,
+    /// The client took nothing for `send_timeout`.
+    Timeout,
+    /// The response itself broke off; the client can tell, because the connection was cut.
+    Broken(&'static str),
+}
+
+/// What was written.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// Bytes of the body, without framing.
+    pub body: u64,
+    /// Bytes of the head.
+    pub head: u64,
+    /// How it ended.
+    pub outcome: Result<(), WriteError>,
+}
+
+/// The client's side of the request that is being served.
+///
+/// An enum and not a trait: the phases are compiled once, and what HTTP/1 pays is one branch a call.
+pub enum Exchange<'a> {
+    /// The current request of an HTTP/1 connection.
+    Http1(&'a mut h1::Connection),
+}
+
+impl Exchange<'_> {
+    /// The same for somebody who is done with it before its owner goes on.
+    pub fn reborrow(&mut self) -> Exchange<'_> {
+        match self {
+            Self::Http1(connection) => Exchange::Http1(connection),
+        }
+    }
+
+    /// Requests begun on the connection, this one among them: `$connection_requests`.
+    pub fn requests(&self) -> u64 {
+        match self {
+            Self::Http1(connection) => connection.requests(),
+        }
+    }
+
+    /// Whether the request was there before the last response had left: `$pipe`.
+    pub fn is_pipelined(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_pipelined(),
+        }
+    }
+
+    /// The connection's socket, for what the kernel knows of it.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Http1(connection) => connection.stream().as_fd(),
+        }
+    }
+
+    /// What holds from now on: a location's time-outs and limits in the place of the listener's.
+    pub fn set_settings(&mut self, settings: Rc<h1::Settings>) {
+        match self {
+            Self::Http1(connection) => connection.set_settings(settings),
+        }
+    }
+
+    /// The body of the request. The time for its next piece begins.
+    pub fn body(&mut self) -> &mut dyn BodySource {
+        match self {
+            Self::Http1(connection) => connection.body(),
+        }
+    }
+
+    /// Watches the client while its request is served. Each event is told once.
+    pub fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent> {
+        match self {
+            Self::Http1(connection) => connection.poll_client(cx),
+        }
+    }
+
+    /// Asks whether a client that sends nothing more is still there; what it says is told by
+    /// [`Exchange::poll_client`].
+    pub fn probe(&mut self) {
+        match self {
+            Self::Http1(connection) => connection.probe(),
+        }
+    }
+
+    /// How fast the response may leave.
+    pub fn set_pace(&mut self, pace: Box<dyn Pace>) {
+        match self {
+            Self::Http1(connection) => connection.set_pace(pace),
+        }
+    }
+
+    /// What the client sends after this request is not to be relied on: where requests follow each other on one
+    /// stream of bytes, there will be no next one.
+    pub fn close_after(&mut self) {
+        match self {
+            Self::Http1(connection) => connection.close_after(),
+        }
+    }
+
+    /// There will be no response: nginx's 444. `reset`: the client is to see that from the close itself.
+    pub fn abandon(&mut self, reset: bool) {
+        match self {
+            Self::Http1(connection) => {
+                if reset {
+                    connection.stream().reset_on_close();
+                }
+                connection.close_after();
+            }
+        }
+    }
+
+    /// Writes the response. `date` is the value of `Date`.
+    pub async fn respond(&mut self, response: Response, date: &[u8]) -> Sent {
+        match self {
+            Self::Http1(connection) => connection.respond(response, date).await,
+        }
+    }
+}
