@@ -109,7 +109,8 @@ pub async fn serve<'s>(
 ) -> Visited<'s> {
     let mut state = site.take_state();
     if let Some(refusal) = refusal {
-        return refuse(event_loop, site, exchange, ends, begun, request, refusal, state).await;
+        // In a box, as all that is rare: every request pays for the size of this future.
+        return Box::pin(refuse(event_loop, site, exchange, ends, begun, request, refusal, state)).await;
     }
     let (server, host, port) = match which_server(site, ends, request, &mut state) {
         Ok(found) => found,
@@ -117,7 +118,7 @@ pub async fn serve<'s>(
             let facts = facts(event_loop, site, &exchange, ends, begun, default);
             facts.log(Level::Info, Some(request), format_args!("client sent invalid host header"));
             let visit = visit(event_loop, site, exchange, ends, facts, state);
-            return visit.end(request, 400).await;
+            return Box::pin(visit.end(request, 400)).await;
         }
     };
     let facts = facts(event_loop, site, &exchange, ends, begun, server);
@@ -126,7 +127,7 @@ pub async fn serve<'s>(
     let mut visit = visit(event_loop, site, exchange, ends, facts, state);
     if let Err(words) = visit.check_head(request) {
         visit.facts.log(Level::Info, Some(request), format_args!("{words}"));
-        return visit.end(request, 400).await;
+        return Box::pin(visit.end(request, 400)).await;
     }
     visit.post_read(request);
     let step = visit.begin(request).await;
@@ -337,8 +338,8 @@ impl<'s> Visit<'_, 's> {
                     self.kept = Some(response.fields);
                     step
                 }
-                Step::Redirect(path, args) => self.go_to(request, path, args).await,
-                Step::Named(name) => self.go_to_named(request, &name).await,
+                Step::Redirect(path, args) => Box::pin(self.go_to(request, path, args)).await,
+                Step::Named(name) => Box::pin(self.go_to_named(request, &name)).await,
             };
         }
     }
