@@ -66,7 +66,7 @@ impl Visit<'_, '_> {
 
     async fn delete(&mut self, request: &Request, dav: &Dav) -> Result<Step, Failed> {
         without_body(request, "DELETE with body is unsupported")?;
-        let depth = request.path.iter().filter(|byte| **byte == b'/').count();
+        let depth = request.path.split(|byte| *byte == b'/').count() - 1;
         // A slash at the end goes no deeper.
         let depth = depth - usize::from(request.path.ends_with(b"/"));
         if (depth as u64) < dav.min_delete_depth {

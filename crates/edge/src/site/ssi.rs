@@ -243,7 +243,10 @@ impl<'s> Visit<'_, 's> {
         let given = Parameters::of(command, &name, known)?;
         match &name[..] {
             "include" => Box::pin(self.include(request, page, &given, out)).await,
-            "echo" => self.echo(request, page, &given, out),
+            "echo" => {
+                self.echo(request, page, &given, out);
+                Ok(())
+            }
             "config" => {
                 if let Some(format) = given.get("timefmt") {
                     self.facts.rare().timefmt = Some(format.to_vec());
@@ -362,18 +365,12 @@ impl<'s> Visit<'_, 's> {
         Ok(())
     }
 
-    fn echo(
-        &mut self,
-        request: &Request,
-        page: &mut Page<'s>,
-        given: &Parameters<'_>,
-        out: &mut Pieces,
-    ) -> Outcome {
+    fn echo(&mut self, request: &Request, page: &mut Page<'s>, given: &Parameters<'_>, out: &mut Pieces) {
         let value = self.variable(request, given.required("var"));
         let value = value.or_else(|| given.get("default").map(<[u8]>::to_vec));
         let value = value.unwrap_or_else(|| b"(none)".to_vec());
         if value.is_empty() {
-            return Ok(());
+            return;
         }
         match given.get("encoding") {
             None => {}
@@ -387,7 +384,6 @@ impl<'s> Visit<'_, 's> {
             }
         }
         out.data(page.encoding.write(&value).into());
-        Ok(())
     }
 
     /// `$name`, `$name = text`, `$name != text`, `$name = /pattern/`.

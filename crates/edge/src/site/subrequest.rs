@@ -49,7 +49,7 @@ impl Visit<'_, '_> {
         }
         self.company().asked += 1;
         // Where all answers are at hand, others on this loop must get their turn too.
-        if self.company().asked % 16 == 0 {
+        if self.company().asked.is_multiple_of(16) {
             tokio::task::yield_now().await;
         }
         let mut inner = inner_request(request, &ask);
