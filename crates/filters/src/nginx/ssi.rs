@@ -270,6 +270,8 @@ fn shown(text: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     /// Text as it stands, commands in brackets, errors in braces.
@@ -282,13 +284,15 @@ mod tests {
                     Event::Text(range) => out.push_str(&shown(&data[range])),
                     Event::Held(count) => out.push_str(&shown(&MARK[..count])),
                     Event::Command(command) => {
-                        out.push_str(&format!("[{}", shown(&command.name)));
+                        let _ = write!(out, "[{}", shown(&command.name));
                         for (name, value) in &command.parameters {
-                            out.push_str(&format!(" {}={}", shown(name), shown(value)));
+                            let _ = write!(out, " {}={}", shown(name), shown(value));
                         }
                         out.push(']');
                     }
-                    Event::Error(words) => out.push_str(&format!("{{{words}}}")),
+                    Event::Error(words) => {
+                        let _ = write!(out, "{{{words}}}");
+                    }
                 }
             }
         };
