@@ -12,6 +12,7 @@ CONF = r"""
         root %DIR%/root;
         error_log stderr info;
         client_body_buffer_size 1k;
+        client_body_temp_path %DIR%/bodies;
         location / { dav_methods PUT DELETE MKCOL COPY MOVE; }
         location /some/ { dav_methods PUT; }
         location /full/ { dav_methods PUT DELETE; create_full_put_path on; dav_access group:rw all:r; min_delete_depth 3; }
@@ -65,6 +66,8 @@ def test_put_of_a_body_in_a_file_and_in_chunks(server):
     assert server.request("PUT", "/chunked", body=body, chunked=True).status == 201
     assert at(server, "chunked").read_bytes() == body
     assert [name for name in os.listdir(at(server, "")) if name.startswith(".")] == []
+    # The directory for bodies is made at the start, and what was in it has no name.
+    assert mode(server.directory / "bodies") == 0o700 and os.listdir(server.directory / "bodies") == []
 
 
 def test_put_replaces_the_name_and_not_what_has_it(server):
@@ -135,6 +138,13 @@ def test_copy_and_move_files(server):
     destination = {"Destination": f"http://test.example:{server.port}/new/dir/c%20d"}
     assert server.request("MOVE", "/b.txt", destination, host=f"test.example:{server.port}").status == 204
     assert at(server, "new/dir/c d").read_text() == "a" and not at(server, "b.txt").exists()
+
+
+def test_the_port_of_a_destination_may_be_another_s(server):
+    assert server.request("COPY", "/a.txt", {"Destination": "http://test.example:1/b"}).status == 204
+    assert at(server, "b").read_text() == "a"
+    for other in ("http://test.example.org/c", "http://test.example:x/c", "http://other.example/c", "http://test.example"):
+        assert server.request("COPY", "/a.txt", {"Destination": other}).status == 400
 
 
 def test_copy_and_move_collections(server):

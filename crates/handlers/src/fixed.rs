@@ -1,4 +1,4 @@
-//! Answers that need nothing but the request: `empty_gif`, `stub_status`.
+//! Answers that need nothing but the request: `empty_gif`, `stub_status`; and the beginning of `flv`.
 
 use bytes::Bytes;
 use exchange::{Body, Method, Name, Request, Response, http_date};
@@ -46,6 +46,33 @@ pub fn empty_gif(request: &Request) -> Result<Response, u16> {
     Ok(response)
 }
 
+/// Leaves out the beginning of a Flash video, and puts a head in its place. A place that is none changes nothing.
+pub fn flv_from(response: &mut Response, start: u64) {
+    const HEAD: &[u8] = b"FLV\x01\x05\0\0\0\x09\0\0\0\0";
+    if start == 0 || response.body.len().is_none_or(|length| start >= length) {
+        return;
+    }
+    match &mut response.body {
+        Body::Full(bytes) => {
+            let whole = [HEAD, &bytes[start as usize..]].concat();
+            response.body = Body::Full(whole.into());
+        }
+        Body::File(body) => match &mut body.pieces[..] {
+            [piece] if piece.prefix.is_empty() => {
+                piece.prefix = Bytes::from_static(HEAD);
+                piece.start += start;
+                piece.len -= start;
+                // Nobody takes ranges of what is a file only in part.
+                response.fields.remove(Name::AcceptRanges);
+            }
+            _ => return,
+        },
+        Body::Empty | Body::Stream(_) => return,
+    }
+    response.fields.remove(Name::ContentLength);
+    response.of_file = None;
+}
+
 /// `stub_status`; only GET and HEAD, the error is the status for all others.
 pub fn stub_status(request: &Request, connections: &Connections) -> Result<Response, u16> {
     only_reading(request)?;
@@ -71,6 +98,20 @@ mod tests {
         assert_eq!(response.body.len(), Some(43));
         assert_eq!(response.fields.first(Name::LastModified), Some(&b"Mon, 28 Sep 1970 06:00:00 GMT"[..]));
         assert_eq!(empty_gif(&Request { method: Method::Post, ..Request::default() }).err(), Some(405));
+    }
+
+    #[test]
+    fn a_video_begins_where_it_is_asked_to() {
+        let from = |start| {
+            let mut response = Response::text(200, "video/x-flv", "0123456789");
+            flv_from(&mut response, start);
+            let Body::Full(text) = response.body else { panic!("in memory") };
+            text
+        };
+        assert_eq!(from(0), "0123456789");
+        assert_eq!(from(10), "0123456789");
+        assert_eq!(from(7)[..3], b"FLV"[..]);
+        assert_eq!(from(7)[13..], b"789"[..]);
     }
 
     #[test]

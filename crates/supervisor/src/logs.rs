@@ -1,9 +1,9 @@
 //! The error log is descriptor 2 of every process; the access log is the edge's own.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use config::model::{ErrorLogs, ErrorTarget, LogLevel, LogTarget, Logs, Model, Process};
@@ -52,6 +52,11 @@ impl ErrorLog {
         for path in model.http.iter().flat_map(telemetry::access_log_files) {
             open(&path)?;
         }
+        // It is no log, but it too has to be there before anything changes.
+        if let Some(path) = &model.edge.buffers.temp_dir {
+            make_directory(path, &model.process)
+                .map_err(|error| format!("mkdir() \"{}\" failed ({})", path.display(), errno(&error)))?;
+        }
         let all = logs.main.iter().chain(logs.others.iter().flatten());
         for log in all {
             if let ErrorTarget::File(path) = &log.target {
@@ -91,6 +96,18 @@ fn open_file(path: &Path, process: &Process) -> io::Result<OwnedFd> {
         let _ = rustix::fs::fchown(&file, process.uid.map(Uid::from_raw), process.gid.map(Gid::from_raw));
     }
     Ok(file.into())
+}
+
+/// Makes the directory of temporary files, as nginx does, for the user of the edge.
+fn make_directory(path: &Path, process: &Process) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    if rustix::process::geteuid().is_root() && (process.uid.is_some() || process.gid.is_some()) {
+        std::os::unix::fs::chown(path, process.uid, process.gid)?;
+    }
+    Ok(())
 }
 
 /// Has this process write its messages as the model says; descriptor 2 is at the error log already.

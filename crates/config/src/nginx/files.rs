@@ -153,6 +153,14 @@ pub(super) const ROWS: &[Row] = &[
         "Answers with a transparent pixel.",
     ),
     Row::new(
+        "flv",
+        Context::LOCATION,
+        Count::exactly(0),
+        Apply::Custom(|_, l, _| l.content = Some(Content::Flv)),
+        "",
+        "Serves Flash videos; with an argument `start` from this byte on, behind a head.",
+    ),
+    Row::new(
         "stub_status",
         Context::SERVER.or(Context::LOCATION),
         Count::between(0, 1),

@@ -50,7 +50,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ),
     ("mail comes later", &["mail"]),
     ("memcached comes later", &["memcached_pass"]),
-    ("seeking in videos comes later", &["flv", "mp4"]),
+    ("seeking in videos comes later", &["mp4"]),
     ("the cache comes later", &["slice"]),
     ("the reverse proxy comes later", &["proxy_pass", "upstream"]),
     ("uwsgi comes later", &["uwsgi_pass"]),

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use buffering::BufferedBody;
-use config::model::http::{Content, LogLevel, Regex as RegexModel, TryLast, Value};
-use exchange::{AcceptEncoding, Fields, Name, Request, Response};
+use config::model::http::{Content, LogLevel, Regex as RegexModel, TryLast, Value, Variable};
+use exchange::{AcceptEncoding, Fields, Method, Name, Request, Response};
 use filters::nginx::FilterContext;
 use handlers::files::by_path::{FileContext, Kind, Outcome, Place as FilePlace};
 use routing::Scope;
@@ -77,6 +77,7 @@ impl Visit<'_, '_> {
                 let numbers = self.event_loop.process.connections();
                 fixed(handlers::fixed::stub_status(request, &numbers))
             }
+            Content::Flv => self.flv(request),
             Content::EmptyGif => fixed(handlers::fixed::empty_gif(request)),
         }
     }
@@ -97,6 +98,22 @@ impl Visit<'_, '_> {
             }
             Outcome::Status(status) => Step::Page(status),
         }
+    }
+
+    /// `flv`: a file, of which an argument may leave out the beginning.
+    fn flv(&mut self, request: &Request) -> Step {
+        if !matches!(request.method, Method::Get | Method::Head) {
+            return Step::Page(405);
+        }
+        let mut step = self.files(request);
+        if let Step::Respond(response) = &mut step
+            && !request.path.ends_with(b"/")
+            && let Some(start) = self.value_or_none(&Variable::Arg(b"start".to_vec()), request)
+            && let Some(start) = std::str::from_utf8(&start).ok().and_then(|start| start.parse().ok())
+        {
+            handlers::fixed::flv_from(response, start);
+        }
+        step
     }
 
     async fn application(&mut self, request: &mut Request, index: u32) -> Step {

@@ -167,7 +167,12 @@ impl Visit<'_, '_> {
             let rest = given.strip_prefix(&scheme[..]).ok_or_else(invalid)?;
             let slash = rest.iter().position(|byte| *byte == b'/').ok_or_else(invalid)?;
             let (authority, target) = rest.split_at(slash);
-            if request.authority.is_empty() || !authority.eq_ignore_ascii_case(&request.authority) {
+            // Any port is this server's, as in nginx: it may be another one in front of it.
+            let host = self.facts.host.borrow();
+            let (name, port) = authority.split_at(host.len().min(authority.len()));
+            let has_port =
+                port.is_empty() || (port.starts_with(b":") && port[1..].iter().all(u8::is_ascii_digit));
+            if request.authority.is_empty() || !has_port || !name.eq_ignore_ascii_case(&host) {
                 let words = format!(
                     "\"Destination\" URI \"{shown}\" is handled by different repository than the source URI"
                 );

@@ -175,6 +175,8 @@ pub enum Content {
     StubStatus,
     /// `empty_gif`
     EmptyGif,
+    /// `flv`: files, from `start=` on behind a head of their own.
+    Flv,
 }
 
 /// One step of the rewrite phases.
