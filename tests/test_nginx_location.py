@@ -361,7 +361,6 @@ def test_where_error_page_ends_a_small_page_answers(server, target):
     assert response.get("Content-Type") == "text/html" and "404 Not Found" in response.text
 
 
-@pytest.mark.xfail(strict=True, reason="the place that a page is looked for in decides anew about recursive_error_pages")
 def test_a_page_found_without_recursion_ends_it(server):
     assert "404 Not Found" in server.get("/not-recursive/x").text
 

@@ -18,6 +18,8 @@ fuzz_target!(|data: &[u8]| {
             1 => UnderscoreFields::Refuse,
             _ => UnderscoreFields::Keep,
         },
+        plain_names_only: choice & 16 != 0,
+        bare_lf: choice & 32 != 0,
     };
     let mut head = RequestHead::default();
     let whole = parse_request_head(buf, &limits, &policy, &mut head);
@@ -41,6 +43,28 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!((&parts.fields, parts.form, parts.framing), (&head.fields, head.form, head.framing));
     assert!(head.fields.len() <= limits.fields && head.target.len() <= limits.request_line);
 
+    // A bare LF is another way to write CRLF: who takes none understands the head so written alike.
+    if policy.bare_lf && limits == Limits::default() {
+        let mut written = Vec::new();
+        for &byte in &buf[..consumed] {
+            if byte == b'\n' && written.last() != Some(&b'\r') {
+                written.push(b'\r');
+            }
+            written.push(byte);
+        }
+        let strict = Policy { bare_lf: false, ..policy.clone() };
+        let outcome = parse_request_head(&written, &limits, &strict, &mut parts);
+        // Only the carriage returns may be what is too much of it.
+        if written.len() <= limits.head {
+            assert_eq!(outcome, Ok(Some(written.len())));
+            assert!(head.lines(buf).eq(parts.lines(&written)));
+            assert_eq!((head.framing, head.keep_alive), (parts.framing, parts.keep_alive));
+        }
+    }
+
+    if policy.plain_names_only {
+        return;
+    }
     let mut scratch = [httparse::EMPTY_HEADER; 128];
     let mut peer = httparse::Request::new(&mut scratch);
     // httparse wants its target in UTF-8.

@@ -54,20 +54,13 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool
     let pool = Rc::clone(&event_loop.pool);
     let mut connection = Connection::new(stream, settings, pool, &event_loop.deadlines, requests, since);
     if refused {
-        error_log::write_limited(
-            &event_loop.accept_errors,
-            Level::Warning,
-            format_args!("edge_connections are all in use; a client is answered with 503"),
-        );
-        let mut busy = pages::busy(1);
-        busy.close = true;
-        connection.respond(busy, &event_loop.date()).await;
-        return;
+        // In a box, as all that is rare: what stays in this future, every idle connection holds.
+        return Box::pin(turn_away(event_loop, connection)).await;
     }
     let server = local.map_or_else(|| ("localhost".to_owned(), 80), |l| (name_of(l.ip()), l.port()));
     let mut ends = Ends { peer, address, number, since, proxied, server };
     if requests == 0 && is_proxied(event_loop, &ends) {
-        match proxy_header(&mut connection, &ends).await {
+        match Box::pin(proxy_header(&mut connection, &ends)).await {
             Some(header) => ends.proxied = header.addresses.map(Box::new),
             None => return,
         }
@@ -93,7 +86,18 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool
             break;
         }
     }
-    connection.close().await;
+    Box::pin(connection.close()).await;
+}
+
+async fn turn_away(event_loop: &EventLoop, mut connection: Connection) {
+    error_log::write_limited(
+        &event_loop.accept_errors,
+        Level::Warning,
+        format_args!("edge_connections are all in use; a client is answered with 503"),
+    );
+    let mut busy = pages::busy(1);
+    busy.close = true;
+    connection.respond(busy, &event_loop.date()).await;
 }
 
 /// What HTTP/2 would be spoken with, where it may be.

@@ -73,10 +73,17 @@ impl Fields {
         });
     }
 
-    /// Replaces every line of that name by one.
+    /// Replaces every line of that name by one, in the place of the first.
     pub fn set(&mut self, name: Name, value: &[u8]) {
-        self.remove(name);
-        self.push_known(name, value);
+        let Some(first) = self.entries.iter().position(|e| e.name == name) else {
+            return self.push_known(name, value);
+        };
+        let value_start = self.block.len() as u32;
+        self.block.extend_from_slice(value);
+        let entry = &mut self.entries[first];
+        (entry.value_start, entry.value_len) = (value_start, value.len() as u32);
+        let mut is_first = true;
+        self.entries.retain(|e| e.name != name || std::mem::take(&mut is_first));
     }
 
     /// Removes every line of that name; tells whether there was one.
@@ -150,6 +157,7 @@ mod tests {
         assert_eq!(fields.only(Name::Vary), None);
         fields.set(Name::Vary, b"*");
         assert_eq!(fields.only(Name::Vary), Some(b"*".as_slice()));
+        assert_eq!(fields.iter().map(|(name, ..)| name).collect::<Vec<_>>(), [Name::Vary, Name::Other]);
         assert_eq!(fields.named(b"x-a"), Some(b"1".as_slice()));
         fields.remove_named(b"X-a");
         assert_eq!(fields.len(), 1);

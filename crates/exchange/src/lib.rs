@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod browser;
 mod coding;
 mod date;
 mod fields;
@@ -17,6 +18,7 @@ mod version;
 pub use body::{
     Body, BodyError, BodySource, Chunk, ChunkStream, FileBody, FileIdentity, NoBody, Piece, StreamError,
 };
+pub use browser::Browser;
 pub use coding::{AcceptEncoding, Coding};
 pub use date::{http_date, parse_http_date};
 pub use fields::Fields;

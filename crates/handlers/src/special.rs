@@ -1,30 +1,20 @@
 //! The pages for errors and redirects that have no page of their own, in nginx's shape.
 
 use bytes::Bytes;
-use exchange::{Body, Name, Request, Response, Version};
+use exchange::{Body, Browser, Name, Request, Response, Version};
 
 /// What makes a page so long that browsers show it and not one of their own.
 const PADDING: &str = "<!-- long enough that a browser shows this page, and not its own -->\r\n";
 
 /// Makes the page for a status out of a response: it keeps what belongs to every response (`Location`,
 /// `WWW-Authenticate`, `Content-Range` …) and loses what described another body. `signature` is what
-/// `server_tokens` lets be shown; the statuses 494 to 497 are nginx's own, and 400 to the client. The
-/// connection is closed where nginx closes it.
-pub fn page(request: &Request, response: &mut Response, status: u16, signature: &[u8]) {
+/// `server_tokens` lets be shown; the statuses 494 to 497 are nginx's own, and 400 to the client. With `padding` some
+/// browsers get a longer page than others. The connection is closed where nginx closes it.
+pub fn page(request: &Request, response: &mut Response, status: u16, signature: &[u8], padding: bool) {
     response.status = if (494..=497).contains(&status) { 400 } else { status };
     response.reason = None;
     response.close |= closes(status);
-    for name in [
-        Name::ContentType,
-        Name::ContentLength,
-        Name::ContentEncoding,
-        Name::AcceptRanges,
-        Name::LastModified,
-        Name::ETag,
-    ] {
-        response.fields.remove(name);
-    }
-    response.body = Body::Empty;
+    undescribe(response);
     let Some(title) = title(status) else { return };
     response.fields.push_known(Name::ContentType, b"text/html");
     let mut html = Vec::with_capacity(256);
@@ -41,10 +31,45 @@ pub fn page(request: &Request, response: &mut Response, status: u16, signature: 
         html.extend_from_slice(b"</center>\r\n");
     }
     html.extend_from_slice(b"</body>\r\n</html>\r\n");
-    if status >= 400 && has_pages_of_its_own(request) {
+    if status >= 400 && padding && has_pages_of_its_own(request) {
         html.extend_from_slice(PADDING.repeat(6).as_bytes());
     }
     response.body = Body::Full(Bytes::from(html));
+}
+
+/// Makes a page that goes on to `Location` by itself out of a redirect: `msie_refresh`.
+pub fn refresh(response: &mut Response) {
+    let location = response.fields.first(Name::Location).unwrap_or_default().to_vec();
+    response.status = 200;
+    response.reason = None;
+    response.fields.remove(Name::Location);
+    undescribe(response);
+    response.fields.push_known(Name::ContentType, b"text/html");
+    let mut html = b"<html><head><meta http-equiv=\"Refresh\" content=\"0; URL=".to_vec();
+    for byte in location {
+        if matches!(byte, b' ' | b'"' | b'%' | b'\'') || !byte.is_ascii_graphic() {
+            html.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        } else {
+            html.push(byte);
+        }
+    }
+    html.extend_from_slice(b"\"></head><body></body></html>\r\n");
+    response.body = Body::Full(Bytes::from(html));
+}
+
+/// Takes away what described another body, and that body.
+fn undescribe(response: &mut Response) {
+    for name in [
+        Name::ContentType,
+        Name::ContentLength,
+        Name::ContentEncoding,
+        Name::AcceptRanges,
+        Name::LastModified,
+        Name::ETag,
+    ] {
+        response.fields.remove(name);
+    }
+    response.body = Body::Empty;
 }
 
 /// Whether a connection is not used again after this status: where it begins, the next request is not known,
@@ -98,9 +123,8 @@ pub const fn title(status: u16) -> Option<&'static str> {
 /// Chrome, and the Internet Explorer of old, put their own page in the place of a short one.
 fn has_pages_of_its_own(request: &Request) -> bool {
     let Some(agent) = request.fields.first(Name::UserAgent) else { return false };
-    let names = |name: &[u8]| agent.windows(name.len()).any(|part| part == name);
-    matches!(request.version, Version::Http10 | Version::Http11)
-        && (names(b"Chrome/") || (names(b"MSIE ") && !names(b"Opera")))
+    let browser = Browser::of(agent);
+    request.version <= Version::Http11 && (browser.msie || browser.chrome)
 }
 
 #[cfg(test)]
@@ -116,7 +140,7 @@ mod tests {
         for (name, value) in [("Location", "/a"), ("ETag", "\"1\""), ("Accept-Ranges", "bytes")] {
             response.fields.push(name.as_bytes(), value.as_bytes());
         }
-        page(&request, &mut response, status, b"server/1");
+        page(&request, &mut response, status, b"server/1", true);
         let body = match &response.body {
             Body::Full(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
             Body::Empty => String::new(),
@@ -166,5 +190,16 @@ mod tests {
         assert!(made(404, &chrome).1.len() >= 512);
         assert!(made(404, &[("User-Agent", "curl/8")]).1.len() < 512);
         assert!(made(301, &chrome).1.len() < 512);
+    }
+
+    #[test]
+    fn a_refresh_goes_where_the_redirect_went() {
+        let mut response = Response::new(302);
+        response.fields.push(b"Location", b"/a b'c");
+        refresh(&mut response);
+        assert_eq!(response.status, 200);
+        assert!(!response.fields.has(Name::Location));
+        let Body::Full(bytes) = &response.body else { panic!() };
+        assert!(bytes.windows(16).any(|part| part == b"; URL=/a%20b%27c"));
     }
 }

@@ -227,8 +227,8 @@ impl ChunkedDecoder {
             let take = memchr(b'\n', rest).map_or(rest.len(), |lf| lf + 1);
             let fits = take.min(limit - self.trailers.buf.len());
             self.trailers.buf.extend_from_slice(&rest[..fits]);
-            match self.lines.next(&self.trailers.buf, self.limits.field_size) {
-                Ok(Some((start, end))) if start == end => {
+            match self.lines.next(&self.trailers.buf, self.limits.field_size, false) {
+                Ok(Some(line)) if line.is_empty() => {
                     self.trailers.parse(self.trailer_lines)?;
                     self.state = State::Done;
                     return Ok(ChunkedEvent::End { consumed: at + take });

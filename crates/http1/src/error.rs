@@ -22,7 +22,7 @@ pub enum HeadError {
     #[error("request head too long")]
     HeadTooLong,
     /// A line feed without its carriage return (RFC 9112 §2.2 lets a recipient accept it; parties that do
-    /// and parties that don't see different messages).
+    /// and parties that don't see different messages), without [`crate::Policy::bare_lf`].
     #[error("line feed without carriage return")]
     BareLf,
     /// Not method, space, target, space, version.

@@ -94,7 +94,7 @@ pub(crate) enum FieldError {
 }
 
 /// Parses the `count` field lines of `buf[start..end]`, where `end` is past the empty line. The lines are
-/// known to end in CRLF, each. What [`httparse`] calls an error is looked at again to say which it is.
+/// known to end in CRLF, each, or in LF where that is allowed. What [`httparse`] calls an error is looked at again to say which it is.
 #[inline]
 pub(crate) fn parse_field_lines(
     buf: &[u8],

@@ -8,7 +8,7 @@ use crate::essential::Essential;
 use crate::field::{FieldError, FieldLine, KnownField, parse_field_lines};
 use crate::framing::BodyFraming;
 use crate::limits::Limits;
-use crate::lines::{LineError, LineScanner};
+use crate::lines::{Line, LineError, LineScanner};
 use crate::span::Span;
 use crate::syntax::{is_method_byte, is_target, is_token_byte};
 use crate::target::RequestTarget;
@@ -52,7 +52,7 @@ pub enum UnderscoreFields {
     Keep,
 }
 
-/// What is a matter of taste in a request head. Nothing here concerns framing.
+/// What is a matter of taste in a request head. Nothing here concerns the framing of bodies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
     /// Allow every token as method (gunicorn's `permit_unconventional_http_method`). Without it small
@@ -63,6 +63,10 @@ pub struct Policy {
     /// Leave out fields whose names have something else in them than letters, digits, dashes and underscores, as
     /// nginx does (`ignore_invalid_headers`). [`RequestHead::dropped`] does not count them.
     pub plain_names_only: bool,
+    /// Take a bare LF for the end of a line, as RFC 9112 §2.2 lets a recipient and as nginx does: of the request
+    /// line, of field lines and of the empty line. Such a head means what it would mean with CRLF in these places,
+    /// byte for byte, and nothing else; a CR without its LF stays an error. Chunks and trailers are not concerned.
+    pub bare_lf: bool,
 }
 
 /// A parsed request head: positions in the buffer it was parsed from, and what follows from it.
@@ -210,8 +214,8 @@ fn advance(
     let window = window(buf, limits, &head.progress);
     let progress = &mut head.progress;
     let end = loop {
-        match progress.lines.next(window, limits.field_size) {
-            Ok(Some((start, end))) if start == end => break end + 2,
+        match progress.lines.next(window, limits.field_size, policy.bare_lf) {
+            Ok(Some(line)) if line.is_empty() => break line.next,
             Ok(Some(_)) => {
                 progress.count += 1;
                 if progress.count > limits.fields {
@@ -247,18 +251,18 @@ fn request_line(
         // for a line feed that may never come.
         let seen = &window[begin.min(window.len())..];
         let method = method_len(&seen[..seen.len().min(limits.request_line.saturating_add(2))], policy)?;
-        match head.progress.lines.next(window, limits.request_line) {
-            Ok(Some((start, end))) if start == end => {
+        match head.progress.lines.next(window, limits.request_line, policy.bare_lf) {
+            Ok(Some(line)) if line.is_empty() => {
                 head.progress.skipped += 1;
                 if head.progress.skipped > LEADING_EMPTY_LINES {
                     return Err(HeadError::LeadingEmptyLines);
                 }
-                head.progress.begin = end + 2;
+                head.progress.begin = line.next;
             }
-            Ok(Some((start, end))) => {
+            Ok(Some(Line { start, end, next })) => {
                 let method = method.ok_or(HeadError::RequestLine)?;
                 parse_request_line(buf, start, start + method, end, head)?;
-                head.progress.fields = end + 2;
+                head.progress.fields = next;
                 return Ok(true);
             }
             Ok(None) if buf.len() > window.len() => return Err(HeadError::HeadTooLong),
@@ -281,10 +285,11 @@ fn method_len(seen: &[u8], policy: &Policy) -> Result<Option<usize>, HeadError> 
     };
     match (length, prefix[length]) {
         (1.., b' ') => Ok(Some(length)),
-        (_, b'\n') => Err(HeadError::BareLf),
+        (_, b'\n') if !policy.bare_lf => Err(HeadError::BareLf),
         // An empty line, or the beginning of one.
+        (0, b'\n') => Ok(None),
         (0, b'\r') if matches!(seen.get(1), None | Some(b'\n')) => Ok(None),
-        (1.., b'\r') => Err(HeadError::RequestLine),
+        (1.., b'\r' | b'\n') => Err(HeadError::RequestLine),
         _ => Err(HeadError::Method),
     }
 }

@@ -8,8 +8,26 @@ pub(crate) enum LineError {
     BareLf,
 }
 
-/// Where the search for line ends stands. Every line ends in CRLF; a CR elsewhere is the business of
-/// whoever parses the line.
+/// A complete line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Where it begins.
+    pub(crate) start: usize,
+    /// Where its end begins.
+    pub(crate) end: usize,
+    /// Where the next one begins.
+    pub(crate) next: usize,
+}
+
+impl Line {
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
+/// Where the search for line ends stands. A line ends in CRLF, or in a bare LF where that is allowed; a CR elsewhere
+/// is the business of whoever parses the line.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LineScanner {
     /// First byte not yet looked at.
@@ -24,13 +42,18 @@ impl LineScanner {
         self.scanned
     }
 
-    /// The next complete line of `window` as start and end without its CRLF, or `None` when more bytes are
-    /// needed. `limit` is in bytes without the CRLF and holds for incomplete lines too.
+    /// The next complete line of `window`, or `None` when more bytes are needed. `limit` is in bytes without the
+    /// line's end and holds for incomplete lines too.
     ///
     /// The order of the checks makes the outcome independent of how the bytes arrived: a line that is too
     /// long is that before anything else is wrong with it.
     #[inline]
-    pub(crate) fn next(&mut self, window: &[u8], limit: usize) -> Result<Option<(usize, usize)>, LineError> {
+    pub(crate) fn next(
+        &mut self,
+        window: &[u8],
+        limit: usize,
+        bare_lf: bool,
+    ) -> Result<Option<Line>, LineError> {
         let rest = window.get(self.scanned..).unwrap_or_default();
         let Some(offset) = memchr(b'\n', rest) else {
             self.scanned = self.scanned.max(window.len());
@@ -42,12 +65,18 @@ impl LineScanner {
         if lf - self.line > limit.saturating_add(1) {
             return Err(LineError::TooLong);
         }
-        if lf == self.line || window[lf - 1] != b'\r' {
+        let start = self.line;
+        let end = if lf > start && window[lf - 1] == b'\r' {
+            lf - 1
+        } else if !bare_lf {
             return Err(LineError::BareLf);
-        }
-        let line = (self.line, lf - 1);
+        } else if lf - start > limit {
+            return Err(LineError::TooLong);
+        } else {
+            lf
+        };
         self.scanned = lf + 1;
         self.line = lf + 1;
-        Ok(Some(line))
+        Ok(Some(Line { start, end, next: lf + 1 }))
     }
 }

@@ -79,6 +79,7 @@ impl Case {
             "trailers" => &mut self.limits.trailers,
             "chunk_extension" => &mut self.limits.chunk_extension,
             "chunk_extensions_total" => &mut self.limits.chunk_extensions_total,
+            "bare_lf" => return self.policy.bare_lf = true,
             "unconventional_methods" => return self.policy.unconventional_methods = true,
             "underscore_fields" => {
                 self.policy.underscore_fields = match value {

@@ -134,6 +134,29 @@ fn pieces<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     pieces
 }
 
+/// Some of the CRLF as LF. Bodies change with it, which only makes the next head another one.
+fn loosened(bytes: &[u8], mut choose: impl FnMut() -> bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for (at, &byte) in bytes.iter().enumerate() {
+        if !(byte == b'\r' && bytes.get(at + 1) == Some(&b'\n') && choose()) {
+            out.push(byte);
+        }
+    }
+    out
+}
+
+/// Every bare LF as CRLF.
+fn with_crlf(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 16);
+    for &byte in text {
+        if byte == b'\n' && out.last() != Some(&b'\r') {
+            out.push(b'\r');
+        }
+        out.push(byte);
+    }
+    out
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -202,6 +225,55 @@ proptest! {
                 BodyFraming::Chunked => (0, 1),
             };
             prop_assert_eq!((lengths, codings), expected);
+        }
+    }
+
+    /// A bare LF is another way to write CRLF and nothing else: the same stream with CRLF in its heads is understood
+    /// alike by a strict reader, request by request, and what that one refuses nobody lets through.
+    #[test]
+    fn a_bare_lf_means_crlf_and_nothing_else(bytes in stream(), loosen in vec(any::<bool>(), 1..40)) {
+        let lenient = Policy { bare_lf: true, ..Policy::default() };
+        let mut choices = loosen.iter().cycle();
+        let mut rest = loosened(&bytes, || *choices.next().unwrap_or(&false));
+        let (mut head, mut strict) = (RequestHead::default(), RequestHead::default());
+        while let Ok(Some(consumed)) = parse_request_head(&rest, &Limits::default(), &lenient, &mut head) {
+            let text = &rest[..consumed];
+            let written = with_crlf(text);
+            let outcome = parse_request_head(&written, &Limits::default(), &Policy::default(), &mut strict);
+            prop_assert_eq!(outcome, Ok(Some(written.len())));
+            prop_assert!(head.lines(text).eq(strict.lines(&written)));
+            prop_assert_eq!(head.method.of(text), strict.method.of(&written));
+            prop_assert_eq!(head.target.of(text), strict.target.of(&written));
+            prop_assert_eq!(head.authority.map(|at| at.of(text)), strict.authority.map(|at| at.of(&written)));
+            prop_assert_eq!(
+                (head.version, head.framing, head.keep_alive, head.upgrade, head.expect_continue, head.dropped),
+                (
+                    strict.version,
+                    strict.framing,
+                    strict.keep_alive,
+                    strict.upgrade,
+                    strict.expect_continue,
+                    strict.dropped
+                )
+            );
+            // What is handed on has no line end in it.
+            for (name, value) in head.lines(text) {
+                prop_assert!(![name, value].iter().any(|part| part.contains(&b'\n') || part.contains(&b'\r')));
+            }
+            rest = rest.split_off(consumed);
+        }
+    }
+
+    /// Where a bare LF is allowed, nothing else changes: what the strict reader takes is taken alike.
+    #[test]
+    fn what_is_strictly_right_stays_what_it_is(bytes in stream(), cuts in vec(any::<Index>(), 0..8)) {
+        let lenient = Policy { bare_lf: true, ..Policy::default() };
+        let strict = serve([&bytes[..]], &Limits::default(), &Policy::default());
+        let whole = serve([&bytes[..]], &Limits::default(), &lenient);
+        prop_assert_eq!(&serve(pieces(&bytes, &cuts), &Limits::default(), &lenient), &whole);
+        prop_assert!(whole.0.starts_with(&strict.0));
+        if strict.1 != End::Head(http1::HeadError::BareLf) {
+            prop_assert_eq!(whole, strict);
         }
     }
 

@@ -26,4 +26,4 @@ pub use pattern::{Captures, MatchError, PatternError, Regex};
 pub use rewrite::{Answer, Ops, Outcome, RewriteError, Rewritten, URI_CHANGES};
 pub use routing::{Routing, RoutingError, Server};
 pub use server::{Host, InvalidHost, Listen, Listens, validate_host};
-pub use variables::{Environment, Scope, State, Variables, forwarded_address, request_variable};
+pub use variables::{Environment, Scope, State, Variables, cookie, forwarded_address, request_variable};

@@ -19,11 +19,14 @@ pub(crate) struct Payload {
 
 impl Payload {
     pub(crate) fn new(embedded: &Embedded) -> io::Result<Self> {
-        Ok(Self {
+        let payload = Self {
             loader: embedded.loader,
             package: file("monoceros-python", embedded.package)?,
             extension: file("monoceros-extension", embedded.extension)?,
-        })
+        };
+        // Some megabytes, of which only the copies are used from here on.
+        sys::page_out(embedded.extension);
+        Ok(payload)
     }
 }
 

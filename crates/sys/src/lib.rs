@@ -16,7 +16,7 @@ pub use process::{
     Identity, SpawnOptions, drop_privileges, ignore_file_size_signal, on_signal_store, set_child_subreaper,
     set_umask, spawn,
 };
-pub use region::SharedRegion;
+pub use region::{SharedRegion, page_out};
 pub use tcp::{TcpInfo, tcp_info};
 #[cfg(feature = "watch")]
 pub use watch::Watched;

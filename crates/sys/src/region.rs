@@ -141,6 +141,18 @@ impl Drop for SharedRegion {
     }
 }
 
+/// Tells the kernel that nobody will read these bytes soon. A wish: pages that are a file's leave memory if they can.
+pub fn page_out(bytes: &'static [u8]) {
+    let page = rustix::param::page_size();
+    let begin = bytes.as_ptr().align_offset(page);
+    let Some(length) = bytes.len().checked_sub(begin).map(|l| l / page * page).filter(|l| *l > 0) else {
+        return;
+    };
+    let first = bytes[begin..].as_ptr().cast_mut().cast();
+    // SAFETY: whole pages within the bytes; what they hold does not change, wherever it is kept.
+    let _ = unsafe { rustix::mm::madvise(first, length, rustix::mm::Advice::LinuxPageOut) };
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! What changes bodies: `charset`, `sub_filter`; and `mirror`, which is not there yet.
+//! What changes bodies: `sub_filter`; and `mirror`, which is not there yet.
 
 use std::rc::Rc;
 
@@ -9,44 +9,8 @@ use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 
 const ALL: Context = Context::ALL;
-const IF: Context = ALL.or(Context::LOCATION_IF);
-const RECODING: &str = "translating between character sets comes later";
 
 pub(super) const ROWS: &[Row] = &[
-    Row::one(
-        "charset",
-        IF,
-        Apply::Value(|l| &mut l.charset),
-        "off",
-        "The character set that `Content-Type` names.",
-    ),
-    Row::new(
-        "charset_types",
-        ALL,
-        Count::at_least(1),
-        Apply::Custom(|r, l, d| r.type_list(&mut l.charset_types, d)),
-        "text/html text/xml text/plain text/vnd.wap.wml application/javascript application/rss+xml",
-        "Media types to which it is added; `*` is all.",
-    )
-    .repeats(),
-    Row::flag(
-        "override_charset",
-        IF,
-        |l| &mut l.override_charset,
-        "off",
-        "Replaces the character set that an application named.",
-    ),
-    Row::one("source_charset", IF, Apply::NotYet(RECODING), "", "The character set that bodies come in."),
-    Row::new(
-        "charset_map",
-        Context::HTTP,
-        Count::exactly(2),
-        Apply::NotYet(RECODING),
-        "",
-        "How characters of one set are those of another.",
-    )
-    .block()
-    .repeats(),
     Row::new(
         "sub_filter",
         ALL,

@@ -6,7 +6,7 @@ use super::level::Level;
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use super::units;
-use crate::model::http::{LingeringClose, ServerTokens};
+use crate::model::http::{KeepaliveDisable, LingeringClose, ServerTokens};
 
 const ALL: Context = Context::ALL;
 const HEAD: Context = Context::HTTP.or(Context::SERVER);
@@ -112,9 +112,10 @@ pub(super) const ROWS: &[Row] = &[
         "keepalive_disable",
         ALL,
         Count::between(1, 2),
-        Apply::Quiet(Argument::OneOf(&["none", "msie6", "safari"]), "browsers that need it are gone"),
+        Apply::Custom(|r, l, d| r.keepalive_disable(l, d)),
         "msie6",
-        "Browsers whose connections are closed.",
+        "Browsers whose connections are closed: old versions of Internet Explorer after POST, `safari` on a Mac; \
+             `none` is nobody.",
     ),
     Row::one(
         "lingering_close",
@@ -264,6 +265,19 @@ impl<'a> Reader<'a> {
             },
         };
         level.keepalive = Some((timeout, header));
+    }
+
+    fn keepalive_disable(&mut self, level: &mut Level, directive: Directive<'a>) {
+        let mut disable = KeepaliveDisable::default();
+        for word in directive.args {
+            match word.value {
+                b"none" => {}
+                b"msie6" => disable.msie6 = true,
+                b"safari" => disable.safari = true,
+                _ => return self.not_one_of(word, &["none", "msie6", "safari"]),
+            }
+        }
+        level.keepalive_disable = Some(disable);
     }
 
     /// Bytes a second, in a variable perhaps.

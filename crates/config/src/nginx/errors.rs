@@ -6,7 +6,7 @@ use conf_syntax::Directive;
 
 use super::level::Level;
 use super::reader::Reader;
-use super::table::{Apply, Argument, Context, Count, Row};
+use super::table::{Apply, Context, Count, Row};
 use super::units;
 use crate::model::http::{ErrorPage, Value};
 
@@ -34,19 +34,19 @@ pub(super) const ROWS: &[Row] = &[
         "off",
         "A path or `@name` that is asked after a request.",
     ),
-    Row::one(
+    Row::flag(
         "msie_padding",
         Context::ALL,
-        Apply::Quiet(Argument::Flag, "browsers that need it are gone"),
+        |l| &mut l.msie_padding,
         "on",
-        "Pads error pages for old browsers.",
+        "Makes error pages so long that Chrome and Internet Explorer show them.",
     ),
-    Row::one(
+    Row::flag(
         "msie_refresh",
         Context::ALL,
-        Apply::Quiet(Argument::Flag, "browsers that need it are gone"),
+        |l| &mut l.msie_refresh,
         "off",
-        "Redirects by a refresh for old browsers.",
+        "Redirects Internet Explorer by a page that goes on by itself.",
     ),
 ];
 

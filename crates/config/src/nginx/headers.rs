@@ -97,11 +97,8 @@ impl<'a> Reader<'a> {
         let word = second.unwrap_or(first);
         let value = self.value(word);
         let Some(text) = value.as_text() else {
-            if is_modified {
-                // A variable says what it is by itself, and nginx then takes it as a time from the file's.
-                self.error(word.span, "`expires modified` with a variable is not there yet");
-            }
-            level.expires = Some(Some(Expires::Variable(value)));
+            let form = if is_modified { Expires::ModifiedVariable } else { Expires::Variable };
+            level.expires = Some(Some(form(value)));
             return;
         };
         level.expires = match text {

@@ -62,7 +62,6 @@ const SWITCHES: &[(&str, &[&str])] = &[
     ("HTTP/3 comes later", &["http3"]),
     ("WebDAV comes later", &["dav_methods"]),
     ("changing images comes later", &["image_filter"]),
-    ("identifiers of clients come later", &["userid"]),
     ("server-side includes come later", &["ssi"]),
 ];
 
@@ -463,19 +462,6 @@ const OPTIONS: &[(&str, &[&str])] = &[
             "tunnel_socket_keepalive",
             "tunnel_socket_rcvbuf",
             "tunnel_socket_sndbuf",
-        ],
-    ),
-    (
-        "it needs `userid`, which is not there yet",
-        &[
-            "userid_domain",
-            "userid_expires",
-            "userid_flags",
-            "userid_mark",
-            "userid_name",
-            "userid_p3p",
-            "userid_path",
-            "userid_service",
         ],
     ),
     (

@@ -10,11 +10,12 @@ use conf_syntax::Span;
 
 use super::error_log::ErrorLog;
 use super::types::Types;
+use super::user_id::UserIdFlags;
 use crate::model::Symlinks;
 use crate::model::http::{
     AccessLog, AccessRule, AddHeader, AutoindexFormat, Content, ErrorPage, Expires, IfModifiedSince,
-    LimitConn, LimitReq, LingeringClose, LogLevel, Precompressed, Proxied, RealIpHeader, Regex, Root,
-    Satisfy, ServerTokens, TryFiles, ValidReferers, Value, Who,
+    KeepaliveDisable, LimitConn, LimitReq, LingeringClose, LogLevel, Precompressed, Proxied, RealIpHeader,
+    Regex, Root, Satisfy, ServerTokens, TryFiles, UserIdMode, ValidReferers, Value, Who,
 };
 
 macro_rules! level {
@@ -85,6 +86,8 @@ level! {
         // Errors.
         error_pages: Rc<Vec<ErrorPage>>,
         recursive_error_pages: bool,
+        msie_padding: bool,
+        msie_refresh: bool,
         intercept_errors: bool,
         // Clients.
         max_body: u64,
@@ -92,6 +95,7 @@ level! {
         body_buffer: u64,
         send_timeout: Duration,
         keepalive: (Duration, Option<Duration>),
+        keepalive_disable: KeepaliveDisable,
         keepalive_requests: u64,
         keepalive_time: Duration,
         keepalive_min_timeout: Duration,
@@ -158,12 +162,23 @@ level! {
         zstd_static: Precompressed,
         gunzip: bool,
         charset: Value,
+        source_charset: Value,
         charset_types: Rc<Option<Vec<Vec<u8>>>>,
         override_charset: bool,
         sub_filters: Rc<Vec<(Value, Value)>>,
         sub_filter_once: bool,
         sub_filter_types: Rc<Option<Vec<Vec<u8>>>>,
         sub_filter_last_modified: bool,
+        // Identifiers of clients; `None` in the option is `off`.
+        userid: Option<UserIdMode>,
+        userid_service: u64,
+        userid_name: Vec<u8>,
+        userid_domain: Vec<u8>,
+        userid_path: Vec<u8>,
+        userid_expires: Option<Duration>,
+        userid_flags: UserIdFlags,
+        userid_p3p: Vec<u8>,
+        userid_mark: Option<u8>,
         // Logs.
         access_logs: Rc<Vec<AccessLog>>,
         log_subrequest: bool,

@@ -15,6 +15,7 @@ mod address;
 mod app;
 mod blocks;
 mod bodies;
+mod charset;
 mod clients;
 mod compression;
 pub mod docs;
@@ -40,6 +41,7 @@ mod settle;
 mod table;
 mod types;
 mod units;
+mod user_id;
 mod values;
 mod variables;
 
@@ -80,8 +82,10 @@ const FEATURES: &[Feature] = &[
     ("Access", access::ROWS),
     ("Limits", limits::ROWS),
     ("Fields of the response", headers::ROWS),
+    ("Identifiers of clients", user_id::ROWS),
     ("Compression", compression::ROWS),
     ("Bodies", bodies::ROWS),
+    ("Character sets", charset::ROWS),
     ("Logs", logs::ROWS),
 ];
 
@@ -192,12 +196,14 @@ fn lower<'a>(
     reader.main(directives);
     (reader.problems.line_at, reader.problems.hint) = (None, None);
     reader.check_zones();
+    reader.check_recodings();
     reader.check_variables();
     let (listeners, listens) = reader.listeners();
     if reader.problems.has_errors() {
         return Err(reader.problems);
     }
-    let Reader { problems, shared, variables, main, servers, log_formats, zones, apps, .. } = reader;
+    let Reader { problems, shared, variables, main, servers, log_formats, zones, charset_maps, apps, .. } =
+        reader;
     let Shared { settings, types, error_logs, .. } = shared;
     let http = Http {
         listens,
@@ -207,6 +213,7 @@ fn lower<'a>(
         types: types.iter().map(|t| t.as_ref().clone()).collect(),
         log_formats,
         zones,
+        charset_maps,
     };
     let error_logs = error_logs.iter().map(|logs| logs.to_vec()).collect();
     Ok((Parts { http, listeners, apps, main, error_logs }, problems))
@@ -250,6 +257,7 @@ impl<'a> Reader<'a> {
             log_formats: vec![logs::combined()],
             log_buffers: HashMap::new(),
             zones: Vec::new(),
+            charset_maps: Vec::new(),
             zone_uses: HashMap::new(),
             apps: Vec::new(),
             patterns: HashMap::new(),
@@ -280,6 +288,10 @@ impl<'a> Reader<'a> {
         let mut found = Vec::new();
         for unknown in self.variables.unknown() {
             let Some(at) = unknown.at else { continue };
+            // `userid` asks for it whether or not anybody defines it.
+            if unknown.name == "uid_reset" {
+                continue;
+            }
             if unknown.is_empty {
                 let what =
                     format!("`${}` is always empty here: it is about what is not there yet", unknown.name);

@@ -20,7 +20,7 @@ use super::table::{Apply, Argument, Context, Row, TABLE};
 use super::units;
 use super::variables::Variables;
 use crate::gunicorn::nearest::nearest;
-use crate::model::http::{LogFormat, Server, Zone};
+use crate::model::http::{CharsetMap, LogFormat, Server, Zone};
 use crate::report::Severity;
 
 /// What is gathered while a configuration is read.
@@ -40,6 +40,7 @@ pub(super) struct Reader<'a> {
     /// How each buffered log file is buffered: all that name it must agree.
     pub log_buffers: HashMap<Vec<u8>, (u64, Option<std::time::Duration>, Option<u32>)>,
     pub zones: Vec<Zone>,
+    pub charset_maps: Vec<CharsetMap>,
     pub zone_uses: HashMap<String, super::limits::ZoneUse>,
     pub apps: Vec<AppBlock>,
     pub patterns: HashMap<Vec<u8>, Option<Vec<String>>>,

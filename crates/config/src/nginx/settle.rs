@@ -1,6 +1,6 @@
 //! From what a block says and inherited to the model's settings: nginx's defaults fill what nobody said.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use super::level::Level;
 use super::types::Types;
 use crate::model::Symlinks;
 use crate::model::http::{
-    AuthBasic, Autoindex, Charset, Compression, HeadSettings, LogLevel, OpenFileCache, Proxied, RealIp,
-    RealIpHeader, Refusal, Root, SecureLink, Settings, SettingsId, SubFilters, Value,
+    AuthBasic, Autoindex, Charset, Compression, HeadSettings, KeepaliveDisable, LogLevel, OpenFileCache,
+    Proxied, RealIp, RealIpHeader, Refusal, Root, SecureLink, Settings, SettingsId, SubFilters, Value,
 };
 
 /// A block whose settings are known.
@@ -30,6 +30,8 @@ pub(super) struct Shared {
     settings_by_hash: HashMap<u64, Vec<SettingsId>>,
     types_by_place: HashMap<*const Types, u32>,
     types_by_value: HashMap<Rc<Types>, u32>,
+    /// Bodies are to be recoded from one set to another: there has to be a `charset_map`.
+    pub recodings: BTreeSet<(Vec<u8>, Vec<u8>)>,
     /// `root html`, where nobody says another.
     pub default_root: Vec<u8>,
     /// `logs/access.log`, likewise.
@@ -109,6 +111,8 @@ impl Shared {
             autoindex: autoindex(l),
             try_files: l.try_files.clone(),
             error_pages: l.error_pages.as_ref().map_or_else(Vec::new, |p| p.to_vec()),
+            msie_padding: l.msie_padding.unwrap_or(true),
+            msie_refresh: l.msie_refresh.unwrap_or(false),
             recursive_error_pages: l.recursive_error_pages.unwrap_or(false),
             intercept_errors: l.intercept_errors.unwrap_or(false),
             symlinks,
@@ -126,6 +130,7 @@ impl Shared {
             send_timeout: l.send_timeout.unwrap_or(seconds(60)),
             keepalive_timeout,
             keepalive_header,
+            keepalive_disable: l.keepalive_disable.unwrap_or(KeepaliveDisable { msie6: true, safari: false }),
             keepalive_requests: l.keepalive_requests.unwrap_or(1000),
             keepalive_time: l.keepalive_time.unwrap_or(seconds(3600)),
             keepalive_min_timeout: l.keepalive_min_timeout.unwrap_or_default(),
@@ -174,10 +179,40 @@ impl Shared {
                 None => self.default_access_log.iter().cloned().collect(),
             },
             error_log: l.error_logs.as_ref().map(|logs| self.error_log(logs)),
-            charset: charset(l),
+            charset: self.charset(l),
             sub_filters: sub_filters(l),
             secure_link: secure_link(l),
+            user_id: super::user_id::settle(l),
         }
+    }
+}
+
+impl Shared {
+    fn charset(&mut self, l: &Level) -> Option<Charset> {
+        const TYPES: [&[u8]; 6] = [
+            b"text/html",
+            b"text/xml",
+            b"text/plain",
+            b"text/vnd.wap.wml",
+            b"application/javascript",
+            b"application/rss+xml",
+        ];
+        let charset = unless_off(l.charset.as_ref())?;
+        if let Some(source) = l.source_charset.as_ref().and_then(Value::as_text)
+            && let Some(charset) = charset.as_text()
+            && !source.eq_ignore_ascii_case(charset)
+        {
+            self.recodings.insert((source.to_ascii_lowercase(), charset.to_ascii_lowercase()));
+        }
+        Some(Charset {
+            charset,
+            source: l.source_charset.clone(),
+            types: match &l.charset_types {
+                Some(types) => types.as_ref().clone(),
+                None => Some(TYPES.map(<[u8]>::to_vec).to_vec()),
+            },
+            replace: l.override_charset.unwrap_or(false),
+        })
     }
 }
 
@@ -267,25 +302,6 @@ fn compression(l: &Level) -> Compression {
         proxied: l.gzip_proxied.clone().unwrap_or_else(|| vec![Proxied::Off]),
         disable: l.gzip_disable.clone().unwrap_or_default(),
     }
-}
-
-fn charset(l: &Level) -> Option<Charset> {
-    const TYPES: [&[u8]; 6] = [
-        b"text/html",
-        b"text/xml",
-        b"text/plain",
-        b"text/vnd.wap.wml",
-        b"application/javascript",
-        b"application/rss+xml",
-    ];
-    Some(Charset {
-        charset: unless_off(l.charset.as_ref())?,
-        types: match &l.charset_types {
-            Some(types) => types.as_ref().clone(),
-            None => Some(TYPES.map(<[u8]>::to_vec).to_vec()),
-        },
-        replace: l.override_charset.unwrap_or(false),
-    })
 }
 
 fn sub_filters(l: &Level) -> Option<SubFilters> {

@@ -11,7 +11,7 @@ const EMPTY: &[&str] = &["upstream_", "ssl_"];
 
 /// The same, of those that have names of their own.
 const EMPTY_NAMES: &[&str] =
-    &["proxy_host", "proxy_port", "http3", "quic", "fastcgi_script_name", "fastcgi_path_info"];
+    &["uid_reset", "proxy_host", "proxy_port", "http3", "quic", "fastcgi_script_name", "fastcgi_path_info"];
 
 /// Variables of nginx that would have a value and are not there yet, and why; those that end in `_` are families.
 const LATER: &[(&str, &str)] = &[
@@ -32,7 +32,7 @@ const LATER: &[(&str, &str)] = &[
 ];
 
 /// Built-in variables that `set` may change.
-const SETTABLE: &[&str] = &["args", "limit_rate", "uid_reset"];
+const SETTABLE: &[&str] = &["args", "limit_rate"];
 
 /// All variables that the configuration names.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use config::model::http::{ErrorPage, Value};
-use exchange::{Body, Name, Request, Response, Scheme};
+use exchange::{Body, Browser, Name, Request, Response, Scheme};
 use filters::nginx::{How, Verdict};
 use routing::Scope;
 
@@ -13,11 +13,11 @@ use super::observed;
 use super::visit::{Step, Visit};
 
 impl Visit<'_, '_> {
-    /// `return` with a text.
-    pub(super) fn text(&self, status: u16, text: Vec<u8>) -> Response {
+    /// `return` with a text. Its type is that of a file of this name.
+    pub(super) fn text(&self, request: &Request, status: u16, text: Vec<u8>) -> Response {
         let mut response = Response::new(status);
         if !matches!(status, 204 | 304) {
-            response.fields.push_known(Name::ContentType, &self.settings().default_type);
+            response.fields.push_known(Name::ContentType, self.place.files.media_type(&request.path));
             response.body = Body::Full(text.into());
         }
         response
@@ -76,8 +76,15 @@ impl Visit<'_, '_> {
     /// an `error_page` on the way has set.
     pub(super) fn make_page(&mut self, request: &Request, response: &mut Response, status: u16) {
         self.status = None;
+        let settings = self.settings();
+        if settings.msie_refresh
+            && matches!(status, 301 | 302)
+            && request.fields.first(Name::UserAgent).is_some_and(|agent| Browser::of(agent).msie)
+        {
+            return handlers::special::refresh(response);
+        }
         let signature = self.place.h1.server.as_deref().unwrap_or("monoceros");
-        handlers::special::page(request, response, status, signature.as_bytes());
+        handlers::special::page(request, response, status, signature.as_bytes(), settings.msie_padding);
     }
 
     /// Whether `error_page` speaks of this status here.
@@ -87,10 +94,12 @@ impl Visit<'_, '_> {
 
     /// What `error_page` makes of a status; `None`: the small page.
     pub(super) fn error_page_for(&mut self, request: &mut Request, status: u16) -> Option<Step> {
-        if self.error_page && !self.settings().recursive_error_pages {
+        let settings = self.settings();
+        if self.pages_ended || settings.error_pages.is_empty() {
             return None;
         }
-        let settings = self.settings();
+        // As in nginx it is the place that looks first which decides, whether or not it finds something.
+        self.pages_ended = !settings.recursive_error_pages;
         let page: &ErrorPage = settings.error_pages.iter().find(|page| page.statuses.contains(&status))?;
         self.error_page = true;
         self.error_status = Some(status);
@@ -99,7 +108,7 @@ impl Visit<'_, '_> {
             self.status = Some(page.status.unwrap_or(status)).filter(|status| *status != 0);
             Self::ask_with_get(request);
             let (path, args) = split_args(&target);
-            return Some(Step::Redirect(path, Some(args.unwrap_or_default())));
+            return Some(Step::Redirect(path, Some(args.or_else(|| page.args.clone()).unwrap_or_default())));
         }
         if target.starts_with(b"@") {
             self.status = Some(page.status.unwrap_or(status)).filter(|status| *status != 0);
@@ -152,7 +161,10 @@ impl Visit<'_, '_> {
             *self.facts.compressed.borrow_mut() = seen;
         }
         match verdict {
-            Verdict::Send => response,
+            Verdict::Send => {
+                self.identify(request, &mut response);
+                response
+            }
             Verdict::Refuse(status) => {
                 let fields = std::mem::take(&mut response.fields);
                 let mut page = self.special(request, status);
@@ -163,6 +175,7 @@ impl Visit<'_, '_> {
                 }
                 let how = How { ranges: false, conditions: false, ..how };
                 let _ = place.filters.apply(request, &mut page, how, &mut self.eyes(request));
+                self.identify(request, &mut page);
                 page
             }
         }
@@ -170,7 +183,7 @@ impl Visit<'_, '_> {
 
     /// The text of a value that may speak of a response.
     pub(super) fn value_of(&mut self, value: &Value, request: &Request, response: &Response) -> Vec<u8> {
-        let sent = Sent { status: response.status, fields: Some(&response.fields), ..Sent::default() };
+        let sent = Sent::of(response);
         let view = View { facts: &self.facts, sent };
         let scope = Scope { request, environment: &view };
         self.site.routing.variables.text(value, &mut self.state, scope).into_owned()

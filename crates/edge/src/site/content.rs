@@ -245,7 +245,7 @@ impl FileContext for Eyes<'_> {
 
 impl FilterContext for Eyes<'_> {
     fn value(&mut self, value: &Value, request: &Request, response: &Response) -> Vec<u8> {
-        let sent = Sent { status: response.status, fields: Some(&response.fields), ..Sent::default() };
+        let sent = Sent::of(response);
         let view = View { facts: self.facts, sent };
         let scope = Scope { request, environment: &view };
         self.facts.site.routing.variables.text(value, self.state, scope).into_owned()

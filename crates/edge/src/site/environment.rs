@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use config::model::http::{FileTest, LogLevel, Root, SecureLink, Value, Variable};
-use exchange::{AcceptEncoding, Fields, Request};
+use exchange::{AcceptEncoding, Fields, Request, Response};
 use handlers::files::by_path::FileContext;
 use routing::Environment;
 use telemetry::error_log::Level;
@@ -18,12 +18,26 @@ pub struct Sent<'a> {
     pub status: u16,
     /// Its fields.
     pub fields: Option<&'a Fields>,
+    /// The length of its body, where it is known beforehand.
+    pub length: Option<u64>,
     /// Bytes of its body that have left.
     pub body: u64,
     /// Bytes that have left in all.
     pub all: u64,
     /// It has left as a whole.
     pub whole: bool,
+}
+
+impl<'a> Sent<'a> {
+    /// A response of which nothing has left.
+    pub fn of(response: &'a Response) -> Self {
+        Self {
+            status: response.status,
+            fields: Some(&response.fields),
+            length: response.body.len(),
+            ..Self::default()
+        }
+    }
 }
 
 /// A request's facts, and the response as it is now.
@@ -142,11 +156,11 @@ impl Environment for View<'_> {
                 (exchange::Version::Http2, exchange::Scheme::Http) => text.bytes(b"h2c"),
                 _ => text.bytes(b""),
             },
+            Variable::UidGot => facts.uid_got(request, text.0),
             Variable::TcpinfoRtt => facts.tcp(&mut text, |info| info.rtt),
             Variable::TcpinfoRttvar => facts.tcp(&mut text, |info| info.rttvar),
             Variable::TcpinfoSndCwnd => facts.tcp(&mut text, |info| info.snd_cwnd),
             Variable::TcpinfoRcvSpace => facts.tcp(&mut text, |info| info.rcv_space),
-            // Identifiers of clients: without `userid` there are none.
             _ => false,
         }
     }
@@ -160,6 +174,7 @@ impl Environment for View<'_> {
     ) -> bool {
         match variable {
             Variable::SecureLink => self.facts.secure_link(request, text, out),
+            Variable::UidSet => self.facts.uid_set(request, text, out),
             Variable::RealpathRoot => {
                 let (Root::Root(value) | Root::Alias(value), _) = self.facts.root();
                 self.facts.real_path(&text(value), out)
@@ -201,6 +216,12 @@ impl View<'_> {
                 text.bytes(b", ");
             }
             text.bytes(value);
+        }
+        if !found
+            && name == b"content_length"
+            && let Some(length) = self.sent.length
+        {
+            return text.write(format_args!("{length}"));
         }
         found
     }

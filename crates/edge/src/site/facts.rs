@@ -76,6 +76,8 @@ pub struct Facts<'a> {
     pub body_length: Cell<u64>,
     /// The body, where it lies in memory.
     pub body: RefCell<Option<bytes::Bytes>>,
+    /// The client's identifier, once somebody has asked for it.
+    pub user_id: RefCell<Option<Box<super::user_id::Identifiers>>>,
 }
 
 impl<'a> Facts<'a> {

@@ -51,6 +51,7 @@ impl Visited<'_> {
         let sent = Sent {
             status,
             fields,
+            length: None,
             body: written.map_or(0, |written| written.body),
             all: written.map_or(0, |written| written.body + written.head),
             whole: written.is_some_and(|written| written.outcome.is_ok()),
@@ -67,8 +68,7 @@ impl Visited<'_> {
 impl Visit<'_, '_> {
     /// `log_subrequest`: nothing of its answer has left.
     pub(super) fn log_inner(&mut self, request: &Request, answer: &Response) {
-        let sent =
-            Sent { status: answer.status, fields: Some(&answer.fields), whole: true, ..Sent::default() };
+        let sent = Sent { whole: true, ..Sent::of(answer) };
         write(self.event_loop, &self.facts, &mut self.state, request, sent);
     }
 }

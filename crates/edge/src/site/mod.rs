@@ -9,6 +9,7 @@ mod log;
 mod observed;
 mod pace;
 mod place;
+mod user_id;
 mod visit;
 
 use std::cell::{OnceCell, RefCell};
@@ -18,7 +19,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use config::model::Address;
-use config::model::http::{Http, SettingsId};
+use config::model::http::{DefinedId, Http, Part, SettingsId, Value, Variable};
 use handlers::app::App;
 use handlers::files::by_path::{Memory, Types};
 use limits::auth_basic::{UserFiles, Verified};
@@ -56,6 +57,8 @@ pub struct Site {
     user_files: RefCell<UserFiles>,
     verified: RefCell<Verified>,
     states: RefCell<Vec<State>>,
+    /// A variable of the configuration that is called `$uid_reset`.
+    uid_reset: Option<Value>,
 }
 
 impl Site {
@@ -82,10 +85,15 @@ impl Site {
             heads,
             types: http.types.iter().map(|types| Rc::new(types.clone())).collect(),
             memory: Memory::new(FILE_MEMORY),
-            compressed: filters::nginx::Shared::default(),
+            compressed: filters::nginx::Shared::new(&http.charset_maps),
             user_files: RefCell::default(),
             verified: RefCell::new(Verified::new(VERIFIED.0, VERIFIED.1).map_err(io::Error::other)?),
             states: RefCell::default(),
+            uid_reset: http
+                .defined
+                .iter()
+                .position(|defined| defined.name == "uid_reset")
+                .map(|id| Value(vec![Part::Variable(Variable::Defined(id as DefinedId))])),
         })
     }
 

@@ -103,6 +103,7 @@ pub fn h1_settings(head: &HeadSettings, settings: &Settings, fresh: bool) -> h1:
                 http1::UnderscoreFields::Drop
             },
             plain_names_only: head.ignore_invalid,
+            bare_lf: true,
             ..http1::Policy::default()
         },
         max_body: if fresh { None } else { settings.max_body },

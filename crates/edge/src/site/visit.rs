@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use config::model::http::{Content, ServerId, Settings};
-use exchange::{Method, Name, Request, Response};
+use exchange::{Browser, Method, Name, Request, Response};
 use protocol::{Exchange, Refusal};
 use routing::{Answer, Outcome, Scope, State, URI_CHANGES};
 use telemetry::error_log::Level;
@@ -76,13 +76,14 @@ pub struct Visit<'v, 's> {
     pub(super) server: ServerId,
     pub(super) place: Rc<Place>,
     pub(super) content: Content,
-    /// The redirect of a location that is asked for without its slash.
     /// What began inside: `internal` locations are open to it.
     pub(super) internal: bool,
     /// Another location is asked on behalf of the request.
     pub(super) subrequest: bool,
     /// A page for an error is being made.
     pub(super) error_page: bool,
+    /// No page is looked for any more: one was, where `recursive_error_pages` is off.
+    pub(super) pages_ended: bool,
     /// What the response's status is to be, by `error_page … =`.
     pub(super) status: Option<u16>,
     /// The status that the page is for.
@@ -108,7 +109,8 @@ pub async fn serve<'s>(
 ) -> Visited<'s> {
     let mut state = site.take_state();
     if let Some(refusal) = refusal {
-        return refuse(event_loop, site, exchange, ends, begun, request, refusal, state).await;
+        // In a box, as all that is rare: every request pays for the size of this future.
+        return Box::pin(refuse(event_loop, site, exchange, ends, begun, request, refusal, state)).await;
     }
     let (server, host, port) = match which_server(site, ends, request, &mut state) {
         Ok(found) => found,
@@ -116,7 +118,7 @@ pub async fn serve<'s>(
             let facts = facts(event_loop, site, &exchange, ends, begun, default);
             facts.log(Level::Info, Some(request), format_args!("client sent invalid host header"));
             let visit = visit(event_loop, site, exchange, ends, facts, state);
-            return visit.end(request, 400).await;
+            return Box::pin(visit.end(request, 400)).await;
         }
     };
     let facts = facts(event_loop, site, &exchange, ends, begun, server);
@@ -125,7 +127,7 @@ pub async fn serve<'s>(
     let mut visit = visit(event_loop, site, exchange, ends, facts, state);
     if let Err(words) = visit.check_head(request) {
         visit.facts.log(Level::Info, Some(request), format_args!("{words}"));
-        return visit.end(request, 400).await;
+        return Box::pin(visit.end(request, 400)).await;
     }
     visit.post_read(request);
     let step = visit.begin(request).await;
@@ -248,6 +250,7 @@ fn facts<'a>(
         app: RefCell::default(),
         body_length: Cell::new(0),
         body: RefCell::default(),
+        user_id: RefCell::default(),
     }
 }
 
@@ -276,6 +279,7 @@ fn visit<'v, 's>(
         internal: false,
         subrequest: false,
         error_page: false,
+        pages_ended: false,
         status: None,
         error_status: None,
         uri_changes: URI_CHANGES + 1,
@@ -336,8 +340,8 @@ impl<'s> Visit<'_, 's> {
                     self.kept = Some(response.fields);
                     step
                 }
-                Step::Redirect(path, args) => self.go_to(request, path, args).await,
-                Step::Named(name) => self.go_to_named(request, &name).await,
+                Step::Redirect(path, args) => Box::pin(self.go_to(request, path, args)).await,
+                Step::Named(name) => Box::pin(self.go_to_named(request, &name)).await,
             };
         }
     }
@@ -401,6 +405,7 @@ impl<'s> Visit<'_, 's> {
             let Some(found) = found else { break };
             let Some(location) = site.routing.location(found.location) else { break };
             self.enter(location.settings, location.content.clone());
+            self.keep_alive_or_not(request);
             if self.settings().internal && !self.internal {
                 return Step::Page(404);
             }
@@ -442,6 +447,7 @@ impl<'s> Visit<'_, 's> {
             return Step::Respond(self.special(request, 500));
         };
         self.enter(location.settings, location.content.clone());
+        self.keep_alive_or_not(request);
         match self.rewrite(request, id) {
             Ran::On => self.answer(request).await,
             Ran::Again => match self.count_change(request) {
@@ -487,7 +493,9 @@ impl<'s> Visit<'_, 's> {
             Outcome::Again => return Ran::Again,
             Outcome::Return { status: 444, .. } => Step::Close,
             Outcome::Return { status, answer: Answer::Page } => Step::Page(status),
-            Outcome::Return { status, answer: Answer::Text(text) } => Step::Respond(self.text(status, text)),
+            Outcome::Return { status, answer: Answer::Text(text) } => {
+                Step::Respond(self.text(request, status, text))
+            }
             Outcome::Return { status, answer: Answer::Location(to) } => self.redirect(request, status, to),
         })
     }
@@ -505,6 +513,20 @@ impl<'s> Visit<'_, 's> {
             self.place = self.site.place(settings, head);
             self.facts.settings.set(settings);
             self.exchange.set_settings(Rc::clone(&self.place.h1));
+        }
+    }
+
+    /// `keepalive_disable`
+    fn keep_alive_or_not(&mut self, request: &Request) {
+        let disable = self.settings().keepalive_disable;
+        let msie6 = disable.msie6 && request.method == Method::Post;
+        if (msie6 || disable.safari)
+            && let Some(agent) = request.fields.first(Name::UserAgent)
+        {
+            let browser = Browser::of(agent);
+            if (msie6 && browser.msie6) || (disable.safari && browser.safari) {
+                self.exchange.close_after();
+            }
         }
     }
 

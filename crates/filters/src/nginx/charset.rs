@@ -1,70 +1,105 @@
-//! `charset`: what `Content-Type` says of the encoding. Nothing is recoded.
+//! `charset`: what `Content-Type` says of the encoding, and which table makes it true.
+
+use std::rc::Rc;
 
 use config::model::http::{Charset, LogLevel, Value};
 use exchange::{Name, Request, Response};
 
+use super::recode::{Table, Tables};
 use super::{FilterContext, Types, evaluated};
 
 /// The label and what gets it.
 #[derive(Debug)]
 pub struct Label {
     charset: Value,
+    source: Option<Value>,
     types: Types,
     replace: bool,
+    tables: Rc<Tables>,
 }
 
 impl Label {
-    /// `charset`, `charset_types`, `override_charset`.
-    pub fn new(charset: &Charset) -> Self {
-        let types = Types::new(charset.types.as_ref());
-        Self { charset: charset.charset.clone(), types, replace: charset.replace }
+    /// `charset`, `source_charset`, `charset_types`, `override_charset`.
+    pub fn new(charset: &Charset, tables: &Rc<Tables>) -> Self {
+        Self {
+            charset: charset.charset.clone(),
+            source: charset.source.clone(),
+            types: Types::new(charset.types.as_ref()),
+            replace: charset.replace,
+            tables: Rc::clone(tables),
+        }
     }
 
-    /// Labels a response.
-    pub fn apply(&self, request: &Request, response: &mut Response, context: &mut dyn FilterContext) {
-        // Not the redirects of old: browsers took their charset for the next page's.
-        if matches!(response.status, 301 | 302) {
-            return;
+    /// Labels a response; the table is what its body has to be recoded with.
+    pub fn apply(
+        &self,
+        request: &Request,
+        response: &mut Response,
+        context: &mut dyn FilterContext,
+    ) -> Option<Rc<Table>> {
+        let given = response.fields.first(Name::ContentType).filter(|given| !given.is_empty())?;
+        let own = parameter(given).map(<[u8]>::to_vec);
+        if if own.is_some() { !self.replace } else { !self.types.take(&response.fields) } {
+            return None;
         }
-        let Some(given) = response.fields.first(Name::ContentType).filter(|given| !given.is_empty()) else {
-            return;
+        let wanted = evaluated(&self.charset, request, response, context).into_owned();
+        let source = match own {
+            Some(own) => Some(own),
+            None => self.source.as_ref().map(|source| {
+                let source = evaluated(source, request, response, context);
+                source.into_owned()
+            }),
         };
-        if let Some(own) = parameter(given) {
-            if self.replace {
-                let own = own.to_vec();
-                self.compare(&own, request, response, context);
+        let table = match source {
+            Some(source) if !source.eq_ignore_ascii_case(&wanted) => {
+                if response.fields.has(Name::ContentEncoding) {
+                    return None;
+                }
+                let Some(table) = self.tables.find(&source, &wanted) else {
+                    // Another label would be wrong without other bytes.
+                    let (source, wanted) =
+                        (String::from_utf8_lossy(&source), String::from_utf8_lossy(&wanted));
+                    let text =
+                        format_args!("no \"charset_map\" between the charsets \"{source}\" and \"{wanted}\"");
+                    context.log(LogLevel::Error, text);
+                    return None;
+                };
+                Some(table)
             }
-            return;
-        }
-        if !self.types.take(&response.fields) {
-            return;
-        }
-        let charset = evaluated(&self.charset, request, response, context);
-        if charset.is_empty() {
-            return;
-        }
-        let given = response.fields.first(Name::ContentType).unwrap_or_default();
-        let labelled = [given, b"; charset=", &charset].concat();
-        response.fields.set(Name::ContentType, &labelled);
+            _ => None,
+        };
+        set(response, &wanted);
+        table
     }
+}
 
-    /// Another label would be wrong without other bytes, and for those there is no table.
-    fn compare(&self, own: &[u8], request: &Request, response: &Response, context: &mut dyn FilterContext) {
-        let wanted = evaluated(&self.charset, request, response, context);
-        if !wanted.eq_ignore_ascii_case(own) {
-            let (own, wanted) = (String::from_utf8_lossy(own), String::from_utf8_lossy(&wanted));
-            let text = format_args!("no \"charset_map\" between the charsets \"{own}\" and \"{wanted}\"");
-            context.log(LogLevel::Error, text);
+/// Names a set in `Content-Type`, in the place of the one that is named there. Not in the redirects of old: browsers
+/// took their charset for the next page's.
+fn set(response: &mut Response, charset: &[u8]) {
+    let Some(given) = response.fields.first(Name::ContentType) else { return };
+    let mut labelled: Vec<u8> = Vec::with_capacity(given.len() + charset.len() + 10);
+    for (number, part) in given.split(|&b| b == b';').enumerate() {
+        if number == 0 {
+            labelled.extend_from_slice(part);
+        } else if value_of(part).is_none() {
+            labelled.push(b';');
+            labelled.extend_from_slice(part);
         }
     }
+    if !charset.is_empty() && !matches!(response.status, 301 | 302) {
+        labelled.extend_from_slice(b"; charset=");
+        labelled.extend_from_slice(charset);
+    }
+    response.fields.set(Name::ContentType, &labelled);
 }
 
 /// The `charset` parameter of a `Content-Type`, without its quotes.
 fn parameter(content_type: &[u8]) -> Option<&[u8]> {
-    content_type.split(|&b| b == b';').skip(1).find_map(|part| {
-        let part = part.trim_ascii();
-        let (name, value) = part.split_at_checked(8)?;
-        let value = value.strip_prefix(b"\"").unwrap_or(value);
-        name.eq_ignore_ascii_case(b"charset=").then(|| value.strip_suffix(b"\"").unwrap_or(value))
-    })
+    content_type.split(|&b| b == b';').skip(1).find_map(value_of)
+}
+
+fn value_of(part: &[u8]) -> Option<&[u8]> {
+    let (name, value) = part.trim_ascii().split_at_checked(8)?;
+    let value = value.strip_prefix(b"\"").unwrap_or(value);
+    name.eq_ignore_ascii_case(b"charset=").then(|| value.strip_suffix(b"\"").unwrap_or(value))
 }

@@ -92,10 +92,13 @@ fn set_expires(
 ) {
     let parsed;
     let expires = match expires {
-        Expires::Variable(value) => {
+        Expires::Variable(value) | Expires::ModifiedVariable(value) => {
             let text = evaluated(value, request, response, context);
+            let is_modified = matches!(expires, Expires::ModifiedVariable(_));
             // What is none of the words changes nothing, and so does `off`.
-            let Some(expires) = parse(&text) else { return };
+            let Some(expires) = (if is_modified { parse_modified(&text) } else { parse(&text) }) else {
+                return;
+            };
             parsed = expires;
             &parsed
         }
@@ -113,7 +116,9 @@ fn times(expires: &Expires, modified: Option<u64>, how: How) -> (u64, String) {
     const END: u64 = 2_145_916_555;
     let now = how.now as i64;
     let (date, age) = match (expires, modified) {
-        (Expires::Epoch | Expires::Variable(_), _) => return (1, "no-cache".into()),
+        (Expires::Epoch | Expires::Variable(_) | Expires::ModifiedVariable(_), _) => {
+            return (1, "no-cache".into());
+        }
         (Expires::Max, _) => return (END, "max-age=315360000".into()),
         (Expires::Access(0) | Expires::Modified(0), _) => return (how.now, "max-age=0".into()),
         (Expires::Daily(of_day), _) => {
@@ -152,6 +157,14 @@ fn parse(text: &[u8]) -> Option<Expires> {
         }
         [b'-', time @ ..] => Some(Expires::Access(-seconds(time)?)),
         [b'+', time @ ..] | time => Some(Expires::Access(seconds(time)?)),
+    }
+}
+
+/// What a variable says of `expires modified`: a time only.
+fn parse_modified(text: &[u8]) -> Option<Expires> {
+    match parse(text)? {
+        Expires::Access(seconds) => Some(Expires::Modified(seconds)),
+        _ => None,
     }
 }
 
@@ -253,6 +266,15 @@ mod tests {
             ("@25h", None),
         ] {
             assert_eq!(parse(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_variable_with_modified_is_a_time_only() {
+        assert_eq!(parse_modified(b"2048"), Some(Expires::Modified(2048)));
+        assert_eq!(parse_modified(b"-1h"), Some(Expires::Modified(-3600)));
+        for text in ["epoch", "max", "off", "", "@1h", "bad"] {
+            assert_eq!(parse_modified(text.as_bytes()), None, "{text}");
         }
     }
 }

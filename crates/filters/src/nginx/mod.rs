@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-use config::model::http::{IfModifiedSince, LogLevel, Regex, Settings, Value};
+use config::model::http::{CharsetMap, IfModifiedSince, LogLevel, Regex, Settings, Value};
 use exchange::{AcceptEncoding, Body, Method, Name, Request, Response};
 
 mod charset;
@@ -19,6 +19,7 @@ mod headers;
 mod not_modified;
 mod pump;
 mod range;
+mod recode;
 mod sub;
 #[cfg(test)]
 mod tests;
@@ -67,15 +68,23 @@ pub enum Verdict {
     Refuse(u16),
 }
 
-/// What all filters of a thread have in common: files that were compressed once.
+/// What all filters of a thread have in common: files that were compressed once, and `charset_map`s.
 #[derive(Clone, Debug)]
 pub struct Shared {
     forms: Rc<RefCell<Forms>>,
+    tables: Rc<recode::Tables>,
+}
+
+impl Shared {
+    /// Nothing compressed yet, and the tables of these `charset_map`s.
+    pub fn new(maps: &[CharsetMap]) -> Self {
+        Self { forms: crate::compress::forms(), tables: Rc::new(recode::Tables::new(maps)) }
+    }
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Self { forms: crate::compress::forms() }
+        Self::new(&[])
     }
 }
 
@@ -105,7 +114,7 @@ impl NginxFilters {
             headers: Headers::of(settings.expires.clone(), &settings.add_headers),
             gunzip: settings.gunzip,
             sub: settings.sub_filters.as_ref().map(sub::Substitution::new),
-            charset: settings.charset.as_ref().map(charset::Label::new),
+            charset: settings.charset.as_ref().map(|c| charset::Label::new(c, &shared.tables)),
             compression: Compression::new(&settings.compression, shared),
             ranges: range::Ranges::new(settings.max_ranges),
             trailers: Trailers::of(&settings.add_trailers),
@@ -147,12 +156,15 @@ impl NginxFilters {
         if let Some(headers) = &self.headers {
             headers.apply(request, response, how, context);
         }
-        let same = self.transform(request, response, how, context);
+        let (same, table) = self.transform(request, response, how, context);
         if how.ranges && same && response.status == 200 {
             let kept = before.unwrap_or_default();
             let verdict = self.ranges.apply(request, response, asked.range, kept);
             if verdict != Verdict::Send {
                 return verdict;
+            }
+            if let Some(table) = &table {
+                recode::run(table, request, response);
             }
         } else {
             response.fields.remove(Name::AcceptRanges);
@@ -163,17 +175,19 @@ impl NginxFilters {
         Verdict::Send
     }
 
-    /// The filters that change the body; tells whether it is still what it was.
+    /// The filters that change the body; tells whether it is still what it was, except for what a table has to do with
+    /// what is taken of it.
     fn transform(
         &self,
         request: &Request,
         response: &mut Response,
         how: How,
         context: &mut dyn FilterContext,
-    ) -> bool {
+    ) -> (bool, Option<Rc<recode::Table>>) {
         let mut varies = false;
         let mut accepted = None;
         let mut same = true;
+        let mut table = None;
         let nothing = matches!(response.body, Body::Empty) && request.method != Method::Head;
         if self.gunzip && !nothing && gunzip::is_gzip(&response.fields) {
             varies = true;
@@ -190,9 +204,20 @@ impl NginxFilters {
             same &= !sub.run(request, response, context);
         }
         if let Some(charset) = &self.charset {
-            charset.apply(request, response, context);
+            table = charset.apply(request, response, context).filter(|_| !nothing);
         }
-        if self.compression.takes(request, response) {
+        let compresses = self.compression.takes(request, response);
+        // Ranges of a file are taken first, and only what is sent is read.
+        let is_later = same
+            && !compresses
+            && how.ranges
+            && response.status == 200
+            && matches!(response.body, Body::File(_));
+        if let Some(table) = table.take_if(|table| !(is_later && table.keeps_length())) {
+            same &= table.keeps_length();
+            recode::run(&table, request, response);
+        }
+        if compresses {
             varies = true;
             let codings = match accepted {
                 Some(codings) => codings,
@@ -203,7 +228,7 @@ impl NginxFilters {
         if varies && self.compression.vary {
             crate::compress::vary(&mut response.fields);
         }
-        same
+        (same, table)
     }
 }
 

@@ -560,8 +560,8 @@ fn what_was_unpacked_can_be_changed_and_packed_again() {
 fn charset_is_appended_where_it_belongs() {
     let labelling = |replace| {
         let types = Some(vec![b"text/plain".to_vec()]);
-        let charset = model::Charset { charset: Value::text("utf-8"), types, replace };
-        NginxFilters { charset: Some(charset::Label::new(&charset)), ..filters() }
+        let charset = model::Charset { charset: Value::text("utf-8"), source: None, types, replace };
+        NginxFilters { charset: Some(charset::Label::new(&charset, &Rc::default())), ..filters() }
     };
     for (status, given, replace, expected, complains) in [
         (200, "text/html", false, "text/html; charset=utf-8", false),
@@ -570,7 +570,7 @@ fn charset_is_appended_where_it_belongs() {
         (200, "image/png", false, "image/png", false),
         (200, "text/html; charset=koi8-r", false, "text/html; charset=koi8-r", false),
         (200, "text/html; charset=koi8-r", true, "text/html; charset=koi8-r", true),
-        (200, "text/html; Charset=\"UTF-8\"", true, "text/html; Charset=\"UTF-8\"", false),
+        (200, "text/html; Charset=\"UTF-8\"", true, "text/html; charset=utf-8", false),
         (200, "", false, "", false),
     ] {
         let mut response = page("x");

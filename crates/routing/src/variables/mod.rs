@@ -20,7 +20,7 @@ use map::Map;
 use split::SplitClients;
 
 pub use geo::forwarded_address;
-pub use request::request_variable;
+pub use request::{cookie, request_variable};
 use state::Slot;
 pub use state::State;
 
@@ -166,7 +166,7 @@ impl Variables {
             Variable::Defined(id) => self.defined(*id, state, scope, out),
             Variable::DocumentRoot => self.file(&[], state, scope, out),
             Variable::RequestFilename => self.file(&scope.request.path, state, scope, out),
-            Variable::SecureLink | Variable::RealpathRoot => {
+            Variable::SecureLink | Variable::RealpathRoot | Variable::UidSet => {
                 let mut text = |value: &Value| self.text(value, state, scope).into_owned();
                 scope.environment.made(variable, scope.request, &mut text, out)
             }

@@ -126,7 +126,7 @@ fn argument<'q>(query: &'q [u8], name: &[u8]) -> Option<&'q [u8]> {
 
 /// A cookie's value, up to the next semicolon, as nginx reads it: spaces around the equals sign are skipped, quotes
 /// are not; what is no pair is stepped over together with the one behind it.
-fn cookie<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
+pub fn cookie<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
     let mut rest = line;
     while !rest.is_empty() {
         if let Some((found, behind)) = rest.split_at_checked(name.len())

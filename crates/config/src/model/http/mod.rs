@@ -41,6 +41,8 @@ pub struct Http {
     pub log_formats: Vec<LogFormat>,
     /// `limit_req_zone` and `limit_conn_zone`.
     pub zones: Vec<Zone>,
+    /// `charset_map`s.
+    pub charset_maps: Vec<CharsetMap>,
 }
 
 /// Who answers on one listener.

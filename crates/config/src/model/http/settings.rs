@@ -273,6 +273,8 @@ pub enum Expires {
     Daily(u32),
     /// One of the above, or `off`, in a variable.
     Variable(Value),
+    /// `modified` with the time in a variable.
+    ModifiedVariable(Value),
 }
 
 /// `gzip` and its company; `brotli` and `zstd` with the same words.
@@ -411,6 +413,10 @@ pub struct Settings {
     pub try_files: Option<TryFiles>,
     /// `error_page`
     pub error_pages: Vec<ErrorPage>,
+    /// `msie_padding`
+    pub msie_padding: bool,
+    /// `msie_refresh`
+    pub msie_refresh: bool,
     /// `recursive_error_pages`
     pub recursive_error_pages: bool,
     /// An application's or upstream's own error pages are replaced too (`proxy_intercept_errors`, `app_intercept_errors`).
@@ -445,6 +451,8 @@ pub struct Settings {
     pub keepalive_timeout: Duration,
     /// The second number of `keepalive_timeout`: `Keep-Alive: timeout=`.
     pub keepalive_header: Option<Duration>,
+    /// `keepalive_disable`
+    pub keepalive_disable: KeepaliveDisable,
     /// `keepalive_requests`
     pub keepalive_requests: u64,
     /// `keepalive_time`
@@ -525,6 +533,47 @@ pub struct Settings {
     pub sub_filters: Option<SubFilters>,
     /// `secure_link`
     pub secure_link: Option<SecureLink>,
+    /// `userid`; `None` is off.
+    pub user_id: Option<Box<UserId>>,
+}
+
+/// `keepalive_disable`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct KeepaliveDisable {
+    /// After a POST of old versions of Internet Explorer.
+    pub msie6: bool,
+    /// After each request of Safari on a Mac.
+    pub safari: bool,
+}
+
+/// `userid` and its company.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct UserId {
+    /// Who gets an identifier, and of which form.
+    pub mode: UserIdMode,
+    /// `userid_service`
+    pub service: Option<u32>,
+    /// `userid_name`
+    pub name: Vec<u8>,
+    /// `userid_expires`; `None` is the browser's session, [`Duration::MAX`] as long as dates go.
+    pub expires: Option<Duration>,
+    /// What `userid_domain`, `userid_path` and `userid_flags` put behind it: `; path=/`.
+    pub attributes: Vec<u8>,
+    /// `userid_p3p`
+    pub p3p: Vec<u8>,
+    /// `userid_mark`
+    pub mark: Option<u8>,
+}
+
+/// `userid`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum UserIdMode {
+    /// Nobody gets one; what clients bring is known to `$uid_got`.
+    Log,
+    /// `v1`: the first form, its numbers least byte first.
+    V1,
+    /// `on`
+    On,
 }
 
 /// `lingering_close`
@@ -555,10 +604,23 @@ pub struct ValidReferers {
 pub struct Charset {
     /// Appended to `Content-Type`.
     pub charset: Value,
+    /// `source_charset`: what bodies come in.
+    pub source: Option<Value>,
     /// `charset_types`; `None` is `*`.
     pub types: Option<Vec<Vec<u8>>>,
     /// `override_charset`
     pub replace: bool,
+}
+
+/// `charset_map`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CharsetMap {
+    /// A set of single bytes.
+    pub from: Vec<u8>,
+    /// Another, or `utf-8`.
+    pub to: Vec<u8>,
+    /// Which byte of the first is what in the second; in UTF-8 one character of up to three bytes.
+    pub pairs: Vec<(u8, Vec<u8>)>,
 }
 
 /// `sub_filter`

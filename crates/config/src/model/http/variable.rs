@@ -142,7 +142,6 @@ variables! {
         SecureLinkExpires = "secure_link_expires", "Until when the link is good";
         UidGot = "uid_got", "Name and value of the client's identifier";
         UidSet = "uid_set", "Name and value of the identifier that the client is given";
-        UidReset = "uid_reset", "Can be set to give a new identifier";
         ConnectionsActive = "connections_active", "Open connections";
         ConnectionsReading = "connections_reading", "Connections whose request is being read";
         ConnectionsWriting = "connections_writing", "Connections whose request is being answered";

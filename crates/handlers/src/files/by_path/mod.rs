@@ -271,7 +271,8 @@ impl PathFiles {
         Form::new(looked, escape::extension(uri), media_type, coding, self.etag, self.ranges)
     }
 
-    fn media_type(&self, uri: &[u8]) -> &[u8] {
+    /// The media type that a path's extension has here.
+    pub fn media_type(&self, uri: &[u8]) -> &[u8] {
         let extension = escape::extension(uri);
         let known = if extension.is_empty() {
             None

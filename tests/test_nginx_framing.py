@@ -1,0 +1,117 @@
+"""Heads as nginx takes them: a bare LF ends a line there, and nowhere else; gunicorn's command line takes none."""
+
+import pytest
+from support import build
+
+CONF = """
+    app shop {
+        wsgi app:application;
+        directory %DIR%;
+        workers 1;
+    }
+    server {
+        listen 127.0.0.1:%PORT%;
+        location / { return 200 "$request_method $request_uri [$http_x_a] [$http_x_b]"; }
+        location /app/ { app_pass shop; }
+    }
+"""
+
+APP = """
+    def application(environ, start_response):
+        names = ("HTTP_X_A", "HTTP_X_B", "CONTENT_LENGTH", "PATH_INFO")
+        seen = "|".join(repr(environ.get(name)) for name in names) + "|" + repr(environ["wsgi.input"].read())
+        body = seen.encode()
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+        return [body]
+"""
+
+
+@pytest.fixture(scope="module")
+def server(serve_nginx_module):
+    return serve_nginx_module(CONF, files={"app.py": APP}, python=True)
+
+
+def ask(server, data, count=1):
+    with server.connect() as client:
+        client.send(data)
+        return [client.response() for _ in range(count)]
+
+
+def test_a_bare_lf_ends_the_lines_of_a_head(server):
+    [answer] = ask(server, b"GET /a HTTP/1.1\nHost: x\nX-A: 1\r\nX-B: 2\n\n")
+    assert (answer.status, answer.text) == (200, "GET /a [1] [2]")
+
+
+def test_byte_by_byte_too(server):
+    with server.connect() as client:
+        client.socket.setsockopt(6, 1, 1)
+        for byte in b"GET /a HTTP/1.1\nHost: x\nX-A: 1\n\n":
+            client.send(bytes([byte]))
+        assert client.response().text == "GET /a [1] []"
+
+
+def test_two_requests_in_one_packet_are_two(server):
+    answers = ask(server, b"GET /a HTTP/1.1\nHost: x\n\nGET /b HTTP/1.1\r\nHost: x\r\n\r\n", count=2)
+    assert [answer.text for answer in answers] == ["GET /a [] []", "GET /b [] []"]
+
+
+def test_what_a_bare_lf_hides_from_others_is_a_field_here(server):
+    # Who takes the LF for a part of X-A sends a request without a body, and the smuggled one as the next.
+    [answer] = ask(server, b"POST /app/ HTTP/1.1\r\nHost: x\r\nX-A: 1\nContent-Length: 5\r\n\r\nhello")
+    assert answer.text == "'1'|None|'5'|'/app/'|b'hello'"
+    # Both lengths are seen, so that the request is ambiguous to nobody who answers it.
+    raw = b"POST /app/ HTTP/1.1\r\nHost: x\r\nX-A: 1\nContent-Length: 5\r\nContent-Length: 0\r\n\r\nhello"
+    [answer] = ask(server, raw)
+    assert answer.status == 400
+
+
+REFUSED = {
+    "a CR alone in a value": b"GET / HTTP/1.1\nHost: x\nX-A: 1\rX-B: 2\n\n",
+    "a CR alone as the end of a line": b"GET / HTTP/1.1\nHost: x\rX-A: 1\n\n",
+    "two CR before an LF": b"GET / HTTP/1.1\nHost: x\r\r\n\n",
+    "NUL": b"GET / HTTP/1.1\nHost: x\nX-A: 1\0\n\n",
+    "a folded line": b"GET / HTTP/1.1\nHost: x\nX-A: 1\n Content-Length: 5\n\n",
+    "a space before the colon": b"POST / HTTP/1.1\nHost: x\nTransfer-Encoding : chunked\n\n0\r\n\r\n",
+    "length and coding": b"POST / HTTP/1.1\nHost: x\nContent-Length: 3\nTransfer-Encoding: chunked\n\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_nothing_else_becomes_laxer(server, name):
+    with server.connect() as client:
+        client.send(REFUSED[name] + build(target="/smuggled"))
+        assert client.response().status == 400
+        client.end()
+
+
+CHUNKS = {
+    "behind a size": b"5\nhello\r\n0\r\n\r\n",
+    "behind data": b"5\r\nhello\n0\r\n\r\n",
+    "behind the last size": b"5\r\nhello\r\n0\n\r\n",
+    "as the end of the trailers": b"5\r\nhello\r\n0\r\n\n",
+    "in an extension": b"5;a=b\nhello\r\n0\r\n\r\n",
+    "behind a trailer": b"5\r\nhello\r\n0\r\nX-A: 1\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", CHUNKS)
+def test_chunks_take_no_bare_lf(server, name):
+    head = b"POST /app/ HTTP/1.1\nHost: x\nTransfer-Encoding: chunked\n\n"
+    with server.connect() as client:
+        client.send(head + CHUNKS[name] + build(target="/smuggled"))
+        assert client.response().status == 400
+        client.end()
+
+
+def test_gunicorns_command_line_takes_none(serve):
+    app = """
+    def application(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "0")])
+        return []
+    """
+    server = serve(app)
+    for raw in (b"GET / HTTP/1.1\nHost: x\n\n", b"GET / HTTP/1.1\r\nHost: x\r\nX-A: 1\nX-B: 2\r\n\r\n"):
+        with server.connect() as client:
+            client.send(raw)
+            assert client.response().status == 400
+            client.end()
