@@ -262,9 +262,18 @@ async fn by_site(
         let status = response.status;
         let fields = visited.wants_fields(event_loop).then(|| response.fields.clone());
         let sent = exchange.respond(response, &event_loop.date()).await;
+        if visited.has_after() {
+            let exchange = exchange.reborrow();
+            let after = visited.after(event_loop, site, exchange, ends, request, status, Some(&sent));
+            visited = Box::pin(after).await;
+        }
         visited.log(event_loop, request, status, fields.as_ref(), Some(&sent));
     } else {
         exchange.close_after();
+        if visited.has_after() {
+            let exchange = exchange.reborrow();
+            visited = Box::pin(visited.after(event_loop, site, exchange, ends, request, 499, None)).await;
+        }
         visited.log(event_loop, request, 499, None, None);
     }
     visited.end(site);

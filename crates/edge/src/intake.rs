@@ -75,6 +75,16 @@ pub async fn call(
     app.call(request, body, server, &mut watch).await
 }
 
+/// The same for what goes on without the client.
+pub async fn call_alone(
+    app: &Rc<App>,
+    request: &Request,
+    body: &BufferedBody,
+    server: (&str, u16),
+) -> Answer {
+    app.call(request, body, server, &mut Nobody).await
+}
+
 /// The status for a failure of the application's side, and the words for the log. 499: nobody is left to answer.
 pub fn describe(failure: Failure, outcome: Outcome) -> (u16, &'static str) {
     match failure {
@@ -99,6 +109,15 @@ pub fn poll_gone(exchange: &mut Exchange<'_>, cx: &mut Context<'_>) -> Poll<()> 
             Poll::Ready(ClientEvent::HalfClosed) => {}
             Poll::Pending => return Poll::Pending,
         }
+    }
+}
+
+/// Nobody waits, so nobody leaves.
+struct Nobody;
+
+impl Watch for Nobody {
+    fn poll_gone(&mut self, _: &mut Context<'_>, _: bool) -> Poll<()> {
+        Poll::Pending
     }
 }
 

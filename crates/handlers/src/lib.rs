@@ -3,6 +3,8 @@
 
 pub mod app;
 
+pub mod dav;
+
 pub mod files;
 
 pub mod fixed;

@@ -36,23 +36,20 @@ pub fn time_iso8601(second: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(&written(second).iso8601);
 }
 
-/// Appends what nginx's `$date_local` is where no SSI has said otherwise: `Monday, 23-Nov-2026 09:43:00 CET`.
-pub fn date_local(second: i64, out: &mut Vec<u8>) {
-    date(second, zone(), out);
-}
-
-/// Appends what nginx's `$date_gmt` is: `Monday, 23-Nov-2026 09:43:00 GMT`.
-pub fn date_gmt(second: i64, out: &mut Vec<u8>) {
-    let start = out.len();
-    date(second, &TimeZone::UTC, out);
-    let zone = out[start..].iter().rposition(|byte| *byte == b' ').map_or(0, |space| start + space + 1);
-    out.truncate(zone);
-    out.extend_from_slice(b"GMT");
-}
-
-fn date(second: i64, zone: &TimeZone, out: &mut Vec<u8>) {
-    let zoned = Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone.clone());
-    out.extend_from_slice(zoned.strftime("%A, %d-%b-%Y %H:%M:%S %Z").to_string().as_bytes());
+/// Appends what nginx's `$date_local` and, with `gmt`, `$date_gmt` are: `Monday, 23-Nov-2026 09:43:00 CET`, or what a
+/// page's `timefmt` asks for in the letters of strftime. `false`, and nothing appended, if it asks for what there is
+/// not.
+pub fn date(second: i64, format: Option<&[u8]>, gmt: bool, out: &mut Vec<u8>) -> bool {
+    let format = format.map_or("%A, %d-%b-%Y %H:%M:%S %Z".into(), String::from_utf8_lossy);
+    let zone = if gmt { TimeZone::UTC } else { zone().clone() };
+    // The zone is called GMT in what is sent to browsers; the seconds since 1970 are `%s`, as everywhere.
+    let format = if gmt { format.replace("%Z", "GMT") } else { format.into_owned() };
+    let zoned = Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH).to_zoned(zone);
+    let text = jiff::fmt::strtime::format(&format, &zoned);
+    text.is_ok_and(|text| {
+        out.extend_from_slice(text.as_bytes());
+        true
+    })
 }
 
 /// Seconds that the system's time zone is ahead of UTC now.
@@ -128,11 +125,15 @@ mod tests {
 
     #[test]
     fn dates_have_the_name_of_their_zone() {
-        let (mut gmt, mut local) = (Vec::new(), Vec::new());
-        date_gmt(1_795_427_022, &mut gmt);
-        assert_eq!(gmt, b"Monday, 23-Nov-2026 09:43:42 GMT");
-        date(1_795_427_022, &TimeZone::UTC, &mut local);
-        assert_eq!(local, b"Monday, 23-Nov-2026 09:43:42 UTC");
+        let shown = |format: Option<&str>| {
+            let mut out = Vec::new();
+            let is_known = date(1_795_427_022, format.map(str::as_bytes), true, &mut out);
+            is_known.then(|| String::from_utf8(out).unwrap())
+        };
+        assert_eq!(shown(None).as_deref(), Some("Monday, 23-Nov-2026 09:43:42 GMT"));
+        assert_eq!(shown(Some("%s")).as_deref(), Some("1795427022"));
+        assert_eq!(shown(Some("%Y-%m-%d %H:%M %Z")).as_deref(), Some("2026-11-23 09:43 GMT"));
+        assert_eq!(shown(Some("%")), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod syslog;
 pub use access::event::{AccessEvent, FieldSource};
 pub use access::format::{AccessFormat, DEFAULT_FORMAT, FormatError};
 pub use access::log::{AccessLog, AccessWriter};
-pub use clock::{date_gmt, date_local, time_iso8601, time_local, utc_offset};
+pub use clock::{date, time_iso8601, time_local, utc_offset};
 pub use file::{OpenError, Target, reopen};
 pub use nginx::Lookup;
 pub use nginx::log_format::render as render_log_format;

@@ -1,4 +1,4 @@
-//! What changes bodies: `sub_filter`; and `mirror`, which is not there yet.
+//! What changes bodies: `sub_filter`.
 
 use std::rc::Rc;
 
@@ -6,7 +6,7 @@ use conf_syntax::Directive;
 
 use super::level::Level;
 use super::reader::Reader;
-use super::table::{Apply, Argument, Context, Count, Row};
+use super::table::{Apply, Context, Count, Row};
 
 const ALL: Context = Context::ALL;
 
@@ -36,21 +36,6 @@ pub(super) const ROWS: &[Row] = &[
         |l| &mut l.sub_filter_last_modified,
         "off",
         "Keeps `Last-Modified` nevertheless.",
-    ),
-    Row::one(
-        "mirror",
-        ALL,
-        Apply::OnlyOff("copies of requests come later"),
-        "off",
-        "A path that gets a copy of each request; its answer is thrown away.",
-    )
-    .repeats(),
-    Row::one(
-        "mirror_request_body",
-        ALL,
-        Apply::Quiet(Argument::Flag, "it needs `mirror`, which is not there yet"),
-        "on",
-        "The copy has the body too.",
     ),
 ];
 

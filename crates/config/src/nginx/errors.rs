@@ -27,13 +27,6 @@ pub(super) const ROWS: &[Row] = &[
         "off",
         "An error page may lead to another.",
     ),
-    Row::one(
-        "post_action",
-        Context::ALL.or(Context::LOCATION_IF),
-        Apply::OnlyOff("asking somebody after a request comes later"),
-        "off",
-        "A path or `@name` that is asked after a request.",
-    ),
     Row::flag(
         "msie_padding",
         Context::ALL,

@@ -37,7 +37,6 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("SCGI comes later", &["scgi_pass"]),
     ("TCP and UDP come later", &["stream"]),
     ("XSLT comes later", &["xslt_stylesheet"]),
-    ("adding to bodies comes later", &["add_after_body", "add_before_body"]),
     ("gRPC comes later", &["grpc_pass"]),
     (
         "geoip comes later; `geo` is there",
@@ -60,9 +59,7 @@ const ERRORS: &[(&str, &[&str])] = &[
 /// What does something unless it is `off`.
 const SWITCHES: &[(&str, &[&str])] = &[
     ("HTTP/3 comes later", &["http3"]),
-    ("WebDAV comes later", &["dav_methods"]),
     ("changing images comes later", &["image_filter"]),
-    ("server-side includes come later", &["ssi"]),
 ];
 
 /// What stands in blocks that are not read.
@@ -151,11 +148,6 @@ const OPTIONS: &[(&str, &[&str])] = &[
             "quic_host_key",
             "quic_retry",
         ],
-    ),
-    ("it needs `add_before_body` or `add_after_body`, which are not there yet", &["addition_types"]),
-    (
-        "it needs `dav_methods`, which is not there yet",
-        &["create_full_put_path", "dav_access", "min_delete_depth"],
     ),
     (
         "it needs `fastcgi_pass`, which is not there yet",
@@ -434,17 +426,6 @@ const OPTIONS: &[(&str, &[&str])] = &[
             "scgi_store",
             "scgi_store_access",
             "scgi_temp_file_write_size",
-        ],
-    ),
-    (
-        "it needs `ssi`, which is not there yet",
-        &[
-            "ssi_ignore_recycled_buffers",
-            "ssi_last_modified",
-            "ssi_min_file_chunk",
-            "ssi_silent_errors",
-            "ssi_types",
-            "ssi_value_length",
         ],
     ),
     (

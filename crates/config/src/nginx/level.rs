@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use conf_syntax::Span;
 
+use super::dav::DavMethods;
 use super::error_log::ErrorLog;
 use super::types::Types;
 use super::user_id::UserIdFlags;
@@ -169,6 +170,24 @@ level! {
         sub_filter_once: bool,
         sub_filter_types: Rc<Option<Vec<Vec<u8>>>>,
         sub_filter_last_modified: bool,
+        // Methods that change files.
+        dav_methods: DavMethods,
+        create_full_put_path: bool,
+        min_delete_depth: u64,
+        dav_access: u32,
+        // Requests within requests.
+        add_before_body: Vec<u8>,
+        add_after_body: Vec<u8>,
+        addition_types: Rc<Option<Vec<Vec<u8>>>>,
+        ssi: bool,
+        ssi_last_modified: bool,
+        ssi_min_file_chunk: u64,
+        ssi_silent_errors: bool,
+        ssi_types: Rc<Option<Vec<Vec<u8>>>>,
+        ssi_value_length: u64,
+        mirror: Rc<Vec<Vec<u8>>>,
+        mirror_request_body: bool,
+        post_action: Vec<u8>,
         // Identifiers of clients; `None` in the option is `off`.
         userid: Option<UserIdMode>,
         userid_service: u64,

@@ -18,6 +18,7 @@ mod bodies;
 mod charset;
 mod clients;
 mod compression;
+mod dav;
 pub mod docs;
 mod error_log;
 mod errors;
@@ -38,6 +39,7 @@ mod reader;
 mod rewrite;
 mod server_name;
 mod settle;
+mod subrequests;
 mod table;
 mod types;
 mod units;
@@ -75,6 +77,7 @@ const FEATURES: &[Feature] = &[
     ("Variables", map::ROWS),
     ("Variables by address", geo::ROWS),
     ("Files", files::ROWS),
+    ("Methods that change files", dav::ROWS),
     ("Media types", types::ROWS),
     ("Error pages", errors::ROWS),
     ("Clients", clients::ROWS),
@@ -86,6 +89,7 @@ const FEATURES: &[Feature] = &[
     ("Compression", compression::ROWS),
     ("Bodies", bodies::ROWS),
     ("Character sets", charset::ROWS),
+    ("Requests within requests", subrequests::ROWS),
     ("Logs", logs::ROWS),
 ];
 

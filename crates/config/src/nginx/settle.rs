@@ -182,6 +182,11 @@ impl Shared {
             charset: self.charset(l),
             sub_filters: sub_filters(l),
             secure_link: secure_link(l),
+            dav: super::dav::settle(l),
+            addition: super::subrequests::addition(l),
+            ssi: super::subrequests::ssi(l),
+            mirror: super::subrequests::mirror(l),
+            post_action: l.post_action.clone().filter(|path| !matches!(&path[..], b"" | b"off")),
             user_id: super::user_id::settle(l),
         }
     }

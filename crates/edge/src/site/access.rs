@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use config::model::http::{LogLevel, RealIpHeader, Satisfy};
-use exchange::{Method, Name, Request, Response};
+use exchange::{Name, Request, Response};
 use limits::access::Verdict;
 use limits::auth_basic::{self, Credentials};
 use limits::{connections, rate};
 use telemetry::error_log::Level;
 
 use super::facts::level;
+use super::subrequest::Ask;
 use super::visit::{Step, Visit};
 
 /// What one kind of access control says.
@@ -87,6 +88,10 @@ impl Visit<'_, '_> {
 
     /// Waits, unless the client leaves meanwhile.
     async fn wait(&mut self, time: Duration) -> Option<Step> {
+        if self.alone {
+            tokio::time::sleep(time).await;
+            return None;
+        }
         let exchange = &mut self.exchange;
         let gone = std::future::poll_fn(|cx| crate::intake::poll_gone(exchange, cx));
         tokio::select! {
@@ -104,7 +109,7 @@ impl Visit<'_, '_> {
     /// The access phase; a 401 waits for `auth_delay`.
     pub(super) async fn access(&mut self, request: &mut Request) -> Option<Step> {
         // What is asked on behalf of a request needs no right of its own.
-        if self.subrequest {
+        if self.is_inner() {
             return None;
         }
         let refused = self.judge(request).await?;
@@ -211,7 +216,9 @@ impl Visit<'_, '_> {
     async fn by_request(&mut self, request: &mut Request) -> Says {
         let Some(target) = &self.settings().auth_request else { return Says::Nothing };
         let path = self.value(target, request);
-        let answer = self.ask(request, path).await;
+        let counted = self.rate_counted;
+        let answer = self.ask(request, Ask::get(path)).await;
+        self.rate_counted = counted;
         let Some(answer) = answer else { return Says::No(Step::Gone) };
         for (variable, value) in &self.settings().auth_request_set {
             let text = self.value_of(value, request, &answer);
@@ -236,43 +243,6 @@ impl Visit<'_, '_> {
                 Says::No(Step::Page(500))
             }
         }
-    }
-
-    /// A request within the request: another location is asked with GET, no body and the same fields.
-    async fn ask(&mut self, request: &Request, path: Vec<u8>) -> Option<Response> {
-        let mut inner = request.clone();
-        inner.method = Method::Get;
-        inner.content_length = Some(0);
-        for name in
-            [Name::ContentLength, Name::TransferEncoding, Name::Expect, Name::IfMatch, Name::IfNoneMatch]
-        {
-            inner.fields.remove(name);
-        }
-        for name in [Name::IfModifiedSince, Name::IfUnmodifiedSince, Name::Range, Name::IfRange] {
-            inner.fields.remove(name);
-        }
-        inner.path = path;
-        inner.query.clear();
-        // What holds is the outer request's again afterwards.
-        let (settings, content) = (self.place.id, self.content.clone());
-        let (internal, counted) = (std::mem::replace(&mut self.internal, true), self.rate_counted);
-        let is_inner = std::mem::replace(&mut self.subrequest, true);
-        let step = Box::pin(self.begin(&mut inner)).await;
-        self.subrequest = is_inner;
-        let answer = match step {
-            Step::Respond(response) | Step::Special(response) => Some(response),
-            Step::Page(status) => Some(Response::new(status)),
-            Step::Redirect(..) | Step::Named(_) => Some(Response::new(500)),
-            Step::Close => Some(Response::new(444)),
-            Step::Gone => None,
-        };
-        if let Some(answer) = answer.as_ref().filter(|_| self.settings().log_subrequest) {
-            self.log_inner(&inner, answer);
-        }
-        self.internal = internal;
-        self.rate_counted = counted;
-        self.enter(settings, content);
-        answer
     }
 }
 

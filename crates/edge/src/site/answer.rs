@@ -9,7 +9,7 @@ use routing::Scope;
 
 use super::content::split_args;
 use super::environment::{Sent, View};
-use super::observed;
+use super::observed::{self, Seen};
 use super::visit::{Step, Visit};
 
 impl Visit<'_, '_> {
@@ -40,7 +40,7 @@ impl Visit<'_, '_> {
         response
     }
 
-    fn absolute(&self, request: &Request, path: &[u8]) -> Vec<u8> {
+    pub(super) fn absolute(&self, request: &Request, path: &[u8]) -> Vec<u8> {
         let settings = self.settings();
         let host = if settings.server_name_in_redirect {
             self.site.routing.server(self.server).map(|server| server.name.clone()).unwrap_or_default()
@@ -64,6 +64,9 @@ impl Visit<'_, '_> {
 
     /// The page for a status when the configuration has none.
     pub(super) fn special(&mut self, request: &Request, status: u16) -> Response {
+        if let Some(company) = &mut self.company {
+            company.made_page = true;
+        }
         let mut response = Response::new(status);
         self.make_page(request, &mut response, status);
         if let Some(seconds) = self.facts.retry_after.get().filter(|_| status == 503) {
@@ -123,6 +126,16 @@ impl Visit<'_, '_> {
 
     /// What the filters make of a response.
     pub(super) fn filter(&mut self, request: &mut Request, mut response: Response) -> Response {
+        let how = self.how(&mut response);
+        let place = Rc::clone(&self.place);
+        let seen = self.watch_coding(&mut response);
+        let verdict = place.filters.apply(request, &mut response, how, &mut self.eyes(request));
+        self.note_coding(&response, seen);
+        self.conclude(request, response, how, verdict)
+    }
+
+    /// Puts on what was said of the response on the way to it, and tells how it is to be filtered.
+    pub(super) fn how(&mut self, response: &mut Response) -> How {
         if let Some(kept) = self.kept.take() {
             for (name, field, value) in kept.iter() {
                 match name {
@@ -138,8 +151,7 @@ impl Visit<'_, '_> {
         if let Some(status) = self.status.take() {
             response.status = status;
         }
-        let place = Rc::clone(&self.place);
-        let how = How {
+        How {
             now: std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
                 .map_or(0, |since| since.as_secs()),
@@ -147,19 +159,37 @@ impl Visit<'_, '_> {
             ranges: self.facts.ranges.get() && !self.error_page,
             // An application has weighed them itself.
             conditions: !self.error_page && self.facts.outcome.get().is_none(),
-        };
+        }
+    }
+
+    /// Watches the body of what may be compressed, for `$gzip_ratio`.
+    pub(super) fn watch_coding(&self, response: &mut Response) -> Option<Rc<Seen>> {
         let compression = &self.settings().compression;
         let compresses = compression.gzip || compression.brotli || compression.zstd;
-        let was_coded = !compresses || response.fields.has(Name::ContentEncoding);
-        let mut seen = None;
-        if !was_coded {
-            let (body, watched) = observed::watch(std::mem::take(&mut response.body));
-            (response.body, seen) = (body, Some(watched));
+        if !compresses || response.fields.has(Name::ContentEncoding) {
+            return None;
         }
-        let verdict = place.filters.apply(request, &mut response, how, &mut self.eyes(request));
+        let (body, watched) = observed::watch(std::mem::take(&mut response.body));
+        response.body = body;
+        Some(watched)
+    }
+
+    /// Remembers it, if it was compressed.
+    pub(super) fn note_coding(&self, response: &Response, seen: Option<Rc<Seen>>) {
         if seen.is_some() && response.fields.has(Name::ContentEncoding) {
             *self.facts.compressed.borrow_mut() = seen;
         }
+    }
+
+    /// Sends the response, or what stands in its place.
+    pub(super) fn conclude(
+        &mut self,
+        request: &mut Request,
+        mut response: Response,
+        how: How,
+        verdict: Verdict,
+    ) -> Response {
+        let place = Rc::clone(&self.place);
         match verdict {
             Verdict::Send => {
                 self.identify(request, &mut response);

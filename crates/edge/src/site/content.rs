@@ -4,6 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Instant;
 
+use buffering::BufferedBody;
 use config::model::http::{Content, LogLevel, Regex as RegexModel, TryLast, Value};
 use exchange::{AcceptEncoding, Fields, Name, Request, Response};
 use filters::nginx::FilterContext;
@@ -53,7 +54,7 @@ impl Visit<'_, '_> {
     }
 
     /// The path in the file system for a path of the request's kind.
-    fn file_of(&mut self, request: &Request, uri: &[u8]) -> Vec<u8> {
+    pub(super) fn file_of(&mut self, request: &Request, uri: &[u8]) -> Vec<u8> {
         let view = View { facts: &self.facts, sent: Sent::default() };
         let scope = Scope { request, environment: &view };
         let mut path = Vec::new();
@@ -63,7 +64,14 @@ impl Visit<'_, '_> {
 
     pub(super) async fn content(&mut self, request: &mut Request) -> Step {
         match self.content.clone() {
-            Content::Files => self.files(request),
+            Content::Files => {
+                if self.settings().dav.is_some()
+                    && let Some(step) = Box::pin(self.dav(request)).await
+                {
+                    return step;
+                }
+                self.files(request)
+            }
             Content::App(index) => Box::pin(self.application(request, index)).await,
             Content::StubStatus => {
                 let numbers = self.event_loop.process.connections();
@@ -96,23 +104,21 @@ impl Visit<'_, '_> {
         let Some(app) = self.site.apps.get(index as usize).map(Rc::clone) else { return Step::Page(500) };
         let name = self.site.app_name(index);
         *self.facts.app.borrow_mut() = Some(name);
-        let memory = usize::try_from(self.settings().body_buffer).unwrap_or(usize::MAX);
-        let body = match intake::buffer_body(self.event_loop, &mut self.exchange, request, memory).await {
+        let body = match self.take_body(request).await {
             Ok(body) => body,
-            Err(intake::BodyFailure { status: Some(status), words, .. }) => {
-                self.facts.log(Level::Error, Some(request), format_args!("{words}"));
-                self.exchange.close_after();
-                return Step::Page(status);
-            }
-            Err(_) => return Step::Gone,
+            Err(step) => return step,
         };
-        self.facts.body_length.set(body.len());
-        if let buffering::BufferedBody::Memory(bytes) = &body {
-            *self.facts.body.borrow_mut() = Some(bytes.clone());
-        }
         let asked = Instant::now();
         let server = self.server_address();
-        let called = intake::call(&app, &mut self.exchange, request, &body, (&server.0, server.1)).await;
+        let server = (&server.0[..], server.1);
+        let called = if self.alone {
+            intake::call_alone(&app, request, &body, server).await
+        } else {
+            intake::call(&app, &mut self.exchange, request, &body, server).await
+        };
+        if let Some(company) = self.company.as_mut().filter(|_| request.has_body()) {
+            company.body = Some(body);
+        }
         self.facts.outcome.set(Some(called.outcome));
         self.facts.pulled.set((called.outcome.pid != 0).then_some(asked + called.outcome.queued));
         let mut response = match called.result {
@@ -153,6 +159,34 @@ impl Visit<'_, '_> {
         Step::Respond(response)
     }
 
+    /// The client's body, read if it was not yet.
+    pub(super) async fn take_body(&mut self, request: &Request) -> Result<BufferedBody, Step> {
+        let known = self.company.as_mut().filter(|_| request.has_body()).and_then(|c| c.body.take());
+        let body = match known {
+            Some(body) => body,
+            None => self.read_body(request).await?,
+        };
+        self.facts.body_length.set(body.len());
+        if let BufferedBody::Memory(bytes) = &body {
+            *self.facts.body.borrow_mut() = Some(bytes.clone());
+        }
+        Ok(body)
+    }
+
+    /// Reads the client's body.
+    pub(super) async fn read_body(&mut self, request: &Request) -> Result<BufferedBody, Step> {
+        let memory = usize::try_from(self.settings().body_buffer).unwrap_or(usize::MAX);
+        match intake::buffer_body(self.event_loop, &mut self.exchange, request, memory).await {
+            Ok(body) => Ok(body),
+            Err(intake::BodyFailure { status: Some(status), words, .. }) => {
+                self.facts.log(Level::Error, Some(request), format_args!("{words}"));
+                self.exchange.close_after();
+                Err(Step::Page(status))
+            }
+            Err(_) => Err(Step::Gone),
+        }
+    }
+
     /// `X-Accel-Redirect`: the application names what is to be sent in its place.
     fn accelerate(&mut self, request: &mut Request, response: &Response, target: &[u8]) -> Step {
         // What nginx keeps of the application's response.
@@ -168,13 +202,11 @@ impl Visit<'_, '_> {
         if target.starts_with(b"@") {
             return Step::Named(target.to_vec());
         }
-        let (raw, args) = split_args(target);
-        let mut path = Vec::new();
-        if !raw.starts_with(b"/") || climbs(&raw) || protocol::normalize(&raw, true, &mut path).is_err() {
+        let Some((path, args)) = safe_target(target) else {
             let shown = String::from_utf8_lossy(target).into_owned();
             self.facts.log(Level::Error, Some(request), format_args!("unsafe URI \"{shown}\" was detected"));
             return Step::Page(404);
-        }
+        };
         Self::ask_with_get(request);
         Step::Redirect(path, Some(args.unwrap_or_default()))
     }
@@ -190,6 +222,15 @@ impl Visit<'_, '_> {
     pub(super) fn eyes<'b>(&'b mut self, request: &'b Request) -> Eyes<'b> {
         Eyes { facts: &self.facts, state: &mut self.state, place: &self.place, request }
     }
+}
+
+/// Path and arguments of a target that somebody else than the configuration names; `None` if it climbs, or is none.
+pub(super) fn safe_target(target: &[u8]) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    let (raw, args) = split_args(target);
+    let mut path = Vec::new();
+    let is_safe =
+        raw.starts_with(b"/") && !climbs(&raw) && protocol::normalize(&raw, true, &mut path).is_ok();
+    is_safe.then_some((path, args))
 }
 
 /// Whether a path has a segment `..`, in any spelling: nginx takes none from an application.

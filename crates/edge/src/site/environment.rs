@@ -9,7 +9,7 @@ use handlers::files::by_path::FileContext;
 use routing::Environment;
 use telemetry::error_log::Level;
 
-use super::facts::{Facts, level};
+use super::facts::{Facts, Left, level};
 
 /// What is known of the response when a variable is asked.
 #[derive(Clone, Copy, Default)]
@@ -74,13 +74,11 @@ impl Environment for View<'_> {
                 true
             }
             Variable::Pid => text.write(format_args!("{}", std::process::id())),
-            Variable::DateLocal => {
-                telemetry::date_local(since_1970().as_secs() as i64, text.0);
-                true
-            }
-            Variable::DateGmt => {
-                telemetry::date_gmt(since_1970().as_secs() as i64, text.0);
-                true
+            Variable::DateLocal | Variable::DateGmt => {
+                let rare = facts.rare.borrow();
+                let format = rare.as_ref().and_then(|rare| rare.timefmt.as_deref());
+                let gmt = *variable == Variable::DateGmt;
+                telemetry::date(since_1970().as_secs() as i64, format, gmt, text.0)
             }
             Variable::Pipe => text.bytes(if facts.pipelined { b"p" } else { b"." }),
             Variable::Hostname => text.bytes(rustix::system::uname().nodename().to_bytes()),
@@ -100,11 +98,10 @@ impl Environment for View<'_> {
                 Some(body) => text.bytes(body),
                 None => false,
             },
-            Variable::RequestCompletion => text.bytes(if self.sent.whole { b"OK" } else { b"" }),
-            Variable::Status if self.sent.status > 0 => text.write(format_args!("{:03}", self.sent.status)),
-            Variable::Status => text.bytes(b"000"),
-            Variable::BodyBytesSent => text.write(format_args!("{}", self.sent.body)),
-            Variable::BytesSent => text.write(format_args!("{}", self.sent.all)),
+            Variable::RequestCompletion => text.bytes(if self.left().whole { b"OK" } else { b"" }),
+            Variable::Status => text.write(format_args!("{:03}", self.left().status)),
+            Variable::BodyBytesSent => text.write(format_args!("{}", self.left().body)),
+            Variable::BytesSent => text.write(format_args!("{}", self.left().all)),
             Variable::LimitRate => match &*facts.limit_rate.borrow() {
                 Some(rate) => text.bytes(rate),
                 None => text.bytes(b"0"),
@@ -199,6 +196,16 @@ impl Environment for View<'_> {
 }
 
 impl View<'_> {
+    /// What has left, by the response if there is one, else by the one that has left already.
+    fn left(&self) -> Left {
+        let Sent { status, body, all, whole, .. } = self.sent;
+        let own = Left { status, body, all, whole };
+        if status > 0 {
+            return own;
+        }
+        self.facts.rare.borrow().as_ref().and_then(|rare| rare.sent).unwrap_or(own)
+    }
+
     /// A field of the response by its variable's name. Those that the connection adds are known to it alone.
     fn sent_field(&self, name: &[u8], text: &mut Text<'_>) -> bool {
         let Some(fields) = self.sent.fields else { return false };

@@ -1,6 +1,6 @@
 //! What is known of a request beside its own bytes.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -76,8 +76,32 @@ pub struct Facts<'a> {
     pub body_length: Cell<u64>,
     /// The body, where it lies in memory.
     pub body: RefCell<Option<bytes::Bytes>>,
+    /// What few requests need.
+    pub rare: RefCell<Option<Box<Rare>>>,
+}
+
+/// See [`Facts::rare`].
+#[derive(Debug, Default)]
+pub struct Rare {
     /// The client's identifier, once somebody has asked for it.
-    pub user_id: RefCell<Option<Box<super::user_id::Identifiers>>>,
+    pub user_id: Option<super::user_id::Identifiers>,
+    /// What became of the response, for those that are asked behind it.
+    pub sent: Option<Left>,
+    /// `timefmt` of a page.
+    pub timefmt: Option<Vec<u8>>,
+}
+
+/// What has left of a response.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    /// Its status.
+    pub status: u16,
+    /// Bytes of its body.
+    pub body: u64,
+    /// Bytes in all.
+    pub all: u64,
+    /// It has left as a whole.
+    pub whole: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -89,6 +113,11 @@ impl<'a> Facts<'a> {
 }
 
 impl Facts<'_> {
+    /// What few requests need, to be changed.
+    pub fn rare(&self) -> RefMut<'_, Rare> {
+        RefMut::map(self.rare.borrow_mut(), |rare| &mut **rare.get_or_insert_default())
+    }
+
     /// The compiled settings of the place that the request is in.
     pub fn place(&self) -> Option<Rc<super::Place>> {
         let server = self.site.routing.server(self.server.get())?;

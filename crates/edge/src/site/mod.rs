@@ -1,14 +1,20 @@
 //! nginx.conf at run time: what one event loop compiles of `model.http`, and the way of a request through it.
 
 mod access;
+mod after;
 mod answer;
+mod compose;
 mod content;
+mod dav;
 mod environment;
 mod facts;
 mod log;
 mod observed;
 mod pace;
+mod pieces;
 mod place;
+mod ssi;
+mod subrequest;
 mod user_id;
 mod visit;
 

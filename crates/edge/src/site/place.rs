@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use config::model::http::{HeadSettings, LingeringClose, ServerTokens, Settings, SettingsId};
-use filters::nginx::NginxFilters;
+use filters::nginx::{NginxFilters, Types};
 use handlers::files::by_path::PathFiles;
 use limits::access::Access;
 use limits::connections::ConnectionLimits;
@@ -37,6 +37,10 @@ pub struct Place {
     pub referers: Option<(ValidReferers, Vec<Regex>, Vec<Regex>)>,
     /// `gzip_disable`
     pub gzip_disable: Vec<Regex>,
+    /// `addition_types`, where something is added.
+    pub addition_types: Option<Types>,
+    /// `ssi_types`, where there are pages.
+    pub ssi_types: Option<Types>,
 }
 
 impl Place {
@@ -71,6 +75,8 @@ impl Place {
                 (ValidReferers::new(valid), regexes(&valid.regexes), names.collect())
             }),
             gzip_disable: regexes(&settings.compression.disable),
+            addition_types: settings.addition.as_ref().map(|addition| Types::new(addition.types.as_ref())),
+            ssi_types: settings.ssi.as_ref().map(|ssi| Types::new(ssi.types.as_ref())),
         }
     }
 }

@@ -36,13 +36,13 @@ impl Visit<'_, '_> {
     /// Gives the client its identifier, where it gets one.
     pub(super) fn identify(&mut self, request: &Request, response: &mut Response) {
         let Some(settings) = self.settings().user_id.as_deref() else { return };
-        if self.subrequest || settings.mode == UserIdMode::Log {
+        if self.is_inner() || settings.mode == UserIdMode::Log {
             return;
         }
         let reset = self.site.uid_reset.as_ref().map(|value| self.value(value, request)).unwrap_or_default();
         self.facts.create_uid(settings, request, &reset);
-        let known = self.facts.user_id.borrow();
-        let Some(known) = known.as_deref() else { return };
+        let rare = self.facts.rare();
+        let Some(known) = &rare.user_id else { return };
         let Some(set) = known.set else { return };
         let mut value = [&settings.name[..], b"="].concat();
         if known.got.is_none() || known.reset {
@@ -72,7 +72,7 @@ impl Facts<'_> {
     pub(super) fn uid_got(&self, request: &Request, out: &mut Vec<u8>) -> bool {
         let Some(settings) = self.user_id_settings() else { return false };
         self.read_uid(settings, request);
-        let got = self.user_id.borrow().as_ref().and_then(|known| known.got);
+        let got = self.rare().user_id.as_ref().and_then(|known| known.got);
         got.is_some_and(|got| show(&settings.name, got, out))
     }
 
@@ -88,7 +88,7 @@ impl Facts<'_> {
         };
         let reset = self.site.uid_reset.as_ref().map(text).unwrap_or_default();
         self.create_uid(settings, request, &reset);
-        let set = self.user_id.borrow().as_ref().and_then(|known| known.set);
+        let set = self.rare().user_id.as_ref().and_then(|known| known.set);
         set.is_some_and(|set| show(&settings.name, set, out))
     }
 
@@ -98,11 +98,11 @@ impl Facts<'_> {
 
     /// Reads the client's cookie.
     fn read_uid(&self, settings: &UserId, request: &Request) {
-        let mut known = self.user_id.borrow_mut();
-        if known.is_some() {
+        let mut rare = self.rare();
+        if rare.user_id.is_some() {
             return;
         }
-        let known = known.insert(Box::default());
+        let known = rare.user_id.insert(Identifiers::default());
         let lines = request.fields.all(Name::Cookie);
         let mut found = lines.filter_map(|line| Some((routing::cookie(line, &settings.name)?, line)));
         let Some((cookie, line)) = found.next() else { return };
@@ -124,8 +124,8 @@ impl Facts<'_> {
     /// Makes an identifier for a client that has none, or whose own does not count.
     fn create_uid(&self, settings: &UserId, request: &Request, reset: &[u8]) {
         self.read_uid(settings, request);
-        let mut known = self.user_id.borrow_mut();
-        let Some(known) = known.as_deref_mut().filter(|known| known.set.is_none()) else { return };
+        let mut rare = self.rare();
+        let Some(known) = rare.user_id.as_mut().filter(|known| known.set.is_none()) else { return };
         if let Some(got) = known.got {
             if matches!(reset, b"" | b"0") {
                 let is_marked = |mark| known.cookie.get(LETTERS..LETTERS + 2) == Some(&[mark, b'=']);

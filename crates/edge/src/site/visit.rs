@@ -7,12 +7,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
-use config::model::http::{Content, ServerId, Settings};
+use config::model::http::{Content, ServerId, Settings, Variable};
 use exchange::{Browser, Method, Name, Request, Response};
 use protocol::{Exchange, Refusal};
 use routing::{Answer, Outcome, Scope, State, URI_CHANGES};
 use telemetry::error_log::Level;
 
+use super::after::Company;
 use super::environment::{Sent, View};
 use super::facts::Facts;
 use super::{Place, Site};
@@ -55,13 +56,15 @@ pub struct Visited<'a> {
     pub facts: Facts<'a>,
     /// For the log's variables.
     pub state: State,
+    /// What is to be done once the response has left.
+    pub(super) after: Option<Box<Company>>,
     /// It counts for `limit_conn` until it has been sent.
     _guards: limits::connections::Guards,
 }
 
 impl<'s> Visited<'s> {
-    fn of(visit: Visit<'_, 's>, response: Option<Response>) -> Self {
-        Self { response, facts: visit.facts, state: visit.state, _guards: visit.guards }
+    pub(super) fn of(visit: Visit<'_, 's>, response: Option<Response>) -> Self {
+        Self { response, facts: visit.facts, state: visit.state, after: None, _guards: visit.guards }
     }
 }
 
@@ -78,8 +81,12 @@ pub struct Visit<'v, 's> {
     pub(super) content: Content,
     /// What began inside: `internal` locations are open to it.
     pub(super) internal: bool,
-    /// Another location is asked on behalf of the request.
-    pub(super) subrequest: bool,
+    /// How many requests within each other are being served, the client's not counted.
+    pub(super) depth: u32,
+    /// The response has left: whether the client is still there does not matter.
+    pub(super) alone: bool,
+    /// What few requests need.
+    pub(super) company: Option<Box<Company>>,
     /// A page for an error is being made.
     pub(super) error_page: bool,
     /// No page is looked for any more: one was, where `recursive_error_pages` is off.
@@ -88,7 +95,7 @@ pub struct Visit<'v, 's> {
     pub(super) status: Option<u16>,
     /// The status that the page is for.
     pub(super) error_status: Option<u16>,
-    uri_changes: u32,
+    pub(super) uri_changes: u32,
     /// Limits count a request once.
     pub(super) rate_counted: bool,
     pub(super) connections_counted: bool,
@@ -131,11 +138,18 @@ pub async fn serve<'s>(
     }
     visit.post_read(request);
     let step = visit.begin(request).await;
-    let response = visit.finish(request, step).await.map(|response| visit.filter(request, response));
+    let response = match visit.finish(request, step).await {
+        Some(response) if visit.settings().composes() => {
+            Some(Box::pin(visit.compose(request, response)).await)
+        }
+        Some(response) => Some(visit.filter(request, response)),
+        None => None,
+    };
     if let Some(response) = &response {
         visit.pace(request, response);
     }
-    Visited::of(visit, response)
+    let after = visit.take_after();
+    Visited { after, ..Visited::of(visit, response) }
 }
 
 /// A head that is refused is answered by the default server.
@@ -250,11 +264,11 @@ fn facts<'a>(
         app: RefCell::default(),
         body_length: Cell::new(0),
         body: RefCell::default(),
-        user_id: RefCell::default(),
+        rare: RefCell::default(),
     }
 }
 
-fn visit<'v, 's>(
+pub(super) fn visit<'v, 's>(
     event_loop: &'s Rc<EventLoop>,
     site: &'s Site,
     mut exchange: Exchange<'v>,
@@ -277,7 +291,9 @@ fn visit<'v, 's>(
         place,
         content: Content::Files,
         internal: false,
-        subrequest: false,
+        depth: 0,
+        alone: false,
+        company: None,
         error_page: false,
         pages_ended: false,
         status: None,
@@ -318,10 +334,11 @@ impl<'s> Visit<'_, 's> {
     }
 
     /// Goes round until there is a response.
-    async fn finish(&mut self, request: &mut Request, mut step: Step) -> Option<Response> {
+    pub(super) async fn finish(&mut self, request: &mut Request, mut step: Step) -> Option<Response> {
         loop {
             step = match step {
                 Step::Respond(response) => return Some(response),
+                Step::Close if self.is_inner() => return Some(Response::new(444)),
                 Step::Close => {
                     self.exchange.abandon(self.settings().reset_timedout);
                     return None;
@@ -434,7 +451,7 @@ impl<'s> Visit<'_, 's> {
     }
 
     /// From a named location on.
-    async fn named(&mut self, request: &mut Request, name: &[u8]) -> Step {
+    pub(super) async fn named(&mut self, request: &mut Request, name: &[u8]) -> Step {
         let site = self.site;
         let found = site.routing.server(self.server).and_then(|server| site.routing.named(server, name));
         let Some((id, location)) = found.and_then(|id| Some((id, site.routing.location(id)?))) else {
@@ -512,12 +529,18 @@ impl<'s> Visit<'_, 's> {
             let head = &self.site.http().servers[self.server as usize].head;
             self.place = self.site.place(settings, head);
             self.facts.settings.set(settings);
-            self.exchange.set_settings(Rc::clone(&self.place.h1));
+            // What is asked within the client's request is not the connection's affair.
+            if !self.is_inner() {
+                self.exchange.set_settings(Rc::clone(&self.place.h1));
+            }
         }
     }
 
     /// `keepalive_disable`
     fn keep_alive_or_not(&mut self, request: &Request) {
+        if self.is_inner() {
+            return;
+        }
         let disable = self.settings().keepalive_disable;
         let msie6 = disable.msie6 && request.method == Method::Post;
         if (msie6 || disable.safari)
@@ -562,6 +585,12 @@ impl<'s> Visit<'_, 's> {
         {
             return step;
         }
+        if self.settings().mirror.is_some()
+            && !self.is_inner()
+            && let Some(step) = Box::pin(self.mirror(request)).await
+        {
+            return step;
+        }
         if let Some(step) = self.try_files(request) {
             return step;
         }
@@ -573,6 +602,14 @@ impl<'s> Visit<'_, 's> {
         let view = View { facts: &self.facts, sent: Sent::default() };
         let scope = Scope { request, environment: &view };
         self.site.routing.variables.text(value, &mut self.state, scope).into_owned()
+    }
+
+    /// What a variable is worth; `None` if there is no such thing in this request.
+    pub(super) fn value_or_none(&mut self, variable: &Variable, request: &Request) -> Option<Vec<u8>> {
+        let view = View { facts: &self.facts, sent: Sent::default() };
+        let scope = Scope { request, environment: &view };
+        let mut out = Vec::new();
+        self.site.routing.variables.variable(variable, &mut self.state, scope, &mut out).then_some(out)
     }
 
     /// What an internal redirect asks with.

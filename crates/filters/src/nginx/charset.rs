@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use config::model::http::{Charset, LogLevel, Value};
-use exchange::{Name, Request, Response};
+use exchange::{Fields, Name, Request, Response};
 
 use super::recode::{Table, Tables};
 use super::{FilterContext, Types, evaluated};
@@ -43,34 +43,59 @@ impl Label {
             return None;
         }
         let wanted = evaluated(&self.charset, request, response, context).into_owned();
-        let source = match own {
-            Some(own) => Some(own),
-            None => self.source.as_ref().map(|source| {
-                let source = evaluated(source, request, response, context);
-                source.into_owned()
-            }),
-        };
-        let table = match source {
-            Some(source) if !source.eq_ignore_ascii_case(&wanted) => {
-                if response.fields.has(Name::ContentEncoding) {
-                    return None;
-                }
-                let Some(table) = self.tables.find(&source, &wanted) else {
-                    // Another label would be wrong without other bytes.
-                    let (source, wanted) =
-                        (String::from_utf8_lossy(&source), String::from_utf8_lossy(&wanted));
-                    let text =
-                        format_args!("no \"charset_map\" between the charsets \"{source}\" and \"{wanted}\"");
-                    context.log(LogLevel::Error, text);
-                    return None;
-                };
-                Some(table)
-            }
-            _ => None,
-        };
+        let table = self.between(own, &wanted, request, response, context)?;
         set(response, &wanted);
         table
     }
+
+    /// The table that brings an answer into a set.
+    pub fn table(
+        &self,
+        wanted: &[u8],
+        request: &Request,
+        response: &Response,
+        context: &mut dyn FilterContext,
+    ) -> Option<Rc<Table>> {
+        self.between(charset_of(&response.fields), wanted, request, response, context)?
+    }
+
+    /// `None`: it cannot be brought there. `Some(None)`: it need not.
+    #[expect(
+        clippy::option_option,
+        reason = "whether it can be in that set, and whether it needs a table for it"
+    )]
+    fn between(
+        &self,
+        own: Option<Vec<u8>>,
+        wanted: &[u8],
+        request: &Request,
+        response: &Response,
+        context: &mut dyn FilterContext,
+    ) -> Option<Option<Rc<Table>>> {
+        let source = own.or_else(|| {
+            let source = self.source.as_ref()?;
+            Some(evaluated(source, request, response, context).into_owned())
+        });
+        let Some(source) = source.filter(|source| !source.eq_ignore_ascii_case(wanted)) else {
+            return Some(None);
+        };
+        if response.fields.has(Name::ContentEncoding) {
+            return None;
+        }
+        let table = self.tables.find(&source, wanted);
+        if table.is_none() {
+            // Another label would be wrong without other bytes.
+            let (source, wanted) = (String::from_utf8_lossy(&source), String::from_utf8_lossy(wanted));
+            let text = format_args!("no \"charset_map\" between the charsets \"{source}\" and \"{wanted}\"");
+            context.log(LogLevel::Error, text);
+        }
+        table.map(Some)
+    }
+}
+
+/// The character set that `Content-Type` names.
+pub fn charset_of(fields: &Fields) -> Option<Vec<u8>> {
+    fields.first(Name::ContentType).and_then(parameter).map(<[u8]>::to_vec)
 }
 
 /// Names a set in `Content-Type`, in the place of the one that is named there. Not in the redirects of old: browsers

@@ -20,6 +20,7 @@ mod not_modified;
 mod pump;
 mod range;
 mod recode;
+pub mod ssi;
 mod sub;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,9 @@ use crate::forms::Forms;
 use compress::Compression;
 use headers::Headers;
 use trailers::Trailers;
-use types::Types;
+
+pub use charset::charset_of;
+pub use types::Types;
 
 /// What the filters ask of whoever knows the request's variables.
 pub trait FilterContext {
@@ -137,6 +140,23 @@ impl NginxFilters {
         how: How,
         context: &mut dyn FilterContext,
     ) -> Verdict {
+        match self.begin(request, response, how, context) {
+            Ok(stage) => self.end(request, response, how, stage, context),
+            Err(verdict) => verdict,
+        }
+    }
+
+    /// The filters before whatever puts other texts into a body.
+    ///
+    /// # Errors
+    /// There is another response in its place.
+    pub fn begin(
+        &self,
+        request: &Request,
+        response: &mut Response,
+        how: How,
+        context: &mut dyn FilterContext,
+    ) -> Result<Stage, Verdict> {
         let asked = Asked::of(request);
         // What has changed something must not be denied afterwards.
         let reads = matches!(request.method, Method::Get | Method::Head);
@@ -146,7 +166,7 @@ impl NginxFilters {
                 not_modified::Decision::NotModified => not_modified::strip(response),
                 not_modified::Decision::Failed => {
                     *response = Response { close: response.close, ..Response::new(412) };
-                    return Verdict::Refuse(412);
+                    return Err(Verdict::Refuse(412));
                 }
             }
         }
@@ -156,10 +176,25 @@ impl NginxFilters {
         if let Some(headers) = &self.headers {
             headers.apply(request, response, how, context);
         }
-        let (same, table) = self.transform(request, response, how, context);
+        let mut stage = Stage { ranged: asked.range, before, ..Stage::default() };
+        self.transform(request, response, how, context, &mut stage);
+        Ok(stage)
+    }
+
+    /// The filters behind it: compression, ranges, trailers.
+    pub fn end(
+        &self,
+        request: &Request,
+        response: &mut Response,
+        how: How,
+        mut stage: Stage,
+        context: &mut dyn FilterContext,
+    ) -> Verdict {
+        self.compress(request, response, how, context, &mut stage);
+        let Stage { ranged, before, same, table, .. } = stage;
         if how.ranges && same && response.status == 200 {
             let kept = before.unwrap_or_default();
-            let verdict = self.ranges.apply(request, response, asked.range, kept);
+            let verdict = self.ranges.apply(request, response, ranged, kept);
             if verdict != Verdict::Send {
                 return verdict;
             }
@@ -175,61 +210,101 @@ impl NginxFilters {
         Verdict::Send
     }
 
-    /// The filters that change the body; tells whether it is still what it was, except for what a table has to do with
-    /// what is taken of it.
+    /// The filters of an answer that becomes part of a response: what it is in is recoded into the response's set.
+    pub fn apply_inner(
+        &self,
+        request: &Request,
+        response: &mut Response,
+        charset: Option<&[u8]>,
+        context: &mut dyn FilterContext,
+    ) {
+        if self.gunzip && gunzip::is_gzip(&response.fields) {
+            gunzip::run(request, response);
+        }
+        if let Some(sub) = &self.sub {
+            sub.run(request, response, context);
+        }
+        if let (Some(label), Some(wanted)) = (&self.charset, charset)
+            && let Some(table) = label.table(wanted, request, response, context)
+        {
+            recode::run(&table, request, response);
+        }
+    }
+
+    /// The filters that change the text of a body.
     fn transform(
         &self,
         request: &Request,
         response: &mut Response,
         how: How,
         context: &mut dyn FilterContext,
-    ) -> (bool, Option<Rc<recode::Table>>) {
-        let mut varies = false;
-        let mut accepted = None;
-        let mut same = true;
-        let mut table = None;
+        stage: &mut Stage,
+    ) {
+        stage.same = true;
         let nothing = matches!(response.body, Body::Empty) && request.method != Method::Head;
         if self.gunzip && !nothing && gunzip::is_gzip(&response.fields) {
-            varies = true;
+            stage.varies = true;
             let codings = self.compression.accepted(request, response, how.now, context);
-            accepted = Some(codings);
+            stage.accepted = Some(codings);
             if codings.weight(exchange::Coding::Gzip) == 0 {
                 gunzip::run(request, response);
-                same = false;
+                stage.same = false;
             }
         }
         if let Some(sub) = &self.sub
             && !nothing
         {
-            same &= !sub.run(request, response, context);
+            stage.same &= !sub.run(request, response, context);
         }
         if let Some(charset) = &self.charset {
-            table = charset.apply(request, response, context).filter(|_| !nothing);
+            stage.table = charset.apply(request, response, context).filter(|_| !nothing);
         }
-        let compresses = self.compression.takes(request, response);
         // Ranges of a file are taken first, and only what is sent is read.
-        let is_later = same
-            && !compresses
-            && how.ranges
+        let is_later = how.ranges
+            && stage.same
             && response.status == 200
-            && matches!(response.body, Body::File(_));
-        if let Some(table) = table.take_if(|table| !(is_later && table.keeps_length())) {
-            same &= table.keeps_length();
+            && matches!(response.body, Body::File(_))
+            && !self.compression.takes(request, response);
+        if let Some(table) = stage.table.take_if(|table| !(is_later && table.keeps_length())) {
+            stage.same &= table.keeps_length();
             recode::run(&table, request, response);
         }
-        if compresses {
-            varies = true;
-            let codings = match accepted {
+    }
+
+    fn compress(
+        &self,
+        request: &Request,
+        response: &mut Response,
+        how: How,
+        context: &mut dyn FilterContext,
+        stage: &mut Stage,
+    ) {
+        if self.compression.takes(request, response) {
+            stage.varies = true;
+            let codings = match stage.accepted {
                 Some(codings) => codings,
                 None => self.compression.accepted(request, response, how.now, context),
             };
-            same &= !self.compression.run(request, response, codings);
+            stage.same &= !self.compression.run(request, response, codings);
         }
-        if varies && self.compression.vary {
+        if stage.varies && self.compression.vary {
             crate::compress::vary(&mut response.fields);
         }
-        (same, table)
     }
+}
+
+/// What the filters at the beginning tell those at the end.
+#[derive(Debug, Default)]
+pub struct Stage {
+    /// The request asks for ranges.
+    ranged: bool,
+    /// The fields before any were added, for a 416.
+    before: Option<exchange::Fields>,
+    /// The body is still what it was, but for what the table has to do with what is taken of it.
+    same: bool,
+    table: Option<Rc<recode::Table>>,
+    varies: bool,
+    accepted: Option<AcceptEncoding>,
 }
 
 /// What the request's fields ask for, found in one pass.
@@ -269,7 +344,7 @@ fn evaluated<'v>(
 }
 
 /// Makes the tag of what is no longer byte for byte the same a weak one. What is no tag goes.
-fn weaken(response: &mut Response) {
+pub fn weaken(response: &mut Response) {
     let weak = match response.fields.first(Name::ETag) {
         None => return,
         Some(etag) if etag.starts_with(b"W/") => return,

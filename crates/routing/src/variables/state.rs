@@ -66,7 +66,8 @@ impl State {
         self.slots.get(variable as usize).copied().unwrap_or_default()
     }
 
-    pub(crate) fn stored(&self, variable: DefinedId) -> &[u8] {
+    /// What is stored in a variable; empty if nothing is.
+    pub fn stored(&self, variable: DefinedId) -> &[u8] {
         match self.slot(variable) {
             Slot::Text { start, len } => &self.block[start as usize..(start + len) as usize],
             Slot::Unset | Slot::Evaluating => b"",

@@ -533,8 +533,82 @@ pub struct Settings {
     pub sub_filters: Option<SubFilters>,
     /// `secure_link`
     pub secure_link: Option<SecureLink>,
+    /// `dav_methods`; `None` is off.
+    pub dav: Option<Box<Dav>>,
+    /// `add_before_body`, `add_after_body`
+    pub addition: Option<Box<Addition>>,
+    /// `ssi`; `None` is off.
+    pub ssi: Option<Box<Ssi>>,
+    /// `mirror`; `None` is off.
+    pub mirror: Option<Box<Mirror>>,
+    /// `post_action`
+    pub post_action: Option<Vec<u8>>,
     /// `userid`; `None` is off.
     pub user_id: Option<Box<UserId>>,
+}
+
+impl Settings {
+    /// Whether what other locations answer may become a part of responses.
+    pub const fn composes(&self) -> bool {
+        self.addition.is_some() || self.ssi.is_some()
+    }
+}
+
+/// `dav_methods` and its company.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each method is on or off by itself")]
+pub struct Dav {
+    /// PUT
+    pub put: bool,
+    /// DELETE
+    pub delete: bool,
+    /// MKCOL
+    pub mkcol: bool,
+    /// COPY
+    pub copy: bool,
+    /// MOVE
+    pub moves: bool,
+    /// `create_full_put_path`
+    pub full_path: bool,
+    /// `min_delete_depth`
+    pub min_delete_depth: u64,
+    /// `dav_access`: the mode of files.
+    pub access: u32,
+}
+
+/// `add_before_body`, `add_after_body`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Addition {
+    /// What is asked for the beginning; empty is nothing.
+    pub before: Vec<u8>,
+    /// What is asked for the end.
+    pub after: Vec<u8>,
+    /// `addition_types`; `None` is `*`.
+    pub types: Option<Vec<Vec<u8>>>,
+}
+
+/// `ssi` and its company.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Ssi {
+    /// `ssi_last_modified`
+    pub last_modified: bool,
+    /// `ssi_min_file_chunk`, bytes.
+    pub min_file_chunk: u64,
+    /// `ssi_silent_errors`
+    pub silent_errors: bool,
+    /// `ssi_types`; `None` is `*`.
+    pub types: Option<Vec<Vec<u8>>>,
+    /// `ssi_value_length`, bytes.
+    pub value_length: u64,
+}
+
+/// `mirror`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mirror {
+    /// What is asked with each request.
+    pub paths: Vec<Vec<u8>>,
+    /// `mirror_request_body`
+    pub body: bool,
 }
 
 /// `keepalive_disable`

@@ -1,0 +1,115 @@
+//! What is done when the response has left: copies of the request (`mirror`) and `post_action`. Nobody waits for them
+//! but the next request on the connection.
+
+use buffering::BufferedBody;
+use exchange::{Method, Request};
+use protocol::{Exchange, Sent as Written};
+
+use super::Site;
+use super::facts::Left;
+use super::ssi::Pages;
+use super::subrequest::Ask;
+use super::visit::{self, Step, Visit, Visited};
+use crate::connection::Ends;
+use crate::event_loop::EventLoop;
+
+/// What few requests need.
+#[derive(Default)]
+pub struct Company {
+    /// What `ssi` knows.
+    pub(super) pages: Option<Pages>,
+    /// Requests that were asked within the client's.
+    pub(super) asked: u32,
+    /// The last answer was a page that the configuration does not have.
+    pub(super) made_page: bool,
+    /// The client's body, once it is there and somebody else may need it.
+    pub(super) body: Option<BufferedBody>,
+    mirrors: Vec<Mirror>,
+    post_action: Option<Vec<u8>>,
+}
+
+/// A copy of the request, as it was where `mirror` stands.
+pub(super) struct Mirror {
+    path: Vec<u8>,
+    args: Vec<u8>,
+    method: Method,
+    body: bool,
+}
+
+impl Visit<'_, '_> {
+    /// `mirror`: remembers whom to ask, and keeps the body for it.
+    pub(super) async fn mirror(&mut self, request: &Request) -> Option<Step> {
+        let mirror = self.settings().mirror.as_deref()?;
+        if mirror.body && request.has_body() && self.company().body.is_none() {
+            match self.read_body(request).await {
+                Ok(body) => self.company().body = Some(body),
+                Err(step) => return Some(step),
+            }
+        }
+        let mirrors = mirror.paths.iter().map(|path| Mirror {
+            path: path.clone(),
+            args: request.query.clone(),
+            method: request.method.clone(),
+            body: mirror.body,
+        });
+        self.company().mirrors.extend(mirrors);
+        None
+    }
+
+    /// What is to be done once the response has left.
+    pub(super) fn take_after(&mut self) -> Option<Box<Company>> {
+        if let Some(path) = &self.settings().post_action {
+            self.company().post_action = Some(path.clone());
+        }
+        self.company.take().filter(|company| !company.mirrors.is_empty() || company.post_action.is_some())
+    }
+
+    /// Where things are that few requests need.
+    pub(super) fn company(&mut self) -> &mut Company {
+        self.company.get_or_insert_default()
+    }
+}
+
+impl<'s> Visited<'s> {
+    /// Whether something is to be done once the response has left.
+    pub fn has_after(&self) -> bool {
+        self.after.is_some()
+    }
+
+    /// Does it. `written` is what became of the response.
+    #[expect(clippy::too_many_arguments, reason = "all that a request has")]
+    pub async fn after(
+        mut self,
+        event_loop: &'s std::rc::Rc<EventLoop>,
+        site: &'s Site,
+        exchange: Exchange<'_>,
+        ends: &Ends,
+        request: &Request,
+        status: u16,
+        written: Option<&Written>,
+    ) -> Self {
+        let Some(mut after) = self.after.take() else { return self };
+        let Self { response, facts, state, .. } = self;
+        facts.rare().sent = Some(Left {
+            status,
+            body: written.map_or(0, |written| written.body),
+            all: written.map_or(0, |written| written.body + written.head),
+            whole: written.is_some_and(|written| written.outcome.is_ok()),
+        });
+        let mut visit = visit::visit(event_loop, site, exchange, ends, facts, state);
+        let (mirrors, post_action) = (std::mem::take(&mut after.mirrors), after.post_action.take());
+        let has_body = after.body.is_some();
+        visit.company = Some(after);
+        // Whether the client is still there does not matter any more.
+        visit.alone = true;
+        for Mirror { path, args, method, body } in mirrors {
+            let ask = Ask { path, args, method, body: body && has_body, shown: None };
+            visit.ask(request, ask).await;
+        }
+        if let Some(path) = post_action {
+            let method = request.method.clone();
+            visit.ask(request, Ask { path, args: Vec::new(), method, body: has_body, shown: None }).await;
+        }
+        Self::of(visit, response)
+    }
+}

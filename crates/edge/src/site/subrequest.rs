@@ -1,0 +1,173 @@
+//! Requests within a request: a location is asked on behalf of the client's request, and what it answers is part of
+//! the response (`add_before_body`, `ssi`), decides about it (`auth_request`) or is thrown away (`mirror`).
+
+use exchange::{Method, Name, Request, Response};
+use routing::URI_CHANGES;
+use telemetry::error_log::Level;
+
+use super::visit::Visit;
+
+/// Requests that may lie within each other, as in nginx.
+const DEPTH: u32 = 50;
+/// Requests that one of a client may lead to, all together.
+const COUNT: u32 = 1000;
+
+/// What is asked.
+pub(super) struct Ask {
+    /// A path, or `@name`.
+    pub path: Vec<u8>,
+    pub args: Vec<u8>,
+    pub method: Method,
+    /// The client's body comes along.
+    pub body: bool,
+    /// The answer's body is part of the response: filters change it, in the character set that the response is in.
+    pub shown: Option<Shown>,
+}
+
+/// See [`Ask::shown`].
+#[derive(Clone, Default)]
+pub(super) struct Shown {
+    /// The response's character set, if it names one.
+    pub charset: Option<Vec<u8>>,
+}
+
+impl Ask {
+    /// A path is asked with GET.
+    pub(super) fn get(path: Vec<u8>) -> Self {
+        Self { path, args: Vec::new(), method: Method::Get, body: false, shown: None }
+    }
+}
+
+impl Visit<'_, '_> {
+    /// Asks. `None`: there is nobody left to answer, or requests lead to each other in a circle.
+    pub(super) async fn ask(&mut self, request: &Request, ask: Ask) -> Option<Response> {
+        if self.depth == DEPTH || self.company().asked == COUNT {
+            let path = String::from_utf8_lossy(&ask.path);
+            let what = format_args!("subrequests cycle while processing \"{path}\"");
+            self.facts.log(Level::Error, Some(request), what);
+            return None;
+        }
+        self.company().asked += 1;
+        // Where all answers are at hand, others on this loop must get their turn too.
+        if self.company().asked.is_multiple_of(16) {
+            tokio::task::yield_now().await;
+        }
+        let mut inner = inner_request(request, &ask);
+        let outer = self.step_in();
+        let begun = async {
+            if ask.path.starts_with(b"@") {
+                self.named(&mut inner, &ask.path).await
+            } else {
+                inner.path.clone_from(&ask.path);
+                inner.query.clone_from(&ask.args);
+                self.begin(&mut inner).await
+            }
+        };
+        let step = Box::pin(begun).await;
+        let mut answer = Box::pin(self.finish(&mut inner, step)).await;
+        if let (Some(answer), Some(shown)) = (&mut answer, &ask.shown) {
+            Box::pin(self.filter_inner(&mut inner, answer, shown)).await;
+        }
+        if let Some(answer) = answer.as_ref().filter(|_| self.settings().log_subrequest) {
+            self.log_inner(&inner, answer);
+        }
+        self.step_out(outer);
+        answer
+    }
+
+    fn step_in(&mut self) -> Outer {
+        let facts = &self.facts;
+        let outer = Outer {
+            settings: self.place.id,
+            content: self.content.clone(),
+            internal: std::mem::replace(&mut self.internal, true),
+            error_page: std::mem::take(&mut self.error_page),
+            pages_ended: std::mem::take(&mut self.pages_ended),
+            status: self.status.take(),
+            error_status: self.error_status.take(),
+            uri_changes: std::mem::replace(&mut self.uri_changes, URI_CHANGES + 1),
+            kept: self.kept.take(),
+            ranges: facts.ranges.take(),
+            retry_after: facts.retry_after.take(),
+            outcome: facts.outcome.take(),
+            pulled: facts.pulled.take(),
+            answer: facts.answer.take(),
+            app: facts.app.take(),
+            body_length: facts.body_length.get(),
+            body: facts.body.borrow().clone(),
+        };
+        self.depth += 1;
+        outer
+    }
+
+    /// What holds is the outer request's again.
+    fn step_out(&mut self, outer: Outer) {
+        self.depth -= 1;
+        let facts = &self.facts;
+        facts.ranges.set(outer.ranges);
+        facts.retry_after.set(outer.retry_after);
+        facts.outcome.set(outer.outcome);
+        facts.pulled.set(outer.pulled);
+        facts.answer.replace(outer.answer);
+        facts.app.replace(outer.app);
+        facts.body_length.set(outer.body_length);
+        facts.body.replace(outer.body);
+        self.internal = outer.internal;
+        self.error_page = outer.error_page;
+        self.pages_ended = outer.pages_ended;
+        self.status = outer.status;
+        self.error_status = outer.error_status;
+        self.kept = outer.kept;
+        self.uri_changes = outer.uri_changes;
+        self.enter(outer.settings, outer.content);
+    }
+
+    /// Whether a location is asked on behalf of the client's request.
+    pub(super) fn is_inner(&self) -> bool {
+        self.depth > 0
+    }
+}
+
+/// What is the outer request's own while an inner one is served.
+struct Outer {
+    settings: config::model::http::SettingsId,
+    content: config::model::http::Content,
+    internal: bool,
+    error_page: bool,
+    pages_ended: bool,
+    status: Option<u16>,
+    error_status: Option<u16>,
+    uri_changes: u32,
+    kept: Option<exchange::Fields>,
+    ranges: bool,
+    retry_after: Option<u64>,
+    outcome: Option<handlers::app::Outcome>,
+    pulled: Option<std::time::Instant>,
+    answer: Option<std::rc::Rc<super::observed::Seen>>,
+    app: Option<String>,
+    body_length: u64,
+    body: Option<bytes::Bytes>,
+}
+
+/// The client's request with what concerns its own body and copy left out.
+fn inner_request(request: &Request, ask: &Ask) -> Request {
+    let mut inner = request.clone();
+    inner.method = ask.method.clone();
+    if !ask.body {
+        inner.content_length = Some(0);
+        inner.fields.remove(Name::ContentLength);
+        inner.fields.remove(Name::TransferEncoding);
+    }
+    for name in [
+        Name::Expect,
+        Name::IfMatch,
+        Name::IfNoneMatch,
+        Name::IfModifiedSince,
+        Name::IfUnmodifiedSince,
+        Name::Range,
+        Name::IfRange,
+    ] {
+        inner.fields.remove(name);
+    }
+    inner
+}

@@ -1,0 +1,148 @@
+"""Server-side includes."""
+
+import re
+import time
+
+import pytest
+
+CONF = r"""
+    server {
+        listen 127.0.0.1:%PORT%;
+        server_name test.example;
+        root %DIR%/root;
+        error_log stderr info;
+        types { text/html html; text/plain txt; }
+        ssi on;
+        location / { }
+        location /off/ { ssi off; }
+        location /silent/ { ssi_silent_errors on; }
+        location /types/ { ssi_types text/plain; }
+        location /modified/ { ssi_last_modified on; }
+        location /short/ { ssi_value_length 8; }
+        location /raw { ssi off; return 200 "<raw $args>"; }
+        location /empty { return 204; }
+        location /arg { set $own "set by rewrite"; ssi_types *; default_type text/html; return 200 '<!--#echo var="own" -->'; }
+        location /404 { return 404; }
+        location /sub/ { sub_filter_once off; sub_filter before after; }
+        location /zip.html { gzip on; gzip_min_length 1; }
+        location /error/ { error_page 404 /error.html; }
+    }
+"""
+
+PAGES = {
+    "index.html": 'a<!--#include virtual="/raw?x" -->b',
+    "relative/a.html": '<!--#include virtual="b.html" -->', "relative/b.html": "b of relative",
+    "file.html": '<!--#include file="relative/b.html" -->',
+    "two.html": '<!--#include virtual="/relative/a.html"--><!--#include virtual="/raw" wait="yes"-->',
+    "climb.html": '<!--#include virtual="/relative/../../secret" -->|',
+    "self.html": 'x<!--#include virtual="/self.html" -->',
+    "many.html": '<!--#include virtual="/raw?1" -->' * 60,
+    "echo.html": '<!--#echo var="arg_a" -->|<!--#echo var="arg_a" encoding="none" -->|'
+                 '<!--#echo var="arg_a" encoding="url" -->|<!--#echo var="nothing" -->|'
+                 '<!--#echo var="nothing" default="other" -->|<!--#echo var="nothing" default="" -->|',
+    "set.html": '<!--#set var="a" value="1" --><!--#set var="B" value="${a}2 \\$a" --><!--#echo var="b" -->',
+    "set-include.html": '<!--#include virtual="/raw?v" set="v" -->[<!--#echo var="v" encoding="none" -->]',
+    "shared.html": '<!--#set var="a" value="outer" --><!--#include virtual="/inner.html" -->'
+                   '<!--#echo var="a" -->',
+    "inner.html": '<!--#echo var="a" --><!--#set var="a" value="inner" -->',
+    "if.html": '<!--#if expr="$arg_a" -->yes<!--#else -->no<!--#endif -->',
+    "equal.html": '<!--#if expr="$arg_a = one" -->1<!--#elif expr="$arg_a = two" -->2<!--#else -->0<!--#endif -->'
+                  '<!--#if expr="$arg_a != one" -->!<!--#endif -->',
+    "regex.html": '<!--#if expr="$arg_a = /^(?P<first>.)-(.*)\\$/" --><!--#echo var="first" -->,'
+                  '<!--#echo var="2" --><!--#else -->none<!--#endif -->',
+    "nested.html": '<!--#if expr="$arg_a" --><!--#include virtual="/if.html" --><!--#endif -->.',
+    "block.html": '<!--#block name="one" -->the <b>block</b> <!--#echo var="arg_a" --><!--#endblock -->'
+                  '<!--#include virtual="/empty" stub="one" -->|<!--#include virtual="/404" stub="one" -->|'
+                  '<!--#include virtual="/raw?r" stub="one" -->',
+    "time.html": '<!--#config timefmt="%s" --><!--#echo var="date_local" -->|<!--#config timefmt="%Y %Z" -->'
+                 '<!--#echo var="date_gmt" -->',
+    "errmsg.html": '<!--#none --><!--#config errmsg="E" --><!--#none --><!--#include -->'
+                   '<!--#include virtual="/a" file="b" --><!--#echo var="a" x="y" --><!--#set var="a" -->'
+                   '<!--#else -->|<!--#if expr="a ? b" -->',
+    "silent/a.html": 'a<!--#none -->b',
+    "off/a.html": '<!--#echo var="uri" -->', "types/a.txt": '<!--#echo var="uri" -->',
+    "types/a.html": '<!--#echo var="uri" -->', "plain.txt": '<!--#echo var="uri" -->',
+    "modified/a.html": "x<!--#echo var='uri' -->", "short/a.html": '<!--#echo var="123456789" -->.',
+    "own.html": '<!--#include virtual="/arg" -->',
+    "uri.html": '<!--#include virtual="/shown.html?b=c" -->', "shown.html":
+        '<!--#echo var="uri" --> <!--#echo var="args" --> <!--#echo var="request_uri" -->',
+    "sub/a.html": 'before <!--#echo var="arg_a" -->', "zip.html": 'x<!--#echo var="uri" -->' * 50,
+    "error.html": 'error of <!--#echo var="request_uri" -->',
+    "large.html": "t" * 100000 + '<!--#echo var="uri" -->' + "u" * 70000 + '<!--#include virtual="/big.txt" -->',
+    "big.txt": "v" * 300000,
+    "cut.html": "s" * 65534 + '<!--#echo var="uri" -->' + "s" * 65533 + "<!--x-->" + "e",
+}
+
+
+@pytest.fixture(scope="module")
+def server(serve_nginx_module):
+    return serve_nginx_module(CONF, files={f"root/{name}": text for name, text in PAGES.items()} | {"secret": "s"})
+
+
+ERROR = "[an error occurred while processing the directive]"
+
+
+@pytest.mark.parametrize(("target", "text"), [
+    ("/", "a<raw x>b"), ("/relative/a.html", "b of relative"), ("/file.html", "b of relative"),
+    ("/two.html", "b of relative<raw >"), ("/climb.html", ERROR + "|"), ("/many.html", "<raw 1>" * 60),
+    ("/echo.html?a=<b>&c", "&lt;b&gt;|<b>|%3Cb%3E|(none)|other||"), ("/set.html", "12 $a"),
+    ("/set-include.html", "[<raw v>]"), ("/shared.html", "outerinner"),
+    ("/if.html", "no"), ("/if.html?a=1", "yes"), ("/if.html?a=", "no"),
+    ("/equal.html?a=one", "1"), ("/equal.html?a=two", "2!"), ("/equal.html?a=x", "0!"),
+    ("/regex.html?a=a-bc", "a,bc"), ("/regex.html?a=abc", "none"), ("/nested.html?a=1", "no."), ("/nested.html", "."),
+    ("/block.html?a=x", "the <b>block</b> x|the <b>block</b> x|<raw r>"),
+    ("/errmsg.html", ERROR + "EEEEEE|E"), ("/silent/a.html", "ab"), ("/off/a.html", PAGES["off/a.html"]),
+    ("/types/a.txt", "/types/a.txt"), ("/types/a.html", "/types/a.html"), ("/plain.txt", PAGES["plain.txt"]),
+    ("/short/a.html", ERROR + "."), ("/own.html", "set by rewrite"),
+    ("/uri.html?x=y", "/shown.html b=c /uri.html?x=y"), ("/sub/a.html?a=before", "after before"),
+    ("/error/x?y", "error of /error/x?y"),
+    ("/large.html", "t" * 100000 + "/large.html" + "u" * 70000 + "v" * 300000),
+    ("/cut.html", "s" * 65534 + "/cut.html" + "s" * 65533 + "<!--x-->e"),
+])
+def test_pages(server, target, text):
+    assert server.get(target).text == text
+
+
+def test_what_includes_itself_ends(server):
+    text = server.get("/self.html").text
+    assert re.fullmatch(r"x{50,51}" + re.escape(ERROR), text)
+    server.wait_log("subrequests cycle while processing \"/self.html\"")
+
+
+def test_time(server):
+    before = int(time.time())
+    second, year = server.get("/time.html").text.split("|")
+    assert before <= int(second) <= int(time.time()) and year == time.strftime("%Y GMT", time.gmtime(before))
+
+
+def test_fields(server):
+    response = server.get("/")
+    assert [response.get(name) for name in ("Last-Modified", "ETag", "Accept-Ranges")] == [None] * 3
+    assert response.get("Content-Length") == "9"
+    response = server.get("/modified/a.html")
+    assert response.get("Last-Modified") and response.get("ETag").startswith('W/"')
+    head = server.request("HEAD", "/")
+    assert (head.status, head.get("Content-Length")) == (200, None)
+    assert server.get("/", {"Range": "bytes=0-1"}).status == 200
+
+
+def test_pages_are_compressed(server):
+    import gzip
+    response = server.get("/zip.html", {"Accept-Encoding": "gzip"})
+    assert gzip.decompress(response.body) == b"x/zip.html" * 50
+
+
+def test_conditions_and_included_files(server):
+    """A condition of the client is about the page, not about what it includes."""
+    date = server.get("/relative/b.html").get("Date")
+    assert server.get("/file.html", {"If-Modified-Since": date, "If-None-Match": "*"}).text in ("b of relative", "")
+    assert server.get("/file.html", {"If-Match": '"x"'}).status == 412
+
+
+def test_errors_are_logged(server):
+    server.get("/errmsg.html")
+    for words in ("invalid SSI command: \"none\"", "no parameter in \"include\" SSI command",
+                  "invalid parameter name: \"x\" in \"echo\" SSI command",
+                  "mandatory \"value\" parameter is absent in \"set\" SSI command",
+                  "invalid context of SSI command: \"else\"", "invalid expression in \"a ? b\""):
+        server.wait_log(re.escape(words))

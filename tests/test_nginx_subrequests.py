@@ -1,0 +1,189 @@
+"""Locations that are asked on behalf of a request: add_before_body, add_after_body, mirror, post_action."""
+
+import hashlib
+import re
+
+import pytest
+from support import wait_until
+
+APP = """
+import hashlib
+import os
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+def application(environ, start_response):
+    path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
+    data = environ["wsgi.input"].read()
+    with open(os.path.join(HERE, "notes"), "a") as file:
+        word = hashlib.sha256(data).hexdigest()[:8]
+        file.write(f"{environ['REQUEST_METHOD']} {path}?{query} {len(data)} {word}\\n")
+    start_response("200 OK", [("Content-Type", "text/html")])
+    if path == "/large":
+        return (b"0123456789" * 1000 for _ in range(100))
+    return [path.encode()]
+"""
+
+CONF = r"""
+    log_format uri "$uri $status";
+    # One worker: who waits for its own answer waits for ever.
+    app one { wsgi app:application; directory %DIR%; workers 1; }
+    server {
+        listen 127.0.0.1:%PORT%;
+        server_name test.example;
+        root %DIR%/root;
+        types { text/html html; text/plain txt; }
+        error_log stderr info;
+
+        location /app { app_pass one; }
+        location /large { app_pass one; add_before_body /app/before; add_after_body /app/after; }
+        location /before { return 200 "before "; }
+        location /after { internal; return 200 " after"; }
+        location /b.html { add_before_body /before; return 200 "body"; }
+        location /a.html { add_after_body /after; return 200 "body"; }
+        location /ba.html { add_before_body /before; add_after_body /after; return 200 "body"; }
+        location /ba/ { add_before_body /before; add_after_body /after; etag on; }
+        location /ba/none/ { add_before_body ""; add_after_body /after; }
+        location /plain { add_before_body /before; return 200 "body"; }
+        location /types { addition_types text/plain; default_type text/plain; add_before_body /before; return 200 "body"; }
+        location /status.html { add_before_body /before; return 202 "body"; }
+        location /self.html { add_after_body /self.html; return 200 "self"; }
+        location /missing.html { add_after_body /none; return 200 "body "; }
+        location /named.html { add_after_body /to-page; return 200 "body "; }
+        location /to-page { error_page 404 = /page; return 404; }
+        location /page { return 200 "page"; }
+        location /closed.html { add_after_body /close; return 200 "body "; }
+        location /close { return 444; }
+        location /denied.html { add_after_body /deny; return 200 "body "; }
+        location /deny { deny all; add_after_body /before; }
+        location /gzip.html { gzip on; gzip_min_length 1; add_before_body /before; return 200 "body"; }
+
+        location /mirror/ { mirror /copy; app_pass one; location /mirror/off/ { mirror off; app_pass one; } }
+        location /mirror-two/ { mirror /copy/1; mirror /copy/2; }
+        location /mirror-head/ { mirror /copy; mirror_request_body off; app_pass one; }
+        location /mirror-large/ { mirror /copy; client_body_buffer_size 1k; client_max_body_size 0; }
+        location /mirror-missing/ { mirror /none; }
+        location /copy { internal; client_max_body_size 0; app_pass one; }
+
+        location /post/ { post_action /posted; access_log %DIR%/post.log uri; return 200 "seen"; }
+        location /post-named/ { post_action @posted; return 200 "seen"; }
+        location /posted { internal; rewrite ^ /app/posted-$status-$body_bytes_sent-$request_completion last; }
+        location @posted { app_pass one; }
+
+        location /auth/ { auth_request /ask; return 200 "let in"; }
+        location /auth-page/ { auth_request /to-page; }
+        location /ask { return 204; }
+    }
+"""
+
+
+@pytest.fixture(scope="module")
+def server(serve_nginx_module):
+    return serve_nginx_module(CONF, python=True, files={
+        "app.py": APP, "root/ba/x.html": "file", "root/ba/none/x.html": "file", "root/ba/large.html": "f" * 200000,
+        "root/auth-page/x": "page", "root/mirror-two/x": "x", "root/mirror-missing/x": "x",
+    })
+
+
+def notes(server):
+    path = server.directory / "notes"
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def noted(server, pattern, count=1):
+    """Waits until the application has seen such requests; what it saw of them."""
+    def found():
+        lines = [line for line in notes(server) if re.search(pattern, line)]
+        return lines if len(lines) >= count else None
+    return wait_until(found, f"{pattern} to be asked")
+
+
+@pytest.mark.parametrize(("target", "text"), [
+    ("/b.html", "before body"), ("/a.html", "body after"), ("/ba.html", "before body after"),
+    ("/ba/x.html", "before file after"), ("/ba/none/x.html", "file after"), ("/plain", "body"),
+    ("/types", "before body"), ("/status.html", "body"), ("/self.html", "selfself"), ("/named.html", "body page"),
+    ("/closed.html", "body "),
+])
+def test_addition(server, target, text):
+    assert server.get(target).text == text
+
+
+def test_addition_of_what_is_not_there_is_its_page(server):
+    assert "404 Not Found" in server.get("/missing.html").text
+
+
+def test_addition_changes_the_fields(server):
+    response = server.get("/ba/x.html", {"Range": "bytes=0-1"})
+    assert (response.status, response.text) == (200, "before file after")
+    assert response.get("ETag").startswith('W/"') and response.get("Accept-Ranges") is None
+    assert response.get("Content-Length") == str(len(response.text))
+    head = server.request("HEAD", "/ba/x.html")
+    assert (head.status, head.get("Content-Length")) == (200, None)
+    response = server.get("/ba/large.html")
+    assert response.text == "before " + "f" * 200000 + " after"
+    assert response.get("Content-Length") == str(len(response.text))
+
+
+def test_addition_is_compressed_as_a_whole(server):
+    import gzip
+    response = server.get("/gzip.html", {"Accept-Encoding": "gzip"})
+    assert gzip.decompress(response.body) == b"before body"
+
+
+def test_what_is_added_needs_no_right_of_its_own(server):
+    assert "404 Not Found" in server.get("/denied.html").text
+    assert server.get("/deny").status == 403
+
+
+def test_one_worker_makes_all_parts(server):
+    response = server.get("/large")
+    assert response.text == "/app/before" + "0123456789" * 100000 + "/app/after"
+
+
+def test_mirror(server):
+    body = b"the body"
+    word = hashlib.sha256(body).hexdigest()[:8]
+    response = server.request("POST", "/mirror/x?a=1", body=body)
+    assert (response.status, response.text) == (200, "/mirror/x")
+    assert noted(server, r" /copy\?a=1 ") == [f"POST /copy?a=1 8 {word}"]
+    assert f"POST /mirror/x?a=1 8 {word}" in notes(server)
+
+
+def test_mirror_off_and_many(server):
+    server.get("/mirror/off/x?a=2")
+    assert server.get("/mirror-two/x?a=3").text == "x"
+    assert noted(server, r" /copy/2\?a=3 ") and len(noted(server, r" /copy/1\?a=3 ")) == 1
+    assert not any("a=2" in line for line in notes(server) if "/copy" in line)
+
+
+def test_mirror_without_the_body(server):
+    assert server.request("PUT", "/mirror-head/?a=4", body=b"1234").status == 200
+    assert noted(server, r"/copy\?a=4 ")[0].startswith("PUT /copy?a=4 0 ")
+
+
+def test_mirror_of_a_body_in_a_file(server):
+    body = b"x" * 300000
+    assert server.request("POST", "/mirror-large/x?a=5", body=body).status == 404
+    assert noted(server, r"/copy\?a=5 ") == [f"POST /copy?a=5 300000 {hashlib.sha256(body).hexdigest()[:8]}"]
+
+
+def test_mirror_that_fails_is_nobody_s_problem(server):
+    with server.connect() as client:
+        for _ in range(3):
+            response = client.request("GET", "/mirror-missing/x")
+            assert (response.status, response.text) == (200, "x")
+
+
+def test_post_action(server):
+    with server.connect() as client:
+        assert client.request("GET", "/post/x").text == "seen"
+        assert client.request("GET", "/post-named/x").text == "seen"
+    assert noted(server, r"/app/posted-200-4-OK\?")
+    assert noted(server, r"GET /post-named/x\?")
+    wait_until(lambda: (server.directory / "post.log").read_text() == "/post/x 200\n", "the line")
+
+
+def test_auth_request_is_one_of_them(server):
+    assert server.get("/auth/x").text == "let in"
+    # As in nginx, a page for the status of the asked location answers in its place.
+    assert server.get("/auth-page/x").text == "page"
