@@ -57,10 +57,8 @@ const ERRORS: &[(&str, &[&str])] = &[
 ];
 
 /// What does something unless it is `off`.
-const SWITCHES: &[(&str, &[&str])] = &[
-    ("HTTP/3 comes later", &["http3"]),
-    ("changing images comes later", &["image_filter"]),
-];
+const SWITCHES: &[(&str, &[&str])] =
+    &[("HTTP/3 comes later", &["http3"]), ("changing images comes later", &["image_filter"])];
 
 /// What stands in blocks that are not read.
 const INNER: &[(&str, &[&str])] = &[
