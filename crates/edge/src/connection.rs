@@ -12,12 +12,13 @@ use exchange::{Peer, Request};
 use limits::proxy_protocol::{self, Addresses};
 use listen::Stream;
 use protocol::h1::{Connection, Idle};
-use protocol::{Exchange, Refusal};
+use protocol::{Exchange, Refusal, h2};
 use telemetry::error_log::{self, Level};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::accept::Accepted;
 use crate::event_loop::EventLoop;
+use crate::http2;
 use crate::log::{self, Finished};
 use crate::pages;
 use crate::phases::Phases;
@@ -73,6 +74,12 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool
         if connection.idle().await == Idle::Over {
             break;
         }
+        if connection.requests() == 0
+            && let Some(own) = http2_of(event_loop, &ends)
+            && connection.begins_with(h2::PREFACE).await
+        {
+            return Box::pin(http2::serve(event_loop, connection, own, ends)).await;
+        }
         // In a box, so that an idle connection is small.
         Box::pin(exchange(event_loop, &mut connection, &ends)).await;
         if !connection.is_open() {
@@ -91,6 +98,12 @@ async fn turn_away(event_loop: &EventLoop, mut connection: Connection) {
     let mut busy = pages::busy(1);
     busy.close = true;
     connection.respond(busy, &event_loop.date()).await;
+}
+
+/// What HTTP/2 would be spoken with, where it may be.
+fn http2_of(event_loop: &EventLoop, ends: &Ends) -> Option<h2::Settings> {
+    let local = ends.peer.local.map(|local| local.ip());
+    event_loop.runtime.borrow().site.as_ref()?.http2(&ends.address, local)
 }
 
 fn is_proxied(event_loop: &EventLoop, ends: &Ends) -> bool {
@@ -168,22 +181,38 @@ async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends:
         connection.close_after();
         return;
     }
+    answer(event_loop, Exchange::Http1(connection), ends, begun, &mut request, read.err()).await;
+    give_back(event_loop, request);
+}
+
+/// A request object, for the next request of any connection.
+pub fn give_back(event_loop: &EventLoop, request: Request) {
+    let mut requests = event_loop.requests.borrow_mut();
+    if requests.len() < REQUESTS && request.fields.capacity() <= 16 * 1024 {
+        requests.push(request);
+    }
+}
+
+/// A request whose head has been read, or refused: its way, its response and its lines in the logs.
+pub async fn answer(
+    event_loop: &Rc<EventLoop>,
+    exchange: Exchange<'_>,
+    ends: &Ends,
+    begun: Instant,
+    request: &mut Request,
+    refusal: Option<Refusal>,
+) {
     request.peer = ends.peer;
     let process = &event_loop.process;
     process.requests.fetch_add(1, Ordering::Relaxed);
     process.writing.fetch_add(1, Ordering::Relaxed);
     let runtime = event_loop.runtime();
-    let exchange = Exchange::Http1(connection);
     if let Some(site) = &runtime.site {
-        Box::pin(by_site(event_loop, site, exchange, ends, begun, &mut request, read.err())).await;
+        Box::pin(by_site(event_loop, site, exchange, ends, begun, request, refusal)).await;
     } else {
-        by_command_line(event_loop, &runtime, exchange, ends, begun, &mut request, read.err()).await;
+        by_command_line(event_loop, &runtime, exchange, ends, begun, request, refusal).await;
     }
     process.writing.fetch_sub(1, Ordering::Relaxed);
-    let mut requests = event_loop.requests.borrow_mut();
-    if requests.len() < REQUESTS && request.fields.capacity() <= 16 * 1024 {
-        requests.push(request);
-    }
 }
 
 async fn by_command_line(

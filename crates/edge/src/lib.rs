@@ -12,6 +12,7 @@ mod connection;
 mod control;
 mod event_loop;
 mod forwarded;
+mod http2;
 mod intake;
 mod log;
 mod pages;

@@ -13,6 +13,7 @@ mod name;
 mod precondition;
 mod request;
 mod response;
+mod version;
 
 pub use body::{
     Body, BodyError, BodySource, Chunk, ChunkStream, FileBody, FileIdentity, NoBody, Piece, StreamError,
@@ -21,9 +22,8 @@ pub use browser::Browser;
 pub use coding::{AcceptEncoding, Coding};
 pub use date::{http_date, parse_http_date};
 pub use fields::Fields;
-/// The protocol version of a request.
-pub use http1::Version;
 pub use name::Name;
 pub use precondition::{Precondition, Validators};
 pub use request::{Method, Peer, Request, Scheme};
 pub use response::Response;
+pub use version::Version;

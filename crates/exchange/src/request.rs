@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 
-use http1::Version;
-
-use crate::Fields;
+use crate::{Fields, Version};
 
 /// Request methods that code distinguishes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -79,11 +79,10 @@ impl Deadlines {
                 let earliest =
                     if row.is_fresh { self.now.get() + FRESH.as_millis() as u64 } else { earliest };
                 row.at = row.at.min(earliest);
-                if row.at <= self.now.get()
-                    && let Some(waker) = row.waker.take()
-                {
-                    waker.wake();
-                }
+            }
+            // Those that are not idle may have something to say to their clients.
+            if let Some(waker) = row.waker.take() {
+                waker.wake();
             }
         }
     }

@@ -2,16 +2,16 @@
 //!
 //! The phases of a request see its client through an [`Exchange`] only, so that all versions go the same way.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use exchange::{BodySource, Response};
 use http1::HeadError;
 
-use crate::h1;
 use crate::pace::Pace;
 use crate::path::InvalidPath;
+use crate::{h1, h2};
 
 /// Why there is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub struct Sent {
 pub enum Exchange<'a> {
     /// The current request of an HTTP/1 connection.
     Http1(&'a mut h1::Connection),
+    /// A stream of an HTTP/2 connection.
+    Http2(&'a mut h2::Exchange),
 }
 
 impl Exchange<'_> {
@@ -85,6 +87,7 @@ impl Exchange<'_> {
     pub fn reborrow(&mut self) -> Exchange<'_> {
         match self {
             Self::Http1(connection) => Exchange::Http1(connection),
+            Self::Http2(exchange) => Exchange::Http2(exchange),
         }
     }
 
@@ -92,6 +95,7 @@ impl Exchange<'_> {
     pub fn requests(&self) -> u64 {
         match self {
             Self::Http1(connection) => connection.requests(),
+            Self::Http2(exchange) => exchange.requests(),
         }
     }
 
@@ -99,13 +103,15 @@ impl Exchange<'_> {
     pub fn is_pipelined(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.is_pipelined(),
+            Self::Http2(_) => false,
         }
     }
 
-    /// The connection's socket, for what the kernel knows of it.
-    pub fn socket(&self) -> BorrowedFd<'_> {
+    /// The connection's descriptor, for what the kernel knows of it. It outlives the request.
+    pub fn socket(&self) -> RawFd {
         match self {
-            Self::Http1(connection) => connection.stream().as_fd(),
+            Self::Http1(connection) => connection.stream().as_fd().as_raw_fd(),
+            Self::Http2(exchange) => exchange.socket(),
         }
     }
 
@@ -113,6 +119,7 @@ impl Exchange<'_> {
     pub fn set_settings(&mut self, settings: Rc<h1::Settings>) {
         match self {
             Self::Http1(connection) => connection.set_settings(settings),
+            Self::Http2(exchange) => exchange.set_settings(settings),
         }
     }
 
@@ -120,6 +127,7 @@ impl Exchange<'_> {
     pub fn body(&mut self) -> &mut dyn BodySource {
         match self {
             Self::Http1(connection) => connection.body(),
+            Self::Http2(exchange) => exchange.body(),
         }
     }
 
@@ -127,6 +135,7 @@ impl Exchange<'_> {
     pub fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent> {
         match self {
             Self::Http1(connection) => connection.poll_client(cx),
+            Self::Http2(exchange) => exchange.poll_client(cx),
         }
     }
 
@@ -135,6 +144,8 @@ impl Exchange<'_> {
     pub fn probe(&mut self) {
         match self {
             Self::Http1(connection) => connection.probe(),
+            // Each stream says by itself when it is cancelled.
+            Self::Http2(_) => {}
         }
     }
 
@@ -142,6 +153,7 @@ impl Exchange<'_> {
     pub fn set_pace(&mut self, pace: Box<dyn Pace>) {
         match self {
             Self::Http1(connection) => connection.set_pace(pace),
+            Self::Http2(exchange) => exchange.set_pace(pace),
         }
     }
 
@@ -150,6 +162,7 @@ impl Exchange<'_> {
     pub fn close_after(&mut self) {
         match self {
             Self::Http1(connection) => connection.close_after(),
+            Self::Http2(_) => {}
         }
     }
 
@@ -162,6 +175,7 @@ impl Exchange<'_> {
                 }
                 connection.close_after();
             }
+            Self::Http2(exchange) => exchange.abandon(),
         }
     }
 
@@ -169,6 +183,8 @@ impl Exchange<'_> {
     pub async fn respond(&mut self, response: Response, date: &[u8]) -> Sent {
         match self {
             Self::Http1(connection) => connection.respond(response, date).await,
+            // In a box, so that what HTTP/1 waits with is not larger.
+            Self::Http2(exchange) => Box::pin(exchange.respond(response, date)).await,
         }
     }
 }

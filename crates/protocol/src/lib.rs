@@ -5,6 +5,7 @@
 mod deadline;
 mod exchange;
 pub mod h1;
+pub mod h2;
 mod pace;
 mod path;
 

@@ -78,6 +78,7 @@ fn server(locations: Locations) -> Server {
             ignore_invalid: true,
             underscores: false,
             merge_slashes: true,
+            http2: config::model::http::Http2::default(),
         },
         settings: 0,
         rewrite: Vec::new(),

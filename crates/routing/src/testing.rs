@@ -89,6 +89,7 @@ pub(crate) fn server(locations: config::model::http::Locations) -> Server {
             ignore_invalid: true,
             underscores: false,
             merge_slashes: true,
+            http2: config::model::http::Http2::default(),
         },
         settings: 0,
         rewrite: Vec::new(),

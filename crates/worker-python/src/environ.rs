@@ -41,7 +41,7 @@ pub(crate) struct Environs {
     server_port: Port,
     remote_addr: Memo,
     remote_port: Port,
-    protocol: [Py<PyAny>; 2],
+    protocol: [Py<PyAny>; 3],
     scheme: [Py<PyAny>; 2],
 }
 
@@ -130,7 +130,7 @@ impl Environs {
             server_port: Port::new(),
             remote_addr: Memo::new(),
             remote_port: Port::new(),
-            protocol: [text("HTTP/1.0"), text("HTTP/1.1")],
+            protocol: [text("HTTP/1.0"), text("HTTP/1.1"), text("HTTP/2.0")],
             scheme: [text("http"), text("https")],
         })
     }
@@ -157,7 +157,12 @@ impl Environs {
         if !request.query().is_empty() {
             set(&environ, &keys.query, &self.query.text(py, request.query())?)?;
         }
-        set(&environ, &keys.protocol, self.protocol[usize::from(request.version() != 10)].bind(py))?;
+        let protocol = match request.version() {
+            10 => 0,
+            20 => 2,
+            _ => 1,
+        };
+        set(&environ, &keys.protocol, self.protocol[protocol].bind(py))?;
         set(&environ, &keys.scheme, self.scheme[usize::from(request.scheme() == 1)].bind(py))?;
         set(&environ, &keys.server_name, &self.server_name.text(py, request.server_name())?)?;
         set(&environ, &keys.server_port, &self.server_port.text(py, request.server_port())?)?;

@@ -57,11 +57,8 @@ const ERRORS: &[(&str, &[&str])] = &[
 ];
 
 /// What does something unless it is `off`.
-const SWITCHES: &[(&str, &[&str])] = &[
-    ("HTTP/2 comes later", &["http2"]),
-    ("HTTP/3 comes later", &["http3"]),
-    ("changing images comes later", &["image_filter"]),
-];
+const SWITCHES: &[(&str, &[&str])] =
+    &[("HTTP/3 comes later", &["http3"]), ("changing images comes later", &["image_filter"])];
 
 /// What stands in blocks that are not read.
 const INNER: &[(&str, &[&str])] = &[
@@ -138,25 +135,6 @@ const EVENTS: &[(&str, &[&str])] = &[(
 
 /// What changes nothing without another directive, which is an error.
 const OPTIONS: &[(&str, &[&str])] = &[
-    (
-        "it needs HTTP/2, which is not there yet",
-        &[
-            "http2_body_preread_size",
-            "http2_chunk_size",
-            "http2_idle_timeout",
-            "http2_max_concurrent_pushes",
-            "http2_max_concurrent_streams",
-            "http2_max_field_size",
-            "http2_max_header_size",
-            "http2_max_requests",
-            "http2_pool_size",
-            "http2_push",
-            "http2_push_preload",
-            "http2_recv_buffer_size",
-            "http2_recv_timeout",
-            "http2_streams_index_size",
-        ],
-    ),
     (
         "it needs HTTP/3, which is not there yet",
         &[

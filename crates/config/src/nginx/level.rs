@@ -59,6 +59,10 @@ level! {
         ignore_invalid: bool,
         underscores: bool,
         merge_slashes: bool,
+        http2: bool,
+        http2_streams: u64,
+        http2_preread: u64,
+        http2_chunk: u64,
         // Files.
         root: (Root, usize),
         internal: bool,

@@ -23,10 +23,10 @@ pub(super) const ROWS: &[Row] = &[Row::new(
     Apply::Custom(|r, _, d| r.listen(d)),
     "*:80, or *:8000 without root's rights",
     "An address, port or `unix:` path, then `default_server`, `reuseport`, `backlog=`, `deferred`, `bind`, \
-     `ipv6only=`, `so_keepalive=`, `rcvbuf=`, `sndbuf=`, `fastopen=`, `proxy_protocol`.",
+     `ipv6only=`, `so_keepalive=`, `rcvbuf=`, `sndbuf=`, `fastopen=`, `proxy_protocol`, `http2`.",
 )
 .repeats()
-.differs("`ssl`, `http2` and `quic` are not there yet.")];
+.differs("`ssl` and `quic` are not there yet.")];
 
 /// nginx's length of the kernel's queue.
 const BACKLOG: u32 = 511;
@@ -61,12 +61,14 @@ struct Bound {
     has_default: bool,
     /// The last server's choice, to warn of those that differ.
     proxy_protocol_of_all: bool,
+    http2_of_all: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Options {
     default_server: bool,
     proxy_protocol: bool,
+    http2: bool,
     /// Options that only one `listen` of an address may have, and that make it a socket of its own.
     is_set: bool,
     backlog: Option<u32>,
@@ -118,10 +120,15 @@ impl<'a> Reader<'a> {
                 Some(at) => (&word.value[..at], Some(&word.value[at + 1..])),
                 None => (word.value, None),
             };
-            options.is_set |= !matches!(name, b"default_server" | b"default" | b"proxy_protocol");
+            options.is_set |= !matches!(name, b"default_server" | b"default" | b"proxy_protocol" | b"http2");
             let found = match (name, value) {
                 (b"default_server" | b"default", None) => set(&mut options.default_server),
                 (b"proxy_protocol", None) => set(&mut options.proxy_protocol),
+                (b"http2", None) => {
+                    let words = "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead";
+                    self.warning(word.span, words);
+                    set(&mut options.http2)
+                }
                 (b"bind", None) => true,
                 (b"reuseport", None) => set(&mut options.reuse_port),
                 (b"deferred", None) => set(&mut options.socket.deferred),
@@ -138,13 +145,9 @@ impl<'a> Reader<'a> {
                 (b"ipv6only", Some(b"on")) => put(&mut options.socket.ipv6_only, Some(true)),
                 (b"ipv6only", Some(b"off")) => put(&mut options.socket.ipv6_only, Some(false)),
                 (b"so_keepalive", Some(value)) => put(&mut options.socket.keepalive, so_keepalive(value)),
-                (b"ssl" | b"http2" | b"quic", None) => {
+                (b"ssl" | b"quic", None) => {
                     let name = word.text().into_owned();
-                    let what = match word.value {
-                        b"ssl" => "TLS",
-                        b"http2" => "HTTP/2",
-                        _ => "HTTP/3",
-                    };
+                    let what = if word.value == b"ssl" { "TLS" } else { "HTTP/3" };
                     self.error(word.span, format!("`{name}` is not there yet ({what} comes later)"));
                     is_right = false;
                     continue;
@@ -183,7 +186,7 @@ impl<'a> Reader<'a> {
             ),
             _ => (
                 format!("invalid parameter \"{text}\""),
-                "it is one of `default_server`, `proxy_protocol`, `reuseport`, `bind`, `deferred`, `backlog=`, \
+                "it is one of `default_server`, `proxy_protocol`, `http2`, `reuseport`, `bind`, `deferred`, `backlog=`, \
                  `ipv6only=`, `so_keepalive=`, `rcvbuf=`, `sndbuf=` and `fastopen=`",
             ),
         };
@@ -233,6 +236,7 @@ impl<'a> Reader<'a> {
             default: server,
             has_default: options.default_server,
             proxy_protocol_of_all: options.proxy_protocol,
+            http2_of_all: options.http2,
         };
         let addresses = &mut self.sockets.ports[port].addresses;
         self.sockets.by_address.insert(address, (port, addresses.len()));
@@ -250,7 +254,9 @@ impl<'a> Reader<'a> {
             return;
         }
         bound.servers.push(server);
-        let is_redefined = bound.proxy_protocol_of_all != options.proxy_protocol;
+        let is_redefined =
+            (bound.proxy_protocol_of_all, bound.http2_of_all) != (options.proxy_protocol, options.http2);
+        let http2 = bound.options.http2 || options.http2;
         let proxy_protocol = bound.options.proxy_protocol || options.proxy_protocol;
         let mut errors: Vec<(String, &str)> = Vec::new();
         if options.is_set {
@@ -273,7 +279,7 @@ impl<'a> Reader<'a> {
                 (bound.default, bound.has_default) = (server, true);
             }
         }
-        bound.options.proxy_protocol = proxy_protocol;
+        (bound.options.proxy_protocol, bound.options.http2) = (proxy_protocol, http2);
         for (message, help) in errors {
             self.error(at, message).help(help);
         }
@@ -313,7 +319,7 @@ impl<'a> Reader<'a> {
             names: self.names_at(&bound.servers, &bound.text),
             proxy_protocol: bound.options.proxy_protocol,
             tls: false,
-            http2: false,
+            http2: bound.options.http2,
             by_address: Vec::new(),
         }
     }

@@ -25,6 +25,7 @@ mod errors;
 mod files;
 mod geo;
 mod headers;
+mod http2;
 mod later;
 mod level;
 mod limits;
@@ -80,6 +81,7 @@ const FEATURES: &[Feature] = &[
     ("Media types", types::ROWS),
     ("Error pages", errors::ROWS),
     ("Clients", clients::ROWS),
+    ("HTTP/2", http2::ROWS),
     ("Access", access::ROWS),
     ("Limits", limits::ROWS),
     ("Fields of the response", headers::ROWS),

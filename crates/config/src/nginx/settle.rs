@@ -233,6 +233,7 @@ pub(super) fn head_settings(l: &Level) -> HeadSettings {
         ignore_invalid: l.ignore_invalid.unwrap_or(true),
         underscores: l.underscores.unwrap_or(false),
         merge_slashes: l.merge_slashes.unwrap_or(true),
+        http2: super::http2::settle(l),
     }
 }
 

@@ -10,16 +10,8 @@ use crate::model::http::{Defined, DefinedId, Source, Variable};
 const EMPTY: &[&str] = &["upstream_", "ssl_"];
 
 /// The same, of those that have names of their own.
-const EMPTY_NAMES: &[&str] = &[
-    "uid_reset",
-    "proxy_host",
-    "proxy_port",
-    "http2",
-    "http3",
-    "quic",
-    "fastcgi_script_name",
-    "fastcgi_path_info",
-];
+const EMPTY_NAMES: &[&str] =
+    &["uid_reset", "proxy_host", "proxy_port", "http3", "quic", "fastcgi_script_name", "fastcgi_path_info"];
 
 /// Variables of nginx that would have a value and are not there yet, and why; those that end in `_` are families.
 const LATER: &[(&str, &str)] = &[

@@ -148,6 +148,11 @@ impl Environment for View<'_> {
             Variable::ProxyProtocolServerPort => {
                 facts.proxied.is_some_and(|p| text.write(format_args!("{}", p.destination.port())))
             }
+            Variable::Http2 => match (request.version, request.scheme) {
+                (exchange::Version::Http2, exchange::Scheme::Https) => text.bytes(b"h2"),
+                (exchange::Version::Http2, exchange::Scheme::Http) => text.bytes(b"h2c"),
+                _ => text.bytes(b""),
+            },
             Variable::UidGot => facts.uid_got(request, text.0),
             Variable::TcpinfoRtt => facts.tcp(&mut text, |info| info.rtt),
             Variable::TcpinfoRttvar => facts.tcp(&mut text, |info| info.rttvar),

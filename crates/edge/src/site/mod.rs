@@ -29,7 +29,7 @@ use config::model::http::{DefinedId, Http, Part, SettingsId, Value, Variable};
 use handlers::app::App;
 use handlers::files::by_path::{Memory, Types};
 use limits::auth_basic::{UserFiles, Verified};
-use protocol::h1;
+use protocol::{h1, h2};
 use routing::{Routing, State};
 
 use crate::configuration::Configuration;
@@ -121,6 +121,20 @@ impl Site {
         };
         let own = listen.by_address.iter().find(|(ip, _)| Some(*ip) == local.map(|ip| ip.to_canonical()));
         own.map_or(listen, |(_, listen)| listen).proxy_protocol
+    }
+
+    /// What HTTP/2 is spoken with on a fresh connection to this address; `None` where only HTTP/1 is.
+    pub fn http2(&self, address: &Address, local: Option<IpAddr>) -> Option<h2::Settings> {
+        let listen = self.http().listens.get(self.listener(address)?)?;
+        let own = listen.by_address.iter().find(|(ip, _)| Some(*ip) == local.map(|ip| ip.to_canonical()));
+        let listen = own.map_or(listen, |(_, listen)| listen);
+        let http2 = &self.http().servers[listen.default_server as usize].head.http2;
+        (listen.http2 || http2.enabled).then_some(h2::Settings {
+            max_concurrent_streams: http2.max_concurrent_streams,
+            preread: http2.preread,
+            chunk: http2.chunk as usize,
+            max_frame: h2::SMALLEST_MAX_FRAME,
+        })
     }
 
     /// The index of a listener.

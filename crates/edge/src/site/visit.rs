@@ -4,7 +4,6 @@
 //! `X-Accel-Redirect` to other paths. [`Visit::serve`] is that round; each phase says by a [`Step`] how it goes on.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -241,7 +240,7 @@ fn facts<'a>(
         requests: exchange.requests(),
         begun,
         pipelined: exchange.is_pipelined(),
-        socket: exchange.socket().as_raw_fd(),
+        socket: exchange.socket(),
         proxied: ends.proxied.as_deref().copied(),
         ends: ends.peer,
         server: Cell::new(server),

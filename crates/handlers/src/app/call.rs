@@ -169,7 +169,11 @@ impl App {
             BufferedBody::File(file) => (Some(file.len()), BodyPart::File(file.len())),
         };
         let frame = RequestFrame {
-            version: if request.version == Version::Http10 { 10 } else { 11 },
+            version: match request.version {
+                Version::Http10 => 10,
+                Version::Http11 => 11,
+                Version::Http2 => 20,
+            },
             is_https: request.scheme == Scheme::Https,
             server_port: server.1,
             remote_port: remote.map_or(0, |r| r.port()),

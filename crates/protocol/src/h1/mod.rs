@@ -232,6 +232,12 @@ impl Connection {
         self.requests > 0 && is_quiet && !self.half_closed && !self.deadline.is_ending()
     }
 
+    /// The stream and what has been read of it, for somebody else to go on with.
+    pub fn into_stream(mut self) -> (Stream, BytesMut) {
+        let input = self.buffers.take().map_or_else(BytesMut::new, |buffers| buffers.input);
+        (self.stream, input)
+    }
+
     /// The socket, for somebody else to go on with.
     pub fn into_socket(mut self) -> io::Result<OwnedFd> {
         self.release();

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use exchange::{Method, Name, Request, Version};
+use exchange::{Method, Name, Request};
 use http1::{RequestTarget, parse_request_head};
 
 use super::{Connection, PIPELINE_LIMIT, READ_SIZE};
@@ -100,11 +100,11 @@ impl Connection {
             && !self.settings.keepalive_timeout.is_zero()
             && self.requests < self.settings.keepalive_requests;
         self.expects_continue = head.expect_continue;
-        self.is_http10 = head.version == Version::Http10;
+        self.is_http10 = head.version == http1::Version::Http10;
         request.clear();
         request.method = Method::of(head.method.of(buf));
         self.is_head = request.method == Method::Head;
-        request.version = head.version;
+        request.version = head.version.into();
         request.target.extend_from_slice(head.target.of(buf));
         request.raw_path.extend_from_slice(head.path(buf));
         request.query.extend_from_slice(head.query(buf).unwrap_or_default());
@@ -138,6 +138,30 @@ impl Connection {
             return Err(Refusal::TooLarge);
         }
         Ok(true)
+    }
+
+    /// Whether the client begins with these bytes; reads no more than it takes to know. Without them, or if the client
+    /// leaves or is too slow, the connection goes on as if nobody had asked.
+    pub async fn begins_with(&mut self, preface: &[u8]) -> bool {
+        self.deadline.set(self.settings.header_timeout);
+        poll_fn(|cx| {
+            loop {
+                let input = &self.buffers().input;
+                if input.starts_with(preface) {
+                    return Poll::Ready(true);
+                }
+                if !preface.starts_with(input) {
+                    return Poll::Ready(false);
+                }
+                match self.poll_fill(cx) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(false),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending if self.deadline.is_past(cx) => return Poll::Ready(false),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
     }
 
     /// Reads what stands before the first request, as long as `parse` asks for more: it says how many bytes it takes.

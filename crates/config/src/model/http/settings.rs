@@ -26,6 +26,28 @@ pub struct HeadSettings {
     pub underscores: bool,
     /// `merge_slashes`
     pub merge_slashes: bool,
+    /// HTTP/2.
+    #[serde(default)]
+    pub http2: Http2,
+}
+
+/// What holds for HTTP/2.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Http2 {
+    /// `http2`
+    pub enabled: bool,
+    /// `http2_max_concurrent_streams`
+    pub max_concurrent_streams: u32,
+    /// `http2_body_preread_size`, bytes.
+    pub preread: u32,
+    /// `http2_chunk_size`, bytes.
+    pub chunk: u32,
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self { enabled: false, max_concurrent_streams: 128, preread: 64 * 1024, chunk: 8 * 1024 }
+    }
 }
 
 /// `satisfy`

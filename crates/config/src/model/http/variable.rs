@@ -124,6 +124,7 @@ variables! {
         ServerAddr = "server_addr", "The address that the client connected to";
         ServerName = "server_name", "The name of the server that serves";
         ServerPort = "server_port", "The port that the client connected to";
+        Http2 = "http2", "`h2` for HTTP/2 over TLS, `h2c` without; else empty";
         ServerProtocol = "server_protocol", "`HTTP/1.0`, `HTTP/1.1`, `HTTP/2.0`";
         Status = "status", "The response's status";
         TcpinfoRtt = "tcpinfo_rtt", "Round-trip time in microseconds";

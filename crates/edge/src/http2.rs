@@ -1,0 +1,46 @@
+//! An HTTP/2 connection: each of its requests goes its way in a task of its own.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use protocol::h2::{Connection, Ended, Exchange, Settings};
+use protocol::{Exchange as AnyExchange, h1};
+use telemetry::error_log::{self, Level};
+
+use crate::connection::{self, Ends};
+use crate::event_loop::EventLoop;
+
+/// Serves a connection to its end, from the preface on.
+pub async fn serve(event_loop: &Rc<EventLoop>, connection: h1::Connection, own: Settings, ends: Ends) {
+    let settings = event_loop.runtime.borrow().head(&ends.address);
+    let (stream, input) = connection.into_stream();
+    let begun = Connection::begin(stream, input, settings, Rc::new(own), &event_loop.deadlines, ends.since);
+    let Some(mut connection) = begun.await else { return };
+    let ends = Rc::new(ends);
+    while let Some(exchange) = connection.accept().await {
+        tokio::task::spawn_local(request(Rc::clone(event_loop), exchange, Rc::clone(&ends)));
+    }
+    let words = match connection.close().await {
+        Ended::Quietly => return,
+        Ended::Flood => "http2 flood detected".to_owned(),
+        Ended::Error(code) => format!("client broke HTTP/2: {code}"),
+    };
+    let client = ends.peer.remote.map_or_else(|| "unix:".to_owned(), |r| r.ip().to_canonical().to_string());
+    let context = error_log::Context {
+        connection: ends.number,
+        action: Some("processing HTTP/2 connection"),
+        client: Some(client.as_bytes()),
+        ..error_log::Context::default()
+    };
+    error_log::write_with(Level::Info, &context, format_args!("{words}"));
+}
+
+/// One request and its response.
+async fn request(event_loop: Rc<EventLoop>, mut exchange: Exchange, ends: Rc<Ends>) {
+    let mut request = event_loop.requests.borrow_mut().pop().unwrap_or_default();
+    let begun = Instant::now();
+    let refusal = exchange.read_head(&mut request).err();
+    let any = AnyExchange::Http2(&mut exchange);
+    connection::answer(&event_loop, any, &ends, begun, &mut request, refusal).await;
+    connection::give_back(&event_loop, request);
+}

@@ -1,0 +1,188 @@
+//! One stream: a request, its body, and the watch over its client.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use ::h2::server::SendResponse;
+use ::h2::{Reason, RecvStream};
+use bytes::{Buf, Bytes};
+use exchange::{BodyError, BodySource, Request};
+
+use super::Settings;
+use super::head::Head;
+use super::turns::Priority;
+use super::wire::Wire;
+use crate::pace::{Pace, Paced};
+use crate::{ClientEvent, Deadline, Refusal, h1};
+
+/// One request of a connection, and the way back to its client.
+pub struct Exchange {
+    pub(super) head: Option<Head>,
+    pub(super) stream: RecvStream,
+    pub(super) respond: SendResponse<Bytes>,
+    pub(super) wire: Rc<Wire>,
+    pub(super) settings: Rc<h1::Settings>,
+    pub(super) deadline: Deadline,
+    pub(super) pace: Option<Box<Paced>>,
+    /// The pace held the response back.
+    pub(super) is_paced: bool,
+    pub(super) priority: Priority,
+    /// The round of the last turn that it had.
+    pub(super) round: u64,
+    /// Bytes of a DATA frame at most.
+    pub(super) chunk: usize,
+    pub(super) is_head: bool,
+    /// A response has begun.
+    pub(super) is_answered: bool,
+    /// Its number among the requests of the connection.
+    number: u64,
+    /// Bytes of the last piece, which the client may send again when somebody asks for the next.
+    unread: usize,
+    /// Body bytes so far, for `max_body`.
+    received: u64,
+    expects_continue: bool,
+    failed: Option<BodyError>,
+}
+
+impl Exchange {
+    pub(super) fn new(
+        (head, stream): (Head, RecvStream),
+        respond: SendResponse<Bytes>,
+        wire: Rc<Wire>,
+        settings: Rc<h1::Settings>,
+        own: &Settings,
+        deadline: Deadline,
+    ) -> Self {
+        wire.begin_exchange();
+        Self {
+            number: wire.requests.get(),
+            priority: head.priority(),
+            head: Some(head),
+            stream,
+            respond,
+            wire,
+            settings,
+            deadline,
+            pace: None,
+            is_paced: false,
+            round: 0,
+            chunk: own.chunk,
+            is_head: false,
+            is_answered: false,
+            unread: 0,
+            received: 0,
+            expects_continue: false,
+            failed: None,
+        }
+    }
+
+    /// Moves the head into `request`; once.
+    pub fn read_head(&mut self, request: &mut Request) -> Result<(), Refusal> {
+        let Some(head) = self.head.take() else { return Err(Refusal::Gone) };
+        let read = head.read(&self.settings, self.stream.is_end_stream(), request);
+        self.is_head = request.method == exchange::Method::Head;
+        self.expects_continue = request
+            .fields
+            .only(exchange::Name::Expect)
+            .is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"));
+        read
+    }
+
+    /// Requests begun on the connection when this one was, itself among them.
+    pub fn requests(&self) -> u64 {
+        self.number
+    }
+
+    /// The connection's descriptor, for what the kernel knows of it. It outlives the exchange.
+    pub fn socket(&self) -> std::os::fd::RawFd {
+        use std::os::fd::{AsFd, AsRawFd};
+        self.wire.stream().as_fd().as_raw_fd()
+    }
+
+    /// What holds from now on: a location's time-outs and limits.
+    pub fn set_settings(&mut self, settings: Rc<h1::Settings>) {
+        self.settings = settings;
+    }
+
+    /// The body of the request.
+    pub fn body(&mut self) -> &mut dyn BodySource {
+        self.deadline.set(self.settings.body_timeout);
+        self
+    }
+
+    /// How fast the response may leave.
+    pub fn set_pace(&mut self, pace: Box<dyn Pace>) {
+        self.pace = Some(Box::new(Paced::new(pace)));
+    }
+
+    /// Ready when the client has cancelled the request, or is gone altogether.
+    pub fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent> {
+        self.respond.poll_reset(cx).map(|_| ClientEvent::Gone)
+    }
+
+    /// There will be no response, which the client is told.
+    pub fn abandon(&mut self) {
+        if !self.is_answered {
+            self.is_answered = true;
+            self.respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+    }
+
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Bytes, BodyError>>> {
+        self.failed = Some(error);
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl BodySource for Exchange {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(error) = self.failed {
+            return Poll::Ready(Some(Err(error)));
+        }
+        loop {
+            if self.unread > 0 {
+                // An error means that the stream is over, which is told below.
+                let _ = self.stream.flow_control().release_capacity(std::mem::take(&mut self.unread));
+            }
+            let polled = self.stream.poll_data(cx);
+            if polled.is_pending() {
+                if std::mem::take(&mut self.expects_continue) {
+                    let mut interim = http::Response::new(());
+                    *interim.status_mut() = http::StatusCode::CONTINUE;
+                    // If it cannot be sent, the stream is over.
+                    let _ = self.respond.send_informational(interim);
+                }
+                if self.deadline.is_past(cx) {
+                    return self.fail(BodyError::Timeout);
+                }
+            }
+            let data = match ready!(polled) {
+                None => return Poll::Ready(None),
+                Some(Ok(data)) => data,
+                // The stream has been reset for it already.
+                Some(Err(error)) if error.is_library() && error.reason() == Some(Reason::PROTOCOL_ERROR) => {
+                    return self
+                        .fail(BodyError::Malformed("a body that is not as long as its content-length"));
+                }
+                Some(Err(_)) => return self.fail(BodyError::Gone),
+            };
+            self.unread = data.len();
+            self.deadline.set(self.settings.body_timeout);
+            if !data.has_remaining() {
+                continue;
+            }
+            self.received += data.len() as u64;
+            if self.settings.max_body.is_some_and(|limit| self.received > limit) {
+                return self.fail(BodyError::TooLarge);
+            }
+            return Poll::Ready(Some(Ok(data)));
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.abandon();
+        self.wire.end_exchange();
+    }
+}
