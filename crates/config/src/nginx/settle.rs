@@ -11,7 +11,8 @@ use super::types::Types;
 use crate::model::Symlinks;
 use crate::model::http::{
     AuthBasic, Autoindex, Charset, Compression, HeadSettings, KeepaliveDisable, LogLevel, OpenFileCache,
-    Proxied, RealIp, RealIpHeader, Refusal, Root, SecureLink, Settings, SettingsId, SubFilters, Value,
+    Proxied, ProxySettings, RealIp, RealIpHeader, Refusal, Root, SecureLink, Settings, SettingsId,
+    SubFilters, Value,
 };
 
 /// A block whose settings are known.
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub settings: Vec<Settings>,
     pub types: Vec<Rc<Types>>,
     pub error_logs: Vec<Rc<Vec<ErrorLog>>>,
+    pub proxies: Vec<ProxySettings>,
     settings_by_hash: HashMap<u64, Vec<SettingsId>>,
     types_by_place: HashMap<*const Types, u32>,
     types_by_value: HashMap<Rc<Types>, u32>,
@@ -78,6 +80,15 @@ impl Shared {
             self.types_by_place.insert(Rc::as_ptr(types), index);
         }
         index
+    }
+
+    fn proxy(&mut self, level: &Level) -> Option<u32> {
+        let settings = super::proxy::settle(level)?;
+        let known = self.proxies.iter().position(|known| *known == settings);
+        Some(known.unwrap_or_else(|| {
+            self.proxies.push(settings);
+            self.proxies.len() - 1
+        }) as u32)
     }
 
     fn error_log(&mut self, logs: &Rc<Vec<ErrorLog>>) -> u32 {
@@ -188,6 +199,7 @@ impl Shared {
             mirror: super::subrequests::mirror(l),
             post_action: l.post_action.clone().filter(|path| !matches!(&path[..], b"" | b"off")),
             user_id: super::user_id::settle(l),
+            proxy: self.proxy(l),
         }
     }
 }
