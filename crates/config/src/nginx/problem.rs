@@ -65,7 +65,7 @@ pub(super) struct Problems {
     warnings: usize,
     notes: usize,
     /// The last one that was not kept.
-    dropped: Option<Problem>,
+    dropped: Option<Box<Problem>>,
     /// The end of the head of the directive that is being read.
     pub line_at: Option<Span>,
     /// What is most likely behind all that is wrong with that directive.
@@ -90,7 +90,7 @@ impl Problems {
         let (help, is_hinted) = (self.hint.clone(), self.hint.is_some());
         let problem = Problem { severity, message: message.into(), at, line_at, help, is_hinted };
         if !is_kept {
-            return self.dropped.insert(problem);
+            return self.dropped.insert(Box::new(problem));
         }
         self.list.push(problem);
         let last = self.list.len() - 1;
