@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub types: Vec<Rc<Types>>,
     pub error_logs: Vec<Rc<Vec<ErrorLog>>>,
     pub proxies: Vec<ProxySettings>,
+    proxies_by_value: HashMap<ProxySettings, u32>,
+    error_logs_by_value: HashMap<Rc<Vec<ErrorLog>>, u32>,
     settings_by_hash: HashMap<u64, Vec<SettingsId>>,
     types_by_place: HashMap<*const Types, u32>,
     types_by_value: HashMap<Rc<Types>, u32>,
@@ -84,19 +86,21 @@ impl Shared {
 
     fn proxy(&mut self, level: &Level) -> Option<u32> {
         let settings = super::proxy::settle(level)?;
-        let known = self.proxies.iter().position(|known| *known == settings);
-        Some(known.unwrap_or_else(|| {
+        let next = self.proxies.len() as u32;
+        let index = *self.proxies_by_value.entry(settings.clone()).or_insert(next);
+        if index == next {
             self.proxies.push(settings);
-            self.proxies.len() - 1
-        }) as u32)
+        }
+        Some(index)
     }
 
     fn error_log(&mut self, logs: &Rc<Vec<ErrorLog>>) -> u32 {
-        if let Some(index) = self.error_logs.iter().position(|l| Rc::ptr_eq(l, logs) || l == logs) {
-            return index as u32;
+        let next = self.error_logs.len() as u32;
+        let index = *self.error_logs_by_value.entry(Rc::clone(logs)).or_insert(next);
+        if index == next {
+            self.error_logs.push(Rc::clone(logs));
         }
-        self.error_logs.push(Rc::clone(logs));
-        self.error_logs.len() as u32 - 1
+        index
     }
 
     fn settings(&mut self, l: &Level) -> Settings {
