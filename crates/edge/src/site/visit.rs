@@ -599,6 +599,10 @@ impl<'s> Visit<'_, 's> {
 
     /// preaccess, access, precontent, content.
     async fn answer(&mut self, request: &mut Request) -> Step {
+        // What a location says of proxies in front holds from here on, unless the server's has found an address.
+        if self.place.real_ip.is_some() && request.peer.remote == self.ends.peer.remote && !self.is_inner() {
+            self.post_read(request);
+        }
         // In boxes, where they are needed at all: what a request may have to remember while it waits would make the
         // future of every request large, and each is moved a few times.
         if (self.place.connections.is_some() || self.place.rate.is_some())
