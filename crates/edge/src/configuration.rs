@@ -7,12 +7,16 @@ use config::model::Model;
 use limits::Zones;
 use telemetry::AccessLogs;
 
+use crate::tls::Offers;
+
 /// The model, and what of it exists once in the process.
 pub struct Configuration {
     /// What the master sent.
     pub model: Model,
     /// What `limit_req` and `limit_conn` count.
     pub zones: Zones,
+    /// What is offered to clients that speak TLS.
+    pub tls: Offers,
     /// nginx's access logs; `None` by gunicorn's command line.
     pub logs: Option<Arc<AccessLogs>>,
 }
@@ -23,7 +27,8 @@ impl Configuration {
         let http = model.http.as_ref();
         let zones = http.map_or(&[][..], |http| http.zones.as_slice());
         let zones = Zones::new(zones, before.map(|before| &before.zones));
+        let tls = Offers::open(&model, before.map(|before| &before.tls)).map_err(io::Error::other)?;
         let logs = http.map(AccessLogs::open).transpose().map_err(io::Error::other)?;
-        Ok(Arc::new(Self { model, zones, logs }))
+        Ok(Arc::new(Self { model, zones, tls, logs }))
     }
 }

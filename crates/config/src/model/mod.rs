@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 mod error_log;
 pub mod http;
 mod network;
+pub mod tls;
 
 pub use error_log::{ErrorLog, ErrorLogs, ErrorTarget};
 pub use network::{InvalidNetwork, IpNetwork};
@@ -40,6 +41,9 @@ pub struct Model {
     /// Servers and locations of an nginx.conf; `None`: the command line's one server with `statics` and the first
     /// application.
     pub http: Option<http::Http>,
+    /// Certificates, and what servers offer to clients that speak TLS.
+    #[serde(default)]
+    pub tls: tls::Model,
     /// Identity and surroundings of the processes.
     pub process: Process,
     /// Access and error log.

@@ -45,6 +45,13 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("it comes later", &["client_body_early_read"]),
     ("it is for other systems", &["degradation", "degrade"]),
     (
+        "resumption of TLS sessions comes later",
+        &["ssl_session_cache", "ssl_session_ticket_key", "ssl_session_tickets", "ssl_session_timeout"],
+    ),
+    ("ECH is not there", &["ssl_ech_file"]),
+    ("stapling comes later", &["ssl_stapling_file"]),
+    ("certificates with variables come later", &["ssl_certificate_cache"]),
+    (
         "knowing browsers comes later; `map $http_user_agent` is there",
         &["ancient_browser", "ancient_browser_value", "modern_browser", "modern_browser_value"],
     ),
@@ -57,8 +64,14 @@ const ERRORS: &[(&str, &[&str])] = &[
 ];
 
 /// What does something unless it is `off`.
-const SWITCHES: &[(&str, &[&str])] =
-    &[("HTTP/3 comes later", &["http3"]), ("changing images comes later", &["image_filter"])];
+const SWITCHES: &[(&str, &[&str])] = &[
+    ("HTTP/3 comes later", &["http3"]),
+    ("changing images comes later", &["image_filter"]),
+    ("early data comes later", &["ssl_early_data"]),
+    ("client certificates come later", &["ssl_verify_client", "ssl_ocsp"]),
+    ("stapling comes later", &["ssl_stapling"]),
+    ("certificate compression comes later", &["ssl_certificate_compression"]),
+];
 
 /// What stands in blocks that are not read.
 const INNER: &[(&str, &[&str])] = &[
@@ -248,41 +261,17 @@ const OPTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "it needs `listen … ssl`, which is not there yet",
+        "it needs `ssl_verify_client`, which is not there yet",
         &[
-            "ssl_buffer_size",
-            "ssl_certificate",
-            "ssl_certificate_cache",
-            "ssl_certificate_compression",
-            "ssl_certificate_key",
-            "ssl_ciphers",
             "ssl_client_certificate",
-            "ssl_conf_command",
             "ssl_crl",
-            "ssl_dhparam",
-            "ssl_early_data",
-            "ssl_ecdh_curve",
-            "ssl_ech_file",
-            "ssl_ocsp",
             "ssl_ocsp_cache",
             "ssl_ocsp_responder",
-            "ssl_password_file",
-            "ssl_prefer_server_ciphers",
-            "ssl_protocols",
-            "ssl_reject_handshake",
-            "ssl_session_cache",
-            "ssl_session_ticket_key",
-            "ssl_session_tickets",
-            "ssl_session_timeout",
-            "ssl_stapling",
-            "ssl_stapling_file",
-            "ssl_stapling_responder",
-            "ssl_stapling_verify",
             "ssl_trusted_certificate",
-            "ssl_verify_client",
             "ssl_verify_depth",
         ],
     ),
+    ("it needs `ssl_stapling`, which is not there yet", &["ssl_stapling_responder", "ssl_stapling_verify"]),
     (
         "it needs `memcached_pass`, which is not there yet",
         &[
