@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
             } else {
                 self.warning(
                     at,
-                    format!("{names} is not spoken: clients that know nothing newer are refused"),
+                    format!("not spoken: {names}; clients that know nothing newer are refused"),
                 );
             }
         }

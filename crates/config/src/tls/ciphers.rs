@@ -190,9 +190,9 @@ mod tests {
     #[test]
     fn nothing_may_be_left() {
         for text in ["AES128-SHA", "kRSA", "RC4:3DES", "HIGH:!ECDHE", ""] {
-            assert_eq!(ciphers(text).suites, [], "{text}");
+            assert!(ciphers(text).suites.is_empty(), "{text}");
         }
-        assert_eq!(suites_of_13("TLS_AES_128_CCM_SHA256").suites, []);
+        assert!(suites_of_13("TLS_AES_128_CCM_SHA256").suites.is_empty());
         assert_eq!(suites_of_13("TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384").suites, [0x1301, 0x1302]);
     }
 }
