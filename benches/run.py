@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import faults, memory, processes, results, servers, slow, throughput
+from harness import faults, many, memory, processes, results, servers, slow, throughput
 
 HERE = Path(__file__).resolve().parent
 WORKS = {
@@ -23,6 +23,7 @@ WORKS = {
     "flask": throughput.flask,
     "static": throughput.static,
     "conf": throughput.conf,
+    "many": many.many,
     "idle": memory.idle,
     "slow": slow.slow,
     "kill": faults.kill,
@@ -36,6 +37,7 @@ SECTIONS = [
     "flask",
     *(f"static-{name}" for name in throughput.STATIC),
     *(f"conf-{throughput.key(name)}" for name in throughput.SITES),
+    *(f"many-{count}" for count in many.SIZES),
     "idle",
     "slow",
     "kill",

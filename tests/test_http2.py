@@ -71,6 +71,11 @@ CONF = """
         keepalive_timeout 1s;
         client_header_timeout 1s;
         client_body_timeout 1s;
+        location /late {
+            auth_basic late;
+            auth_basic_user_file %DIR%/root/empty;
+            auth_delay 3s;
+        }
     }
     server {
         listen 127.0.0.1:%PORT3%;
@@ -550,6 +555,13 @@ def test_a_head_that_does_not_end_is_not_waited_for(server):
     with connect(server, "%PORT2%") as client:
         client.send(frame(HEADERS, END_STREAM, 1, client.block(client.fields())))
         assert client.goaway() == PROTOCOL_ERROR
+
+
+def test_a_request_takes_longer_than_all_that_is_waited_for(server):
+    with connect(server, "%PORT2%") as client, connect(server, "%PORT2%") as other:
+        client.request(1, "/late")
+        assert other.get(1, "/small").status == 200
+        assert client.answer(1).status == 401
 
 
 def test_a_client_that_opens_no_window_is_not_waited_for(server):

@@ -13,6 +13,7 @@ plain:{PLAIN}secret
 sha:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=
 ssha:{SSHA}gVK8WC9YyFT1gMsQHTGCgT3sSv5zYWx0
 apr1:$apr1$abcdefgh$h9FWgUz3n9YxylKLlR5SQ/
+des:rqkgm0IXRZd2Y
 bcrypt:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a
 sha256:$5$abcdefgh$gruCpC7VkOTspMQTTSAR8mtlO9Upms.fwqE5y16JVM.
 sha512:$6$abcdefgh$ltjgWl6579NluT/Vi1nwEvcil.G5Nbc4NiXZaNGStk8PSwGfQv72N2CKPPrVACtLtip/cZ/1GM/O6IND4WQhG.:comment
@@ -118,7 +119,7 @@ def test_limit_except(server):
     assert server.request("POST", "/methods/x", body=b"").status == 403
 
 
-@pytest.mark.parametrize("user", ["plain", "sha", "ssha", "apr1", "bcrypt", "sha256", "sha512", "twice"])
+@pytest.mark.parametrize("user", ["plain", "sha", "ssha", "apr1", "des", "bcrypt", "sha256", "sha512", "twice"])
 def test_passwords_in_every_form(server, user):
     assert server.get("/basic/x", basic(user)).status == 200
     assert server.get("/basic/x", basic(user, "Secret")).status == 401

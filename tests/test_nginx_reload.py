@@ -129,3 +129,25 @@ def test_an_application_that_does_not_load_changes_nothing(serve_nginx):
                    "server { listen 127.0.0.1:%PORT%; location / { app_pass shop; } }")
     server.wait_log("Generation 2 did not boot; the old one goes on serving")
     assert answers(server) == "one"
+
+
+def test_ten_thousand_servers_start_and_reload(serve_nginx):
+    def servers(word):
+        locations = " ".join(
+            f"location /{name}/ {{ root /srv/{name}; expires 1h; }}" for name in ("static", "media", "files", "old")
+        )
+        return "\n".join(
+            f"server {{ listen 127.0.0.1:%PORT%; server_name site{n}.example; root /srv/site{n}; {locations}"
+            f' location ~ "^/[0-9]{{4}}/" {{ return 200 "{word} {n}"; }} }}'
+            for n in range(10_000)
+        )
+
+    def said(server, n):
+        with server.connect("%PORT%", timeout=30) as client:
+            return client.request(target="/2026/", host=f"site{n}.example").text
+
+    server = serve_nginx(servers("first"))
+    assert said(server, 9_999) == "first 9999"
+    reload(server, servers("second"))
+    wait_until(lambda: said(server, 9_999) == "second 9999", "the new configuration", timeout=60)
+    assert said(server, 17) == "second 17"

@@ -22,10 +22,12 @@ class Server:
         self.directory = directory
         self.port = free_port()
         self.started = []
+        self.began = None
 
     def run(self, command, **options):
         """Starts one process of the deployment; what it prints goes to a file."""
         log = self.directory / f"{Path(command[0]).name}.log"
+        self.began = time.monotonic()
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [str(word) for word in command],
@@ -71,16 +73,20 @@ class Server:
                 return
             except (OSError, ValueError) as error:
                 problem = error
-            dead = [process for process, _ in self.started if process.poll() is not None]
-            if dead or time.monotonic() > deadline:
-                words = "\n".join(log.read_text(errors="replace")[-2000:] for _, log in self.started)
-                raise RuntimeError(f"{self.name} does not answer: {problem}\n{words}")
+            self.check(problem, time.monotonic() > deadline)
             time.sleep(0.02)
 
-    def get(self, path):
+    def check(self, problem="it has ended", is_late=False):
+        """Raises RuntimeError with its last words when a process of the deployment has ended, or is late."""
+        dead = [process for process, _ in self.started if process.poll() is not None]
+        if dead or is_late:
+            words = "\n".join(log.read_text(errors="replace")[-2000:] for _, log in self.started)
+            raise RuntimeError(f"{self.name} does not answer: {problem}\n{words}")
+
+    def get(self, path, host=LOOPBACK):
         """The body of one GET; ValueError when it is not a whole answer with status 200."""
         with socket.create_connection((LOOPBACK, self.port), timeout=10) as client:
-            client.sendall(f"GET {path} HTTP/1.1\r\nHost: {LOOPBACK}\r\nConnection: close\r\n\r\n".encode())
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
             answer = b"".join(iter(lambda: client.recv(1 << 18), b""))
         head, _, body = answer.partition(b"\r\n\r\n")
         lines = head.split(b"\r\n")
@@ -120,15 +126,25 @@ class Fleet:
 
         `site(port)` gives the contents of an `http` block instead, for those that read nginx.conf.
         """
+        if site:
+            server = self.launch(name, site)
+        else:
+            server = self.prepare(name)
+            SERVERS[name](server, self.settings, app, static, connections)
+        server.wait(path)
+        return server
+
+    def launch(self, name, site):
+        """Starts a server that reads nginx.conf, without waiting until it answers."""
+        server = self.prepare(name)
+        BY_SITE[name](server, self.settings, site(server.port))
+        return server
+
+    def prepare(self, name):
         directory = self.directory / name.replace(" ", "")
         directory.mkdir(exist_ok=True)
         server = Server(name, directory)
         self.running.append(server)
-        if site:
-            BY_SITE[name](server, self.settings, site(server.port))
-        else:
-            SERVERS[name](server, self.settings, app, static, connections)
-        server.wait(path)
         return server
 
 

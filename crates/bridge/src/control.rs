@@ -24,7 +24,10 @@ const BODY_SIZE: u64 = 64 * 1024 * 1024;
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum ToEdge {
     /// The model, as the body. The listeners' descriptors come along, in the model's order.
-    Configure {},
+    Configure {
+        /// Before them comes a file that holds the packed `http` block.
+        http: bool,
+    },
     /// A worker that will connect over the socket that comes along.
     Worker {
         /// The master's number for it, never used twice.

@@ -1,6 +1,7 @@
 //! An nginx.conf as a whole: what stands outside of `http` becomes the model's, app blocks become command lines.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use conf_syntax::{DiskLoader, Sources};
@@ -72,7 +73,7 @@ impl Site {
             files: Files { symlinks: Symlinks::Follow, index: vec![], sendfile: true },
             compress: None,
             apps: vec![],
-            http: Some(http),
+            http: Some(Arc::new(http)),
             tls,
             process,
             logs: logs(&main, error_logs, paths),

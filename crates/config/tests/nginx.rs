@@ -61,7 +61,9 @@ fn differences(settings: &Json, bare: &Json) -> Json {
 fn rows(nginx: &Nginx, bare: &Nginx) -> BTreeMap<String, String> {
     let json = serde_json::to_value(&nginx.http).unwrap();
     let back: config::model::http::Http = serde_json::from_value(json.clone()).unwrap();
-    assert_eq!(back, nginx.http, "the model crosses as JSON unchanged");
+    assert_eq!(back, nginx.http, "the model is shown as JSON unchanged");
+    let packed = nginx.http.pack().unwrap();
+    assert_eq!(config::model::http::Http::unpack(&packed).unwrap(), nginx.http, "and crosses packed");
     let mut http = shown(&json);
     let bare_settings = shown(&serde_json::to_value(&bare.http.settings[0]).unwrap());
     let bare_head = shown(&serde_json::to_value(&bare.http.servers[0].head).unwrap());

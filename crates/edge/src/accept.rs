@@ -39,7 +39,7 @@ pub struct Accepted {
     /// What a PROXY protocol header said, if another loop has read it.
     pub proxied: Option<Box<limits::proxy_protocol::Addresses>>,
     /// Its TLS, if another loop has begun it.
-    pub tls: Option<(Session, Arc<Negotiated>)>,
+    pub tls: Option<(Box<Session>, Arc<Negotiated>)>,
 }
 
 /// Accepts until the loop stops listening, whenever the loop is one of those that are active.

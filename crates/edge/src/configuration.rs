@@ -24,7 +24,7 @@ pub struct Configuration {
 impl Configuration {
     /// Opens what the model names. What `before` counted is kept.
     pub fn open(model: Model, before: Option<&Self>) -> io::Result<Arc<Self>> {
-        let http = model.http.as_ref();
+        let http = model.http.as_deref();
         let zones = http.map_or(&[][..], |http| http.zones.as_slice());
         let zones = Zones::new(zones, before.map(|before| &before.zones));
         let tls = Offers::open(&model, before.map(|before| &before.tls)).map_err(io::Error::other)?;

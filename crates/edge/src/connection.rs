@@ -57,9 +57,7 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool
     let Accepted { socket, address, number, since, requests, proxied, tls, .. } = accepted;
     let Ok(socket) = watch(socket, peer.remote) else { return };
     let (stream, tls) = match tls {
-        Some((session, negotiated)) => {
-            (Stream::Tls(Box::new(Encrypted::resume(socket, session))), Some(negotiated))
-        }
+        Some((session, negotiated)) => (Stream::Tls(Encrypted::resume(socket, session)), Some(negotiated)),
         None => (Stream::Plain(socket), None),
     };
     let settings = event_loop.runtime.borrow().head(&address);

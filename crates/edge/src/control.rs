@@ -1,7 +1,8 @@
 //! The edge's main thread: the master's word, the workers' sockets, the life of the event loops.
 
 use std::collections::HashMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bridge::control::{ControlSocket, FromEdge, Received, ToEdge};
 use buffering::TempSpace;
+use config::model::http::Http;
 use config::model::{LogLevel, LogTarget, Model};
 use handlers::app::{Event, Shared, Worker};
 use sys::Watched;
@@ -42,13 +44,11 @@ struct Control {
 pub fn run(control: OwnedFd) -> io::Result<()> {
     let master = ControlSocket::new(control);
     let first = master.recv::<ToEdge>()?.ok_or_else(|| io::Error::other("the master is gone"))?;
-    if !matches!(first.message, ToEdge::Configure {}) {
+    let ToEdge::Configure { http } = first.message else {
         return Err(io::Error::other("the master's first word is not the configuration"));
-    }
-    match start(&first) {
+    };
+    match receive_model(first, http).and_then(|(model, listeners)| start(model, &listeners)) {
         Ok(started) => {
-            // The event loops have copies of the listeners; one more would keep a socket open that a reload takes away.
-            drop(first);
             master.send(&FromEdge::Configured {}, &[])?;
             master.set_nonblocking(true)?;
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -73,8 +73,23 @@ struct Started {
     loops: usize,
 }
 
-fn start(first: &Received<ToEdge>) -> io::Result<Started> {
-    let model: Model = first.body()?;
+/// The model that a `configure` brings, and the listeners.
+fn receive_model(received: Received<ToEdge>, http: bool) -> io::Result<(Model, Vec<OwnedFd>)> {
+    let mut model: Model = received.body()?;
+    let mut fds = received.fds.into_iter();
+    if http {
+        let file = fds.next().ok_or_else(|| io::Error::other("a configuration without its http block"))?;
+        let mut packed = Vec::new();
+        // The master goes on with the same file, and with it the place where it is read.
+        let mut file = File::from(file);
+        file.rewind()?;
+        file.read_to_end(&mut packed)?;
+        model.http = Some(Arc::new(Http::unpack(&packed).map_err(io::Error::other)?));
+    }
+    Ok((model, fds.collect()))
+}
+
+fn start(model: Model, listeners: &[OwnedFd]) -> io::Result<Started> {
     // While this process may still open what is the super-user's.
     open_error_logs(&model)?;
     let access = open_access_log(&model)?;
@@ -102,7 +117,8 @@ fn start(first: &Received<ToEdge>) -> io::Result<Started> {
     crate::runtime::Runtime::compile(&configuration, vec![])?;
     let (ended_in, ended) = unbounded_channel();
     for (index, inbox) in receivers.into_iter().enumerate() {
-        let listeners = clone_all(&first.fds)?;
+        // The event loops have copies of the listeners; one more would keep a socket open that a reload takes away.
+        let listeners = clone_all(listeners)?;
         let _ = process.send(index, Message::Configure(Arc::clone(&configuration), listeners));
         let start = Start {
             index,
@@ -191,7 +207,10 @@ impl Control {
 
     fn obey(&mut self, received: Received<ToEdge>) -> io::Result<()> {
         match received.message {
-            ToEdge::Configure {} => self.configure(&received),
+            ToEdge::Configure { http } => {
+                let (model, listeners) = receive_model(received, http)?;
+                self.configure(model, &listeners)
+            }
             ToEdge::Worker { worker, app, claimers, max_requests, .. } => {
                 let Some(socket) = received.fds.into_iter().next() else {
                     return Err(io::Error::other("a worker without its socket"));
@@ -239,8 +258,7 @@ impl Control {
     }
 
     /// A new configuration. One that can't be used is refused whole; the old one goes on.
-    fn configure(&mut self, received: &Received<ToEdge>) -> io::Result<()> {
-        let model: Model = received.body()?;
+    fn configure(&mut self, model: Model, listeners: &[OwnedFd]) -> io::Result<()> {
         let opened = self.process.apps.open_all(&model).and_then(|()| {
             let configuration = Configuration::open(model, Some(&self.configuration))?;
             crate::runtime::Runtime::compile(&configuration, vec![])?;
@@ -256,7 +274,7 @@ impl Control {
         };
         let model = &configuration.model;
         self.process.limit.store(model.edge.connections as usize, Ordering::Relaxed);
-        self.all(|| Ok(Message::Configure(Arc::clone(&configuration), clone_all(&received.fds)?)))?;
+        self.all(|| Ok(Message::Configure(Arc::clone(&configuration), clone_all(listeners)?)))?;
         self.process.apps.retain(model);
         configuration.tls.retain(model);
         self.configuration = configuration;

@@ -15,12 +15,12 @@ pub enum Stream {
     /// As they are.
     Plain(Socket),
     /// By TLS.
-    Tls(Box<Encrypted>),
+    Tls(Encrypted),
 }
 
 impl Stream {
     /// The socket, no longer watched by this event loop, and the session that is spoken on it.
-    pub fn into_parts(self) -> io::Result<(OwnedFd, Option<Session>)> {
+    pub fn into_parts(self) -> io::Result<(OwnedFd, Option<Box<Session>>)> {
         Ok(match self {
             Self::Plain(socket) => (socket.into_fd()?, None),
             Self::Tls(encrypted) => {

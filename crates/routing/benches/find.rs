@@ -45,9 +45,8 @@ fn main() {
 fn find(name: &str, locations: &Locations, path: &str) {
     let routing = compile(1, locations);
     let mut state = State::new();
-    let server = routing.server(0).unwrap();
     report(name, || {
-        black_box(routing.find(server, black_box(path.as_bytes()), &mut state).unwrap());
+        black_box(routing.find(0, black_box(path.as_bytes()), &mut state).unwrap());
     });
 }
 
@@ -63,11 +62,12 @@ fn compile(servers: u32, locations: &Locations) -> Routing {
         servers: (0..servers).map(|_| server(locations.clone())).collect(),
         ..Http::default()
     };
-    Routing::compile(&http).unwrap()
+    Routing::compile(&http.into()).unwrap()
 }
 
 fn server(locations: Locations) -> Server {
     Server {
+        tls: None,
         name: b"bench".to_vec(),
         head: HeadSettings {
             header_timeout: Duration::from_secs(60),

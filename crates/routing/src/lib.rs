@@ -1,7 +1,8 @@
 //! Which server and location a request belongs to, and what the configuration makes of it on the way: rewrites and
 //! variables. The run-time side of [`config::model::http`].
 //!
-//! A [`Routing`] is compiled once for each event loop and belongs to that thread. What it remembers about a request
+//! A [`Routing`] is compiled once for each event loop and belongs to that thread; the blocks of a server are when the
+//! first request comes to it. What it remembers about a request
 //! is in a [`State`], which is used again for the next one. Nothing here does I/O: what only the edge knows is asked
 //! of an [`Environment`].
 //!
@@ -21,9 +22,9 @@ mod server;
 mod testing;
 mod variables;
 
-pub use location::{Found, Kind, LimitExcept, Location, LocationId};
+pub use location::{Found, Kind, LimitExcept, Location};
 pub use pattern::{Captures, MatchError, PatternError, Regex};
 pub use rewrite::{Answer, Ops, Outcome, RewriteError, Rewritten, URI_CHANGES};
-pub use routing::{Routing, RoutingError, Server};
+pub use routing::{LocationId, Routing, RoutingError};
 pub use server::{Host, InvalidHost, Listen, Listens, validate_host};
 pub use variables::{Environment, Scope, State, Variables, cookie, forwarded_address, request_variable};

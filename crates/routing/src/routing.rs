@@ -1,8 +1,11 @@
 //! All of it, compiled from the model.
 
-use config::model::http::{HeadSettings, Http, ServerId, SettingsId};
+use std::cell::OnceCell;
+use std::sync::Arc;
 
-use crate::location::{Found, Location, LocationId, Locations};
+use config::model::http::{self as model, Http, ServerId};
+
+use crate::location::{Found, Index, Location, Locations};
 use crate::pattern::{MatchError, PatternError};
 use crate::rewrite::{Ops, Uses};
 use crate::server::Listens;
@@ -15,22 +18,25 @@ pub struct Routing {
     pub listens: Listens,
     /// The variables that the configuration defines.
     pub variables: Variables,
-    servers: Vec<Server>,
-    locations: Vec<Location>,
+    http: Arc<Http>,
+    /// Each compiled when the first request comes to it: most of ten thousand servers sleep.
+    servers: Vec<OnceCell<Result<Box<Server>, MatchError>>>,
 }
 
-/// A server.
+/// The blocks of a server.
 #[derive(Debug)]
-pub struct Server {
-    /// `$server_name`
-    pub name: Vec<u8>,
-    /// What is needed before a location is known.
-    pub head: HeadSettings,
-    /// What holds outside of locations, and while the server's own rewrites run.
-    pub settings: SettingsId,
-    /// The rewrite directives of the block itself.
-    pub ops: Ops,
+struct Server {
+    ops: Ops,
+    /// The locations of all levels.
+    all: Vec<Location>,
     locations: Locations,
+}
+
+/// A location's number in its [`Routing`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocationId {
+    server: ServerId,
+    location: Index,
 }
 
 /// A model that cannot be compiled; the configuration's checks let none through.
@@ -42,24 +48,13 @@ pub enum RoutingError {
 }
 
 impl Routing {
-    /// Compiles the model.
-    pub fn compile(http: &Http) -> Result<Self, RoutingError> {
-        let mut locations = Vec::new();
-        let mut servers = Vec::with_capacity(http.servers.len());
-        for server in &http.servers {
-            servers.push(Server {
-                name: server.name.clone(),
-                head: server.head.clone(),
-                settings: server.settings,
-                ops: Ops::compile(&server.rewrite, &http.defined)?,
-                locations: Locations::compile(&server.locations, &http.defined, &mut locations)?,
-            });
-        }
+    /// Compiles the model, but for what the blocks of a server hold.
+    pub fn compile(http: &Arc<Http>) -> Result<Self, RoutingError> {
         let mut routing = Self {
             listens: Listens::compile(&http.listens)?,
             variables: Variables::compile(&http.defined)?,
-            servers,
-            locations,
+            http: Arc::clone(http),
+            servers: http.servers.iter().map(|_| OnceCell::new()).collect(),
         };
         let uses = routing.uses();
         routing.variables.assume_empty(uses.set.into_iter());
@@ -68,37 +63,68 @@ impl Routing {
     }
 
     /// A server. `None` for a number that the model has not.
-    pub fn server(&self, server: ServerId) -> Option<&Server> {
-        self.servers.get(server as usize)
+    pub fn server(&self, server: ServerId) -> Option<&model::Server> {
+        self.http.servers.get(server as usize)
+    }
+
+    /// The rewrite directives of a server itself; none of a server that the model has not.
+    pub fn ops(&self, server: ServerId) -> Result<Option<&Ops>, MatchError> {
+        Ok(self.blocks(server)?.map(|blocks| &blocks.ops))
     }
 
     /// A location that [`Routing::find`] or [`Routing::named`] found.
-    pub fn location(&self, location: LocationId) -> Option<&Location> {
-        self.locations.get(location as usize)
+    pub fn location(&self, id: LocationId) -> Option<&Location> {
+        self.blocks(id.server).ok()??.all.get(id.location as usize)
     }
 
     /// The location of a path in a server; the groups of a pattern that matched are then in `state`. `None`: the
     /// server's own settings hold.
-    pub fn find(&self, server: &Server, path: &[u8], state: &mut State) -> Result<Option<Found>, MatchError> {
-        server.locations.find(path, &self.locations, state)
+    pub fn find(
+        &self,
+        server: ServerId,
+        path: &[u8],
+        state: &mut State,
+    ) -> Result<Option<Found<LocationId>>, MatchError> {
+        let Some(blocks) = self.blocks(server)? else { return Ok(None) };
+        let found = blocks.locations.find(path, &blocks.all, state)?;
+        Ok(found.map(|Found { location, redirect }| Found {
+            location: LocationId { server, location },
+            redirect,
+        }))
     }
 
     /// The location of a name, with the at sign.
-    pub fn named(&self, server: &Server, name: &[u8]) -> Option<LocationId> {
-        server.locations.named(name)
+    pub fn named(&self, server: ServerId, name: &[u8]) -> Result<Option<LocationId>, MatchError> {
+        let location = self.blocks(server)?.and_then(|blocks| blocks.locations.named(name));
+        Ok(location.map(|location| LocationId { server, location }))
+    }
+
+    fn blocks(&self, server: ServerId) -> Result<Option<&Server>, MatchError> {
+        let (Some(cell), Some(model)) = (self.servers.get(server as usize), self.server(server)) else {
+            return Ok(None);
+        };
+        let compiled = cell.get_or_init(|| Ok(Box::new(Server::compile(model, &self.http.defined)?)));
+        compiled.as_ref().map(|blocks| Some(blocks.as_ref())).map_err(Clone::clone)
     }
 
     /// Which variables `set` sets, and which patterns do.
     fn uses(&self) -> Uses {
         let mut uses = Uses::default();
-        let blocks = self.servers.iter().map(|server| &server.locations);
-        let nested = self.locations.iter().map(Location::nested);
-        let patterns = blocks.chain(nested).flat_map(Locations::regexes).chain(self.listens.regexes());
-        uses.captured.extend(patterns.flat_map(crate::Regex::variables));
+        for server in &self.http.servers {
+            uses.add(&server.rewrite, &self.http.defined);
+            uses.add_locations(&server.locations, &self.http.defined);
+        }
+        uses.captured.extend(self.listens.regexes().flat_map(crate::Regex::variables));
         uses.captured.extend(self.variables.captured());
-        let ops = self.servers.iter().map(|server| &server.ops);
-        ops.chain(self.locations.iter().map(|location| &location.ops)).for_each(|ops| ops.uses(&mut uses));
         uses
+    }
+}
+
+impl Server {
+    fn compile(server: &model::Server, defined: &[model::Defined]) -> Result<Self, PatternError> {
+        let mut all = Vec::new();
+        let locations = Locations::compile(&server.locations, defined, &mut all)?;
+        Ok(Self { ops: Ops::compile(&server.rewrite, defined)?, all, locations })
     }
 }
 
@@ -112,7 +138,7 @@ mod tests {
     use crate::testing::{DEFINED, Edge, defined, location, regex, request, server, value, variable};
     use crate::{Outcome, Scope};
 
-    fn http() -> Http {
+    fn http() -> Arc<Http> {
         let mut shop = location(Matcher::Regex(regex(r"^/shop/(?<b>\w+)")), 5);
         shop.content = Content::App(3);
         shop.rewrite = vec![
@@ -122,12 +148,12 @@ mod tests {
         let locations = ModelLocations { regexes: vec![shop], ..ModelLocations::default() };
         let named = |name: &&str| Defined { name: (*name).to_owned(), source: Source::Stored };
         let names = vec![(ServerName::Regex(regex(r"^(?<c>\w+)\.example$")), 1)];
-        Http {
+        Arc::new(Http {
             listens: vec![Listen { default_server: 0, names, ..Listen::default() }],
             servers: vec![server(ModelLocations::default()), server(locations)],
             defined: DEFINED.iter().map(named).collect(),
             ..Http::default()
-        }
+        })
     }
 
     #[test]
@@ -135,7 +161,7 @@ mod tests {
         let (routing, mut state, edge) = (Routing::compile(&http()).unwrap(), State::new(), Edge::default());
         let mut request = request("/shop/shoes", "/shop/shoes", "");
         let listen = routing.listens.listen(0, None).unwrap();
-        let server = routing.server(listen.find(b"my.example", &mut state).unwrap()).unwrap();
+        let server = listen.find(b"my.example", &mut state).unwrap();
         let found = routing.find(server, &request.path, &mut state).unwrap().unwrap();
         let location = routing.location(found.location).unwrap();
         assert_eq!(location.content, Content::App(3));
@@ -160,16 +186,23 @@ mod tests {
 
     #[test]
     fn a_pattern_that_is_none_is_reported() {
-        let mut http = http();
+        let mut http = Arc::unwrap_or_clone(http());
+        http.servers.push(server(ModelLocations {
+            regexes: vec![location(Matcher::Regex(regex("(")), 0)],
+            ..ModelLocations::default()
+        }));
+        let routing = Routing::compile(&Arc::new(http.clone())).unwrap();
+        let error = routing.find(2, b"/", &mut State::new()).unwrap_err();
+        assert!(error.to_string().contains("\"(\""), "{error}");
+        assert!(routing.find(1, b"/", &mut State::new()).is_ok(), "the other servers go on");
         http.listens[0].names.push((ServerName::Regex(regex("(")), 0));
-        let error = Routing::compile(&http).unwrap_err();
+        let error = Routing::compile(&Arc::new(http)).unwrap_err();
         assert!(error.to_string().starts_with("\"(\" is no regular expression"), "{error}");
     }
 
     #[test]
     fn routing_can_be_handed_to_its_thread() {
         let routing = std::thread::spawn(|| Routing::compile(&http()).unwrap()).join().unwrap();
-        let server = routing.server(1).unwrap();
-        assert!(routing.find(server, b"/shop/shoes", &mut State::new()).unwrap().is_some());
+        assert!(routing.find(1, b"/shop/shoes", &mut State::new()).unwrap().is_some());
     }
 }

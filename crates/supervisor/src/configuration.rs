@@ -1,11 +1,13 @@
 //! What the configuration of a cycle came to: what the edge is told, and what each application's mold.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bridge::control::MoldSettings;
+use config::model::http::Http;
 use config::{CommandLine, Merged, Model, SettingsFile};
 use serde_json::{Value, json};
 
@@ -51,6 +53,8 @@ pub(crate) struct Configuration {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) model: Model,
+    /// The model's `http`, as the edge gets it.
+    pub(crate) packed: Option<OwnedFd>,
     pub(crate) listeners: Vec<Arc<Bound>>,
     pub(crate) error_log: ErrorLog,
     /// `worker_rlimit_nofile`: how many descriptors the edge may have; else what its connections need.
@@ -137,8 +141,16 @@ impl Prepared {
     ) -> Result<Self, String> {
         let listeners = listen::bind_all(&mut model, bound, systemd, patient)?;
         let error_log = ErrorLog::open(&model)?;
-        Ok(Self { model, listeners, error_log, descriptors: None })
+        let packed = model.http.as_deref().map(pack).transpose()?;
+        Ok(Self { model, packed, listeners, error_log, descriptors: None })
     }
+}
+
+/// The `http` block in a file in memory.
+fn pack(http: &Http) -> Result<OwnedFd, String> {
+    let packed = http.pack().map_err(|error| error.to_string())?;
+    sys::sealed_memfd("monoceros-http", &packed)
+        .map_err(|error| format!("The configuration cannot be put into memory: {error}"))
 }
 
 /// A variable of the environment.

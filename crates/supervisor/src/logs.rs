@@ -49,7 +49,7 @@ impl ErrorLog {
             open_file(path, &model.process)
                 .map_err(|error| format!("open() \"{}\" failed ({})", path.display(), errno(&error)))
         };
-        for path in model.http.iter().flat_map(telemetry::access_log_files) {
+        for path in model.http.as_deref().into_iter().flat_map(telemetry::access_log_files) {
             open(&path)?;
         }
         // It is no log, but it too has to be there before anything changes.

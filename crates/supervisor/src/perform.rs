@@ -155,10 +155,13 @@ impl Master {
 
     fn configure_edge(&mut self) -> io::Result<()> {
         let Some(prepared) = self.prepared() else { return Ok(()) };
-        let listeners = prepared.listeners.iter().map(|l| l.copy()).collect::<io::Result<Vec<_>>>()?;
+        let listeners = prepared.listeners.iter().map(|l| l.copy());
+        let packed = prepared.packed.iter().map(OwnedFd::try_clone);
+        let fds = packed.chain(listeners).collect::<io::Result<Vec<_>>>()?;
+        let configure = ToEdge::Configure { http: prepared.packed.is_some() };
         let model = serde_json::to_value(&prepared.model)?;
         let Some(edge) = &mut self.edge else { return Ok(()) };
-        edge.channel.send(ToEdge::Configure {}, Some(model), listeners);
+        edge.channel.send(configure, Some(model), fds);
         Ok(())
     }
 

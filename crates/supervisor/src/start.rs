@@ -112,7 +112,7 @@ fn prepare(
     let pidfile = process.pidfile.as_deref().map(PidFile::create).transpose().map_err(|why| log(&why))?;
     telemetry::info!("Starting monoceros {}", env!("CARGO_PKG_VERSION"));
     let listeners = listen::bind_all(&mut model, &[], systemd, true).map_err(|why| log(&why))?;
-    let prepared = Some(Prepared { model, listeners, error_log, descriptors: None });
+    let prepared = Some(Prepared { model, packed: None, listeners, error_log, descriptors: None });
     let configuration =
         Box::new(Configuration { applications: vec![application], prepared, shutdown_timeout: None });
     Ok(Outcome::Prepared { configuration, pidfile })

@@ -19,17 +19,6 @@ pub mod built_in {
     pub const ACCESS_LOG: &str = "/var/log/nginx/access.log";
     /// The version whose configuration is understood, for scripts that ask for it.
     pub const VERSION: &str = "1.28.0";
-    /// Modules that nginx has only when it was built with them, and that are here.
-    pub const MODULES: [&str; 8] = [
-        "http_auth_request_module",
-        "http_gunzip_module",
-        "http_gzip_static_module",
-        "http_random_index_module",
-        "http_realip_module",
-        "http_secure_link_module",
-        "http_stub_status_module",
-        "http_sub_module",
-    ];
 }
 
 /// Which signal `-s` sends.
@@ -203,7 +192,7 @@ fn join(directory: &Path, name: &OsStr) -> PathBuf {
 
 /// What `-h`, `-v` and `-V` write to standard error.
 pub fn version_info(options: &Options) -> String {
-    use built_in::{ACCESS_LOG, CONF, ERROR_LOG, MODULES, PID, PREFIX, VERSION};
+    use built_in::{ACCESS_LOG, CONF, ERROR_LOG, PID, PREFIX, VERSION};
     let mut text = format!("nginx version: nginx/{VERSION} (monoceros {})\n", env!("CARGO_PKG_VERSION"));
     let prefix = PREFIX.trim_end_matches('/');
     if options.help {
@@ -230,8 +219,8 @@ pub fn version_info(options: &Options) -> String {
             "configure arguments: --prefix={prefix} --conf-path={CONF} --http-log-path={ACCESS_LOG} \
              --error-log-path={ERROR_LOG} --pid-path={PID}"
         );
-        for module in MODULES {
-            let _ = write!(text, " --with-{module}");
+        for argument in crate::nginx::modules::configure_arguments() {
+            let _ = write!(text, " {argument}");
         }
         text.push('\n');
     }

@@ -1,11 +1,12 @@
 //! The typed, merged, checked result that every front end lowers to.
 //!
-//! It crosses from master to edge as JSON. Paths are absolute, sizes are bytes, times are [`Duration`]s, and what
+//! It crosses from master to edge as JSON, but for [`Model::http`], which may be large and is packed. Paths are absolute, sizes are bytes, times are [`Duration`]s, and what
 //! may be switched off is an [`Option`]: no consumer has to know that somewhere a zero means "no limit".
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -39,8 +40,9 @@ pub struct Model {
     /// by their index.
     pub apps: Vec<App>,
     /// Servers and locations of an nginx.conf; `None`: the command line's one server with `statics` and the first
-    /// application.
-    pub http: Option<http::Http>,
+    /// application. It crosses by itself, see [`http::Http::pack`].
+    #[serde(skip)]
+    pub http: Option<Arc<http::Http>>,
     /// Certificates, and what servers offer to clients that speak TLS.
     #[serde(default)]
     pub tls: tls::Model,

@@ -33,6 +33,7 @@ mod listen;
 mod location;
 mod logs;
 mod map;
+pub mod modules;
 mod problem;
 mod process;
 mod reader;

@@ -207,10 +207,7 @@ impl<'a> Reader<'a> {
             if protocols.is_empty() {
                 self.error(at, format!("{names} cannot be spoken")).help("write `TLSv1.2 TLSv1.3`");
             } else {
-                self.warning(
-                    at,
-                    format!("not spoken: {names}; clients that know nothing newer are refused"),
-                );
+                self.warning(at, format!("not spoken: {names}; clients that know nothing newer are refused"));
             }
         }
         if !protocols.is_empty() {
@@ -307,15 +304,14 @@ impl<'a> Reader<'a> {
             }
             "cipherstring" => self.ssl_ciphers(level, word, &text),
             "curves" | "groups" => self.ssl_groups(level, word, &text),
-            "minprotocol" => level.ssl_min_protocol = self.ssl_protocol(word).flatten(),
-            "maxprotocol" => match self.ssl_protocol(word) {
-                Some(Some(protocol)) => level.ssl_max_protocol = Some(protocol),
-                Some(None) if !matches!(&*text, "None" | "none") => {
+            "minprotocol" => level.ssl_min_protocol = self.ssl_protocol(word),
+            "maxprotocol" => {
+                level.ssl_max_protocol = self.ssl_protocol(word);
+                if level.ssl_max_protocol.is_none() && !text.eq_ignore_ascii_case("None") {
                     self.error(word.span, "nothing that is spoken is that old")
                         .help("write `TLSv1.2` or `TLSv1.3`");
                 }
-                _ => {}
-            },
+            }
             "options" => self.ssl_options(level, word),
             _ => {
                 let name = name.text().into_owned();
@@ -327,14 +323,14 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The outer option is whether the word is a version, the inner one whether it is spoken.
-    fn ssl_protocol(&mut self, word: Word<'a>) -> Option<Option<Protocol>> {
+    /// `None`: it is none that is spoken.
+    fn ssl_protocol(&mut self, word: Word<'a>) -> Option<Protocol> {
         const NAMES: [&str; 6] = ["None", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
         let at = NAMES.iter().position(|name| word.value.eq_ignore_ascii_case(name.as_bytes()));
         match at {
-            Some(4) => Some(Some(Protocol::Tls12)),
-            Some(5) => Some(Some(Protocol::Tls13)),
-            Some(_) => Some(None),
+            Some(4) => Some(Protocol::Tls12),
+            Some(5) => Some(Protocol::Tls13),
+            Some(_) => None,
             None => {
                 self.not_one_of(word, &NAMES);
                 None

@@ -23,6 +23,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use config::model::Address;
 use config::model::http::{DefinedId, Http, Http2, Part, ServerId, SettingsId, Value, Variable};
@@ -49,7 +50,7 @@ const STATES: usize = 256;
 
 /// The compiled `http` block of one event loop.
 pub struct Site {
-    configuration: std::sync::Arc<Configuration>,
+    configuration: Arc<Configuration>,
     /// Servers, locations, variables.
     pub routing: Routing,
     /// By [`SettingsId`], each compiled when it is first needed: most of ten thousand servers sleep.
@@ -72,8 +73,8 @@ pub struct Site {
 impl Site {
     /// Compiles the configuration. The error is one that only shows here.
     pub fn compile(
-        configuration: &std::sync::Arc<Configuration>,
-        http: &Http,
+        configuration: &Arc<Configuration>,
+        http: &Arc<Http>,
         apps: &[Rc<App>],
     ) -> io::Result<Self> {
         let routing = Routing::compile(http).map_err(io::Error::other)?;
@@ -85,7 +86,7 @@ impl Site {
         });
         let heads = heads.collect();
         Ok(Self {
-            configuration: std::sync::Arc::clone(configuration),
+            configuration: Arc::clone(configuration),
             routing,
             places: http.settings.iter().map(|_| OnceCell::new()).collect(),
             apps: apps.to_vec(),

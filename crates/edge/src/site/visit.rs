@@ -411,9 +411,15 @@ impl<'s> Visit<'_, 's> {
         let site = self.site;
         let Some(server) = site.routing.server(self.server) else { return Step::Page(500) };
         self.enter(server.settings, Content::Files);
+        let ops = match site.routing.ops(self.server) {
+            Ok(ops) => ops,
+            Err(error) => return self.failed(request, &error),
+        };
         // A path that changes here needs no second search: there was none yet. Nor does an `if` of a server say what
         // holds in its locations.
-        if let Ran::Step(step) = self.run(request, &server.ops) {
+        if let Some(ops) = ops
+            && let Ran::Step(step) = self.run(request, ops)
+        {
             return step;
         }
         self.locate(request).await
@@ -423,8 +429,7 @@ impl<'s> Visit<'_, 's> {
     async fn locate(&mut self, request: &mut Request) -> Step {
         let site = self.site;
         loop {
-            let Some(server) = site.routing.server(self.server) else { return Step::Page(500) };
-            let found = match site.routing.find(server, &request.path, &mut self.state) {
+            let found = match site.routing.find(self.server, &request.path, &mut self.state) {
                 Ok(found) => found,
                 Err(error) => return self.failed(request, &error),
             };
@@ -462,7 +467,10 @@ impl<'s> Visit<'_, 's> {
     /// From a named location on.
     pub(super) async fn named(&mut self, request: &mut Request, name: &[u8]) -> Step {
         let site = self.site;
-        let found = site.routing.server(self.server).and_then(|server| site.routing.named(server, name));
+        let found = match site.routing.named(self.server, name) {
+            Ok(found) => found,
+            Err(error) => return self.failed(request, &error),
+        };
         let Some((id, location)) = found.and_then(|id| Some((id, site.routing.location(id)?))) else {
             let name = String::from_utf8_lossy(name);
             self.facts.log(

@@ -3,7 +3,7 @@
 use md5::{Digest, Md5};
 use sha_crypt::Params;
 
-const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+pub(super) const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// Poul-Henning Kamp's MD5-crypt, the 22 characters behind the salt. Apache's differs by the magic, `$apr1$` for
 /// `$1$`.

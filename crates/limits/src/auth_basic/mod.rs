@@ -12,6 +12,7 @@
 //!    of the hundred requests of a page.
 
 mod crypt;
+mod des;
 mod password;
 mod user_file;
 mod verified;

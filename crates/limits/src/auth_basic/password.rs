@@ -8,7 +8,7 @@ use sha_crypt::Params;
 use sha1::{Digest, Sha1};
 use subtle::ConstantTimeEq;
 
-use super::crypt;
+use super::{crypt, des};
 
 /// Bytes of the longest password, as in libxcrypt: SHA-crypt's work grows with the square of them.
 pub const LONGEST_PASSWORD: usize = 511;
@@ -39,7 +39,9 @@ enum Kind {
     Ssha { digest: [u8; SHA1_SIZE], salt: Box<[u8]> },
     /// `{PLAIN}`
     Plain,
-    /// `*` or `!` at the beginning, or nothing: nobody can prove it.
+    /// Thirteen characters of crypt(3)'s first scheme, the first two of which are the salt.
+    Des,
+    /// `*` or `!` at the beginning, nothing, or a malformed one of the forms above: nobody can prove it.
     Locked,
 }
 
@@ -47,15 +49,10 @@ enum Kind {
 /// be right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnsupportedPassword {
-    /// 13 characters of crypt(3)'s first scheme.
+    /// Not of a known form.
     #[error(
-        "it is stored as a traditional DES crypt, which any machine breaks today and is not supported; \
-         store it anew with `htpasswd -B` (bcrypt) or `openssl passwd -6`"
-    )]
-    Des,
-    /// Not of a known form, or a malformed one of it.
-    #[error(
-        "it is stored in no form that is known: bcrypt, $apr1$, $1$, $5$, $6$, {{SHA}}, {{SSHA}} and {{PLAIN}} are"
+        "it is stored in no form that is known: bcrypt, $apr1$, $1$, $5$, $6$, {{SHA}}, {{SSHA}}, {{PLAIN}} and \
+         crypt(3)'s first are"
     )]
     Unknown,
 }
@@ -88,6 +85,10 @@ impl Password {
                 digest[..].ct_eq(&proved).into()
             }
             Kind::Plain => self.stored[b"{PLAIN}".len()..].ct_eq(password).into(),
+            Kind::Des => {
+                let salt = [self.stored[0], self.stored[1]];
+                des::des_crypt(password, salt).is_some_and(|hash| self.ends_in(&hash))
+            }
             Kind::Locked => false,
         }
     }
@@ -118,6 +119,7 @@ impl fmt::Debug for Password {
             Kind::Sha => "{SHA}",
             Kind::Ssha { .. } => "{SSHA}",
             Kind::Plain => "{PLAIN}",
+            Kind::Des => "DES",
             Kind::Locked => "locked",
         };
         write!(f, "Password({name})")
@@ -135,6 +137,9 @@ impl Kind {
         if stored.starts_with(b"{SHA}") {
             return Ok(Self::Sha);
         }
+        if is_des(stored) {
+            return Ok(Self::Des);
+        }
         let known = if let Some(encoded) = stored.strip_prefix(b"{SSHA}") {
             ssha(encoded)
         } else if let Some(rest) = stored.strip_prefix(b"$apr1$") {
@@ -142,15 +147,20 @@ impl Kind {
         } else if let Some(rest) = stored.strip_prefix(b"$1$") {
             salt_before(rest, 8, 22).map(|salt| Self::Md5 { magic: "$1$", salt })
         } else if let Some(rest) = stored.strip_prefix(b"$5$") {
-            let (rounds, rest) = rounds(rest).ok_or(UnsupportedPassword::Unknown)?;
-            salt_before(rest, 16, 43).map(|salt| Self::Sha256 { salt, rounds })
+            rounds(rest).and_then(|(rounds, rest)| {
+                salt_before(rest, 16, 43).map(|salt| Self::Sha256 { salt, rounds })
+            })
         } else if let Some(rest) = stored.strip_prefix(b"$6$") {
-            let (rounds, rest) = rounds(rest).ok_or(UnsupportedPassword::Unknown)?;
-            salt_before(rest, 16, 86).map(|salt| Self::Sha512 { salt, rounds })
+            rounds(rest).and_then(|(rounds, rest)| {
+                salt_before(rest, 16, 86).map(|salt| Self::Sha512 { salt, rounds })
+            })
+        } else if is_bcrypt(stored) {
+            Some(Self::Bcrypt)
         } else {
-            is_bcrypt(stored).then_some(Self::Bcrypt)
+            return Err(UnsupportedPassword::Unknown);
         };
-        known.ok_or(if is_des(stored) { UnsupportedPassword::Des } else { UnsupportedPassword::Unknown })
+        // As in nginx, where what crypt(3) makes of a cut hash is another than the cut hash.
+        Ok(known.unwrap_or(Self::Locked))
     }
 }
 

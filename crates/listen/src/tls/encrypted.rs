@@ -21,7 +21,7 @@ thread_local! {
 
 /// What a session is beside its socket: it may go to another event loop.
 pub struct Session {
-    session: ServerConnection,
+    tls: ServerConnection,
     /// Read from the socket, and not taken by the session, which has as much plaintext as it may.
     waiting: BytesMut,
     /// Bytes that were encrypted, and of which nobody has been told yet that they are written.
@@ -56,24 +56,24 @@ enum Farewell {
 /// An encrypted stream.
 pub struct Encrypted {
     socket: Socket,
-    inner: Session,
+    inner: Box<Session>,
 }
 
 impl Encrypted {
     pub(super) fn new(socket: Socket, mut session: ServerConnection) -> Self {
         session.set_buffer_limit(Some(WRITE_SIZE));
         let inner =
-            Session { session, waiting: BytesMut::new(), debt: 0, end: None, farewell: Farewell::Owed };
-        Self { socket, inner }
+            Session { tls: session, waiting: BytesMut::new(), debt: 0, end: None, farewell: Farewell::Owed };
+        Self { socket, inner: Box::new(inner) }
     }
 
     /// A session goes on, with its socket.
-    pub fn resume(socket: Socket, session: Session) -> Self {
+    pub fn resume(socket: Socket, session: Box<Session>) -> Self {
         Self { socket, inner: session }
     }
 
     /// Socket and session, for another event loop.
-    pub fn into_parts(self) -> (Socket, Session) {
+    pub fn into_parts(self) -> (Socket, Box<Session>) {
         (self.socket, self.inner)
     }
 
@@ -82,7 +82,7 @@ impl Encrypted {
     }
 
     pub(super) fn session(&mut self) -> &mut ServerConnection {
-        &mut self.inner.session
+        &mut self.inner.tls
     }
 
     pub(crate) fn is_truncated(&self) -> bool {
@@ -111,13 +111,13 @@ impl Encrypted {
                 return Poll::Ready(Ok(buf.len() - before));
             }
             buf.extend_from_slice(&plaintext[..count]);
-            self.inner.session.reader().consume(count);
+            self.inner.tls.reader().consume(count);
         }
     }
 
     fn plaintext(&mut self) -> &[u8] {
         // An error says that there is none, or none any more.
-        self.inner.session.reader().into_first_chunk().unwrap_or_default()
+        self.inner.tls.reader().into_first_chunk().unwrap_or_default()
     }
 
     /// Reads from the socket and lets the session make of it what it can.
@@ -152,17 +152,17 @@ impl Encrypted {
         let mut left = input;
         if left.is_empty() {
             // The connection's end.
-            self.inner.session.read_tls(&mut left)?;
+            self.inner.tls.read_tls(&mut left)?;
             self.inner.end.get_or_insert(End::Truncated);
             return Ok(0);
         }
         let mut has_room = true;
         while !left.is_empty() && has_room {
             // A closed session takes nothing more.
-            if self.inner.session.read_tls(&mut left)? == 0 {
+            if self.inner.tls.read_tls(&mut left)? == 0 {
                 left = &[];
             }
-            match self.inner.session.process_new_packets() {
+            match self.inner.tls.process_new_packets() {
                 Ok(state) => {
                     has_room = state.plaintext_bytes_to_read() < WRITE_SIZE / 4;
                     if state.peer_has_closed() {
@@ -178,7 +178,7 @@ impl Encrypted {
             }
         }
         // Answers to what the client asked of the session itself.
-        if self.inner.session.wants_write() {
+        if self.inner.tls.wants_write() {
             match self.push() {
                 Err(stopped) if stopped.error.kind() != io::ErrorKind::WouldBlock => {
                     return Err(stopped.error);
@@ -198,10 +198,10 @@ impl Encrypted {
             return Ok(0);
         }
         if self.inner.debt == 0 {
-            if self.inner.session.wants_write() {
+            if self.inner.tls.wants_write() {
                 self.push().map_err(|stopped| stopped.error)?;
             }
-            self.inner.debt = self.inner.session.writer().write_vectored(bufs)?;
+            self.inner.debt = self.inner.tls.writer().write_vectored(bufs)?;
         }
         match self.push() {
             Ok(()) => {
@@ -221,7 +221,7 @@ impl Encrypted {
     }
 
     pub(crate) fn write_now(&mut self, buf: &[u8]) {
-        if self.inner.debt == 0 && self.inner.session.writer().write(buf).is_ok() {
+        if self.inner.debt == 0 && self.inner.tls.writer().write(buf).is_ok() {
             let _ = self.push();
         }
     }
@@ -247,8 +247,8 @@ impl Encrypted {
     /// Writes what is encrypted.
     fn push(&mut self) -> Result<(), Stopped> {
         let mut written = 0;
-        while self.inner.session.wants_write() {
-            match self.inner.session.write_tls(&mut Sink(&self.socket)) {
+        while self.inner.tls.wants_write() {
+            match self.inner.tls.write_tls(&mut Sink(&self.socket)) {
                 Ok(0) => return Err(Stopped { written, error: io::ErrorKind::WriteZero.into() }),
                 Ok(count) => written += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -274,7 +274,7 @@ impl Encrypted {
     pub(crate) fn farewell(&mut self) {
         if self.inner.farewell == Farewell::Owed {
             self.inner.farewell = Farewell::Said;
-            self.inner.session.send_close_notify();
+            self.inner.tls.send_close_notify();
             let _ = self.push();
         }
     }

@@ -103,8 +103,13 @@ pub async fn handshake(
     let groups = hello.named_groups().unwrap_or_default();
     let server_name = hello.server_name().map(str::to_ascii_lowercase);
     let of_client = Negotiated {
-        client_suites: hello.cipher_suites().iter().map(|suite| u16::from(*suite)).filter(is_real).collect(),
-        client_groups: groups.iter().map(|group| u16::from(*group)).filter(is_real).collect(),
+        client_suites: hello
+            .cipher_suites()
+            .iter()
+            .map(|suite| u16::from(*suite))
+            .filter(|n| is_real(*n))
+            .collect(),
+        client_groups: groups.iter().map(|group| u16::from(*group)).filter(|n| is_real(*n)).collect(),
         server_name: server_name.as_deref().map(Into::into),
         ..Negotiated::default()
     };
@@ -125,14 +130,15 @@ pub async fn handshake(
     });
     finished.await?;
     let negotiated = agreed(&mut stream, of_client);
-    Ok(Begun::Tls(Stream::Tls(Box::new(stream)), Box::new(negotiated)))
+    Ok(Begun::Tls(Stream::Tls(stream), Box::new(negotiated)))
 }
 
 /// Numbers that clients only send to see whether somebody stumbles over them (RFC 8701), or that stand for something
 /// else (`SCSV`).
-fn is_real(number: &u16) -> bool {
+fn is_real(number: u16) -> bool {
     let [high, low] = number.to_be_bytes();
-    !(high == low && low & 0x0f == 0x0a) && !matches!(*number, 0x00ff | 0x5600)
+    let is_grease = high == low && low & 0x0f == 0x0a;
+    !is_grease && !matches!(number, 0x00ff | 0x5600)
 }
 
 /// Until the hello is there.

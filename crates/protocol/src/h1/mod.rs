@@ -240,7 +240,7 @@ impl Connection {
     }
 
     /// The socket, and the session that is spoken on it, for somebody else to go on with.
-    pub fn into_parts(mut self) -> io::Result<(OwnedFd, Option<Session>)> {
+    pub fn into_parts(mut self) -> io::Result<(OwnedFd, Option<Box<Session>>)> {
         self.release();
         // Whoever goes on takes it to be so.
         self.set_nodelay(true);

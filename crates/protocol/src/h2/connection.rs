@@ -52,7 +52,8 @@ pub struct Connection {
     deadline: Deadline,
     opened: Instant,
     phase: Phase,
-    waits: Waits,
+    /// What the deadline was set for; `None`: it has to be set anew.
+    waits: Option<Waits>,
     ended: Ended,
 }
 
@@ -108,7 +109,7 @@ impl Connection {
         });
         let codec = codec.await?;
         let deadlines = Rc::clone(deadlines);
-        let (phase, waits) = (Phase::Open, Waits::Nothing);
+        let (phase, waits) = (Phase::Open, None);
         Some(Self {
             codec,
             wire,
@@ -159,8 +160,8 @@ impl Connection {
             match self.codec.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, mut respond)))) => {
                     self.wire.requests.set(self.wire.requests.get() + 1);
-                    // The next wait is a new one.
-                    self.waits = Waits::Nothing;
+                    // The next wait is a new one, with a deadline of its own or without one.
+                    self.waits = None;
                     // Nobody waits for it any more: it never runs.
                     if respond.poll_reset(cx).is_ready() {
                         continue;
@@ -236,7 +237,7 @@ impl Connection {
                     || (requests > 0 && self.deadline.is_ending());
                 if is_worn {
                     self.phase = Phase::Leaving(requests);
-                    self.waits = Waits::Nothing;
+                    self.waits = None;
                     self.codec.graceful_shutdown();
                 }
                 is_worn
@@ -263,8 +264,8 @@ impl Connection {
         } else {
             Waits::Nothing
         };
-        let is_new = waits != self.waits || (waits == Waits::Room && self.wire.take_moved());
-        self.waits = waits;
+        let is_new = Some(waits) != self.waits || (waits == Waits::Room && self.wire.take_moved());
+        self.waits = Some(waits);
         if is_new {
             self.wire.take_moved();
             let is_fresh = self.wire.requests.get() == 0;
@@ -291,22 +292,22 @@ impl Connection {
     /// What a deadline that has passed means: whether it is the end, or the client is told first.
     fn is_over(&mut self) -> bool {
         match self.waits {
-            Waits::Nothing => false,
-            Waits::Idle => {
+            None | Some(Waits::Nothing) => false,
+            Some(Waits::Idle) => {
                 self.end(Reason::NO_ERROR);
                 false
             }
-            Waits::Head => {
+            Some(Waits::Head) => {
                 self.end(Reason::PROTOCOL_ERROR);
                 false
             }
-            Waits::Room => {
+            Some(Waits::Room) => {
                 if self.settings.reset_timedout {
                     self.wire.reset_on_close();
                 }
                 true
             }
-            Waits::End => true,
+            Some(Waits::End) => true,
         }
     }
 }

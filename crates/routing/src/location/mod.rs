@@ -14,8 +14,8 @@ use crate::rewrite::Ops;
 use crate::variables::State;
 use tree::Tree;
 
-/// A location's number in its [`Routing`](crate::Routing).
-pub type LocationId = u32;
+/// A location's number in its server.
+pub(crate) type Index = u32;
 
 /// A location.
 #[derive(Debug)]
@@ -74,9 +74,9 @@ impl LimitExcept {
 
 /// Where a path leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub struct Found<Id> {
     /// The location.
-    pub location: LocationId,
+    pub location: Id,
     /// The path is the location's without the slash at its end: 301 to [`Location::redirect`], with the request's
     /// arguments.
     pub redirect: bool,
@@ -87,8 +87,8 @@ pub struct Found {
 pub(crate) struct Locations {
     prefixes: Tree,
     patterns: PatternList,
-    by_pattern: Vec<LocationId>,
-    named: HashMap<Box<[u8]>, LocationId>,
+    by_pattern: Vec<Index>,
+    named: HashMap<Box<[u8]>, Index>,
 }
 
 impl Locations {
@@ -103,7 +103,7 @@ impl Locations {
             let id = Location::compile(location, defined, all)?;
             prefixes.push((all[id as usize].name.clone(), all[id as usize].kind == Kind::Exact, id));
         }
-        let auto_redirect = |id: LocationId| all[id as usize].auto_redirect;
+        let auto_redirect = |id: Index| all[id as usize].auto_redirect;
         let prefixes = Tree::new(prefixes, auto_redirect);
         let (mut regexes, mut by_pattern) = (Vec::new(), Vec::new());
         for location in &locations.regexes {
@@ -120,7 +120,7 @@ impl Locations {
         Ok(Self { prefixes, patterns: PatternList::new(regexes), by_pattern, named })
     }
 
-    pub(crate) fn named(&self, name: &[u8]) -> Option<LocationId> {
+    pub(crate) fn named(&self, name: &[u8]) -> Option<Index> {
         self.named.get(name).copied()
     }
 
@@ -132,7 +132,7 @@ impl Locations {
         path: &[u8],
         all: &[Location],
         state: &mut State,
-    ) -> Result<Option<Found>, MatchError> {
+    ) -> Result<Option<Found<Index>>, MatchError> {
         Ok(self.search(path, all, state)?.map(|(found, _)| found))
     }
 
@@ -142,7 +142,7 @@ impl Locations {
         path: &[u8],
         all: &[Location],
         state: &mut State,
-    ) -> Result<Option<(Found, bool)>, MatchError> {
+    ) -> Result<Option<(Found<Index>, bool)>, MatchError> {
         let mut best = None;
         let mut without_regex = false;
         match self.prefixes.find(path) {
@@ -174,10 +174,6 @@ impl Locations {
         }
         Ok(best.map(|found| (found, false)))
     }
-
-    pub(crate) fn regexes(&self) -> &[Regex] {
-        self.patterns.regexes()
-    }
 }
 
 impl Location {
@@ -185,7 +181,7 @@ impl Location {
         location: &model::Location,
         defined: &[Defined],
         all: &mut Vec<Self>,
-    ) -> Result<LocationId, PatternError> {
+    ) -> Result<Index, PatternError> {
         let (kind, name) = match &location.matcher {
             Matcher::Exact(uri) => (Kind::Exact, uri.clone()),
             Matcher::Prefix { uri, without_regex: false } => (Kind::Prefix, uri.clone()),
@@ -221,10 +217,6 @@ impl Location {
             nested,
         };
         all.push(compiled);
-        Ok((all.len() - 1) as LocationId)
-    }
-
-    pub(crate) fn nested(&self) -> &Locations {
-        &self.nested
+        Ok((all.len() - 1) as Index)
     }
 }

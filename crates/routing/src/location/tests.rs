@@ -43,12 +43,12 @@ fn build(blocks: &[Block], next: &mut u32) -> model::Locations {
 }
 
 fn routing(locations: model::Locations) -> Routing {
-    Routing::compile(&Http { servers: vec![server(locations)], ..Http::default() }).unwrap()
+    Routing::compile(&Http { servers: vec![server(locations)], ..Http::default() }.into()).unwrap()
 }
 
 /// The settings of the location found, and whether it redirects.
 fn find(routing: &Routing, path: &[u8], state: &mut State) -> Option<(u32, bool)> {
-    let found = routing.find(routing.server(0).unwrap(), path, state).unwrap()?;
+    let found = routing.find(0, path, state).unwrap()?;
     Some((routing.location(found.location).unwrap().settings, found.redirect))
 }
 
@@ -175,17 +175,16 @@ fn a_path_that_lacks_its_slash_is_redirected() {
     for (path, expected) in cases {
         assert_eq!(find(&routing, path.as_bytes(), &mut state), expected, "{path}");
     }
-    let found = routing.find(routing.server(0).unwrap(), "/ä b".as_bytes(), &mut state).unwrap().unwrap();
+    let found = routing.find(0, "/ä b".as_bytes(), &mut state).unwrap().unwrap();
     assert_eq!(routing.location(found.location).unwrap().redirect, b"/%C3%A4%20b/");
 }
 
 #[test]
 fn named_locations_are_found_by_name_only() {
     let routing = routing(build(&[Block("@app", &[]), Block("/", &[])], &mut 0));
-    let server = routing.server(0).unwrap();
-    let id = routing.named(server, b"@app").unwrap();
+    let id = routing.named(0, b"@app").unwrap().unwrap();
     assert_eq!(routing.location(id).unwrap().kind, Kind::Named);
-    assert_eq!(routing.named(server, b"@none"), None);
+    assert_eq!(routing.named(0, b"@none"), Ok(None));
     assert_eq!(find(&routing, b"@app", &mut State::new()), None);
 }
 
@@ -210,7 +209,7 @@ fn limit_except_holds_for_other_methods() {
 fn a_pattern_that_is_given_up_is_an_error() {
     let routing = routing(build(&[Block("~ ^/(?=(a+)+$)", &[])], &mut 0));
     let path = format!("/{}!", "a".repeat(64));
-    assert!(routing.find(routing.server(0).unwrap(), path.as_bytes(), &mut State::new()).is_err());
+    assert!(routing.find(0, path.as_bytes(), &mut State::new()).is_err());
 }
 
 /// nginx's search, over the model as it stands: whether it is over, the settings, and whether it redirects.

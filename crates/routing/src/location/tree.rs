@@ -1,6 +1,6 @@
 //! Exact and prefix locations.
 
-use super::LocationId;
+use super::Index;
 
 /// Paths in order. The longest prefix of a path is the last entry that is not greater than it, or one of the entries
 /// that this one begins with; each entry knows the longest of those.
@@ -10,10 +10,10 @@ pub(super) struct Tree(Vec<Entry>);
 #[derive(Debug)]
 struct Entry {
     path: Box<[u8]>,
-    exact: Option<LocationId>,
-    prefix: Option<LocationId>,
+    exact: Option<Index>,
+    prefix: Option<Index>,
     /// Answers `path` without its last byte with a redirect.
-    redirect: Option<LocationId>,
+    redirect: Option<Index>,
     /// The longest other entry with a prefix location that `path` begins with.
     parent: Option<u32>,
 }
@@ -21,16 +21,16 @@ struct Entry {
 /// What a path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Match {
-    Exact(LocationId),
-    Prefix(LocationId),
-    Redirect(LocationId),
+    Exact(Index),
+    Prefix(Index),
+    Redirect(Index),
 }
 
 impl Tree {
     /// Of path, whether it is exact, and location. `auto_redirect` tells which redirect to the slash at their end.
     pub(super) fn new(
-        mut locations: Vec<(Vec<u8>, bool, LocationId)>,
-        auto_redirect: impl Fn(LocationId) -> bool,
+        mut locations: Vec<(Vec<u8>, bool, Index)>,
+        auto_redirect: impl Fn(Index) -> bool,
     ) -> Self {
         locations.sort_by(|one, two| one.0.cmp(&two.0));
         let mut entries: Vec<Entry> = Vec::with_capacity(locations.len());
@@ -79,7 +79,7 @@ impl Tree {
 
     /// The location whose path is `path` and a slash. Few entries can stand between the two: only such as go on with
     /// a byte that is less than a slash.
-    fn redirect(&self, from: usize, path: &[u8]) -> Option<LocationId> {
+    fn redirect(&self, from: usize, path: &[u8]) -> Option<Index> {
         let rest = &self.0[from..];
         let at = rest.partition_point(|entry| match entry.path.strip_prefix(path) {
             Some([first, ..]) => *first < b'/',

@@ -47,6 +47,12 @@ pub struct MatchError {
     pub reason: String,
 }
 
+impl From<PatternError> for MatchError {
+    fn from(PatternError { pattern, reason }: PatternError) -> Self {
+        Self { pattern, reason }
+    }
+}
+
 /// A compiled regular expression.
 #[derive(Debug)]
 pub struct Regex {
@@ -183,7 +189,7 @@ impl Regex {
                 .exact
                 .get_or_init(|| Backtracking::compile(&self.pattern, self.caseless))
                 .as_ref()
-                .map_err(|e| MatchError { pattern: e.pattern.clone(), reason: e.reason.clone() }),
+                .map_err(|error| error.clone().into()),
         }
     }
 

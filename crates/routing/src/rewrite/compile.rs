@@ -65,6 +65,45 @@ pub(crate) struct Uses {
     pub(crate) captured: Vec<DefinedId>,
 }
 
+impl Uses {
+    /// Of the rewrite directives of a block.
+    pub(crate) fn add(&mut self, ops: &[Op], defined: &[Defined]) {
+        for op in ops {
+            match op {
+                Op::Set { variable, .. } => {
+                    if let Target::Stored(id) = target(*variable, defined) {
+                        self.set.push(id);
+                    }
+                }
+                Op::Rewrite(rewrite) => self.add_regex(&rewrite.regex),
+                Op::If(branch) => {
+                    if let model::Condition::Matches { regex, .. } = &branch.condition {
+                        self.add_regex(regex);
+                    }
+                    self.add(&branch.ops, defined);
+                }
+                Op::Return { .. } | Op::Break => {}
+            }
+        }
+    }
+
+    /// Of locations and what lies within.
+    pub(crate) fn add_locations(&mut self, locations: &model::Locations, defined: &[Defined]) {
+        let model::Locations { prefixes, regexes, named } = locations;
+        for location in prefixes.iter().chain(regexes).chain(named) {
+            if let model::Matcher::Regex(regex) = &location.matcher {
+                self.add_regex(regex);
+            }
+            self.add(&location.rewrite, defined);
+            self.add_locations(&location.locations, defined);
+        }
+    }
+
+    fn add_regex(&mut self, regex: &model::Regex) {
+        self.captured.extend(regex.names.iter().map(|(_, id)| id));
+    }
+}
+
 impl Ops {
     /// Compiles the directives of a block. A `set` of a variable that `defined` names like one that is there by
     /// itself sets that one.
@@ -79,10 +118,6 @@ impl Ops {
 
     pub(super) fn steps(&self) -> &[Step] {
         &self.0
-    }
-
-    pub(crate) fn uses(&self, uses: &mut Uses) {
-        collect(&self.0, uses);
     }
 }
 
@@ -151,20 +186,4 @@ fn condition(condition: &model::Condition) -> Result<Condition, PatternError> {
         }
         model::Condition::File { test, path, negated } => Condition::File { test, path, negated },
     })
-}
-
-fn collect(steps: &[Step], uses: &mut Uses) {
-    for step in steps {
-        match step {
-            Step::Set { target: Target::Stored(id), .. } => uses.set.push(*id),
-            Step::Rewrite(rewrite) => uses.captured.extend(rewrite.regex.variables()),
-            Step::If(branch) => {
-                if let Condition::Matches { regex, .. } = &branch.condition {
-                    uses.captured.extend(regex.variables());
-                }
-                collect(&branch.steps, uses);
-            }
-            Step::Set { .. } | Step::Return { .. } | Step::Break => {}
-        }
-    }
 }

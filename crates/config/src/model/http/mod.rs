@@ -4,6 +4,7 @@
 //! places share stands once in a table of [`Http`] and is named by its index there.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,30 @@ pub struct Http {
     pub zones: Vec<Zone>,
     /// `charset_map`s.
     pub charset_maps: Vec<CharsetMap>,
+}
+
+/// What was packed is not what this program packs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackError(postcard::Error);
+
+impl fmt::Display for PackError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the http block cannot be packed or unpacked: {}", self.0)
+    }
+}
+
+impl std::error::Error for PackError {}
+
+impl Http {
+    /// As it crosses from master to edge, which are always the same program: names of fields would be most of it.
+    pub fn pack(&self) -> Result<Vec<u8>, PackError> {
+        postcard::to_stdvec(self).map_err(PackError)
+    }
+
+    /// What [`Http::pack`] has packed.
+    pub fn unpack(packed: &[u8]) -> Result<Self, PackError> {
+        postcard::from_bytes(packed).map_err(PackError)
+    }
 }
 
 /// Who answers on one listener.
@@ -95,7 +120,6 @@ pub struct Server {
     /// `$server_name`: the first name as it was written.
     pub name: Vec<u8>,
     /// What it offers by TLS; `None`: as the default server of the address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<super::tls::TlsId>,
     /// What is needed before a location is known.
     pub head: HeadSettings,
