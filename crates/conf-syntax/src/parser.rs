@@ -20,6 +20,8 @@ use crate::tree::{NO_BLOCK, Node, Parsed, Tree};
 pub struct Limits {
     /// Bytes of all texts, one that is included twice counted twice; 256 MiB. At most 1 GiB is used.
     pub bytes: usize,
+    /// Words of all directives together, their names counted; 24 million.
+    pub words: usize,
     /// Files opened by `include`, each time counted; 1,000,000.
     pub includes: usize,
     /// Files open within each other; 64.
@@ -36,6 +38,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             bytes: 256 << 20,
+            words: 24_000_000,
             includes: 1_000_000,
             include_depth: 64,
             depth: 512,
@@ -180,6 +183,16 @@ impl<'a> Parser<'a> {
     /// One directive, or one brace.
     fn step(&mut self) {
         let first_word = self.tree.words.len() as u32;
+        if self.tree.words.len() > self.limits.words {
+            let at = self.files.last().map(|current| Span {
+                file: current.file,
+                start: current.position as u32,
+                end: current.position as u32,
+            });
+            let message = format!("the configuration has more than {} words", self.limits.words);
+            self.stop(SyntaxError::new(at, Kind::TooLarge, message));
+            return;
+        }
         match self.read_directive() {
             Ending::Semicolon => {
                 if self.is_include(first_word) {

@@ -89,6 +89,15 @@ fn all_texts_together_have_a_limit() {
 }
 
 #[test]
+fn all_words_together_have_a_limit() {
+    let files = [("main", "x a; y { z b c; } x;")];
+    assert!(read(&files, Limits { words: 7, ..Limits::default() }).1.errors.is_empty());
+    let (sources, parsed) = read(&files, Limits { words: 5, ..Limits::default() });
+    let message = "the configuration has more than 5 words".to_owned();
+    assert_eq!(errors(&sources, &parsed), [(SyntaxErrorKind::TooLarge, message, String::new())]);
+}
+
+#[test]
 fn words_are_long_up_to_the_limit() {
     let limits = Limits { word: 16, ..Limits::default() };
     assert!(read(&[("main", "x 1234567890123456; '12345678901234';")], limits).1.errors.is_empty());

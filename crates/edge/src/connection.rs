@@ -233,6 +233,7 @@ async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends:
     }
     answer(event_loop, Exchange::Http1(connection), ends, begun, &mut request, read.err()).await;
     give_back(event_loop, request);
+    connection.discard_body().await;
 }
 
 /// A request object, for the next request of any connection.

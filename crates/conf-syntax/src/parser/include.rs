@@ -142,7 +142,7 @@ impl Parser<'_> {
         SyntaxError::new(at, Kind::TooLarge, message)
     }
 
-    fn stop(&mut self, error: SyntaxError) {
+    pub(super) fn stop(&mut self, error: SyntaxError) {
         self.errors.push(error);
         self.is_stopped = true;
     }

@@ -10,6 +10,7 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
         _ => return None,
     };
     candidates
+        .filter(|c| c.chars().count().abs_diff(length) <= reach)
         .map(|c| (distance(word, c), c))
         .filter(|(d, _)| *d <= reach)
         .min_by_key(|(d, _)| *d)

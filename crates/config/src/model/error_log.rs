@@ -16,7 +16,7 @@ pub struct ErrorLogs {
 }
 
 /// One `error_log`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ErrorLog {
     /// Where to.
     pub target: ErrorTarget,
@@ -25,7 +25,7 @@ pub struct ErrorLog {
 }
 
 /// Where messages go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ErrorTarget {
     /// `stderr`
     Stderr,

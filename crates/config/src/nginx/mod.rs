@@ -52,7 +52,7 @@ mod variables;
 use std::collections::HashMap;
 use std::path::Path;
 
-use conf_syntax::{Directives, Loader, Parsed, Sources, parse, parse_option};
+use conf_syntax::{Directives, Loader, Parsed, Sources, SyntaxErrorKind, parse, parse_option};
 
 pub use app::{AppBlock, AppSetting};
 pub use error_log::{ErrorLog, ErrorTarget};
@@ -204,6 +204,11 @@ fn lower<'a>(
     for parsed in options.iter().chain([file]) {
         reader.syntax_errors(parsed);
     }
+    // What was not read to its end has enough to tell, and may be large.
+    let is_too_large = |parsed: &Parsed| parsed.errors.iter().any(|e| e.kind == SyntaxErrorKind::TooLarge);
+    if options.iter().chain([file]).any(is_too_large) {
+        return Err(reader.problems);
+    }
     let directives = options.iter().chain([file]).flat_map(|parsed| parsed.directives(sources).into_iter());
     for parsed in options.iter().chain([file]) {
         announce(&mut reader, parsed.directives(sources));
@@ -334,8 +339,11 @@ impl<'a> Reader<'a> {
                 let what = format!("`${}` is not there yet ({why})", unknown.name);
                 found.push((Severity::Error, at, what, None));
             } else {
-                let near = crate::gunicorn::nearest::nearest(unknown.name, self.variables.names());
-                let help = near.map(|near| format!("did you mean `${near}`?"));
+                // Each is compared with all, so that a few have to do.
+                let names = self.variables.names();
+                let near =
+                    (found.len() < 100).then(|| crate::gunicorn::nearest::nearest(unknown.name, names));
+                let help = near.flatten().map(|near| format!("did you mean `${near}`?"));
                 found.push((Severity::Error, at, format!("unknown \"{}\" variable", unknown.name), help));
             }
         }

@@ -8,6 +8,9 @@ use crate::report::{Diagnostic, Place, Report, Severity};
 
 /// More errors than this are not read by anybody.
 const MOST: usize = 100;
+/// Of each kind so many are kept: a file of a hundred megabytes may have a million, and what is told is found among
+/// these.
+const KEPT: usize = 500;
 
 /// Why a configuration cannot be used: everything that is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +62,10 @@ impl Problem {
 pub(super) struct Problems {
     list: Vec<Problem>,
     errors: usize,
+    warnings: usize,
+    notes: usize,
+    /// The last one that was not kept.
+    dropped: Option<Box<Problem>>,
     /// The end of the head of the directive that is being read.
     pub line_at: Option<Span>,
     /// What is most likely behind all that is wrong with that directive.
@@ -72,12 +79,27 @@ impl Problems {
         at: Option<Span>,
         message: impl Into<String>,
     ) -> &mut Problem {
-        self.errors += usize::from(severity == Severity::Error);
+        let count = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+            Severity::Note => &mut self.notes,
+        };
+        *count += 1;
+        let is_kept = *count <= KEPT;
         let line_at = at.and(self.line_at.or(at));
         let (help, is_hinted) = (self.hint.clone(), self.hint.is_some());
-        self.list.push(Problem { severity, message: message.into(), at, line_at, help, is_hinted });
+        let problem = Problem { severity, message: message.into(), at, line_at, help, is_hinted };
+        if !is_kept {
+            return self.dropped.insert(Box::new(problem));
+        }
+        self.list.push(problem);
         let last = self.list.len() - 1;
         &mut self.list[last]
+    }
+
+    /// Whether a further error would not be kept, so that no help needs to be found for it.
+    pub(super) fn has_enough(&self) -> bool {
+        self.errors >= KEPT
     }
 
     pub(super) fn has_errors(&self) -> bool {
@@ -90,7 +112,7 @@ impl Problems {
         sort(&mut list);
         // What a file has that is included many times is told once.
         list.dedup_by(|a, b| (a.at, &a.message) == (b.at, &b.message));
-        let left_out = list.len().saturating_sub(MOST);
+        let left_out = list.len().saturating_sub(MOST) + self.errors.saturating_sub(KEPT);
         list.truncate(MOST);
         let mut report = render(&list, sources);
         if left_out > 0 {
@@ -104,7 +126,18 @@ impl Problems {
         let mut list = self.list;
         sort(&mut list);
         list.dedup_by(|a, b| (a.at, &a.message) == (b.at, &b.message));
-        render(&list, sources)
+        let mut report = render(&list, sources);
+        let counts = [(Severity::Warning, self.warnings, "warnings"), (Severity::Note, self.notes, "notes")];
+        for (severity, count, what) in counts {
+            if let Some(more @ 1..) = count.checked_sub(KEPT) {
+                let text = format!("{more} more {what} are not shown");
+                if severity == Severity::Warning {
+                    report.lines.push(format!("nginx: [warn] {text}"));
+                }
+                report.diagnostics.push(Diagnostic::new(severity, text));
+            }
+        }
+        report
     }
 }
 

@@ -153,8 +153,12 @@ impl<'a> Reader<'a> {
 
     fn unknown_directive(&mut self, name: Word<'a>, context: Context) {
         let text = name.text().into_owned();
-        let here = TABLE.rows.iter().filter(|r| r.contexts.contains(context)).map(|r| r.name);
-        let near = nearest(&text, here).or_else(|| nearest(&text, TABLE.rows.iter().map(|r| r.name)));
+        let near = if self.problems.has_enough() {
+            None
+        } else {
+            let here = TABLE.rows.iter().filter(|r| r.contexts.contains(context)).map(|r| r.name);
+            nearest(&text, here).or_else(|| nearest(&text, TABLE.rows.iter().map(|r| r.name)))
+        };
         let problem = self.error(name.span, format!("unknown directive \"{text}\""));
         if let Some(near) = near {
             problem.help(format!("did you mean `{near}`?"));

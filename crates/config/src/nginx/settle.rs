@@ -27,6 +27,7 @@ pub(super) struct Shared {
     pub settings: Vec<Settings>,
     pub types: Vec<Rc<Types>>,
     pub error_logs: Vec<Rc<Vec<ErrorLog>>>,
+    error_logs_by_value: HashMap<Rc<Vec<ErrorLog>>, u32>,
     settings_by_hash: HashMap<u64, Vec<SettingsId>>,
     types_by_place: HashMap<*const Types, u32>,
     types_by_value: HashMap<Rc<Types>, u32>,
@@ -81,11 +82,12 @@ impl Shared {
     }
 
     fn error_log(&mut self, logs: &Rc<Vec<ErrorLog>>) -> u32 {
-        if let Some(index) = self.error_logs.iter().position(|l| Rc::ptr_eq(l, logs) || l == logs) {
-            return index as u32;
+        let next = self.error_logs.len() as u32;
+        let index = *self.error_logs_by_value.entry(Rc::clone(logs)).or_insert(next);
+        if index == next {
+            self.error_logs.push(Rc::clone(logs));
         }
-        self.error_logs.push(Rc::clone(logs));
-        self.error_logs.len() as u32 - 1
+        index
     }
 
     fn settings(&mut self, l: &Level) -> Settings {

@@ -83,8 +83,8 @@ impl<'a> Reader<'a> {
             Ok(names) => return Some(names),
             Err(wrong) => wrong,
         };
-        let shown = String::from_utf8_lossy(text);
-        let rest = match String::from_utf8_lossy(&text[wrong.offset..]) {
+        let shown = beginning(text);
+        let rest = match beginning(&text[wrong.offset..]) {
             rest if rest.is_empty() => String::new(),
             rest => format!(" at \"{rest}\""),
         };
@@ -97,6 +97,15 @@ impl<'a> Reader<'a> {
     pub(super) fn full_path(&self, path: &[u8]) -> PathBuf {
         self.prefix.join(Path::new(std::ffi::OsStr::from_bytes(path)))
     }
+}
+
+/// A text for a message, of which nobody reads more than a few lines.
+fn beginning(text: &[u8]) -> String {
+    const MOST: usize = 500;
+    if text.len() <= MOST {
+        return String::from_utf8_lossy(text).into_owned();
+    }
+    format!("{}...", String::from_utf8_lossy(&text[..MOST]))
 }
 
 /// A path with variables: one that does not begin with a slash or a variable lies below `base`.

@@ -230,7 +230,11 @@ impl Connection {
     /// Whether it is between two requests, so that [`Connection::into_parts`] loses nothing.
     pub fn is_movable(&self) -> bool {
         let is_quiet = self.buffers.as_ref().is_none_or(|b| b.input.is_empty() && b.output.is_empty());
-        self.requests > 0 && is_quiet && !self.half_closed && !self.deadline.is_ending()
+        self.requests > 0
+            && is_quiet
+            && self.body_is_done()
+            && !self.half_closed
+            && !self.deadline.is_ending()
     }
 
     /// The stream and what has been read of it, for somebody else to go on with.

@@ -67,8 +67,8 @@ impl Connection {
         if response.close || self.is_last() || self.deadline.is_ending() {
             self.keep_alive = false;
         }
-        if self.keep_alive && !self.body_is_done() {
-            self.discard_body().await;
+        if self.keep_alive {
+            self.settle_body(response.body.len()).await;
         }
         let framing = self.framing(&response);
         self.ends_with_close = framing == Framing::Close;
