@@ -68,7 +68,8 @@ impl Authority {
         let contact: Vec<&str> = issuer.contact.iter().map(String::as_str).collect();
         let terms_of_service_agreed = issuer.accepted_terms;
         if issuer.account_key.is_some() && (external.is_some() || !terms_of_service_agreed) {
-            let why = "an account with a key of its own needs accept_terms_of_service, and no external_account_key";
+            let why =
+                "an account with a key of its own needs accept_terms_of_service, and no external_account_key";
             return Err(Failure::Own(why.to_owned()));
         }
         let (account, credentials) = again(transport, async || {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use config::model::Model;
 use limits::Zones;
 use telemetry::AccessLogs;
+use upstream::Group;
 
 use crate::tls::Offers;
 
@@ -17,6 +18,8 @@ pub struct Configuration {
     pub zones: Zones,
     /// What is offered to clients that speak TLS.
     pub tls: Offers,
+    /// Groups of servers that requests are passed on to, in the model's order.
+    pub groups: Vec<Arc<Group>>,
     /// nginx's access logs; `None` by gunicorn's command line.
     pub logs: Option<Arc<AccessLogs>>,
 }
@@ -29,6 +32,7 @@ impl Configuration {
         let zones = Zones::new(zones, before.map(|before| &before.zones));
         let tls = Offers::open(&model, before.map(|before| &before.tls)).map_err(io::Error::other)?;
         let logs = http.map(AccessLogs::open).transpose().map_err(io::Error::other)?;
-        Ok(Arc::new(Self { model, zones, tls, logs }))
+        let groups = http.map_or_else(Vec::new, |http| http.upstreams.iter().map(Group::new).collect());
+        Ok(Arc::new(Self { model, zones, tls, groups, logs }))
     }
 }

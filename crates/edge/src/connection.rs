@@ -313,7 +313,12 @@ async fn by_site(
     if let Some(response) = visited.response.take() {
         let status = response.status;
         let fields = visited.wants_fields(event_loop).then(|| response.fields.clone());
-        let sent = exchange.respond(response, &event_loop.date()).await;
+        let mut sent = exchange.respond(response, &event_loop.date()).await;
+        if let Some(mut tunnel) = visited.take_tunnel()
+            && sent.outcome.is_ok()
+        {
+            sent.body += exchange.tunnel(&mut tunnel).await;
+        }
         if visited.has_after() {
             let exchange = exchange.reborrow();
             let after = visited.after(event_loop, site, exchange, ends, request, status, Some(&sent));

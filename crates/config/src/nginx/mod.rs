@@ -36,6 +36,7 @@ mod map;
 pub mod modules;
 mod problem;
 mod process;
+mod proxy;
 mod reader;
 mod rewrite;
 mod server_name;
@@ -45,6 +46,7 @@ mod table;
 mod tls;
 mod types;
 mod units;
+mod upstream;
 mod user_id;
 mod values;
 mod variables;
@@ -58,6 +60,7 @@ pub use app::{AppBlock, AppSetting};
 pub use error_log::{ErrorLog, ErrorTarget};
 pub use problem::NginxReport;
 pub use process::MainSettings;
+pub use upstream::Url;
 
 use crate::host::{Host, System};
 use crate::model::Listener;
@@ -76,6 +79,8 @@ const FEATURES: &[Feature] = &[
     ("Addresses", listen::ROWS),
     ("Names", server_name::ROWS),
     ("Applications", app::ROWS),
+    ("Other servers", proxy::ROWS),
+    ("Groups of servers", upstream::ROWS),
     ("Rewriting", rewrite::ROWS),
     ("Variables", map::ROWS),
     ("Variables by address", geo::ROWS),
@@ -233,9 +238,11 @@ fn lower<'a>(
         charset_maps,
         apps,
         offers,
+        upstreams,
+        proxies: proxy_passes,
         ..
     } = reader;
-    let Shared { settings, types, error_logs, .. } = shared;
+    let Shared { settings, types, error_logs, proxies: proxy_settings, .. } = shared;
     let http = Http {
         listens,
         servers,
@@ -245,6 +252,9 @@ fn lower<'a>(
         log_formats,
         zones,
         charset_maps,
+        upstreams,
+        proxies: proxy_passes,
+        proxy_settings,
     };
     let error_logs = error_logs.iter().map(|logs| logs.to_vec()).collect();
     Ok((Parts { http, listeners, apps, tls: offers.model, main, error_logs }, problems))
@@ -297,6 +307,9 @@ impl<'a> Reader<'a> {
             log_buffers: HashMap::new(),
             zones: Vec::new(),
             charset_maps: Vec::new(),
+            upstreams: Vec::new(),
+            upstream: None,
+            proxies: Vec::new(),
             zone_uses: HashMap::new(),
             apps: Vec::new(),
             patterns: HashMap::new(),
@@ -356,9 +369,7 @@ impl<'a> Reader<'a> {
 /// What an application has instead.
 fn empty_instead(name: &str) -> Option<String> {
     let instead = match name {
-        "upstream_response_time" | "upstream_header_time" => "app_run_time",
-        "upstream_queue_time" | "upstream_connect_time" => "app_queue_time",
-        "upstream_addr" => "app_name",
+        "upstream_queue_time" => "app_queue_time",
         _ => return None,
     };
     Some(format!("of an application, `${instead}` tells"))

@@ -7,6 +7,7 @@
 mod body;
 mod close;
 mod read;
+mod tunnel;
 mod write;
 
 use std::cell::RefCell;
@@ -24,6 +25,7 @@ use crate::pace::{Pace, Paced};
 use crate::{Deadline, Deadlines};
 
 pub use read::Idle;
+pub use tunnel::OtherEnd;
 
 /// Bytes that one read takes at most.
 const READ_SIZE: usize = 16 * 1024;

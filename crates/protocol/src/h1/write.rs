@@ -172,6 +172,7 @@ impl Connection {
             _ => {}
         }
         match (keep_alive, is_http10) {
+            _ if response.status == 101 => head.ready_made(b"Connection: upgrade\r\n"),
             (false, _) => head.ready_made(b"Connection: close\r\n"),
             (true, is_http10) => {
                 if is_http10 || told.is_some() {
