@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import re
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -24,6 +25,7 @@ CONF = r"""
         listen 127.0.0.1:%PORT%;
         access_log %DIR%/access.log up;
         proxy_read_timeout 1s;
+        client_max_body_size 0;
         proxy_connect_timeout 1s;
         {locations}
     }}
@@ -374,6 +376,77 @@ def test_names_that_stand_for_others(serve_nginx):
         site = serve_nginx(conf("", NAMED.format(dns=dns.port, port=ups[0].port, more="")))
         assert site.get("/?host=alias.example").status == 200
         assert site.get("/?host=circle.example").status == 502
+
+
+# TLS
+
+
+def certificate(directory, name, *options):
+    """A certificate that signs itself, for a name; the paths of it and of its key."""
+    certificate, key = directory / f"{name}.crt", directory / f"{name}.key"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate,
+                    "-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", *options],
+                   check=True, capture_output=True)
+    return certificate, key
+
+
+TLS = """
+    location /plain/ { proxy_pass https://127.0.0.1:UP; }
+    location /good/ { proxy_pass https://127.0.0.1:UP; proxy_ssl_verify on; proxy_ssl_name good.example;
+                      proxy_ssl_trusted_certificate %DIR%/good.example.crt; proxy_ssl_server_name on; }
+    location /name/ { proxy_pass https://127.0.0.1:UP; proxy_ssl_verify on; proxy_ssl_name other.example;
+                      proxy_ssl_trusted_certificate %DIR%/good.example.crt; }
+    location /other/ { proxy_pass https://127.0.0.1:UP; proxy_ssl_verify on; proxy_ssl_name good.example;
+                       proxy_ssl_trusted_certificate %DIR%/other.example.crt; }
+    location /variable/ { proxy_pass https://$arg_host:UP; }
+    location /kept/ { proxy_pass https://u; proxy_http_version 1.1; proxy_set_header Connection ""; }
+    location /mixed/ { proxy_pass http://u; proxy_http_version 1.1; proxy_set_header Connection ""; }
+    location /own/ { proxy_pass https://127.0.0.1:ASKS; proxy_ssl_certificate %DIR%/other.example.crt;
+                     proxy_ssl_certificate_key %DIR%/other.example.key; }
+    location /nobody/ { proxy_pass https://127.0.0.1:ASKS; }
+"""
+
+
+def test_tls(serve_nginx, tmp_path):
+    good, key = certificate(tmp_path, "good.example")
+    other, other_key = certificate(tmp_path, "other.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(good, key)
+    told = []
+    context.sni_callback = lambda _, name, __: told.append(name)
+    asks = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    asks.load_cert_chain(good, key)
+    asks.verify_mode = ssl.CERT_REQUIRED
+    asks.load_verify_locations(other)
+    files = {path.name: path.read_text() for path in (good, key, other, other_key)}
+
+    def sized(seen, _):
+        return response(b"x" * int(seen.target.partition("?")[0].rpartition("/")[2]) + b" %d" % len(seen.body))
+
+    with Upstream(sized, context=context) as up, Upstream(name="asks", context=asks) as second:
+        locations = TLS.replace("UP", str(up.port)).replace("ASKS", str(second.port))
+        group = f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 4; }}"
+        site = serve_nginx(conf(group, locations), files=files)
+        for size in (0, 1, 20_000, 3_000_000):
+            answer = site.request("POST", f"/plain/{size}", body=b"y" * size)
+            assert answer.body == b"x" * size + b" %d" % size
+        assert up.seen[0].get("Host") == f"127.0.0.1:{up.port}" and told == [None] * 4
+        assert site.get("/good/5").text == "xxxxx 0" and told[-1] == "good.example"
+        log = site.directory / "error.log"
+        for target, words in [("/name/1", 'upstream SSL certificate does not match "other.example"'),
+                              ("/other/1", "upstream SSL certificate verify error"),
+                              ("/nobody/1", "while reading response header from upstream")]:
+            assert site.get(target).status == 502
+            assert words in log.read_text(), (target, log.read_text())
+        assert "while SSL handshaking to upstream" in log.read_text()
+        assert site.get("/variable/3?host=127.0.0.1").text == "xxx 0"
+        assert site.get("/own/").text == "asks /own/"
+        before = up.connections
+        for _ in range(5):
+            assert site.get("/kept/1").text == "x 0"
+        assert up.connections == before + 1
+        # A connection with TLS is none without.
+        assert site.get("/mixed/1").status == 502
 
 
 # A real server behind

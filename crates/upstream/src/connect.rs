@@ -32,12 +32,12 @@ pub struct Via {
 }
 
 /// Connects.
-pub(crate) async fn connect(address: &UpstreamAddress, route: &Route) -> io::Result<listen::Stream> {
+pub(crate) async fn connect(address: &UpstreamAddress, route: &Route) -> io::Result<listen::Socket> {
     let to = match address {
         UpstreamAddress::Ip(to) => *to,
         UpstreamAddress::Unix(path) => {
             let stream = UnixStream::connect(path).await?;
-            return Ok(listen::Stream::Unix(stream));
+            return Ok(listen::Socket::Unix(stream));
         }
     };
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -50,5 +50,5 @@ pub(crate) async fn connect(address: &UpstreamAddress, route: &Route) -> io::Res
     let stream = socket.connect(to).await?;
     // What is written is whole, and the answer waits for it.
     stream.set_nodelay(true)?;
-    Ok(listen::Stream::Tcp(stream))
+    Ok(listen::Socket::Tcp(stream))
 }

@@ -10,7 +10,7 @@ use crate::tls::Encrypted;
 /// A byte stream to a server.
 pub enum Stream {
     /// A socket.
-    Plain(listen::Stream),
+    Plain(listen::Socket),
     /// TLS.
     Encrypted(Box<Encrypted>),
 }

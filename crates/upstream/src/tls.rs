@@ -89,7 +89,7 @@ impl Tls {
     }
 
     /// Shakes hands with the server of this name; a port in it does not count.
-    pub(crate) async fn connect(&self, socket: listen::Stream, name: &str) -> Result<Encrypted, String> {
+    pub(crate) async fn connect(&self, socket: listen::Socket, name: &str) -> Result<Encrypted, String> {
         let host = match name.rsplit_once(':') {
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
                 if port.bytes().all(|byte| byte.is_ascii_digit()) { host } else { name }
@@ -126,7 +126,7 @@ impl Tls {
 
 /// A stream once its handshake has begun.
 pub struct Encrypted {
-    socket: listen::Stream,
+    socket: listen::Socket,
     tls: ClientConnection,
     /// The socket has ended.
     is_over: bool,
@@ -226,7 +226,7 @@ impl Drop for Encrypted {
 }
 
 /// The socket, for the library to write to.
-struct Outlet<'s>(&'s mut listen::Stream);
+struct Outlet<'s>(&'s mut listen::Socket);
 
 impl Write for Outlet<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

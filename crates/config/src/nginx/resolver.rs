@@ -14,7 +14,7 @@ pub(super) const ROWS: &[Row] = &[
         "resolver",
         Context::ALL,
         Count::at_least(1),
-        Apply::Custom(|r, l, d| l.resolver = r.resolver(d)),
+        Apply::Custom(|r, l, d| l.resolver = Some(r.resolver(d))),
         "",
         "Servers of DNS that are asked for names while serving, with `valid=`, `ipv4=off`, `ipv6=off`.",
     ),
@@ -28,7 +28,7 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 impl<'a> Reader<'a> {
-    fn resolver(&mut self, directive: Directive<'a>) -> Option<Resolver> {
+    fn resolver(&mut self, directive: Directive<'a>) -> Resolver {
         let mut resolver = Resolver { servers: Vec::new(), valid: None, ipv4: true, ipv6: true };
         for word in directive.args {
             let text = word.text().into_owned();
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         } else if resolver.servers.is_empty() && !self.problems.has_errors() {
             self.error(directive.head(), "no name servers defined");
         }
-        Some(resolver)
+        resolver
     }
 }
 

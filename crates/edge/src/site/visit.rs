@@ -145,6 +145,14 @@ pub async fn serve<'s>(
         visit.facts.log(Level::Info, Some(request), format_args!("{words}"));
         return Box::pin(visit.end(request, 400)).await;
     }
+    if ends.plain {
+        visit.facts.log(
+            Level::Info,
+            Some(request),
+            format_args!("client sent plain HTTP request to HTTPS port"),
+        );
+        return Box::pin(visit.end(request, 497)).await;
+    }
     visit.post_read(request);
     let step = visit.begin(request).await;
     let response = match visit.finish(request, step).await {
@@ -251,6 +259,7 @@ fn facts<'a>(
         pipelined: exchange.is_pipelined(),
         socket: exchange.socket(),
         proxied: ends.proxied.as_deref().copied(),
+        tls: ends.tls.clone(),
         ends: ends.peer,
         server: Cell::new(server),
         settings: Cell::new(settings),

@@ -90,12 +90,12 @@ impl Visit<'_, '_> {
         let (host, port) = url.shown(usual);
         let site = self.site;
         let port_number = url.port.unwrap_or(usual);
-        let same = |known: &Upstream| match known.implicit {
-            false => !url.is_unix && url.port.is_none() && known.name.eq_ignore_ascii_case(url.host),
-            true => {
-                let (name, port) = known.name.rsplit_once(':').unwrap_or_default();
-                !url.is_unix && name.eq_ignore_ascii_case(url.host) && port.parse() == Ok(port_number)
+        let same = |known: &Upstream| {
+            if !known.implicit {
+                return !url.is_unix && url.port.is_none() && known.name.eq_ignore_ascii_case(url.host);
             }
+            let (name, port) = known.name.rsplit_once(':').unwrap_or_default();
+            !url.is_unix && name.eq_ignore_ascii_case(url.host) && port.parse() == Ok(port_number)
         };
         let named = site.http().upstreams.iter().position(same);
         let mut unresolved = None;
