@@ -145,6 +145,7 @@ impl Facts<'_> {
         }
         let context = Context {
             log: settings.and_then(|s| s.error_log),
+            debug: self.site.debugs(self.ends.remote),
             connection: self.connection,
             client: Some(client.as_bytes()),
             server: server.map(|s| s.name.as_slice()),
@@ -154,6 +155,11 @@ impl Facts<'_> {
             ..Context::default()
         };
         error_log::write_with(level, &context, message);
+    }
+
+    /// A line for whoever looks for a defect.
+    pub fn debug(&self, message: std::fmt::Arguments<'_>) {
+        self.log(telemetry::error_log::Level::Debug, None, message);
     }
 
     /// Connections of all event loops.

@@ -21,7 +21,7 @@ mod visit;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -136,6 +136,12 @@ impl Site {
             chunk: http2.chunk as usize,
             max_frame: h2::SMALLEST_MAX_FRAME,
         })
+    }
+
+    /// Whether everything is logged about a client (`debug_connection`).
+    fn debugs(&self, client: Option<SocketAddr>) -> bool {
+        let logs = self.configuration.model.logs.nginx.as_ref();
+        logs.is_some_and(|logs| logs.debugs(client.map(|client| client.ip())))
     }
 
     /// The index of a listener.
