@@ -3,7 +3,7 @@
 #   make demo         build, and serve examples/django at http://127.0.0.1:8000
 #   make test         every test that needs nothing but Rust and Python
 #   make test-peers   the tests beside nginx and gunicorn (needs the system's nginx)
-#   make bench        the figures of benches/RESULTS.md (needs nginx and wrk); ONLY=static QUICK=1
+#   make bench        the figures of benches/RESULTS.md (needs nginx, wrk, h2load, openssl); ONLY=static QUICK=1
 #   make lint         what CI refuses: format, clippy, the levels of the crates, stale documentation
 #   make docs         write docs/reference, the man page and the shell completions anew
 #   make clean        remove all that was built or installed here

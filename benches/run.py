@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures Monoceros beside its peers and checks the bars that the project set itself: see README.md.
 
-Needs Python 3.10, nginx and wrk; makes a virtual environment for the Python peers beside this file.
+Needs Python 3.10, nginx, wrk, h2load and openssl; makes a virtual environment for the Python peers beside this file.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import faults, many, memory, processes, results, servers, slow, throughput
+from harness import encrypted, faults, many, memory, processes, results, servers, slow, throughput
 
 HERE = Path(__file__).resolve().parent
 WORKS = {
@@ -24,11 +24,15 @@ WORKS = {
     "static": throughput.static,
     "conf": throughput.conf,
     "many": many.many,
+    "tls": encrypted.tls,
+    "http2": encrypted.http2,
     "idle": memory.idle,
     "slow": slow.slow,
     "kill": faults.kill,
     "reload": faults.reload,
 }
+# Programs that the works need, and Debian's packages of them.
+PACKAGES = {"nginx": "nginx-light", "wrk": "wrk", "h2load": "nghttp2-client", "openssl": "openssl"}
 # Above this share of the cores in use by others, a result says so.
 BUSY = 0.05
 # The sections of RESULTS.md.
@@ -38,6 +42,10 @@ SECTIONS = [
     *(f"static-{name}" for name in throughput.STATIC),
     *(f"conf-{throughput.key(name)}" for name in throughput.SITES),
     *(f"many-{count}" for count in many.SIZES),
+    "tls-handshakes",
+    "tls-bulk",
+    "tls-idle",
+    "http2",
     "idle",
     "slow",
     "kill",
@@ -133,12 +141,11 @@ def listed(allowed):
 
 def prepare(options):
     """Checks what the machine has to have and makes the virtual environment."""
-    missing = [program for program in ("nginx", "wrk") if not which(program)]
+    missing = [program for program in PACKAGES if not which(program)]
     if missing:
-        packages = {"nginx": "nginx-light", "wrk": "wrk"}
         sys.exit(
             f"make bench needs {' and '.join(missing)}; Debian, Ubuntu: apt-get install "
-            + " ".join(packages[program] for program in missing)
+            + " ".join(PACKAGES[program] for program in missing)
         )
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -440,7 +440,6 @@ def test_a_request_in_the_old_application_ends_in_peace(serve_nginx):
     wait_until(lambda: server.workers() == [], "the worker to end")
 
 
-@pytest.mark.xfail(strict=True, reason="workers of a removed application leave before its queue is empty")
 def test_a_request_that_is_queued_for_a_removed_application_runs(serve_nginx):
     server = serve_nginx(REMOVED, files={"app.py": APP}, python=True)
     holder = hold(server, "go")

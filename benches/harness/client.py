@@ -4,6 +4,8 @@
           seconds on each connection, else the next as soon as the last is answered.
 `idle`    opens connections, one GET on each, and keeps them.
 `slow`    three kinds of clients that take their time: a header, a body and an answer, byte by byte.
+`tls-full`, `tls-resumed`  a handshake and a request on each connection, one after the other.
+`tls-idle`  as `idle`, by TLS.
 
 Each prints one JSON line when it is set up and a report when its standard input ends.
 """
@@ -14,6 +16,7 @@ import errno
 import json
 import select
 import socket
+import ssl
 import sys
 import time
 
@@ -235,6 +238,65 @@ def idle(options, watch):
     say(open=sum(not Steady.closed(client) for client in held))
 
 
+def encrypting():
+    """How this client speaks TLS: 1.3, with a key share of X25519, whoever the server is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def handshakes(options, watch, resume):
+    """One connection after another with one request each; with `resume` by the last one's ticket."""
+    context = encrypting()
+    request = f"GET {options.path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode()
+    count = errors = size = 0
+    session = None
+    begin = time.perf_counter()
+    while not select.select([watch], [], [], 0)[0]:
+        try:
+            with socket.create_connection((HOST, options.port), timeout=10) as plain:
+                with context.wrap_socket(plain, session=session if resume else None) as client:
+                    client.sendall(request)
+                    answer = b"".join(iter(lambda: client.recv(1 << 14), b""))
+                    good = answer.startswith(b"HTTP/1.1 204 ") and (not session or client.session_reused == resume)
+                    session = client.session if resume else None
+        except OSError:
+            good, answer = False, b""
+        count += good
+        errors += not good
+        size += len(answer)
+    say(requests=count, bytes=size, seconds=time.perf_counter() - begin, p50=0, p99=0, errors=errors)
+
+
+def idle_by_tls(options, watch):
+    """As `idle`, by TLS."""
+    context = encrypting()
+    held = []
+    for _ in range(options.connections):
+        client = context.wrap_socket(socket.create_connection((HOST, options.port), timeout=30))
+        client.sendall(get(options.path))
+        answer = Answer()
+        while not answer.feed(client.recv(1 << 16) or b"\r\n\r\n"):
+            pass
+        if answer.status != b"200" or answer.close:
+            raise SystemExit(f"connection {len(held)}: {answer.data[:200]!r}")
+        client.setblocking(False)
+        held.append(client)
+    say(open=len(held))
+    select.select([watch], [], [])
+    say(open=sum(not closed_by_tls(client) for client in held))
+
+
+def closed_by_tls(client):
+    try:
+        return client.recv(1) == b""
+    except ssl.SSLWantReadError:
+        return False
+    except OSError:
+        return True
+
+
 class Slow:
     """Clients that send or take a little every second, spread evenly over it."""
 
@@ -317,7 +379,7 @@ class SlowClient:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["steady", "idle", "slow"])
+    parser.add_argument("kind", choices=["steady", "idle", "slow", "tls-full", "tls-resumed", "tls-idle"])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--path", default="/")
     parser.add_argument("--connections", type=int, default=8, help="of each kind")
@@ -327,6 +389,10 @@ def main():
     watch = sys.stdin.fileno()
     if options.kind == "idle":
         idle(options, watch)
+    elif options.kind == "tls-idle":
+        idle_by_tls(options, watch)
+    elif options.kind.startswith("tls-"):
+        handshakes(options, watch, resume=options.kind == "tls-resumed")
     elif options.kind == "slow":
         Slow(options).run(watch)
     else:

@@ -1,6 +1,9 @@
 """The load: wrk for figures, our own client (`client.py`, a process of its own) where each request counts."""
 
 import json
+import re
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -65,6 +68,47 @@ def wrk(url, connections, seconds):
     if not outcome.requests:
         raise RuntimeError(f"{url}: not one answer in {seconds} s")
     return outcome
+
+
+def h2load(url, connections, streams, seconds):
+    """One run of h2load with one thread, so many streams on each connection. Latencies are not in it.
+
+    Raises RuntimeError when it fails or nothing is answered.
+    """
+    command = ["h2load", "-t1", f"-c{connections}", f"-m{streams}", f"-D{seconds}", url]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
+    took = re.search(r"finished in ([\d.]+)(m?s)", run.stdout)
+    counts = re.search(r"requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored", run.stdout)
+    size = re.search(r"traffic: .* \((\d+)\) total", run.stdout)
+    if run.returncode or not (took and counts and size):
+        raise RuntimeError(f"{' '.join(command)} failed:\n{run.stdout}{run.stderr}")
+    done, failed, errored = map(int, counts.groups())
+    if not done:
+        raise RuntimeError(f"{url}: not one answer in {seconds} s")
+    length = float(took[1]) / (1000 if took[2] == "ms" else 1)
+    return Round(done, int(size[1]), length, p50=None, p99=None, errors=failed + errored)
+
+
+def tls_answers(port):
+    """Whether a server shakes hands on a port of this machine."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            with context.wrap_socket(plain):
+                return True
+    except OSError:
+        return False
+
+
+def h2_answers(port):
+    """Whether a server speaks HTTP/2 in clear text on a port of this machine."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+            return client.recv(9)[3:4] == b"\x04"
+    except OSError:
+        return False
 
 
 class Client:

@@ -31,20 +31,14 @@ def measure(settings, directory, work, title, path, names, bars, **start):
         size = len(bodies[names[0]])
         figures = Figures()
         for connections in CONNECTIONS:
-            for server in servers:
-                load.wrk(url(server, path), connections, 1)  # warm up
-            for turn in range(settings.rounds):
-                # Everyone goes first once: who follows a heavy neighbour must not always be the same.
-                first = turn % len(servers)
-                for server in servers[first:] + servers[:first]:
-                    clock = processes.CpuClock(server.roots)
-                    clock.start()
-                    one = load.wrk(url(server, path), connections, settings.seconds)
-                    one.cpu = clock.stop()
-                    if size >= LARGE:
-                        one.count_by_bytes(size)
-                    figures.add(server.name, connections, one)
-                settings.say(".", end="")
+
+            def once(server, seconds, connections=connections):
+                one = load.wrk(url(server, path), connections, seconds)
+                if size >= LARGE:
+                    one.count_by_bytes(size)
+                return one
+
+            take_turns(settings, servers, connections, once, figures)
         settings.say("")
     outcome.title = f"{title} ({size:,} bytes)"
     for connections in CONNECTIONS:
@@ -59,8 +53,24 @@ def measure(settings, directory, work, title, path, names, bars, **start):
     return outcome
 
 
-def url(server, path):
-    return f"http://{LOOPBACK}:{server.port}{path}"
+def take_turns(settings, servers, key, once, figures):
+    """Rounds of `once(server, seconds)`, which gives back a load.Round; what they cost goes to `figures` under `key`."""
+    for server in servers:
+        once(server, 1)  # warm up
+    for turn in range(settings.rounds):
+        # Everyone goes first once: who follows a heavy neighbour must not always be the same.
+        first = turn % len(servers)
+        for server in servers[first:] + servers[:first]:
+            clock = processes.CpuClock(server.roots)
+            clock.start()
+            one = once(server, settings.seconds)
+            one.cpu = clock.stop()
+            figures.add(server.name, key, one)
+        settings.say(".", end="")
+
+
+def url(server, path, scheme="http"):
+    return f"{scheme}://{LOOPBACK}:{server.port}{path}"
 
 
 class Figures:

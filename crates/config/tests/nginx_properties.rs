@@ -205,13 +205,14 @@ fn real_files_lack_only_what_is_not_there_yet() {
             continue;
         };
         for line in &report.lines {
-            // The machine of the tests has no user `nginx`.
-            let is_expected = line.contains("is not there yet") || line.contains("getpwnam");
+            // The machine of the tests has no user `nginx`, and knows none of the servers behind.
+            let is_expected = ["is not there yet", "getpwnam", "host not found in upstream"];
+            let is_expected = is_expected.iter().any(|words| line.contains(words));
             assert!(is_expected, "{name}: {line}");
             told += 1;
         }
     }
-    assert!(told > 10, "every one of them has a proxy behind it");
+    assert!(told > 5, "most of them name servers behind, or TLS: {told}");
 }
 
 #[test]

@@ -37,6 +37,12 @@ impl Apps {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
+    /// Whether it is one of those that are known by a name, and not one that was removed.
+    pub fn has(&self, app: &Arc<Shared>) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.values().any(|known| Arc::ptr_eq(known, app))
+    }
+
     /// The application of this name; one that is new gets its shared memory, for so many threads of workers.
     pub fn open(&self, name: &str, claimers: usize) -> io::Result<Arc<Shared>> {
         if let Some(known) = self.named(name) {

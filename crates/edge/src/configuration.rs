@@ -6,6 +6,7 @@ use std::sync::Arc;
 use config::model::Model;
 use limits::Zones;
 use telemetry::AccessLogs;
+use upstream::Group;
 
 /// The model, and what of it exists once in the process.
 pub struct Configuration {
@@ -13,6 +14,8 @@ pub struct Configuration {
     pub model: Model,
     /// What `limit_req` and `limit_conn` count.
     pub zones: Zones,
+    /// Groups of servers that requests are passed on to, in the model's order.
+    pub groups: Vec<Arc<Group>>,
     /// nginx's access logs; `None` by gunicorn's command line.
     pub logs: Option<Arc<AccessLogs>>,
 }
@@ -24,6 +27,7 @@ impl Configuration {
         let zones = http.map_or(&[][..], |http| http.zones.as_slice());
         let zones = Zones::new(zones, before.map(|before| &before.zones));
         let logs = http.map(AccessLogs::open).transpose().map_err(io::Error::other)?;
-        Ok(Arc::new(Self { model, zones, logs }))
+        let groups = http.map_or_else(Vec::new, |http| http.upstreams.iter().map(Group::new).collect());
+        Ok(Arc::new(Self { model, zones, groups, logs }))
     }
 }

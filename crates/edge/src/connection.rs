@@ -185,6 +185,7 @@ async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends:
     }
     answer(event_loop, Exchange::Http1(connection), ends, begun, &mut request, read.err()).await;
     give_back(event_loop, request);
+    connection.discard_body().await;
 }
 
 /// Counts the connection among those that are being read while the head is not whole yet.
@@ -288,7 +289,12 @@ async fn by_site(
     if let Some(response) = visited.response.take() {
         let status = response.status;
         let fields = visited.wants_fields(event_loop).then(|| response.fields.clone());
-        let sent = exchange.respond(response, &event_loop.date()).await;
+        let mut sent = exchange.respond(response, &event_loop.date()).await;
+        if let Some(mut tunnel) = visited.take_tunnel()
+            && sent.outcome.is_ok()
+        {
+            sent.body += exchange.tunnel(&mut tunnel).await;
+        }
         if visited.has_after() {
             let exchange = exchange.reborrow();
             let after = visited.after(event_loop, site, exchange, ends, request, status, Some(&sent));

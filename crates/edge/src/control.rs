@@ -25,6 +25,9 @@ use crate::event_loop::{self, Message, Process, Start};
 use crate::spread::Spread;
 use crate::workers::{self, Announced, Heard};
 
+/// Between two looks whether anybody still waits for an application that was removed.
+const LOOK_AT_QUEUE: Duration = Duration::from_millis(50);
+
 /// The state of the control loop.
 struct Control {
     master: ControlSocket,
@@ -227,7 +230,7 @@ impl Control {
             ToEdge::Drain { worker } => {
                 self.draining.push(worker);
                 match self.workers.get(&worker) {
-                    Some((app, known)) => app.region.stop_claimers(known.claimers.clone()),
+                    Some((app, known)) => self.drain(app, known),
                     None => self.tell(&FromEdge::WorkerDrained { worker })?,
                 }
                 Ok(())
@@ -256,6 +259,24 @@ impl Control {
             }
             ToEdge::Accept {} => self.all(|| Ok(Message::Accept)),
         }
+    }
+
+    /// Lets a worker end with what it runs. Others take what is queued, unless its application was removed: then it
+    /// goes on until nobody waits. For how long at most, the master says.
+    fn drain(&self, app: &Arc<Shared>, worker: &Arc<Worker>) {
+        if self.process.apps.has(app) {
+            return app.region.stop_claimers(worker.claimers.clone());
+        }
+        let (app, worker) = (Arc::clone(app), Arc::clone(worker));
+        tokio::task::spawn_local(async move {
+            loop {
+                // The first wait is for event loops that have not heard of the removal yet.
+                tokio::time::sleep(LOOK_AT_QUEUE).await;
+                if app.waiting() == 0 || worker.is_gone() {
+                    return app.region.stop_claimers(worker.claimers.clone());
+                }
+            }
+        });
     }
 
     /// A new configuration. One that can't be used is refused whole; the old one goes on.

@@ -217,6 +217,9 @@ impl EventLoop {
                 this.process.spread.note(this.index, load.busy(), &mut load.trend);
                 let runtime = Rc::clone(&this.runtime.borrow());
                 this.sides.tick(&runtime.apps);
+                if let Some(site) = &runtime.site {
+                    site.tick();
+                }
                 if let Some(access) = &mut *this.access.borrow_mut() {
                     access.tick(Instant::now());
                 }

@@ -48,7 +48,7 @@ impl BodyFraming {
 }
 
 /// Digits and nothing else: no sign, no list (`5, 5`), no empty value.
-fn parse_length(value: &[u8]) -> Option<u64> {
+pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }

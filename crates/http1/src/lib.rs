@@ -4,6 +4,7 @@
 //! returns has passed every check that keeps two parties from disagreeing on where a message ends; there
 //! is no second call that could be forgotten. The body is then taken by [`RequestHead::framing`]:
 //! nothing, so many bytes, or a [`ChunkedDecoder`]. Responses are written with [`ResponseEncoder`].
+//! Who asks others reads what they answer with [`parse_response_head`].
 //!
 //! ```
 //! use http1::{BodyFraming, Limits, Policy, RequestHead, parse_request_head};
@@ -29,6 +30,7 @@ mod head;
 mod limits;
 mod lines;
 mod reason;
+mod response;
 mod span;
 mod syntax;
 mod target;
@@ -45,5 +47,6 @@ pub use framing::{BodyFraming, response_body_allowed};
 pub use head::{Policy, RequestHead, UnderscoreFields, Version, parse_request_head};
 pub use limits::Limits;
 pub use reason::reason_phrase;
+pub use response::{AnswerTo, ResponseError, ResponseFraming, ResponseHead, parse_response_head};
 pub use span::Span;
 pub use target::{Authority, RequestTarget, Scheme, parse_authority};

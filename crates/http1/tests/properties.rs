@@ -5,8 +5,9 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use http1::{
-    BodyFraming, ChunkHeader, ChunkedDecoder, ChunkedEvent, EncodeError, Limits, Policy, RequestHead,
-    Version, encode_chunk, encode_last_chunk, encode_response_head, parse_authority, parse_request_head,
+    AnswerTo, BodyFraming, ChunkHeader, ChunkedDecoder, ChunkedEvent, EncodeError, Limits, Policy,
+    RequestHead, ResponseError, ResponseFraming, ResponseHead, Version, encode_chunk, encode_last_chunk,
+    encode_response_head, parse_authority, parse_request_head, parse_response_head,
 };
 
 mod common;
@@ -374,4 +375,76 @@ fn generated_streams_are_neither_all_good_nor_all_bad() {
         good > 100 && heads > 100 && bodies > 50 && incomplete > 10,
         "{good} {heads} {bodies} {incomplete}"
     );
+}
+
+fn response() -> impl Strategy<Value = Vec<u8>> {
+    let first = select(vec![
+        "HTTP/1.1 200 OK",
+        "HTTP/1.0 200 OK",
+        "HTTP/1.1 204 No Content",
+        "HTTP/1.1 100 Continue",
+        "HTTP/1.1 101 S",
+        "HTTP/1.1 304",
+        "HTTP/2.0 200 OK",
+        "HTTP/1.1 20 OK",
+        "ICY 200 OK",
+        "",
+    ]);
+    let end = prop_oneof![8 => Just("\r\n"), 1 => Just("\n")];
+    (first, vec((field_line(), end), 0..6)).prop_map(|(first, lines)| {
+        let mut bytes = [first.as_bytes(), b"\r\n"].concat();
+        for (line, end) in lines {
+            bytes.extend(line);
+            bytes.extend_from_slice(end.as_bytes());
+        }
+        bytes.extend_from_slice(b"\r\nbody");
+        bytes
+    })
+}
+
+/// Its length, its status, its framing, whether the connection stays, and how many fields it has.
+type Said = (usize, u16, ResponseFraming, bool, usize);
+
+/// All that a head says, or why it is none.
+fn outcome(
+    pieces: &[&[u8]],
+    limits: &Limits,
+    bare_lf: bool,
+    to: AnswerTo,
+) -> Result<Option<Said>, ResponseError> {
+    let (mut buf, mut head) = (Vec::new(), ResponseHead::default());
+    for piece in pieces {
+        buf.extend_from_slice(piece);
+        if let Some(n) = parse_response_head(&buf, limits, bare_lf, to, &mut head)? {
+            return Ok(Some((n, head.status, head.framing, head.keep_alive, head.fields.len())));
+        }
+    }
+    Ok(None)
+}
+
+proptest! {
+    #[test]
+    fn a_response_head_is_the_same_however_it_is_split(
+        bytes in prop_oneof![4 => response(), 1 => vec(any::<u8>(), 0..60)],
+        limits in limits(),
+        bare_lf: bool,
+        head: bool,
+        upgrade: bool,
+        cuts in vec(any::<Index>(), 0..5),
+    ) {
+        let to = AnswerTo { head, upgrade };
+        let whole = outcome(&[&bytes], &limits, bare_lf, to);
+        let each: Vec<&[u8]> = bytes.chunks(1).collect();
+        prop_assert_eq!(outcome(&each, &limits, bare_lf, to), whole);
+        let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+        at.extend([0, bytes.len()]);
+        at.sort_unstable();
+        let pieces: Vec<&[u8]> = at.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+        prop_assert_eq!(outcome(&pieces, &limits, bare_lf, to), whole);
+        if let Ok(Some((taken, status, framing, keep_alive, _))) = whole {
+            prop_assert!(taken <= limits.head && (100..=999).contains(&status));
+            prop_assert!(!(keep_alive && framing == ResponseFraming::Close));
+            prop_assert!(!head || framing == ResponseFraming::None);
+        }
+    }
 }

@@ -179,6 +179,15 @@ impl Exchange<'_> {
         }
     }
 
+    /// Carries bytes between the client and another end, after a response 101. Returns how many the client got.
+    pub async fn tunnel(&mut self, other: &mut dyn h1::OtherEnd) -> u64 {
+        match self {
+            Self::Http1(connection) => connection.tunnel(other).await,
+            // A stream of HTTP/2 has no such response (RFC 9113 §8.6).
+            Self::Http2(_) => 0,
+        }
+    }
+
     /// Writes the response. `date` is the value of `Date`.
     pub async fn respond(&mut self, response: Response, date: &[u8]) -> Sent {
         match self {

@@ -11,5 +11,6 @@ mod path;
 
 pub use deadline::{Deadline, Deadlines};
 pub use exchange::{ClientEvent, Exchange, Refusal, Sent, WriteError};
+pub use h1::OtherEnd;
 pub use pace::{Pace, Room};
 pub use path::{InvalidPath, decode, encode, normalize, resolve};

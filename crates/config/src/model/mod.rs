@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub mod acme;
 mod error_log;
 pub mod http;
 mod network;

@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
         let location = Location {
             settings: settled.id,
             rewrite: inner.rewrite,
-            auto_redirect: matches!(content, Content::App(_)) && name.ends_with(b"/"),
+            auto_redirect: matches!(content, Content::App(_) | Content::Proxy(_)) && name.ends_with(b"/"),
             content,
             limit_except: inner.limit_except.map(Box::new),
             locations: inner.locations,

@@ -14,9 +14,10 @@ use super::types::Types;
 use super::user_id::UserIdFlags;
 use crate::model::Symlinks;
 use crate::model::http::{
-    AccessLog, AccessRule, AddHeader, AutoindexFormat, Content, ErrorPage, Expires, IfModifiedSince,
-    KeepaliveDisable, LimitConn, LimitReq, LingeringClose, LogLevel, Precompressed, Proxied, RealIpHeader,
-    Regex, Root, Satisfy, ServerTokens, TryFiles, UserIdMode, ValidReferers, Value, Who,
+    AccessLog, AccessRule, AddHeader, AutoindexFormat, Content, CookieMatch, ErrorPage, Expires,
+    IfModifiedSince, IgnoreHeaders, KeepaliveDisable, LimitConn, LimitReq, LingeringClose, LogLevel,
+    NextUpstream, Precompressed, Proxied, ProxyRedirect, RealIpHeader, Regex, Root, Satisfy, ServerTokens,
+    TryFiles, UserIdMode, ValidReferers, Value, Who,
 };
 
 macro_rules! level {
@@ -198,6 +199,39 @@ level! {
         userid_flags: UserIdFlags,
         userid_p3p: Vec<u8>,
         userid_mark: Option<u8>,
+        // What is passed on to others.
+        proxied: bool,
+        proxy_method: Value,
+        proxy_http11: bool,
+        proxy_set_headers: Rc<Vec<(Vec<u8>, Value)>>,
+        proxy_set_body: Value,
+        proxy_pass_headers: bool,
+        proxy_pass_body: bool,
+        proxy_hide: Rc<Vec<Vec<u8>>>,
+        proxy_pass: Rc<Vec<Vec<u8>>>,
+        proxy_ignore: IgnoreHeaders,
+        proxy_redirects: Rc<Vec<ProxyRedirect>>,
+        proxy_cookie_domains: Rc<Vec<(CookieMatch, Value)>>,
+        proxy_cookie_paths: Rc<Vec<(CookieMatch, Value)>>,
+        proxy_cookie_flags: Rc<Vec<(CookieMatch, Vec<Value>)>>,
+        proxy_connect_timeout: Duration,
+        proxy_send_timeout: Duration,
+        proxy_read_timeout: Duration,
+        proxy_buffering: bool,
+        proxy_buffer_size: u64,
+        proxy_buffers: u64,
+        proxy_max_temp_file_size: u64,
+        proxy_request_buffering: bool,
+        proxy_ignore_client_abort: bool,
+        proxy_intercept_errors: bool,
+        proxy_limit_rate: Value,
+        proxy_bind: Option<Value>,
+        proxy_socket_keepalive: bool,
+        proxy_pass_trailers: bool,
+        proxy_force_ranges: bool,
+        proxy_next: NextUpstream,
+        proxy_next_tries: u64,
+        proxy_next_timeout: Duration,
         // Logs.
         access_logs: Rc<Vec<AccessLog>>,
         log_subrequest: bool,

@@ -36,6 +36,7 @@ mod map;
 pub mod modules;
 mod problem;
 mod process;
+mod proxy;
 mod reader;
 mod rewrite;
 mod server_name;
@@ -44,6 +45,7 @@ mod subrequests;
 mod table;
 mod types;
 mod units;
+mod upstream;
 mod user_id;
 mod values;
 mod variables;
@@ -57,6 +59,7 @@ pub use app::{AppBlock, AppSetting};
 pub use error_log::{ErrorLog, ErrorTarget};
 pub use problem::NginxReport;
 pub use process::MainSettings;
+pub use upstream::Url;
 
 use crate::host::{Host, System};
 use crate::model::Listener;
@@ -74,6 +77,8 @@ const FEATURES: &[Feature] = &[
     ("Addresses", listen::ROWS),
     ("Names", server_name::ROWS),
     ("Applications", app::ROWS),
+    ("Other servers", proxy::ROWS),
+    ("Groups of servers", upstream::ROWS),
     ("Rewriting", rewrite::ROWS),
     ("Variables", map::ROWS),
     ("Variables by address", geo::ROWS),
@@ -214,7 +219,8 @@ fn lower<'a>(
     }
     let Reader { problems, shared, variables, main, servers, log_formats, zones, charset_maps, apps, .. } =
         reader;
-    let Shared { settings, types, error_logs, .. } = shared;
+    let (upstreams, proxy_passes) = (reader.upstreams, reader.proxies);
+    let Shared { settings, types, error_logs, proxies: proxy_settings, .. } = shared;
     let http = Http {
         listens,
         servers,
@@ -224,6 +230,9 @@ fn lower<'a>(
         log_formats,
         zones,
         charset_maps,
+        upstreams,
+        proxies: proxy_passes,
+        proxy_settings,
     };
     let error_logs = error_logs.iter().map(|logs| logs.to_vec()).collect();
     Ok((Parts { http, listeners, apps, main, error_logs }, problems))
@@ -268,6 +277,9 @@ impl<'a> Reader<'a> {
             log_buffers: HashMap::new(),
             zones: Vec::new(),
             charset_maps: Vec::new(),
+            upstreams: Vec::new(),
+            upstream: None,
+            proxies: Vec::new(),
             zone_uses: HashMap::new(),
             apps: Vec::new(),
             patterns: HashMap::new(),
@@ -328,9 +340,7 @@ impl<'a> Reader<'a> {
 /// What an application has instead.
 fn empty_instead(name: &str) -> Option<String> {
     let instead = match name {
-        "upstream_response_time" | "upstream_header_time" => "app_run_time",
-        "upstream_queue_time" | "upstream_connect_time" => "app_queue_time",
-        "upstream_addr" => "app_name",
+        "upstream_queue_time" => "app_queue_time",
         _ => return None,
     };
     Some(format!("of an application, `${instead}` tells"))

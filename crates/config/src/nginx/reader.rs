@@ -20,7 +20,7 @@ use super::table::{Apply, Argument, Context, Row, TABLE};
 use super::units;
 use super::variables::Variables;
 use crate::gunicorn::nearest::nearest;
-use crate::model::http::{CharsetMap, LogFormat, Server, Zone};
+use crate::model::http::{CharsetMap, LogFormat, ProxyPass, Server, Upstream, Zone};
 use crate::report::Severity;
 
 /// What is gathered while a configuration is read.
@@ -41,6 +41,10 @@ pub(super) struct Reader<'a> {
     pub log_buffers: HashMap<Vec<u8>, (u64, Option<std::time::Duration>, Option<u32>)>,
     pub zones: Vec<Zone>,
     pub charset_maps: Vec<CharsetMap>,
+    pub upstreams: Vec<Upstream>,
+    /// The group that is being read.
+    pub upstream: Option<super::upstream::Group>,
+    pub proxies: Vec<ProxyPass>,
     pub zone_uses: HashMap<String, super::limits::ZoneUse>,
     pub apps: Vec<AppBlock>,
     pub patterns: HashMap<Vec<u8>, Option<Vec<String>>>,

@@ -11,7 +11,8 @@ use super::types::Types;
 use crate::model::Symlinks;
 use crate::model::http::{
     AuthBasic, Autoindex, Charset, Compression, HeadSettings, KeepaliveDisable, LogLevel, OpenFileCache,
-    Proxied, RealIp, RealIpHeader, Refusal, Root, SecureLink, Settings, SettingsId, SubFilters, Value,
+    Proxied, ProxySettings, RealIp, RealIpHeader, Refusal, Root, SecureLink, Settings, SettingsId,
+    SubFilters, Value,
 };
 
 /// A block whose settings are known.
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub settings: Vec<Settings>,
     pub types: Vec<Rc<Types>>,
     pub error_logs: Vec<Rc<Vec<ErrorLog>>>,
+    pub proxies: Vec<ProxySettings>,
+    proxies_by_value: HashMap<ProxySettings, u32>,
     error_logs_by_value: HashMap<Rc<Vec<ErrorLog>>, u32>,
     settings_by_hash: HashMap<u64, Vec<SettingsId>>,
     types_by_place: HashMap<*const Types, u32>,
@@ -88,6 +91,16 @@ impl Shared {
             self.types_by_place.insert(Rc::as_ptr(types), index);
         }
         index
+    }
+
+    fn proxy(&mut self, level: &Level) -> Option<u32> {
+        let settings = super::proxy::settle(level)?;
+        let next = self.proxies.len() as u32;
+        let index = *self.proxies_by_value.entry(settings.clone()).or_insert(next);
+        if index == next {
+            self.proxies.push(settings);
+        }
+        Some(index)
     }
 
     fn error_log(&mut self, logs: &Rc<Vec<ErrorLog>>) -> u32 {
@@ -199,6 +212,7 @@ impl Shared {
             mirror: super::subrequests::mirror(l),
             post_action: l.post_action.clone().filter(|path| !matches!(&path[..], b"" | b"off")),
             user_id: super::user_id::settle(l),
+            proxy: self.proxy(l),
         }
     }
 }

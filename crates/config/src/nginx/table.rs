@@ -25,13 +25,14 @@ impl Context {
     pub(super) const LIMIT_EXCEPT: Self = Self(1 << 7);
     /// Inside blocks that are not read, because what they are about is not there yet.
     pub(super) const LATER: Self = Self(1 << 8);
+    pub(super) const UPSTREAM: Self = Self(1 << 9);
 
     /// `http`, `server`, `location`: what most directives allow.
     pub(super) const ALL: Self = Self::HTTP.or(Self::SERVER).or(Self::LOCATION);
 
     pub(super) const ANY: Self = Self(u16::MAX);
 
-    const NAMES: [(Self, &'static str); 9] = [
+    const NAMES: [(Self, &'static str); 10] = [
         (Self::MAIN, "main"),
         (Self::EVENTS, "events"),
         (Self::HTTP, "http"),
@@ -41,6 +42,7 @@ impl Context {
         (Self::LOCATION_IF, "if in location"),
         (Self::LIMIT_EXCEPT, "limit_except"),
         (Self::LATER, "blocks that are not there yet"),
+        (Self::UPSTREAM, "upstream"),
     ];
 
     pub(super) const fn or(self, other: Self) -> Self {

@@ -10,8 +10,7 @@ use crate::model::http::{Defined, DefinedId, Source, Variable};
 const EMPTY: &[&str] = &["upstream_", "ssl_"];
 
 /// The same, of those that have names of their own.
-const EMPTY_NAMES: &[&str] =
-    &["uid_reset", "proxy_host", "proxy_port", "http3", "quic", "fastcgi_script_name", "fastcgi_path_info"];
+const EMPTY_NAMES: &[&str] = &["uid_reset", "http3", "quic", "fastcgi_script_name", "fastcgi_path_info"];
 
 /// Variables of nginx that would have a value and are not there yet, and why; those that end in `_` are families.
 const LATER: &[(&str, &str)] = &[
@@ -20,9 +19,6 @@ const LATER: &[(&str, &str)] = &[
     ("proxy_protocol_tlv_", "of the PROXY protocol only addresses are read"),
     ("geoip_", "GeoIP comes later"),
     ("perl_", "Perl is not run here"),
-    ("proxy_add_x_forwarded_for", "the reverse proxy comes later"),
-    ("proxy_internal_body_length", "the reverse proxy comes later"),
-    ("proxy_internal_chunked", "the reverse proxy comes later"),
     ("is_request_port", "nobody has asked for it"),
     ("ancient_browser", "browsers are not told apart"),
     ("modern_browser", "browsers are not told apart"),

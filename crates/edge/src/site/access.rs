@@ -227,9 +227,15 @@ impl Visit<'_, '_> {
         let answer = self.ask(request, Ask::get(path)).await;
         self.rate_counted = counted;
         let Some(answer) = answer else { return Says::No(Step::Gone) };
-        for (variable, value) in &self.settings().auth_request_set {
-            let text = self.value_of(value, request, &answer);
-            self.state.store(*variable, &text);
+        if !self.settings().auth_request_set.is_empty() {
+            // `$upstream_…` are of the request that was asked.
+            let inner = self.facts.rare().asked.take();
+            let own = self.facts.upstream.replace(inner);
+            for (variable, value) in &self.settings().auth_request_set {
+                let text = self.value_of(value, request, &answer);
+                self.state.store(*variable, &text);
+            }
+            self.facts.upstream.replace(own);
         }
         match answer.status {
             200..=299 => Says::Yes,

@@ -24,6 +24,8 @@ pub struct Company {
     pub(super) made_page: bool,
     /// The client's body, once it is there and somebody else may need it.
     pub(super) body: Option<BufferedBody>,
+    /// What follows a response 101.
+    pub(super) tunnel: Option<super::proxy::Tunnel>,
     mirrors: Vec<Mirror>,
     post_action: Option<Vec<u8>>,
 }
@@ -61,7 +63,10 @@ impl Visit<'_, '_> {
         if let Some(path) = &self.settings().post_action {
             self.company().post_action = Some(path.clone());
         }
-        self.company.take().filter(|company| !company.mirrors.is_empty() || company.post_action.is_some())
+        let has_more = |company: &Company| {
+            !company.mirrors.is_empty() || company.post_action.is_some() || company.tunnel.is_some()
+        };
+        self.company.take().filter(|company| has_more(company))
     }
 
     /// Where things are that few requests need.
@@ -74,6 +79,11 @@ impl<'s> Visited<'s> {
     /// Whether something is to be done once the response has left.
     pub fn has_after(&self) -> bool {
         self.after.is_some()
+    }
+
+    /// What follows a response 101.
+    pub fn take_tunnel(&mut self) -> Option<super::proxy::Tunnel> {
+        self.after.as_mut()?.tunnel.take()
     }
 
     /// Does it. `written` is what became of the response.

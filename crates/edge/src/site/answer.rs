@@ -157,8 +157,8 @@ impl Visit<'_, '_> {
                 .map_or(0, |since| since.as_secs()),
             utc_offset: telemetry::utc_offset(),
             ranges: self.facts.ranges.get() && !self.error_page,
-            // An application has weighed them itself.
-            conditions: !self.error_page && self.facts.outcome.get().is_none(),
+            // An application has weighed them itself, and so has another server.
+            conditions: !self.error_page && self.facts.outcome.get().is_none() && !self.facts.passed.get(),
         }
     }
 

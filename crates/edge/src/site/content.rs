@@ -73,6 +73,7 @@ impl Visit<'_, '_> {
                 self.files(request)
             }
             Content::App(index) => Box::pin(self.application(request, index)).await,
+            Content::Proxy(index) => Box::pin(self.proxy(request, index)).await,
             Content::StubStatus => {
                 let numbers = self.event_loop.process.connections();
                 fixed(handlers::fixed::stub_status(request, &numbers))
@@ -205,7 +206,7 @@ impl Visit<'_, '_> {
     }
 
     /// `X-Accel-Redirect`: the application names what is to be sent in its place.
-    fn accelerate(&mut self, request: &mut Request, response: &Response, target: &[u8]) -> Step {
+    pub(super) fn accelerate(&mut self, request: &mut Request, response: &Response, target: &[u8]) -> Step {
         // What nginx keeps of the application's response.
         const KEPT: [Name; 5] =
             [Name::ContentType, Name::SetCookie, Name::CacheControl, Name::Expires, Name::AcceptRanges];

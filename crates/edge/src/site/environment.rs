@@ -153,6 +153,24 @@ impl Environment for View<'_> {
                 (exchange::Version::Http2, exchange::Scheme::Http) => text.bytes(b"h2c"),
                 _ => text.bytes(b""),
             },
+            Variable::ProxyAddXForwardedFor => super::proxy::add_forwarded(request, text.0),
+            Variable::ProxyHost
+            | Variable::ProxyPort
+            | Variable::ProxyInternalBodyLength
+            | Variable::ProxyInternalChunked
+            | Variable::UpstreamAddr
+            | Variable::UpstreamStatus
+            | Variable::UpstreamConnectTime
+            | Variable::UpstreamHeaderTime
+            | Variable::UpstreamResponseTime
+            | Variable::UpstreamResponseLength
+            | Variable::UpstreamBytesReceived
+            | Variable::UpstreamBytesSent
+            | Variable::UpstreamHttp(_)
+            | Variable::UpstreamCookie(_)
+            | Variable::UpstreamTrailer(_) => {
+                facts.upstream.borrow().as_ref().is_some_and(|asked| asked.variable(variable, text.0))
+            }
             Variable::UidGot => facts.uid_got(request, text.0),
             Variable::TcpinfoRtt => facts.tcp(&mut text, |info| info.rtt),
             Variable::TcpinfoRttvar => facts.tcp(&mut text, |info| info.rttvar),

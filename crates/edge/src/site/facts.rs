@@ -11,6 +11,7 @@ use handlers::app::Outcome;
 
 use super::Site;
 use super::observed::Seen;
+use super::proxy::Asked;
 
 /// See the module. It changes while the request goes its way, and variables read it: so all of it is in cells.
 pub struct Facts<'a> {
@@ -76,6 +77,10 @@ pub struct Facts<'a> {
     pub body_length: Cell<u64>,
     /// The body, where it lies in memory.
     pub body: RefCell<Option<bytes::Bytes>>,
+    /// Whom the request was passed on to.
+    pub upstream: RefCell<Option<Box<Asked>>>,
+    /// The response is another server's, which has weighed the request's conditions itself.
+    pub passed: Cell<bool>,
     /// What few requests need.
     pub rare: RefCell<Option<Box<Rare>>>,
 }
@@ -87,6 +92,8 @@ pub struct Rare {
     pub user_id: Option<super::user_id::Identifiers>,
     /// What became of the response, for those that are asked behind it.
     pub sent: Option<Left>,
+    /// Whom the request was passed on to that was asked within this one last.
+    pub asked: Option<Box<Asked>>,
     /// `timefmt` of a page.
     pub timefmt: Option<Vec<u8>>,
 }
@@ -131,6 +138,18 @@ impl Facts<'_> {
         request: Option<&exchange::Request>,
         message: std::fmt::Arguments<'_>,
     ) {
+        self.log_about(level, request, None, None, message);
+    }
+
+    /// The same with what was going on, and who was to answer.
+    pub fn log_about(
+        &self,
+        level: telemetry::error_log::Level,
+        request: Option<&exchange::Request>,
+        action: Option<&'static str>,
+        upstream: Option<&[u8]>,
+        message: std::fmt::Arguments<'_>,
+    ) {
         use telemetry::error_log::{self, Context};
         if !error_log::enabled(level) {
             return;
@@ -147,12 +166,13 @@ impl Facts<'_> {
             log: settings.and_then(|s| s.error_log),
             debug: self.site.debugs(self.ends.remote),
             connection: self.connection,
+            action,
+            upstream,
             client: Some(client.as_bytes()),
             server: server.map(|s| s.name.as_slice()),
             request: (!line.is_empty()).then_some(line.as_slice()),
             host: request.and_then(|r| r.fields.first(exchange::Name::Host)),
             referrer: request.and_then(|r| r.fields.first(exchange::Name::Referer)),
-            ..Context::default()
         };
         error_log::write_with(level, &context, message);
     }

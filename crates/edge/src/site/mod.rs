@@ -13,6 +13,7 @@ mod observed;
 mod pace;
 mod pieces;
 mod place;
+mod proxy;
 mod ssi;
 mod subrequest;
 mod user_id;
@@ -32,6 +33,7 @@ use handlers::files::by_path::{Memory, Types};
 use limits::auth_basic::{UserFiles, Verified};
 use protocol::{h1, h2};
 use routing::{Routing, State};
+use upstream::Pool;
 
 use crate::configuration::Configuration;
 
@@ -64,6 +66,10 @@ pub struct Site {
     user_files: RefCell<UserFiles>,
     verified: RefCell<Verified>,
     states: RefCell<Vec<State>>,
+    /// Idle connections to the groups of servers, in the model's order.
+    pools: Vec<Rc<Pool>>,
+    /// For what must not be kept.
+    no_pool: Rc<Pool>,
     /// A variable of the configuration that is called `$uid_reset`.
     uid_reset: Option<Value>,
 }
@@ -96,6 +102,12 @@ impl Site {
             user_files: RefCell::default(),
             verified: RefCell::new(Verified::new(VERIFIED.0, VERIFIED.1).map_err(io::Error::other)?),
             states: RefCell::default(),
+            pools: configuration
+                .groups
+                .iter()
+                .map(|group| Rc::new(Pool::new(group.keepalive.clone())))
+                .collect(),
+            no_pool: Rc::new(Pool::new(None)),
             uid_reset: http
                 .defined
                 .iter()
@@ -158,6 +170,13 @@ impl Site {
     /// An application's name, by its index.
     fn app_name(&self, index: u32) -> String {
         self.configuration.model.apps.get(index as usize).map(|app| app.name.clone()).unwrap_or_default()
+    }
+
+    /// Closes connections to other servers that are of no use any more. To be called now and then.
+    pub fn tick(&self) {
+        for pool in &self.pools {
+            pool.sweep();
+        }
     }
 
     fn take_state(&self) -> State {

@@ -14,6 +14,7 @@ use protocol::h1;
 use routing::Regex;
 
 use super::Site;
+use super::proxy::ProxyPlace;
 
 /// See the module.
 pub struct Place {
@@ -41,6 +42,8 @@ pub struct Place {
     pub addition_types: Option<Types>,
     /// `ssi_types`, where there are pages.
     pub ssi_types: Option<Types>,
+    /// How requests are passed on, where they are.
+    pub proxy: Option<Rc<ProxyPlace>>,
 }
 
 impl Place {
@@ -76,12 +79,16 @@ impl Place {
             }),
             gzip_disable: regexes(&settings.compression.disable),
             addition_types: settings.addition.as_ref().map(|addition| Types::new(addition.types.as_ref())),
+            proxy: settings
+                .proxy
+                .and_then(|at| http.proxy_settings.get(at as usize))
+                .map(|proxy| Rc::new(ProxyPlace::compile(proxy))),
             ssi_types: settings.ssi.as_ref().map(|ssi| Types::new(ssi.types.as_ref())),
         }
     }
 }
 
-fn told<T>(result: Result<T, impl std::fmt::Display>) -> Option<T> {
+pub(super) fn told<T>(result: Result<T, impl std::fmt::Display>) -> Option<T> {
     result
         .inspect_err(|error| {
             telemetry::error_log::write(telemetry::error_log::Level::Critical, format_args!("{error}"));

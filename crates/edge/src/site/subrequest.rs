@@ -93,6 +93,10 @@ impl Visit<'_, '_> {
             pulled: facts.pulled.take(),
             answer: facts.answer.take(),
             app: facts.app.take(),
+            upstream: facts.upstream.take(),
+            passed: facts.passed.take(),
+            target_changed: std::mem::replace(&mut self.target_changed, true),
+            location_valid: std::mem::replace(&mut self.location_valid, true),
             body_length: facts.body_length.get(),
             body: facts.body.borrow().clone(),
         };
@@ -110,6 +114,13 @@ impl Visit<'_, '_> {
         facts.pulled.set(outer.pulled);
         facts.answer.replace(outer.answer);
         facts.app.replace(outer.app);
+        let asked = facts.upstream.replace(outer.upstream);
+        if asked.is_some() {
+            facts.rare().asked = asked;
+        }
+        facts.passed.set(outer.passed);
+        self.target_changed = outer.target_changed;
+        self.location_valid = outer.location_valid;
         facts.body_length.set(outer.body_length);
         facts.body.replace(outer.body);
         self.internal = outer.internal;
@@ -145,6 +156,10 @@ struct Outer {
     pulled: Option<std::time::Instant>,
     answer: Option<std::rc::Rc<super::observed::Seen>>,
     app: Option<String>,
+    upstream: Option<Box<super::proxy::Asked>>,
+    passed: bool,
+    target_changed: bool,
+    location_valid: bool,
     body_length: u64,
     body: Option<bytes::Bytes>,
 }

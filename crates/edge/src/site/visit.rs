@@ -81,6 +81,10 @@ pub struct Visit<'v, 's> {
     pub(super) content: Content,
     /// What began inside: `internal` locations are open to it.
     pub(super) internal: bool,
+    /// Path or arguments are no longer those that were received.
+    pub(super) target_changed: bool,
+    /// The location's path is the beginning of the request's.
+    pub(super) location_valid: bool,
     /// How many requests within each other are being served, the client's not counted.
     pub(super) depth: u32,
     /// The response has left: whether the client is still there does not matter.
@@ -132,6 +136,11 @@ pub async fn serve<'s>(
     *facts.host.borrow_mut() = host;
     facts.port.set(port);
     let mut visit = visit(event_loop, site, exchange, ends, facts, state);
+    if matches!(request.method, Method::Connect | Method::Trace) {
+        let method = if request.method == Method::Connect { "CONNECT" } else { "TRACE" };
+        visit.facts.log(Level::Info, Some(request), format_args!("client sent {method} method"));
+        return Box::pin(visit.end(request, 405)).await;
+    }
     if let Err(words) = visit.check_head(request) {
         visit.facts.log(Level::Info, Some(request), format_args!("{words}"));
         return Box::pin(visit.end(request, 400)).await;
@@ -276,6 +285,8 @@ fn facts<'a>(
         app: RefCell::default(),
         body_length: Cell::new(0),
         body: RefCell::default(),
+        upstream: RefCell::default(),
+        passed: Cell::new(false),
         rare: RefCell::default(),
     }
 }
@@ -303,6 +314,8 @@ pub(super) fn visit<'v, 's>(
         place,
         content: Content::Files,
         internal: false,
+        target_changed: false,
+        location_valid: true,
         depth: 0,
         alone: false,
         company: None,
@@ -384,6 +397,8 @@ impl<'s> Visit<'_, 's> {
             request.query = args;
         }
         self.internal = true;
+        self.target_changed = true;
+        self.location_valid = true;
         self.begin(request).await
     }
 
@@ -526,6 +541,9 @@ impl<'s> Visit<'_, 's> {
         };
         // As in nginx, an `internal` location is open to what was rewritten.
         self.internal |= ran.rewritten;
+        self.target_changed |= ran.target_changed;
+        // A path that was replaced without another search need not begin as the location's any more.
+        self.location_valid &= !(ran.rewritten && ran.outcome == Outcome::Continue);
         if ran.settings.is_some() || ran.content.is_some() {
             let settings = ran.settings.unwrap_or(self.place.id);
             let content = ran.content.unwrap_or_else(|| self.content.clone());

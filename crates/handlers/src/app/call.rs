@@ -113,7 +113,7 @@ impl App {
         options: &Options,
         watch: &mut dyn Watch,
     ) -> Result<(), Failure> {
-        if self.waiting() >= options.queue_size {
+        if self.shared.waiting() >= options.queue_size {
             return Err(Failure::QueueFull);
         }
         if self.thread.borrow().free_slots() <= self.promised.get() || !self.backlog.borrow().is_empty() {

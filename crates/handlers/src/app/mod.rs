@@ -101,15 +101,10 @@ impl App {
         self.active.get()
     }
 
-    /// Requests of all loops that no worker has yet.
-    fn waiting(&self) -> usize {
-        self.thread.borrow().waiting() + self.shared.backlog.load(Ordering::Relaxed)
-    }
-
     /// In how many seconds, 1 to 60, the queue will be through at the pace of the last seconds. Before that was
     /// measured for long enough, it follows from how long a request may wait.
     pub fn retry_after(&self, now: Instant) -> u64 {
-        let measured = self.pace.borrow().retry_after(now, self.shared.finished(), self.waiting());
+        let measured = self.pace.borrow().retry_after(now, self.shared.finished(), self.shared.waiting());
         measured.unwrap_or_else(|| self.options.borrow().queue_timeout.as_secs().clamp(1, 5))
     }
 
@@ -183,7 +178,7 @@ impl App {
         let now = Instant::now();
         let late = |since: Instant, limit: Duration| now.saturating_duration_since(since) > limit;
         self.thread.borrow_mut().repair();
-        self.pace.borrow_mut().note(now, self.shared.finished(), self.waiting());
+        self.pace.borrow_mut().note(now, self.shared.finished(), self.shared.waiting());
         let waiting: Vec<_> = self.backlog.borrow().iter().cloned().collect();
         for pending in waiting {
             if late(pending.since.get(), options.queue_timeout) {

@@ -120,6 +120,11 @@ impl Shared {
         current + self.finished_by_gone.load(Ordering::Relaxed)
     }
 
+    /// Requests of all loops that no worker has yet.
+    pub fn waiting(&self) -> usize {
+        self.region.waiting() as usize + self.backlog.load(Ordering::Relaxed)
+    }
+
     /// The worker that has this claimer.
     pub fn worker_of(&self, claimer: u16) -> Option<Arc<Worker>> {
         let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use exchange::{BodyError, BodySource};
@@ -11,6 +12,9 @@ use super::{BodyState, Connection};
 
 /// Bytes of an unread body that are thrown away to keep a connection; for more it is closed.
 const DISCARD_LIMIT: u64 = 256 * 1024;
+/// Bytes that are on their way without anybody reading: either the rest of a body or the response has to be within it,
+/// or client and server might wait for each other to read.
+const IN_FLIGHT: u64 = 64 * 1024;
 
 impl Connection {
     /// The body of the current request.
@@ -24,21 +28,38 @@ impl Connection {
         matches!(self.body, BodyState::Done)
     }
 
-    /// Reads and forgets what is left of the body, if that is little; else the connection is to be closed.
-    pub(super) async fn discard_body(&mut self) {
+    /// What has to be done about an unread body before a response of `length` bytes may leave on a connection that
+    /// stays: nothing in most cases, for nobody should wait for his 401 until he has sent all that it is about.
+    pub(super) async fn settle_body(&mut self, length: Option<u64>) {
+        let left = match self.body {
+            BodyState::Done => return,
+            BodyState::Length(left) => left,
+            BodyState::Chunked(_) | BodyState::Failed(_) => u64::MAX,
+        };
         // Without the 100 nobody knows whether the client will send the body (RFC 9110 §10.1.1).
-        if self.expects_continue && !self.body_is_done() {
+        if self.expects_continue || matches!(self.body, BodyState::Length(left) if left > DISCARD_LIMIT) {
             self.keep_alive = false;
-            return;
+        } else if left > IN_FLIGHT && length.is_none_or(|length| length > IN_FLIGHT) {
+            self.discard(self.settings.body_timeout, Duration::MAX).await;
         }
+    }
+
+    /// Reads and forgets what is left of the body once the response has left; what is too much or comes too slowly
+    /// ends the connection.
+    pub async fn discard_body(&mut self) {
+        if self.keep_alive && !self.body_is_done() {
+            self.discard(self.settings.lingering_timeout, self.settings.lingering_time).await;
+        }
+    }
+
+    async fn discard(&mut self, each: Duration, all: Duration) {
         let limit = self.body_received + DISCARD_LIMIT;
+        let begun = Instant::now();
         while !self.body_is_done() {
-            if self.body_received > limit || matches!(self.body, BodyState::Length(n) if n > DISCARD_LIMIT) {
-                self.keep_alive = false;
-                return;
-            }
-            self.deadline.set(self.settings.body_timeout);
-            if !matches!(poll_fn(|cx| self.poll_data(cx)).await, Some(Ok(_)) | None) {
+            let left = all.saturating_sub(begun.elapsed());
+            self.deadline.set(each.min(left));
+            let is_over = !matches!(poll_fn(|cx| self.poll_data(cx)).await, Some(Ok(_)) | None);
+            if is_over || left.is_zero() || self.body_received > limit {
                 self.keep_alive = false;
                 return;
             }

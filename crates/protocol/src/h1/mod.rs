@@ -7,6 +7,7 @@
 mod body;
 mod close;
 mod read;
+mod tunnel;
 mod write;
 
 use std::cell::RefCell;
@@ -23,6 +24,7 @@ use crate::pace::{Pace, Paced};
 use crate::{Deadline, Deadlines};
 
 pub use read::Idle;
+pub use tunnel::OtherEnd;
 
 /// Bytes that one read takes at most.
 const READ_SIZE: usize = 16 * 1024;
@@ -232,7 +234,11 @@ impl Connection {
     /// Whether it is between two requests, so that [`Connection::into_socket`] loses nothing.
     pub fn is_movable(&self) -> bool {
         let is_quiet = self.buffers.as_ref().is_none_or(|b| b.input.is_empty() && b.output.is_empty());
-        self.requests > 0 && is_quiet && !self.half_closed && !self.deadline.is_ending()
+        self.requests > 0
+            && is_quiet
+            && self.body_is_done()
+            && !self.half_closed
+            && !self.deadline.is_ending()
     }
 
     /// The stream and what has been read of it, for somebody else to go on with.

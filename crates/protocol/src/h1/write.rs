@@ -67,8 +67,8 @@ impl Connection {
         if response.close || self.worn || self.is_last() || self.deadline.is_ending() {
             self.keep_alive = false;
         }
-        if self.keep_alive && !self.body_is_done() {
-            self.discard_body().await;
+        if self.keep_alive {
+            self.settle_body(response.body.len()).await;
         }
         let framing = self.framing(&response);
         self.ends_with_close = framing == Framing::Close;
@@ -172,6 +172,7 @@ impl Connection {
             _ => {}
         }
         match (keep_alive, is_http10) {
+            _ if response.status == 101 => head.ready_made(b"Connection: upgrade\r\n"),
             (false, _) => head.ready_made(b"Connection: close\r\n"),
             (true, is_http10) => {
                 if is_http10 || told.is_some() {

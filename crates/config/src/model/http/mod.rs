@@ -9,9 +9,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+mod proxy;
 mod settings;
 mod variable;
 
+pub use proxy::*;
 pub use settings::*;
 pub use variable::{Part, Value, Variable};
 
@@ -44,6 +46,12 @@ pub struct Http {
     pub zones: Vec<Zone>,
     /// `charset_map`s.
     pub charset_maps: Vec<CharsetMap>,
+    /// Groups of servers that requests are passed on to.
+    pub upstreams: Vec<Upstream>,
+    /// What [`Content::Proxy`] names.
+    pub proxies: Vec<ProxyPass>,
+    /// What [`Settings::proxy`] names.
+    pub proxy_settings: Vec<ProxySettings>,
 }
 
 /// What was packed is not what this program packs.
@@ -196,6 +204,8 @@ pub enum Content {
     Files,
     /// `app_pass`: the application of this number.
     App(u32),
+    /// `proxy_pass`: the one of this number.
+    Proxy(u32),
     /// `stub_status`
     StubStatus,
     /// `empty_gif`

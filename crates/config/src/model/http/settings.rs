@@ -547,6 +547,8 @@ pub struct Settings {
     pub post_action: Option<Vec<u8>>,
     /// `userid`; `None` is off.
     pub user_id: Option<Box<UserId>>,
+    /// Where requests are passed on, or could be: the index of how, in [`Http::proxy_settings`](super::Http).
+    pub proxy: Option<u32>,
 }
 
 impl Settings {

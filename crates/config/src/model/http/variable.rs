@@ -153,11 +153,27 @@ variables! {
         AppPid = "app_pid", "The worker's process";
         AppAttempts = "app_attempts", "How often the request was given to a worker";
         AppName = "app_name", "The application's name";
+        ProxyHost = "proxy_host", "Name and port of the server of `proxy_pass`; a usual port is left out";
+        ProxyPort = "proxy_port", "Its port";
+        ProxyAddXForwardedFor = "proxy_add_x_forwarded_for", "`X-Forwarded-For` of the request, and the client's address behind it";
+        ProxyInternalBodyLength = "proxy_internal_body_length", "Bytes of the body that is passed on";
+        ProxyInternalChunked = "proxy_internal_chunked", "`chunked` if the body is passed on as it comes and its length is not known";
+        UpstreamAddr = "upstream_addr", "The servers that were asked: addresses, between commas; after an internal redirect a colon";
+        UpstreamStatus = "upstream_status", "Their statuses";
+        UpstreamConnectTime = "upstream_connect_time", "Seconds until each was connected to, with milliseconds";
+        UpstreamHeaderTime = "upstream_header_time", "Seconds until the head of each answer was there";
+        UpstreamResponseTime = "upstream_response_time", "Seconds until the end of each answer";
+        UpstreamResponseLength = "upstream_response_length", "Bytes of the body of each answer";
+        UpstreamBytesReceived = "upstream_bytes_received", "Bytes that came from each";
+        UpstreamBytesSent = "upstream_bytes_sent", "Bytes that were sent to each";
     }
     families {
         Arg = "arg_", "An argument of the request line by its name";
         Cookie = "cookie_", "A cookie by its name";
         Http = "http_", "A field of the request by its name (lower case, dashes as underscores)";
         SentHttp = "sent_http_", "A field of the response";
+        UpstreamHttp = "upstream_http_", "A field of the answer of the server that was asked last";
+        UpstreamCookie = "upstream_cookie_", "A cookie that it set";
+        UpstreamTrailer = "upstream_trailer_", "A field behind the body of its answer";
     }
 }

@@ -1,0 +1,142 @@
+//! Certificates that come by themselves: who issues them, for which names.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Let's Encrypt's directory.
+pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
+/// All of ACME.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// No two of one name.
+    pub issuers: Vec<Issuer>,
+    /// No two of one name.
+    pub certificates: Vec<Order>,
+}
+
+/// A certification authority, and the account with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issuer {
+    /// What messages call it.
+    pub name: String,
+    /// The URL of its directory (RFC 8555 §7.1.1).
+    pub directory: String,
+    /// URLs by which it may reach somebody about the account.
+    pub contact: Vec<String>,
+    /// The file of the account's key; without one, a key is made and kept.
+    pub account_key: Option<PathBuf>,
+    /// How control over a name is shown; a wildcard's always by DNS.
+    pub challenge: Challenge,
+    /// `external_account_key`
+    pub external_account: Option<ExternalAccount>,
+    /// `profile`
+    pub profile: Option<String>,
+    /// Certificates by which the authority's own server is verified; without them, the system's.
+    pub trusted: Option<PathBuf>,
+    /// `ssl_verify`
+    pub verify: bool,
+    /// The directory in which accounts, certificates and keys are kept.
+    pub state: PathBuf,
+    /// `accept_terms_of_service`
+    pub accepted_terms: bool,
+    /// The program that puts and takes a TXT record, and its first arguments.
+    pub dns_hook: Vec<String>,
+}
+
+/// How control over a name is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Challenge {
+    /// `http-01` (RFC 8555 §8.3)
+    Http01,
+    /// `tls-alpn-01` (RFC 8737)
+    TlsAlpn01,
+    /// `dns-01` (RFC 8555 §8.4)
+    Dns01,
+}
+
+impl Challenge {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http01 => "http-01",
+            Self::TlsAlpn01 => "tls-alpn-01",
+            Self::Dns01 => "dns-01",
+        }
+    }
+}
+
+/// An account that exists with the authority already (RFC 8555 §7.3.4).
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalAccount {
+    /// The key's identifier.
+    pub id: String,
+    /// The key, base64url.
+    pub key: String,
+}
+
+impl fmt::Debug for ExternalAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExternalAccount").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A certificate that is to be there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// By which servers know it.
+    pub name: String,
+    /// What it is to be valid for, at least one: names, wildcards, addresses. Lower case.
+    pub identifiers: Vec<String>,
+    /// The kind of key.
+    pub key: Key,
+    /// Indices of [`Model::issuers`], at least one; who fails is followed by the next. The first one's directory keeps
+    /// the certificate.
+    pub issuers: Vec<u32>,
+}
+
+/// A kind of private key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Key {
+    /// `ecdsa:256`
+    P256,
+    /// `ecdsa:384`
+    P384,
+    /// `ecdsa:521`
+    P521,
+    /// `rsa:2048`
+    Rsa2048,
+    /// `rsa:3072`
+    Rsa3072,
+    /// `rsa:4096`
+    Rsa4096,
+}
+
+impl Key {
+    /// As nginx writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::P256 => "ecdsa:256",
+            Self::P384 => "ecdsa:384",
+            Self::P521 => "ecdsa:521",
+            Self::Rsa2048 => "rsa:2048",
+            Self::Rsa3072 => "rsa:3072",
+            Self::Rsa4096 => "rsa:4096",
+        }
+    }
+
+    /// Reads nginx's words.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "ecdsa" | "ecdsa:256" => Self::P256,
+            "ecdsa:384" => Self::P384,
+            "ecdsa:521" => Self::P521,
+            "rsa" | "rsa:2048" => Self::Rsa2048,
+            "rsa:3072" => Self::Rsa3072,
+            "rsa:4096" => Self::Rsa4096,
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,343 @@
+//! A server's answer becomes the response.
+
+use buffering::{ResponseBuffer, ResponseLimits};
+use bytes::Bytes;
+use config::model::http::{ProxyPass, ProxyTarget};
+use exchange::{Body, Fields, Name, Request, Response};
+use http1::ResponseHead;
+use upstream::{Answer, buffered, direct};
+
+use super::super::visit::{Step, Visit};
+use super::outgoing::Head;
+use super::place::{Match, ProxyPlace, Redirect};
+use super::tunnel::Tunnel;
+
+impl Visit<'_, '_> {
+    pub(super) fn answered(
+        &mut self,
+        request: &mut Request,
+        place: &ProxyPlace,
+        pass: &ProxyPass,
+        asked: &Head,
+        answer: Answer,
+    ) -> Step {
+        let Answer { head, bytes, body } = answer;
+        if let Some(asked) = self.facts.upstream.borrow_mut().as_mut() {
+            asked.head = bytes.clone();
+        }
+        let settings = &place.settings;
+        let accel = Accel::of(&head, &bytes);
+        if !settings.ignore.accel_limit_rate
+            && let Some(rate) = accel.limit_rate
+        {
+            *self.facts.limit_rate.borrow_mut() = Some(rate.to_vec());
+        }
+        if !settings.ignore.accel_redirect
+            && let Some(to) = accel.redirect
+        {
+            let to = to.to_vec();
+            let mut response = Response::new(head.status);
+            for (name, value) in head.lines(&bytes) {
+                response.fields.push(name, value);
+            }
+            drop(body);
+            return self.accelerate(request, &response, &to);
+        }
+        if settings.intercept_errors && head.status >= 300 && self.has_error_page(head.status) {
+            let mut challenges = Fields::new();
+            for (_, value) in head.lines(&bytes).filter(|(n, _)| n.eq_ignore_ascii_case(b"www-authenticate"))
+            {
+                challenges.push_known(Name::WwwAuthenticate, value);
+            }
+            if head.status == 401 && !challenges.is_empty() {
+                let mut response = Response::new(401);
+                response.fields = challenges;
+                return Step::Special(response);
+            }
+            return Step::Page(head.status);
+        }
+        let mut response = Response::new(head.status);
+        let reason = head.reason.of(&bytes);
+        if reason != http1::reason_phrase(head.status).unwrap_or_default().as_bytes() {
+            let start = head.reason.start as usize;
+            response.reason = Some(bytes.slice(start..start + reason.len()));
+        }
+        self.pass_fields(request, place, pass, &head, &bytes, &mut response.fields);
+        if !settings.ignore.accel_charset
+            && let Some(charset) = accel.charset
+        {
+            set_charset(&mut response.fields, charset);
+        }
+        self.facts.passed.set(true);
+        self.facts.ranges.set(settings.force_ranges && response.status == 200);
+        if head.status == 101 {
+            if let Some((stream, input, deadline)) = body.into_stream() {
+                self.company().tunnel =
+                    Some(Tunnel { stream, input, deadline, timeout: settings.read_timeout });
+            }
+            return Step::Respond(response);
+        }
+        let mut body = body;
+        if let Some(rate) = &settings.limit_rate {
+            let rate = self.value(rate, request);
+            if let Some(rate) = super::super::pace::size(&rate).filter(|rate| *rate > 0) {
+                body.set_rate(rate);
+            }
+        }
+        // Of an answer to HEAD the fields say what GET would have had; of all others the body does.
+        if !asked.without_body {
+            response.fields.remove(Name::ContentLength);
+        }
+        if let Some(whole) = body.take_whole() {
+            if !whole.is_empty() {
+                response.body = Body::Full(whole);
+            }
+            return Step::Respond(response);
+        }
+        if let Some(length) = head.content_length {
+            response.fields.push_known(Name::ContentLength, length.to_string().as_bytes());
+        }
+        let buffering = match accel.buffering {
+            Some(says) if !settings.ignore.accel_buffering => says,
+            _ => settings.buffering,
+        };
+        response.body = if buffering {
+            let limits = ResponseLimits {
+                memory: usize::try_from(settings.memory).unwrap_or(usize::MAX),
+                temp_file: settings.temp_file,
+            };
+            let buffer = ResponseBuffer::new(limits, self.event_loop.process.temp.clone());
+            buffered(body, buffer, settings.pass_trailers)
+        } else {
+            direct(body, settings.pass_trailers)
+        };
+        Step::Respond(response)
+    }
+
+    /// The fields that go on to the client.
+    fn pass_fields(
+        &mut self,
+        request: &Request,
+        place: &ProxyPlace,
+        pass: &ProxyPass,
+        head: &ResponseHead,
+        bytes: &Bytes,
+        fields: &mut Fields,
+    ) {
+        for (name, value) in head.lines(bytes) {
+            let known = Name::of(name);
+            match known {
+                Name::Connection | Name::KeepAlive | Name::TransferEncoding => continue,
+                Name::Trailer if !place.settings.pass_trailers => continue,
+                Name::Upgrade if head.status != 101 => continue,
+                _ if place.hides(name) => continue,
+                Name::Location => {
+                    if let Some(changed) = self.redirected(request, place, pass, value, 0) {
+                        fields.push(name, &changed);
+                        continue;
+                    }
+                }
+                Name::SetCookie => {
+                    if let Some(changed) = self.cookie(request, place, value) {
+                        fields.push(name, &changed);
+                        continue;
+                    }
+                }
+                Name::Other if name.eq_ignore_ascii_case(b"refresh") => {
+                    let url = value.windows(4).position(|four| four.eq_ignore_ascii_case(b"url="));
+                    if let Some(at) = url
+                        && let Some(changed) = self.redirected(request, place, pass, value, at + 4)
+                    {
+                        fields.push(name, &changed);
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            fields.push(name, value);
+        }
+    }
+
+    /// `proxy_redirect`: the field's value with its URL, from `at` on, replaced; `None` if no rule is for it.
+    fn redirected(
+        &mut self,
+        request: &Request,
+        place: &ProxyPlace,
+        pass: &ProxyPass,
+        value: &[u8],
+        at: usize,
+    ) -> Option<Vec<u8>> {
+        let url = &value[at..];
+        for redirect in &place.redirects {
+            let (from, to) = match redirect {
+                Redirect::Default => {
+                    let ProxyTarget::Fixed { url: own, uri, .. } = &pass.target else { continue };
+                    if uri.is_empty() {
+                        ([own, &b"/"[..]].concat(), b"/".to_vec())
+                    } else {
+                        (own.clone(), pass.location.clone())
+                    }
+                }
+                Redirect::Prefix(from, to) => {
+                    let from = self.value(from, request);
+                    if !url.starts_with(&from) {
+                        continue;
+                    }
+                    (from, self.value(to, request))
+                }
+                Redirect::Regex(regex, to) => {
+                    if !matches!(self.state.execute(regex, url), Ok(true)) {
+                        continue;
+                    }
+                    (url.to_vec(), self.value(to, request))
+                }
+            };
+            let Some(rest) = url.strip_prefix(from.as_slice()) else { continue };
+            let mut changed = [&value[..at], &to, rest].concat();
+            // A path is made a URL, as that of a redirect of one's own.
+            if at == 0 && changed.starts_with(b"/") && self.settings().absolute_redirect {
+                changed = self.absolute(request, &changed);
+            }
+            return http1::is_field_value(&changed).then_some(changed);
+        }
+        None
+    }
+
+    /// `proxy_cookie_domain`, `proxy_cookie_path`, `proxy_cookie_flags`; `None` if nothing changes.
+    fn cookie(&mut self, request: &Request, place: &ProxyPlace, value: &[u8]) -> Option<Vec<u8>> {
+        if place.cookie_domains.is_empty() && place.cookie_paths.is_empty() && place.cookie_flags.is_empty() {
+            return None;
+        }
+        let mut parts: Vec<Vec<u8>> = value.split(|byte| *byte == b';').map(<[u8]>::to_vec).collect();
+        for part in &mut parts[1..] {
+            let Some(equals) = part.iter().position(|byte| *byte == b'=') else { continue };
+            let (name, old) = (part[..equals].trim_ascii(), &part[equals + 1..]);
+            let changed = if name.eq_ignore_ascii_case(b"domain") {
+                self.cookie_value(request, &place.cookie_domains, old, true)
+            } else if name.eq_ignore_ascii_case(b"path") {
+                self.cookie_value(request, &place.cookie_paths, old, false)
+            } else {
+                None
+            };
+            if let Some(changed) = changed {
+                part.truncate(equals + 1);
+                part.extend_from_slice(&changed);
+            }
+        }
+        self.cookie_flags(request, place, &mut parts);
+        let changed = parts.join(&b';');
+        http1::is_field_value(&changed).then_some(changed)
+    }
+
+    fn cookie_value(
+        &mut self,
+        request: &Request,
+        pairs: &[(Match, config::model::http::Value)],
+        old: &[u8],
+        is_domain: bool,
+    ) -> Option<Vec<u8>> {
+        for (which, to) in pairs {
+            match which {
+                Match::Text(from) => {
+                    let from = self.value(from, request);
+                    if is_domain {
+                        let bare = old.strip_prefix(b".").unwrap_or(old);
+                        if bare.eq_ignore_ascii_case(&from) {
+                            return Some(self.value(to, request));
+                        }
+                    } else if let Some(rest) = old.strip_prefix(from.as_slice()) {
+                        return Some([&self.value(to, request)[..], rest].concat());
+                    }
+                }
+                Match::Regex(regex) => {
+                    if matches!(self.state.execute(regex, old), Ok(true)) {
+                        return Some(self.value(to, request));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn cookie_flags(&mut self, request: &Request, place: &ProxyPlace, parts: &mut Vec<Vec<u8>>) {
+        let name = parts[0].split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii().to_vec();
+        for (which, flags) in &place.cookie_flags {
+            let is_meant = match which {
+                Match::Text(text) => self.value(text, request).eq_ignore_ascii_case(&name),
+                Match::Regex(regex) => matches!(self.state.execute(regex, &name), Ok(true)),
+            };
+            if !is_meant {
+                continue;
+            }
+            for flag in flags {
+                let flag = self.value(flag, request).to_ascii_lowercase();
+                let is = |part: &[u8], what: &[u8]| {
+                    let end = part.iter().position(|byte| *byte == b'=').unwrap_or(part.len());
+                    part[..end].trim_ascii().eq_ignore_ascii_case(what)
+                };
+                let (what, text): (&[u8], &[u8]) = match flag.as_slice() {
+                    b"secure" => (b"secure", b" Secure"),
+                    b"httponly" => (b"httponly", b" HttpOnly"),
+                    b"samesite=strict" => (b"samesite", b" SameSite=Strict"),
+                    b"samesite=lax" => (b"samesite", b" SameSite=Lax"),
+                    b"samesite=none" => (b"samesite", b" SameSite=None"),
+                    b"nosecure" => (b"secure", b""),
+                    b"nohttponly" => (b"httponly", b""),
+                    b"nosamesite" => (b"samesite", b""),
+                    _ => continue,
+                };
+                let mut at = 0;
+                parts.retain(|part| {
+                    at += 1;
+                    at == 1 || !is(part, what)
+                });
+                if !text.is_empty() {
+                    parts.push(text.to_vec());
+                }
+            }
+            return;
+        }
+    }
+}
+
+/// What an answer says to nginx and not to the client.
+struct Accel<'a> {
+    redirect: Option<&'a [u8]>,
+    limit_rate: Option<&'a [u8]>,
+    buffering: Option<bool>,
+    charset: Option<&'a [u8]>,
+}
+
+impl<'a> Accel<'a> {
+    fn of(head: &'a ResponseHead, bytes: &'a [u8]) -> Self {
+        let mut accel = Self { redirect: None, limit_rate: None, buffering: None, charset: None };
+        for (name, value) in head.lines(bytes) {
+            // Nearly no answer has one of them.
+            if name.len() < 15 || !name[..8].eq_ignore_ascii_case(b"x-accel-") {
+                continue;
+            }
+            match Name::of(name) {
+                Name::XAccelRedirect => accel.redirect = Some(value).filter(|value| !value.is_empty()),
+                Name::XAccelLimitRate if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
+                    accel.limit_rate = Some(value);
+                }
+                Name::XAccelBuffering if value.eq_ignore_ascii_case(b"no") => accel.buffering = Some(false),
+                Name::XAccelBuffering if value.eq_ignore_ascii_case(b"yes") => accel.buffering = Some(true),
+                Name::XAccelCharset if !value.is_empty() => accel.charset = Some(value),
+                _ => {}
+            }
+        }
+        accel
+    }
+}
+
+/// `X-Accel-Charset`: the character set of the body, whatever its type says.
+fn set_charset(fields: &mut Fields, charset: &[u8]) {
+    let Some(old) = fields.first(Name::ContentType).map(<[u8]>::to_vec) else { return };
+    let media = old.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if charset.eq_ignore_ascii_case(b"off") {
+        return;
+    }
+    let new = [media, b"; charset=", charset].concat();
+    fields.set(Name::ContentType, &new);
+}

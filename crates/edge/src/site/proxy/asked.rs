@@ -1,0 +1,145 @@
+//! Whom a request was passed on to, for variables and logs.
+
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use config::model::http::Variable;
+use exchange::{Name, Request};
+use upstream::Attempt;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// In order; `true`: the first after an internal redirect.
+    pub attempts: Vec<(bool, Rc<Attempt>)>,
+    /// The head of the last answer, as it came.
+    pub head: Bytes,
+    /// `$proxy_host`
+    pub host: Vec<u8>,
+    /// `$proxy_port`
+    pub port: Vec<u8>,
+    /// Bytes of the body that is passed on; `None`: there is none, or its length is not known.
+    pub body_length: Option<u64>,
+    /// It is passed on in chunks.
+    pub chunked: bool,
+}
+
+impl Asked {
+    /// Appends a variable; `false` if there is no such thing.
+    pub fn variable(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
+        match variable {
+            Variable::ProxyHost => put(&self.host, out),
+            Variable::ProxyPort => put(&self.port, out),
+            Variable::ProxyInternalBodyLength => {
+                self.body_length.is_some_and(|length| put(length.to_string().as_bytes(), out))
+            }
+            Variable::ProxyInternalChunked => self.chunked && put(b"chunked", out),
+            Variable::UpstreamAddr => self.each(out, |attempt, text| text.push_str(&attempt.address)),
+            Variable::UpstreamStatus => self.each(out, |attempt, text| match attempt.status.get() {
+                0 => text.push('-'),
+                status => text.push_str(&status.to_string()),
+            }),
+            Variable::UpstreamConnectTime => self.each(out, |a, text| seconds(a.connect_time.get(), text)),
+            Variable::UpstreamHeaderTime => self.each(out, |a, text| seconds(a.header_time.get(), text)),
+            Variable::UpstreamResponseTime => self.each(out, |a, text| seconds(a.response_time.get(), text)),
+            Variable::UpstreamResponseLength => {
+                self.each(out, |a, text| text.push_str(&a.length.get().to_string()))
+            }
+            Variable::UpstreamBytesReceived => {
+                self.each(out, |a, text| text.push_str(&a.received.get().to_string()))
+            }
+            Variable::UpstreamBytesSent => self.each(out, |a, text| text.push_str(&a.sent.get().to_string())),
+            Variable::UpstreamHttp(name) => self.field(name, out),
+            Variable::UpstreamCookie(name) => self.cookie(name, out),
+            Variable::UpstreamTrailer(name) => self.trailer(name, out),
+            _ => false,
+        }
+    }
+
+    fn each(&self, out: &mut Vec<u8>, mut write: impl FnMut(&Attempt, &mut String)) -> bool {
+        let mut text = String::new();
+        for (index, (is_first, attempt)) in self.attempts.iter().enumerate() {
+            if index > 0 {
+                text.push_str(if *is_first { " : " } else { ", " });
+            }
+            write(attempt, &mut text);
+        }
+        !text.is_empty() && put(text.as_bytes(), out)
+    }
+
+    /// The field lines of the last answer: it was checked when it came.
+    fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.head.split(|byte| *byte == b'\n').skip(1).filter_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            Some((&line[..colon], line[colon + 1..].trim_ascii()))
+        })
+    }
+
+    fn field(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+        let mut found = false;
+        for (_, value) in self.lines().filter(|(field, _)| is_variable_of(name, field)) {
+            if std::mem::replace(&mut found, true) {
+                out.extend_from_slice(b", ");
+            }
+            out.extend_from_slice(value);
+        }
+        found
+    }
+
+    fn cookie(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+        let cookies = self.lines().filter(|(field, _)| field.eq_ignore_ascii_case(b"set-cookie"));
+        // The last that sets it counts, as in nginx.
+        let values = cookies.filter_map(|(_, value)| {
+            let first = value.split(|byte| *byte == b';').next()?;
+            let equals = first.iter().position(|byte| *byte == b'=')?;
+            first[..equals].trim_ascii().eq_ignore_ascii_case(name).then(|| first[equals + 1..].trim_ascii())
+        });
+        values.last().is_some_and(|value| put(value, out))
+    }
+
+    fn trailer(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+        let Some((_, attempt)) = self.attempts.last() else { return false };
+        let trailers = attempt.trailers.borrow();
+        let Some(fields) = &*trailers else { return false };
+        let mut found = false;
+        for (_, _, value) in fields.iter().filter(|(_, field, _)| is_variable_of(name, field)) {
+            if std::mem::replace(&mut found, true) {
+                out.extend_from_slice(b", ");
+            }
+            out.extend_from_slice(value);
+        }
+        found
+    }
+}
+
+/// `$proxy_add_x_forwarded_for`
+pub fn add_forwarded(request: &Request, out: &mut Vec<u8>) -> bool {
+    for value in request.fields.all(Name::XForwardedFor) {
+        out.extend_from_slice(value);
+        out.extend_from_slice(b", ");
+    }
+    match request.peer.remote {
+        Some(remote) => put(remote.ip().to_canonical().to_string().as_bytes(), out),
+        None => put(b"unix:", out),
+    }
+}
+
+fn put(value: &[u8], out: &mut Vec<u8>) -> bool {
+    out.extend_from_slice(value);
+    true
+}
+
+fn seconds(time: Option<Duration>, text: &mut String) {
+    let _ = match time {
+        None => write!(text, "-"),
+        Some(time) => write!(text, "{}.{:03}", time.as_secs(), time.subsec_millis()),
+    };
+}
+
+/// Letters of either case, an underscore for a dash.
+fn is_variable_of(name: &[u8], field: &[u8]) -> bool {
+    name.len() == field.len()
+        && field.iter().zip(name).all(|(a, b)| a.to_ascii_lowercase() == *b || (*a == b'-' && *b == b'_'))
+}

@@ -1,0 +1,355 @@
+//! `proxy_pass`: the request is passed on to another server, and its answer becomes the response.
+
+mod answer;
+mod asked;
+mod outgoing;
+mod place;
+mod tunnel;
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use buffering::BufferedBody;
+use bytes::Bytes;
+use config::model::http::NextUpstream;
+use exchange::{BodyError, Name, Request, Version};
+use http1::AnswerTo;
+use protocol::{ClientEvent, Exchange};
+use telemetry::error_log::Level;
+use upstream::{
+    Answer, Attempt, Client, Connection, Failure, Fault, Lease, Limits, Outgoing, OutgoingBody, Pool, Route,
+};
+
+use super::visit::{Step, Visit};
+
+pub use asked::{Asked, add_forwarded};
+pub use place::ProxyPlace;
+pub use tunnel::Tunnel;
+
+use outgoing::{Head, Target};
+
+impl Visit<'_, '_> {
+    /// Passes the request on.
+    pub(super) async fn proxy(&mut self, request: &mut Request, index: u32) -> Step {
+        let site = self.site;
+        let (Some(pass), Some(place)) = (site.http().proxies.get(index as usize), self.place.proxy.clone())
+        else {
+            return Step::Page(500);
+        };
+        let settings = &place.settings;
+        let target = match self.target(request, pass) {
+            Ok(target) => target,
+            Err(status) => return Step::Page(status),
+        };
+        let streams = self.streams_body(request, &place);
+        let mut body = BufferedBody::Empty;
+        let set;
+        let outgoing = if streams {
+            let chunked = request.content_length.is_none();
+            self.note_target(&target, request.content_length.filter(|_| !chunked), chunked);
+            OutgoingBody::Stream { chunked }
+        } else {
+            body = match self.take_body(request).await {
+                Ok(body) => body,
+                Err(step) => return step,
+            };
+            if let Some(value) = &settings.set_body {
+                self.note_target(&target, None, false);
+                set = self.value(value, request);
+                self.note_target(&target, Some(set.len() as u64), false);
+                OutgoingBody::Bytes(&set)
+            } else if settings.pass_body {
+                let is_said = request.has_body() || request.fields.has(Name::ContentLength);
+                self.note_target(&target, is_said.then_some(body.len()), false);
+                match &body {
+                    BufferedBody::Empty => OutgoingBody::Bytes(&[]),
+                    BufferedBody::Memory(bytes) => OutgoingBody::Bytes(bytes),
+                    BufferedBody::File(file) => OutgoingBody::File(file.file(), file.len()),
+                }
+            } else {
+                self.note_target(&target, None, false);
+                OutgoingBody::Bytes(&[])
+            }
+        };
+        let head = match self.head(request, &place, &target.uri) {
+            Ok(head) => head,
+            Err(status) => return Step::Page(status),
+        };
+        let asked = self.ask_servers(request, &place, &target, &head, outgoing).await;
+        if let Some(company) = self.company.as_mut().filter(|_| request.has_body() && !streams) {
+            company.body = Some(body);
+        }
+        match asked {
+            Ok(answer) => self.answered(request, &place, pass, &head, answer),
+            Err(step) => step,
+        }
+    }
+
+    /// Whether the client's body is passed on as it comes.
+    fn streams_body(&self, request: &Request, place: &ProxyPlace) -> bool {
+        let settings = &place.settings;
+        !settings.request_buffering
+            && settings.set_body.is_none()
+            && settings.pass_body
+            && request.has_body()
+            && (request.content_length.is_some() || settings.http11)
+            && !self.is_inner()
+            && self.company.as_ref().is_none_or(|company| company.body.is_none())
+    }
+
+    /// For the variables that the request is made with.
+    fn note_target(&self, target: &Target, body_length: Option<u64>, chunked: bool) {
+        let mut asked = self.facts.upstream.borrow_mut();
+        let asked = asked.get_or_insert_default();
+        asked.host.clone_from(&target.host);
+        asked.port.clone_from(&target.port);
+        (asked.body_length, asked.chunked) = (body_length, chunked);
+    }
+
+    /// Asks one server after the other, until one answers.
+    async fn ask_servers(
+        &mut self,
+        request: &mut Request,
+        place: &ProxyPlace,
+        target: &Target,
+        head: &Head,
+        mut body: OutgoingBody<'_>,
+    ) -> Result<Answer, Step> {
+        let settings = &place.settings;
+        let limits = self.limits(request, place);
+        let pool = match target.pool.and_then(|at| self.site.pools.get(at as usize)) {
+            Some(pool) if !head.odd_framing => Rc::clone(pool),
+            _ => Rc::clone(&self.site.no_pool),
+        };
+        let to = AnswerTo {
+            head: head.without_body,
+            upgrade: request.version == Version::Http11
+                && request.fields.has(Name::Upgrade)
+                && !self.is_inner(),
+        };
+        let streams = matches!(body, OutgoingBody::Stream { .. });
+        let deadlines = Rc::clone(&self.event_loop.deadlines);
+        let begun = Instant::now();
+        let mut choice = target.group.choose(target.key.clone(), settings.next_tries);
+        let mut is_first = true;
+        loop {
+            let Some(lease) = choice.lease() else {
+                let attempt = self.begin_attempt(target.group.name.clone(), is_first);
+                attempt.status.set(502);
+                attempt.end();
+                let group = target.group.name.clone();
+                self.log_upstream(
+                    Level::Error,
+                    request,
+                    target,
+                    &group,
+                    Some("connecting to upstream"),
+                    format_args!("no live upstreams"),
+                );
+                return Err(Step::Page(502));
+            };
+            let attempt = self.begin_attempt(lease.peer.name.clone(), std::mem::take(&mut is_first));
+            let mut client = ClientSide {
+                exchange: &mut self.exchange,
+                // What is answered already, or is to be finished in any case, needs no client.
+                alone: self.alone || settings.ignore_client_abort,
+            };
+            let outgoing = Outgoing { head: &head.bytes, body: again(&mut body), to };
+            let asked = ask_one(lease, &pool, &limits, &deadlines, &mut client, outgoing, &attempt).await;
+            let in_time = settings.next_timeout.is_zero() || begun.elapsed() < settings.next_timeout;
+            let (failure, lease) = match asked {
+                Ok(answer) => {
+                    let status = answer.head.status;
+                    let is_wanted = wants_next(settings.next, status)
+                        && choice.has_more()
+                        && in_time
+                        && !streams
+                        && (head.is_idempotent || settings.next.non_idempotent);
+                    if !is_wanted {
+                        return Ok(answer);
+                    }
+                    if let Some(lease) = answer.body.give_up()
+                        && !matches!(status, 403 | 404)
+                    {
+                        self.note_failed(request, target, &lease);
+                    }
+                    choice.use_up();
+                    continue;
+                }
+                Err(failed) => failed,
+            };
+            attempt.status.set(failure.fault.status());
+            attempt.end();
+            if let Some(step) = self.ended_by_client(request, target, &lease, &failure) {
+                return Err(step);
+            }
+            self.log_upstream(
+                Level::Error,
+                request,
+                target,
+                &lease.peer.name,
+                Some(failure.action),
+                format_args!("{}", failure.fault),
+            );
+            let is_error = matches!(failure.fault, Fault::Connect(..) | Fault::Closed | Fault::Io(..));
+            let may = match failure.fault {
+                Fault::Timeout => settings.next.timeout,
+                Fault::Invalid(_) | Fault::Flood => settings.next.invalid_header,
+                _ => settings.next.error,
+            };
+            let may = may
+                && in_time
+                && !(failure.sent && streams)
+                && (!failure.sent || head.is_idempotent || settings.next.non_idempotent);
+            // A kept connection that was closed meanwhile says nothing of its server.
+            if failure.reused && is_error {
+                if may {
+                    choice.give_back(&lease);
+                }
+            } else {
+                self.note_failed(request, target, &lease);
+            }
+            if !may || !choice.use_up() {
+                return Err(Step::Page(failure.fault.status()));
+            }
+        }
+    }
+
+    fn begin_attempt(&self, address: String, is_first: bool) -> Rc<Attempt> {
+        let attempt = Rc::new(Attempt::new(address));
+        let mut asked = self.facts.upstream.borrow_mut();
+        asked.get_or_insert_default().attempts.push((is_first, Rc::clone(&attempt)));
+        attempt
+    }
+
+    /// The client is to blame, or gone.
+    fn ended_by_client(
+        &mut self,
+        request: &Request,
+        target: &Target,
+        lease: &Lease,
+        failure: &Failure,
+    ) -> Option<Step> {
+        let step = match failure.fault {
+            Fault::Gone => Step::Gone,
+            Fault::Body(status) => Step::Page(status),
+            _ => return None,
+        };
+        self.exchange.close_after();
+        let what = format_args!("{}", failure.fault);
+        self.log_upstream(Level::Info, request, target, &lease.peer.name, Some(failure.action), what);
+        Some(step)
+    }
+
+    fn note_failed(&self, request: &Request, target: &Target, lease: &Lease) {
+        if lease.failed() {
+            self.log_upstream(
+                Level::Warning,
+                request,
+                target,
+                &lease.peer.name,
+                Some("connecting to upstream"),
+                format_args!("upstream server temporarily disabled"),
+            );
+        }
+    }
+
+    fn limits(&mut self, request: &Request, place: &ProxyPlace) -> Limits {
+        let settings = &place.settings;
+        let head = usize::try_from(settings.head_size).unwrap_or(usize::MAX);
+        Limits {
+            connect_timeout: settings.connect_timeout,
+            send_timeout: settings.send_timeout,
+            read_timeout: settings.read_timeout,
+            head: http1::Limits {
+                fields: (head / 4).clamp(100, 10_000),
+                field_size: head,
+                head,
+                ..http1::Limits::default()
+            },
+            route: Route { bind: self.bind(request, place), keepalive: settings.socket_keepalive },
+        }
+    }
+
+    /// A line for the error log that names the server.
+    fn log_upstream(
+        &self,
+        level: Level,
+        request: &Request,
+        target: &Target,
+        server: &str,
+        action: Option<&'static str>,
+        message: std::fmt::Arguments<'_>,
+    ) {
+        if !telemetry::error_log::enabled(level) {
+            return;
+        }
+        let colon = if server.starts_with("unix:") { ":" } else { "" };
+        let mut url = format!("{}{server}{colon}", target.scheme).into_bytes();
+        url.extend_from_slice(&target.uri);
+        self.facts.log_about(level, Some(request), action, Some(&url), message);
+    }
+}
+
+/// Whether another server is asked after this status.
+fn wants_next(next: NextUpstream, status: u16) -> bool {
+    match status {
+        500 => next.http_500,
+        502 => next.http_502,
+        503 => next.http_503,
+        504 => next.http_504,
+        403 => next.http_403,
+        404 => next.http_404,
+        429 => next.http_429,
+        _ => false,
+    }
+}
+
+/// The same body for one more server. One that is passed on as it comes is only sent once.
+fn again<'b>(body: &mut OutgoingBody<'b>) -> OutgoingBody<'b> {
+    match body {
+        OutgoingBody::Bytes(bytes) => OutgoingBody::Bytes(bytes),
+        OutgoingBody::File(file, length) => OutgoingBody::File(file, *length),
+        OutgoingBody::Stream { chunked } => OutgoingBody::Stream { chunked: *chunked },
+    }
+}
+
+async fn ask_one(
+    lease: Lease,
+    pool: &Rc<Pool>,
+    limits: &Limits,
+    deadlines: &Rc<protocol::Deadlines>,
+    client: &mut ClientSide<'_, '_>,
+    outgoing: Outgoing<'_>,
+    attempt: &Rc<Attempt>,
+) -> Result<Answer, (Failure, Lease)> {
+    let connected = Connection::to(&lease.peer.address, pool, limits, deadlines, client).await;
+    let (connection, reused) = match connected {
+        Ok(connected) => connected,
+        Err(failure) => return Err((failure, lease)),
+    };
+    attempt.connect_time.set(Some(attempt.begun.elapsed()));
+    connection.ask(reused, outgoing, limits, client, attempt, lease, pool).await
+}
+
+/// The client, as the server's side sees it.
+struct ClientSide<'a, 'e> {
+    exchange: &'a mut Exchange<'e>,
+    /// It does not matter whether it is there.
+    alone: bool,
+}
+
+impl Client for ClientSide<'_, '_> {
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.alone {
+            return Poll::Pending;
+        }
+        // As in nginx, one that sends nothing more has left.
+        self.exchange.poll_client(cx).map(|_: ClientEvent| ())
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        self.exchange.body().poll_data(cx)
+    }
+}

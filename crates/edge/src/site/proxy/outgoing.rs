@@ -1,0 +1,270 @@
+//! The request as it is passed on: whom to, with which target, line and fields.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use config::model::http::{Balance, ProxyPass, ProxyTarget, Upstream, UpstreamAddress, Variable};
+use exchange::Request;
+use routing::escape::{Escape, escape};
+use telemetry::error_log::Level;
+use upstream::{Group, Key};
+
+use super::super::visit::Visit;
+use super::place::ProxyPlace;
+
+/// Whom to ask, and for what.
+pub(super) struct Target {
+    pub group: Arc<Group>,
+    /// Its number among the site's, if it has one.
+    pub pool: Option<u32>,
+    pub key: Key,
+    /// `http://`
+    pub scheme: &'static str,
+    pub host: Vec<u8>,
+    pub port: Vec<u8>,
+    /// The request's target.
+    pub uri: Vec<u8>,
+}
+
+/// The head of the request, and what follows from it.
+pub(super) struct Head {
+    pub bytes: Vec<u8>,
+    /// The method is HEAD: the answer has no body.
+    pub without_body: bool,
+    /// Nobody knows whether what the configuration says of the body's length is so.
+    pub odd_framing: bool,
+    /// It may be sent twice.
+    pub is_idempotent: bool,
+}
+
+impl Visit<'_, '_> {
+    /// Finds out whom to ask; else the status for it.
+    pub(super) fn target(&mut self, request: &Request, pass: &ProxyPass) -> Result<Target, u16> {
+        let site = self.site;
+        match &pass.target {
+            ProxyTarget::Fixed { upstream: id, host, port, uri, .. } => {
+                let Some(group) = site.configuration.groups.get(*id as usize) else {
+                    return Err(500);
+                };
+                let key = self.key(request, site.http().upstreams.get(*id as usize));
+                Ok(Target {
+                    group: Arc::clone(group),
+                    pool: Some(*id),
+                    key,
+                    scheme: "http://",
+                    host: host.clone(),
+                    port: port.clone(),
+                    uri: self.uri(request, uri, pass.location.len()),
+                })
+            }
+            ProxyTarget::Variable(value) => {
+                let url = self.value(value, request);
+                self.variable_target(request, &url)
+            }
+        }
+    }
+
+    fn variable_target(&mut self, request: &Request, url: &[u8]) -> Result<Target, u16> {
+        let refuse = |visit: &Self, what: std::fmt::Arguments<'_>| {
+            visit.facts.log(Level::Error, Some(request), what);
+            Err(500)
+        };
+        let shown = String::from_utf8_lossy(url).into_owned();
+        let Ok(text) = std::str::from_utf8(url) else {
+            return refuse(self, format_args!("invalid URL prefix in \"{shown}\""));
+        };
+        let Some(rest) = text.get(..7).filter(|s| s.eq_ignore_ascii_case("http://")).map(|_| &text[7..])
+        else {
+            let is_tls = text.get(..8).is_some_and(|s| s.eq_ignore_ascii_case("https://"));
+            return if is_tls {
+                refuse(self, format_args!("https protocol is not there yet in \"{shown}\""))
+            } else {
+                refuse(self, format_args!("invalid URL prefix in \"{shown}\""))
+            };
+        };
+        let url = match config::nginx::Url::parse(rest, true) {
+            Ok(url) => url,
+            Err(why) => return refuse(self, format_args!("{why} in upstream \"{rest}\"")),
+        };
+        let (host, port) = url.shown(80);
+        let site = self.site;
+        let named = site.http().upstreams.iter().position(|known| {
+            !known.implicit && !url.is_unix && url.port.is_none() && known.name.eq_ignore_ascii_case(url.host)
+        });
+        let (group, pool, key) = if let Some(at) = named {
+            let key = self.key(request, site.http().upstreams.get(at));
+            (Arc::clone(&site.configuration.groups[at]), Some(at as u32), key)
+        } else if let Some(address) = literal(&url) {
+            let name = if url.is_unix { format!("unix:{}", url.host) } else { url.text.to_owned() };
+            (Group::of_addresses(name, [address]), None, Key::None)
+        } else {
+            let host = url.host;
+            self.facts.log(
+                Level::Error,
+                Some(request),
+                format_args!("no resolver defined to resolve {host}"),
+            );
+            return Err(502);
+        };
+        let uri = match url.uri.as_bytes() {
+            b"" => self.uri(request, b"", 0),
+            // With variables it is the whole of it.
+            uri => safe(uri),
+        };
+        Ok(Target { group, pool, key, scheme: "http://", host, port, uri })
+    }
+
+    /// What decides who of a group is asked.
+    fn key(&mut self, request: &Request, upstream: Option<&Upstream>) -> Key {
+        match upstream.map(|upstream| &upstream.balance) {
+            Some(Balance::IpHash) => {
+                Key::Address(request.peer.remote.map(|remote| remote.ip().to_canonical()))
+            }
+            Some(Balance::Hash { key, .. }) => Key::Text(self.value(key, request)),
+            _ => Key::None,
+        }
+    }
+
+    /// The request's target: as it came, or with the location's path replaced.
+    fn uri(&self, request: &Request, own: &[u8], replaced: usize) -> Vec<u8> {
+        if own.is_empty() && !self.target_changed {
+            let mut uri = Vec::new();
+            routing::request_variable(&Variable::RequestUri, request, &mut uri);
+            return safe(&uri);
+        }
+        let mut uri = Vec::new();
+        let replaced = if self.location_valid && !own.is_empty() { replaced } else { 0 };
+        if self.location_valid {
+            uri.extend_from_slice(own);
+        }
+        let rest = request.path.get(replaced..).unwrap_or_default();
+        // What came without an escape needs none, unless the configuration has made it.
+        if request.raw_path.contains(&b'%') || self.internal {
+            escape(rest, Escape::Uri, &mut uri);
+        } else {
+            uri.extend_from_slice(rest);
+        }
+        if !request.query.is_empty() {
+            uri.push(b'?');
+            uri.extend_from_slice(&request.query);
+        }
+        safe(&uri)
+    }
+
+    /// The head of the request. `Err`: the status, because a field of the configuration would be none.
+    pub(super) fn head(&mut self, request: &Request, place: &ProxyPlace, uri: &[u8]) -> Result<Head, u16> {
+        let settings = &place.settings;
+        let mut out = Vec::with_capacity(1024);
+        let method = settings.method.as_ref().map(|method| self.value(method, request));
+        let method = method.as_deref().unwrap_or(request.method.as_bytes());
+        if !http1::is_token(method) {
+            let shown = String::from_utf8_lossy(method).into_owned();
+            self.facts.log(
+                Level::Error,
+                Some(request),
+                format_args!("invalid method \"{shown}\" in proxy_method"),
+            );
+            return Err(500);
+        }
+        out.extend_from_slice(method);
+        out.push(b' ');
+        out.extend_from_slice(uri);
+        out.extend_from_slice(if settings.http11 { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" });
+        let without_body = method == b"HEAD";
+        let is_idempotent = exchange::Method::of(method).is_idempotent();
+        let mut odd_framing = false;
+        for (name, value) in &settings.set_headers {
+            let value = self.value(value, request);
+            if value.is_empty() {
+                continue;
+            }
+            odd_framing |= name.eq_ignore_ascii_case(b"content-length")
+                || name.eq_ignore_ascii_case(b"transfer-encoding");
+            if !http1::is_field_value(&value) {
+                let name = String::from_utf8_lossy(name).into_owned();
+                let what = format_args!("invalid value of \"{name}\" in proxy_set_header");
+                self.facts.log(Level::Error, Some(request), what);
+                return Err(400);
+            }
+            field(&mut out, name, &value);
+        }
+        if place.own.host {
+            let asked = self.facts.upstream.borrow();
+            field(&mut out, b"Host", asked.as_ref().map_or(b"", |asked| &asked.host));
+        }
+        if place.own.connection {
+            out.extend_from_slice(b"Connection: close\r\n");
+        }
+        {
+            let asked = self.facts.upstream.borrow();
+            let (length, chunked) =
+                asked.as_ref().map_or((None, false), |asked| (asked.body_length, asked.chunked));
+            if let Some(length) = length.filter(|_| place.own.content_length) {
+                field(&mut out, b"Content-Length", length.to_string().as_bytes());
+            }
+            if chunked && place.own.transfer_encoding {
+                out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+            }
+        }
+        if settings.pass_headers {
+            for (known, name, value) in request.fields.iter() {
+                if place.passes_on(known, name) {
+                    field(&mut out, name, value);
+                }
+            }
+        }
+        out.extend_from_slice(b"\r\n");
+        Ok(Head { bytes: out, without_body, odd_framing, is_idempotent })
+    }
+
+    /// `proxy_bind`
+    pub(super) fn bind(&mut self, request: &Request, place: &ProxyPlace) -> Option<SocketAddr> {
+        let value = place.settings.bind.as_ref()?;
+        let text = self.value(value, request);
+        let text = std::str::from_utf8(&text).ok()?;
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        let parsed = bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)).or_else(|_| text.parse());
+        if parsed.is_err() && !text.is_empty() && text != "off" {
+            self.facts.log(Level::Error, Some(request), format_args!("invalid local address \"{text}\""));
+        }
+        parsed.ok()
+    }
+}
+
+fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The address that a URL names without anybody having to be asked.
+fn literal(url: &config::nginx::Url<'_>) -> Option<UpstreamAddress> {
+    if url.is_unix {
+        return Some(UpstreamAddress::Unix(url.host.into()));
+    }
+    let bare = url.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(url.host);
+    let ip: IpAddr = bare.parse().ok()?;
+    Some(UpstreamAddress::Ip(SocketAddr::new(ip, url.port.unwrap_or(80))))
+}
+
+/// A target that cannot end its line, and begins as one.
+fn safe(uri: &[u8]) -> Vec<u8> {
+    let is_safe = |byte: &u8| *byte > b' ' && *byte != 0x7F;
+    let mut out = Vec::with_capacity(uri.len() + 1);
+    if matches!(uri.first(), None | Some(b'?')) {
+        out.push(b'/');
+    }
+    if uri.iter().all(is_safe) {
+        out.extend_from_slice(uri);
+        return out;
+    }
+    for byte in uri {
+        if is_safe(byte) {
+            out.push(*byte);
+        } else {
+            out.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        }
+    }
+    out
+}

@@ -1,0 +1,132 @@
+//! How requests are passed on in one place, compiled.
+
+use config::model::http::{CookieMatch, ProxyRedirect, ProxySettings, Regex as RegexModel, Value};
+use exchange::Name;
+use routing::Regex;
+
+/// See the module.
+pub struct ProxyPlace {
+    /// As the configuration has it.
+    pub settings: ProxySettings,
+    /// Which of the fields that nginx sets by itself the configuration does not.
+    pub own: Own,
+    /// Fields of answers that are not passed on.
+    hidden: Vec<Vec<u8>>,
+    /// `proxy_redirect`
+    pub redirects: Vec<Redirect>,
+    /// `proxy_cookie_domain`
+    pub cookie_domains: Vec<(Match, Value)>,
+    /// `proxy_cookie_path`
+    pub cookie_paths: Vec<(Match, Value)>,
+    /// `proxy_cookie_flags`
+    pub cookie_flags: Vec<(Match, Vec<Value>)>,
+}
+
+/// See [`ProxyPlace::own`].
+#[derive(Clone, Copy)]
+pub struct Own {
+    pub host: bool,
+    pub connection: bool,
+    pub content_length: bool,
+    pub transfer_encoding: bool,
+}
+
+/// A rule of `proxy_redirect`.
+pub enum Redirect {
+    /// The URL of the `proxy_pass` by the location's path.
+    Default,
+    /// A beginning.
+    Prefix(Value, Value),
+    /// What a pattern matches.
+    Regex(Regex, Value),
+}
+
+/// Which cookie, or which value of its attribute.
+pub enum Match {
+    /// This text.
+    Text(Value),
+    /// What a pattern matches.
+    Regex(Regex),
+}
+
+/// What nginx does not pass on of an answer.
+const HIDDEN: [&[u8]; 8] = [
+    b"date",
+    b"server",
+    b"x-pad",
+    b"x-accel-expires",
+    b"x-accel-redirect",
+    b"x-accel-limit-rate",
+    b"x-accel-buffering",
+    b"x-accel-charset",
+];
+
+impl ProxyPlace {
+    /// Compiles. What cannot be compiled although it was checked is left out, with a line in the log.
+    pub fn compile(settings: &ProxySettings) -> Self {
+        let sets =
+            |name: &str| settings.set_headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()));
+        let passes = |name: &[u8]| settings.pass.iter().any(|n| n.eq_ignore_ascii_case(name));
+        let own = HIDDEN.iter().filter(|name| !passes(name)).map(|name| name.to_vec());
+        let match_of = |which: &CookieMatch| match which {
+            CookieMatch::Text(text) => Some(Match::Text(text.clone())),
+            CookieMatch::Regex(regex) => compiled(regex).map(Match::Regex),
+        };
+        let pairs = |pairs: &[(CookieMatch, Value)]| {
+            pairs.iter().filter_map(|(which, to)| Some((match_of(which)?, to.clone()))).collect()
+        };
+        Self {
+            own: Own {
+                host: !sets("host"),
+                connection: !sets("connection"),
+                content_length: !sets("content-length"),
+                transfer_encoding: !sets("transfer-encoding"),
+            },
+            hidden: own.chain(settings.hide.iter().cloned()).collect(),
+            redirects: settings
+                .redirects
+                .iter()
+                .filter_map(|redirect| {
+                    Some(match redirect {
+                        ProxyRedirect::Default => Redirect::Default,
+                        ProxyRedirect::Prefix(from, to) => Redirect::Prefix(from.clone(), to.clone()),
+                        ProxyRedirect::Regex(regex, to) => Redirect::Regex(compiled(regex)?, to.clone()),
+                    })
+                })
+                .collect(),
+            cookie_domains: pairs(&settings.cookie_domains),
+            cookie_paths: pairs(&settings.cookie_paths),
+            cookie_flags: settings
+                .cookie_flags
+                .iter()
+                .filter_map(|(which, flags)| Some((match_of(which)?, flags.clone())))
+                .collect(),
+            settings: settings.clone(),
+        }
+    }
+
+    /// Whether a field of the client's request is passed on as it came.
+    pub fn passes_on(&self, known: Name, name: &[u8]) -> bool {
+        let is_ours = matches!(
+            known,
+            Name::Host
+                | Name::Connection
+                | Name::ContentLength
+                | Name::TransferEncoding
+                | Name::Te
+                | Name::KeepAlive
+                | Name::Expect
+                | Name::Upgrade
+        );
+        !is_ours && !self.settings.set_headers.iter().any(|(set, _)| set.eq_ignore_ascii_case(name))
+    }
+
+    /// Whether a field of an answer is not passed on.
+    pub fn hides(&self, name: &[u8]) -> bool {
+        self.hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
+    }
+}
+
+fn compiled(regex: &RegexModel) -> Option<Regex> {
+    super::super::place::told(Regex::compile(regex))
+}

@@ -1,0 +1,60 @@
+//! What one server's part in a request was, for variables and logs.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use exchange::Fields;
+
+/// One server that was asked. It changes while its answer is read; whoever serves the request looks at it.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The server's address; if there was none to ask, the group's name.
+    pub address: String,
+    /// When it began.
+    pub begun: Instant,
+    /// The status that it answered with, or that its failure means; 0 as long as there is none.
+    pub status: Cell<u16>,
+    /// How long connecting took.
+    pub connect_time: Cell<Option<Duration>>,
+    /// Until the head of the answer was there.
+    pub header_time: Cell<Option<Duration>>,
+    /// Until the end of the answer, or of the attempt.
+    pub response_time: Cell<Option<Duration>>,
+    /// Bytes of the answer's body.
+    pub length: Cell<u64>,
+    /// Bytes that came.
+    pub received: Cell<u64>,
+    /// Bytes that were sent.
+    pub sent: Cell<u64>,
+    /// The fields behind the body.
+    pub trailers: RefCell<Option<Fields>>,
+}
+
+impl Attempt {
+    /// One that begins now.
+    pub fn new(address: String) -> Self {
+        Self {
+            address,
+            begun: Instant::now(),
+            status: Cell::new(0),
+            connect_time: Cell::new(None),
+            header_time: Cell::new(None),
+            response_time: Cell::new(None),
+            length: Cell::new(0),
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            trailers: RefCell::new(None),
+        }
+    }
+
+    /// It is over.
+    pub fn end(&self) {
+        if self.response_time.get().is_none() {
+            self.response_time.set(Some(self.begun.elapsed()));
+        }
+    }
+
+    pub(crate) fn add(counter: &Cell<u64>, bytes: usize) {
+        counter.set(counter.get() + bytes as u64);
+    }
+}

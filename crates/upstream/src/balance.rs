@@ -1,0 +1,275 @@
+//! Who is next: nginx's ways of balancing.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::crc32::Crc32;
+use crate::group::{Choice, Key, Kind, Members, Peer, Tier};
+
+/// After so many servers that could not be asked, those of a hash or of chance go round.
+const MISSES: u32 = 20;
+/// Points on the circle for each unit of weight.
+const POINTS: i64 = 160;
+
+/// The next server and its number, those of both tiers counted.
+pub(crate) fn next(
+    kind: Kind,
+    members: &mut Members,
+    choice: &mut Choice,
+    now: u64,
+) -> Option<(Arc<Peer>, usize)> {
+    let found = match kind {
+        Kind::RoundRobin => None,
+        Kind::LeastConn => least_conn(&members.primary, 0, choice, now),
+        Kind::IpHash => ip_hash(&members.primary, choice, now),
+        Kind::Hash => hash(&members.primary, choice, now),
+        Kind::Consistent => consistent(members, choice, now),
+        Kind::Random => random(members, choice, now),
+        Kind::RandomTwo => random_two(members, choice, now),
+    };
+    if let Some(index) = found {
+        return Some((Arc::clone(&members.primary.peers[index]), index));
+    }
+    if let Some(index) = round_robin(&members.primary, 0, choice, now) {
+        return Some((Arc::clone(&members.primary.peers[index]), index));
+    }
+    let first = members.primary.peers.len();
+    let found = match kind {
+        Kind::LeastConn => least_conn(&members.backup, first, choice, now),
+        _ => round_robin(&members.backup, first, choice, now),
+    };
+    found.map(|index| (Arc::clone(&members.backup.peers[index]), first + index))
+}
+
+/// A step of the smooth weighted round over some servers: each gets its weight, the one that has most is next and pays
+/// for all.
+fn step<'p>(peers: impl Iterator<Item = (usize, &'p Arc<Peer>)>) -> Option<usize> {
+    let mut total = 0;
+    let mut best: Option<(usize, i64, &Arc<Peer>)> = None;
+    for (index, peer) in peers {
+        let effective = peer.effective.load(Ordering::Relaxed);
+        let current = peer.current.load(Ordering::Relaxed) + effective;
+        peer.current.store(current, Ordering::Relaxed);
+        total += effective;
+        if effective < peer.weight {
+            peer.effective.store(effective + 1, Ordering::Relaxed);
+        }
+        if best.is_none_or(|(_, most, _)| current > most) {
+            best = Some((index, current, peer));
+        }
+    }
+    best.map(|(index, current, peer)| {
+        peer.current.store(current - total, Ordering::Relaxed);
+        index
+    })
+}
+
+fn eligible<'t>(
+    tier: &'t Tier,
+    first: usize,
+    choice: &'t Choice,
+    now: u64,
+) -> impl Iterator<Item = (usize, &'t Arc<Peer>)> {
+    tier.peers
+        .iter()
+        .enumerate()
+        .filter(move |(index, peer)| peer.is_eligible(now) && !choice.is_tried(first + index))
+}
+
+fn round_robin(tier: &Tier, first: usize, choice: &Choice, now: u64) -> Option<usize> {
+    step(eligible(tier, first, choice, now))
+}
+
+fn least_conn(tier: &Tier, first: usize, choice: &Choice, now: u64) -> Option<usize> {
+    let load = |peer: &Peer| i64::from(peer.conns.load(Ordering::Relaxed));
+    let (mut best, mut many): (Option<(usize, &Arc<Peer>)>, bool) = (None, false);
+    for (index, peer) in eligible(tier, first, choice, now) {
+        let Some((_, least)) = best else {
+            best = Some((index, peer));
+            continue;
+        };
+        match (load(peer) * least.weight).cmp(&(load(least) * peer.weight)) {
+            std::cmp::Ordering::Less => (best, many) = (Some((index, peer)), false),
+            std::cmp::Ordering::Equal => many = true,
+            std::cmp::Ordering::Greater => {}
+        }
+    }
+    let (index, least) = best?;
+    if !many {
+        return Some(index);
+    }
+    // Those that have equally little to do go round.
+    step(
+        eligible(tier, first, choice, now)
+            .filter(|(_, peer)| load(peer) * least.weight == load(least) * peer.weight),
+    )
+}
+
+/// The server at a place on the line of all weights.
+fn at_weight(tier: &Tier, mut place: u64) -> Option<usize> {
+    tier.peers.iter().position(|peer| {
+        let weight = peer.weight as u64;
+        let is_here = place < weight;
+        place = place.saturating_sub(weight);
+        is_here
+    })
+}
+
+fn ip_hash(tier: &Tier, choice: &mut Choice, now: u64) -> Option<usize> {
+    let (v4, v6);
+    let bytes: &[u8] = match &choice.key {
+        Key::Address(Some(IpAddr::V4(address))) => {
+            v4 = address.octets();
+            &v4[..3]
+        }
+        Key::Address(Some(IpAddr::V6(address))) => {
+            v6 = address.octets();
+            &v6
+        }
+        _ => &[0; 3],
+    };
+    let mut hash = choice.hash.unwrap_or(89);
+    let found = loop {
+        if choice.misses > MISSES || tier.total_weight == 0 {
+            break None;
+        }
+        for byte in bytes {
+            hash = (hash * 113 + u32::from(*byte)) % 6271;
+        }
+        let index = at_weight(tier, u64::from(hash) % tier.total_weight)?;
+        if !choice.is_tried(index) && tier.peers[index].is_eligible(now) {
+            break Some(index);
+        }
+        choice.misses += 1;
+    };
+    choice.hash = Some(hash);
+    found
+}
+
+fn hash(tier: &Tier, choice: &mut Choice, now: u64) -> Option<usize> {
+    let Key::Text(key) = &choice.key else { return None };
+    if key.is_empty() || tier.total_weight == 0 {
+        return None;
+    }
+    let mut hash = choice.hash.unwrap_or(0);
+    let (mut rehash, mut misses) = (choice.rehash, choice.misses);
+    let found = loop {
+        if misses > MISSES {
+            break None;
+        }
+        let mut sum = Crc32::new();
+        if rehash > 0 {
+            sum = sum.update(rehash.to_string().as_bytes());
+        }
+        hash = hash.wrapping_add((sum.update(key).value() >> 16) & 0x7FFF);
+        rehash += 1;
+        let index = at_weight(tier, u64::from(hash) % tier.total_weight)?;
+        if !choice.is_tried(index) && tier.peers[index].is_eligible(now) {
+            break Some(index);
+        }
+        misses += 1;
+    };
+    (choice.hash, choice.rehash, choice.misses) = (Some(hash), rehash, misses);
+    found
+}
+
+/// The circle of `hash … consistent`: sorted points, each a server's.
+#[derive(Debug, Default)]
+pub(crate) struct Points(Vec<(u32, String)>);
+
+impl Points {
+    /// As ketama and Cache::Memcached::Fast have them.
+    pub(crate) fn of(tier: &Tier) -> Self {
+        let mut points = Vec::new();
+        for peer in &tier.peers {
+            let server = peer.server.as_str();
+            let (host, port) = match server.get(..5) {
+                Some(unix) if unix.eq_ignore_ascii_case("unix:") => (&server[5..], ""),
+                _ => match server.rsplit_once(':') {
+                    Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+                        (host, port)
+                    }
+                    _ => (server, ""),
+                },
+            };
+            let base = Crc32::new().update(host.as_bytes()).update(&[0]).update(port.as_bytes());
+            let mut previous = 0_u32;
+            for _ in 0..peer.weight * POINTS {
+                previous = base.update(&previous.to_le_bytes()).value();
+                points.push((previous, server.to_owned()));
+            }
+        }
+        points.sort_by_key(|(hash, _)| *hash);
+        points.dedup_by_key(|(hash, _)| *hash);
+        Self(points)
+    }
+
+    fn find(&self, hash: u32) -> usize {
+        self.0.partition_point(|(point, _)| *point < hash)
+    }
+}
+
+fn consistent(members: &Members, choice: &mut Choice, now: u64) -> Option<usize> {
+    let Key::Text(key) = &choice.key else { return None };
+    let points = &members.points;
+    if points.0.is_empty() {
+        return None;
+    }
+    let mut place = choice.hash.unwrap_or_else(|| points.find(Crc32::new().update(key).value()) as u32);
+    let mut misses = choice.misses;
+    let found = loop {
+        if misses > MISSES {
+            break None;
+        }
+        let (_, server) = &points.0[place as usize % points.0.len()];
+        let same = eligible(&members.primary, 0, choice, now).filter(|(_, peer)| peer.server == *server);
+        if let Some(index) = step(same) {
+            break Some(index);
+        }
+        place = place.wrapping_add(1);
+        misses += 1;
+    };
+    (choice.hash, choice.misses) = (Some(place), misses);
+    found
+}
+
+/// xorshift: fair enough to spread requests.
+fn chance(state: &mut u64, below: u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state % below.max(1)
+}
+
+fn random(members: &mut Members, choice: &mut Choice, now: u64) -> Option<usize> {
+    let total = members.primary.total_weight;
+    while choice.misses <= MISSES && total > 0 {
+        let index = at_weight(&members.primary, chance(&mut members.random, total))?;
+        if !choice.is_tried(index) && members.primary.peers[index].is_eligible(now) {
+            return Some(index);
+        }
+        choice.misses += 1;
+    }
+    None
+}
+
+fn random_two(members: &mut Members, choice: &mut Choice, now: u64) -> Option<usize> {
+    let total = members.primary.total_weight;
+    let mut first: Option<usize> = None;
+    while choice.misses <= MISSES && total > 0 {
+        let index = at_weight(&members.primary, chance(&mut members.random, total))?;
+        let peers = &members.primary.peers;
+        if first != Some(index) && !choice.is_tried(index) && peers[index].is_eligible(now) {
+            let Some(other) = first else {
+                first = Some(index);
+                continue;
+            };
+            let load = |at: usize| i64::from(peers[at].conns.load(Ordering::Relaxed));
+            let is_fuller = load(index) * peers[other].weight > load(other) * peers[index].weight;
+            return Some(if is_fuller { other } else { index });
+        }
+        choice.misses += 1;
+    }
+    None
+}

@@ -1,0 +1,308 @@
+//! The body of an answer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use exchange::Fields;
+use http1::{ChunkedDecoder, ChunkedEvent, ResponseFraming, ResponseHead};
+use protocol::Deadline;
+use tokio::time::{Sleep, sleep};
+
+use crate::connection::{READ_SIZE, has_body};
+use crate::{Attempt, Connection, Lease, Limits, Pool, Stream};
+
+/// Longest body that is handed on in one piece when it is there with its head.
+const WHOLE: usize = 64 * 1024;
+
+/// `proxy_limit_rate`
+#[derive(Debug)]
+pub struct Rate {
+    /// Bytes a second.
+    pub bytes: u64,
+    begun: Instant,
+    read: u64,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Rate {
+    /// So many bytes a second from now on.
+    pub fn new(bytes: u64) -> Self {
+        Self { bytes, begun: Instant::now(), read: 0, sleep: None }
+    }
+
+    /// Ready with how many bytes may be read now.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        loop {
+            if let Some(sleep) = &mut self.sleep {
+                ready!(sleep.as_mut().poll(cx));
+                self.sleep = None;
+            }
+            // As in nginx, the first second's worth may be read at once.
+            let allowed = self.bytes.saturating_mul(self.begun.elapsed().as_secs() + 1);
+            if allowed > self.read {
+                return Poll::Ready(usize::try_from(allowed - self.read).unwrap_or(usize::MAX));
+            }
+            let over = self.read - allowed;
+            let wait = Duration::from_millis(over * 1000 / self.bytes.max(1) + 1);
+            self.sleep = Some(Box::pin(sleep(wait.max(Duration::from_millis(50)))));
+        }
+    }
+}
+
+/// How much is still to come.
+enum State {
+    Done,
+    Length(u64),
+    Chunked(Box<ChunkedDecoder>),
+    Close,
+}
+
+/// The body of an answer, read from its connection. When it has ended, the connection is free for the next request;
+/// dropped before, it closes the connection.
+pub struct AnswerBody {
+    connection: Option<Connection>,
+    state: State,
+    read_timeout: Duration,
+    /// The deadline runs.
+    waiting: bool,
+    reusable: bool,
+    rate: Option<Box<Rate>>,
+    attempt: Rc<Attempt>,
+    lease: Option<Lease>,
+    pool: Rc<Pool>,
+}
+
+impl AnswerBody {
+    pub(crate) fn new(
+        connection: Connection,
+        head: &ResponseHead,
+        limits: &Limits,
+        reusable: bool,
+        attempt: Rc<Attempt>,
+        lease: Lease,
+        pool: Rc<Pool>,
+    ) -> Self {
+        let state = match head.framing {
+            framing if !has_body(framing) => State::Done,
+            ResponseFraming::Length(length) => State::Length(length),
+            ResponseFraming::Chunked => State::Chunked(Box::new(ChunkedDecoder::new(&limits.head))),
+            ResponseFraming::Close | ResponseFraming::None => State::Close,
+        };
+        Self {
+            connection: Some(connection),
+            state,
+            read_timeout: limits.read_timeout,
+            waiting: false,
+            reusable,
+            rate: None,
+            attempt,
+            lease: Some(lease),
+            pool,
+        }
+    }
+
+    /// `proxy_limit_rate`
+    pub fn set_rate(&mut self, rate: u64) {
+        self.rate = Some(Box::new(Rate::new(rate)));
+    }
+
+    /// The answer is not wanted, because another server is to be asked: says which one this was.
+    pub fn give_up(mut self) -> Option<Lease> {
+        self.attempt.end();
+        self.lease.take()
+    }
+
+    /// The connection's stream and what came on it behind the head, for another protocol than HTTP.
+    pub fn into_stream(mut self) -> Option<(Stream, BytesMut, Deadline)> {
+        if let Some(lease) = &self.lease {
+            lease.answered();
+        }
+        self.connection.take().map(Connection::into_parts)
+    }
+
+    /// All of it, if it has come with the head and has no trailer section. The connection is free then.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        if self.rate.is_some() {
+            return None;
+        }
+        let connection = self.connection.as_mut()?;
+        let body = match &mut self.state {
+            State::Done => Bytes::new(),
+            State::Close => return None,
+            State::Length(left) => {
+                let length =
+                    usize::try_from(*left).ok().filter(|length| *length <= connection.input.len())?;
+                connection.input.split_to(length).freeze()
+            }
+            State::Chunked(decoder) => {
+                let mut trial = decoder.clone();
+                let (body, taken) = whole_chunks(&mut trial, &connection.input)?;
+                connection.input.advance(taken);
+                body
+            }
+        };
+        Attempt::add(&self.attempt.length, body.len());
+        self.finish();
+        Some(body)
+    }
+
+    /// The next bytes; `None` after the last. An error is told in nginx's words.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, &'static str>>> {
+        loop {
+            match self.take_data() {
+                Poll::Ready(Some(Ok(data))) => {
+                    Attempt::add(&self.attempt.length, data.len());
+                    return Poll::Ready(Some(Ok(data)));
+                }
+                Poll::Ready(None) => {
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(Err(words))) => return self.fail(words),
+                Poll::Pending => {}
+            }
+            let most = match &mut self.rate {
+                Some(rate) => ready!(rate.poll_room(cx)),
+                None => usize::MAX,
+            };
+            let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+            if !self.waiting {
+                connection.deadline.set(self.read_timeout);
+                self.waiting = true;
+            }
+            let read = if most < READ_SIZE {
+                // A buffer no larger than what may be read.
+                let mut part = BytesMut::with_capacity(most);
+                let read = connection.stream.poll_read(cx, &mut part);
+                connection.input.extend_from_slice(&part);
+                read
+            } else {
+                connection.input.reserve(READ_SIZE);
+                connection.stream.poll_read(cx, &mut connection.input)
+            };
+            match read {
+                Poll::Ready(Ok(0)) if matches!(self.state, State::Close) => {
+                    self.state = State::Done;
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Ok(0)) => {
+                    return self.fail("upstream prematurely closed connection while reading upstream");
+                }
+                Poll::Ready(Ok(read)) => {
+                    self.waiting = false;
+                    Attempt::add(&self.attempt.received, read);
+                    if let Some(rate) = &mut self.rate {
+                        rate.read += read as u64;
+                    }
+                }
+                Poll::Ready(Err(_)) => return self.fail("recv() failed while reading upstream"),
+                Poll::Pending if connection.deadline.is_past(cx) => {
+                    return self
+                        .fail("upstream timed out (110: Connection timed out) while reading upstream");
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Takes what is in the input; pending when more has to be read.
+    fn take_data(&mut self) -> Poll<Option<Result<Bytes, &'static str>>> {
+        let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+        let input = &mut connection.input;
+        match &mut self.state {
+            State::Done => Poll::Ready(None),
+            _ if input.is_empty() => Poll::Pending,
+            State::Close => Poll::Ready(Some(Ok(input.split().freeze()))),
+            State::Length(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= count as u64;
+                if *left == 0 {
+                    self.state = State::Done;
+                }
+                Poll::Ready(Some(Ok(input.split_to(count).freeze())))
+            }
+            State::Chunked(decoder) => match decoder.decode(input) {
+                Ok(ChunkedEvent::Data(range)) => {
+                    input.advance(range.start);
+                    Poll::Ready(Some(Ok(input.split_to(range.len()).freeze())))
+                }
+                Ok(ChunkedEvent::End { consumed }) => {
+                    input.advance(consumed);
+                    let trailers = decoder.trailers();
+                    if !trailers.is_empty() {
+                        let mut fields = Fields::new();
+                        for (name, value) in trailers.iter() {
+                            fields.push(name, value);
+                        }
+                        *self.attempt.trailers.borrow_mut() = Some(fields);
+                    }
+                    self.state = State::Done;
+                    Poll::Ready(None)
+                }
+                Ok(ChunkedEvent::NeedMore) => {
+                    input.clear();
+                    Poll::Pending
+                }
+                Err(_) => Poll::Ready(Some(Err("upstream sent invalid chunked response"))),
+            },
+        }
+    }
+
+    fn fail(&mut self, words: &'static str) -> Poll<Option<Result<Bytes, &'static str>>> {
+        self.state = State::Done;
+        self.connection = None;
+        self.attempt.end();
+        if let Some(lease) = self.lease.take() {
+            lease.failed();
+        }
+        Poll::Ready(Some(Err(words)))
+    }
+
+    /// The answer has ended where it said.
+    fn finish(&mut self) {
+        self.state = State::Done;
+        self.attempt.end();
+        let (Some(connection), Some(lease)) = (self.connection.take(), self.lease.take()) else { return };
+        lease.answered();
+        // What comes behind an answer belongs to no request.
+        if self.reusable && connection.input.is_empty() {
+            self.pool.give(connection, &lease.peer.address);
+        }
+    }
+
+    /// The fields behind the body, once it has ended.
+    pub(crate) fn trailers(&self) -> Option<Fields> {
+        self.attempt.trailers.borrow().clone()
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        self.attempt.end();
+    }
+}
+
+/// All data of a body that has wholly come, without trailers, and the bytes that it took.
+fn whole_chunks(decoder: &mut ChunkedDecoder, input: &[u8]) -> Option<(Bytes, usize)> {
+    let (mut body, mut at) = (Vec::new(), 0);
+    if input.len() > WHOLE {
+        return None;
+    }
+    loop {
+        match decoder.decode(&input[at..]) {
+            Ok(ChunkedEvent::Data(range)) => {
+                body.extend_from_slice(&input[at + range.start..at + range.end]);
+                at += range.end;
+            }
+            Ok(ChunkedEvent::End { consumed }) if decoder.trailers().is_empty() => {
+                return Some((body.into(), at + consumed));
+            }
+            _ => return None,
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Connecting to a server.
+
+use std::io;
+use std::net::SocketAddr;
+
+use config::model::http::UpstreamAddress;
+use tokio::net::{TcpSocket, UnixStream};
+
+use crate::Stream;
+
+/// The address that a connection comes from.
+pub type Bind = SocketAddr;
+
+/// How a server is connected to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Route {
+    /// `proxy_bind`
+    pub bind: Option<Bind>,
+    /// `proxy_socket_keepalive`
+    pub keepalive: bool,
+}
+
+/// Connects.
+pub async fn connect(address: &UpstreamAddress, route: Route) -> io::Result<Stream> {
+    let to = match address {
+        UpstreamAddress::Ip(to) => *to,
+        UpstreamAddress::Unix(path) => {
+            let stream = UnixStream::connect(path).await?;
+            return Ok(Stream::Plain(listen::Stream::Unix(stream)));
+        }
+    };
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if route.keepalive {
+        socket.set_keepalive(true)?;
+    }
+    if let Some(bind) = route.bind {
+        socket.bind(bind)?;
+    }
+    let stream = socket.connect(to).await?;
+    // What is written is whole, and the answer waits for it.
+    stream.set_nodelay(true)?;
+    Ok(Stream::Plain(listen::Stream::Tcp(stream)))
+}

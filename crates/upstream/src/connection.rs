@@ -1,0 +1,369 @@
+//! The client side of HTTP/1 on one connection.
+
+use std::fs::File;
+use std::future::{Future, poll_fn};
+use std::io::IoSlice;
+use std::os::unix::fs::FileExt;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use config::model::http::UpstreamAddress;
+use exchange::BodyError;
+use http1::{AnswerTo, ResponseFraming, ResponseHead, parse_response_head};
+use protocol::{Deadline, Deadlines};
+
+use crate::body::AnswerBody;
+use crate::connect::{Route, connect};
+use crate::{Attempt, Failure, Fault, Lease, Pool, Stream};
+
+/// Bytes that one read takes at most.
+pub(crate) const READ_SIZE: usize = 16 * 1024;
+/// Bytes of a file that are read at once.
+const BLOCK: usize = 64 * 1024;
+/// Interim responses before the one that counts.
+const INTERIM: u32 = 16;
+
+/// Whose request is passed on.
+pub trait Client {
+    /// Ready when there is nobody to answer any more.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// The next of a body that is passed on as it comes.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>>;
+}
+
+/// What holds for one request.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `proxy_connect_timeout`
+    pub connect_timeout: Duration,
+    /// `proxy_send_timeout`
+    pub send_timeout: Duration,
+    /// `proxy_read_timeout`
+    pub read_timeout: Duration,
+    /// Of an answer's head.
+    pub head: http1::Limits,
+    /// How it is connected.
+    pub route: Route,
+}
+
+/// A request as it leaves.
+pub struct Outgoing<'a> {
+    /// Request line and fields, with the empty line.
+    pub head: &'a [u8],
+    /// What follows.
+    pub body: OutgoingBody<'a>,
+    /// What the answer is to.
+    pub to: AnswerTo,
+}
+
+/// The body of a request as it leaves.
+pub enum OutgoingBody<'a> {
+    /// In memory; may be empty.
+    Bytes(&'a [u8]),
+    /// So many bytes of a file.
+    File(&'a File, u64),
+    /// As the client sends it.
+    Stream {
+        /// In chunks, because its length is not known.
+        chunked: bool,
+    },
+}
+
+/// The head of an answer, and where its body comes from.
+pub struct Answer {
+    /// The head; positions in `bytes`.
+    pub head: ResponseHead,
+    /// The head as it came.
+    pub bytes: Bytes,
+    /// The body.
+    pub body: AnswerBody,
+}
+
+/// A connection to a server.
+pub struct Connection {
+    pub(crate) stream: Stream,
+    pub(crate) input: BytesMut,
+    pub(crate) deadline: Deadline,
+    /// Requests begun on it.
+    pub(crate) requests: u64,
+    pub(crate) opened: Instant,
+}
+
+impl Connection {
+    /// One to this address: a kept one, or a new one. Tells whether it was kept.
+    pub async fn to(
+        address: &UpstreamAddress,
+        pool: &Pool,
+        limits: &Limits,
+        deadlines: &Rc<Deadlines>,
+        client: &mut dyn Client,
+    ) -> Result<(Self, bool), Failure> {
+        if let Some(kept) = pool.take(address) {
+            return Ok((kept, true));
+        }
+        let failure = |fault| Failure { fault, action: "connecting to upstream", sent: false, reused: false };
+        let deadline = deadlines.register();
+        deadline.set(limits.connect_timeout);
+        let stream = {
+            let mut connecting = pin!(connect(address, limits.route));
+            poll_fn(|cx| {
+                if let Poll::Ready(done) = connecting.as_mut().poll(cx) {
+                    return Poll::Ready(done.map_err(|error| {
+                        let to = match address {
+                            UpstreamAddress::Unix(path) => format!("unix:{}", path.display()),
+                            UpstreamAddress::Ip(_) => String::new(),
+                        };
+                        Fault::Connect(error, to)
+                    }));
+                }
+                if deadline.is_past(cx) {
+                    return Poll::Ready(Err(Fault::Timeout));
+                }
+                client.poll_gone(cx).map(|()| Err(Fault::Gone))
+            })
+            .await
+            .map_err(failure)?
+        };
+        let connection =
+            Self { stream, input: BytesMut::new(), deadline, requests: 0, opened: Instant::now() };
+        Ok((connection, false))
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    #[expect(clippy::too_many_arguments, reason = "all that one request has")]
+    pub async fn ask(
+        mut self,
+        reused: bool,
+        outgoing: Outgoing<'_>,
+        limits: &Limits,
+        client: &mut dyn Client,
+        attempt: &Rc<Attempt>,
+        lease: Lease,
+        pool: &Rc<Pool>,
+    ) -> Result<Answer, (Failure, Lease)> {
+        self.requests += 1;
+        let to = outgoing.to;
+        let mut sender = Sender::new(outgoing);
+        let mut head = ResponseHead::default();
+        let mut interim = 0;
+        self.deadline.set(limits.send_timeout);
+        let outcome = poll_fn(|cx| {
+            let mut refused = None;
+            if !sender.done {
+                match sender.poll(&mut self, limits, client, attempt, cx) {
+                    Poll::Ready(Ok(())) => self.deadline.set(limits.read_timeout),
+                    // It may have answered before it closed.
+                    Poll::Ready(Err(fault)) => refused = Some(fault),
+                    Poll::Pending => {}
+                }
+            }
+            match self.poll_head(cx, limits, to, attempt, &mut head, &mut interim) {
+                Poll::Ready(Ok(length)) => return Poll::Ready(Ok(length)),
+                Poll::Ready(Err(fault)) => return Poll::Ready(Err(refused.unwrap_or(fault))),
+                Poll::Pending => {}
+            }
+            if let Some(fault) = refused {
+                return Poll::Ready(Err(fault));
+            }
+            if self.deadline.is_past(cx) {
+                return Poll::Ready(Err(Fault::Timeout));
+            }
+            if sender.is_reading() {
+                return Poll::Pending;
+            }
+            client.poll_gone(cx).map(|()| Err(Fault::Gone))
+        })
+        .await;
+        match outcome {
+            Ok(length) => {
+                attempt.header_time.set(Some(attempt.begun.elapsed()));
+                attempt.status.set(head.status);
+                let bytes = self.input.split_to(length).freeze();
+                // What was asked early is answered early: what is left of the request makes no sense to anybody.
+                let reusable = head.keep_alive && sender.done && pool.keeps();
+                let body = AnswerBody::new(
+                    self,
+                    &head,
+                    limits,
+                    reusable,
+                    Rc::clone(attempt),
+                    lease,
+                    Rc::clone(pool),
+                );
+                Ok(Answer { head, bytes, body })
+            }
+            Err(fault) => {
+                let action = match fault {
+                    _ if sender.done => "reading response header from upstream",
+                    _ => "sending request to upstream",
+                };
+                let sent = attempt.sent.get() > 0;
+                let reused = reused && attempt.received.get() == 0;
+                Err((Failure { fault, action, sent, reused }, lease))
+            }
+        }
+    }
+
+    /// Ready with the length of the head.
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: &Limits,
+        to: AnswerTo,
+        attempt: &Attempt,
+        head: &mut ResponseHead,
+        interim: &mut u32,
+    ) -> Poll<Result<usize, Fault>> {
+        loop {
+            if !self.input.is_empty() {
+                match parse_response_head(&self.input, &limits.head, true, to, head) {
+                    Ok(Some(length)) if head.is_interim() => {
+                        self.input.advance(length);
+                        *interim += 1;
+                        if *interim > INTERIM {
+                            return Poll::Ready(Err(Fault::Flood));
+                        }
+                        continue;
+                    }
+                    Ok(Some(length)) => return Poll::Ready(Ok(length)),
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Err(Fault::Invalid(error))),
+                }
+            }
+            self.input.reserve(READ_SIZE);
+            match self.stream.poll_read(cx, &mut self.input) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Fault::Closed)),
+                Poll::Ready(Ok(read)) => {
+                    Attempt::add(&attempt.received, read);
+                    self.deadline.set(limits.read_timeout);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Io("recv", error))),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// The stream and what was read of it beyond the answer, for another protocol than HTTP.
+    pub(crate) fn into_parts(self) -> (Stream, BytesMut, Deadline) {
+        (self.stream, self.input, self.deadline)
+    }
+}
+
+/// How far a request has been sent.
+struct Sender<'a> {
+    outgoing: Outgoing<'a>,
+    /// Bytes of the head, and of a body in memory behind it, that have left.
+    at: usize,
+    /// Of a file: how far it was read.
+    offset: u64,
+    /// What of a file or the client's body is on its way.
+    block: BytesMut,
+    /// The client's body has ended.
+    ended: bool,
+    /// The client's body is awaited.
+    reading: bool,
+    done: bool,
+}
+
+impl<'a> Sender<'a> {
+    fn new(outgoing: Outgoing<'a>) -> Self {
+        Self { outgoing, at: 0, offset: 0, block: BytesMut::new(), ended: false, reading: false, done: false }
+    }
+
+    /// The client is asked for its body: whether it is gone shows there.
+    fn is_reading(&self) -> bool {
+        self.reading
+    }
+
+    fn poll(
+        &mut self,
+        connection: &mut Connection,
+        limits: &Limits,
+        client: &mut dyn Client,
+        attempt: &Attempt,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Fault>> {
+        loop {
+            let more = if self.block.is_empty() { self.fill(client, cx)? } else { Poll::Ready(()) };
+            let head = self.outgoing.head;
+            let rest = head.get(self.at..).unwrap_or_default();
+            let body = match &self.outgoing.body {
+                OutgoingBody::Bytes(bytes) => &bytes[self.at.saturating_sub(head.len())..],
+                _ => &self.block[..],
+            };
+            if rest.is_empty() && body.is_empty() {
+                if more.is_pending() {
+                    return Poll::Pending;
+                }
+                self.done = true;
+                return Poll::Ready(Ok(()));
+            }
+            match connection.stream.poll_write(cx, &[IoSlice::new(rest), IoSlice::new(body)]) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Io("send", error))),
+                Poll::Ready(Ok(written)) => {
+                    Attempt::add(&attempt.sent, written);
+                    connection.deadline.set(limits.send_timeout);
+                    let of_head = written.min(rest.len());
+                    if matches!(self.outgoing.body, OutgoingBody::Bytes(_)) {
+                        self.at += written;
+                    } else {
+                        self.at += of_head;
+                        self.block.advance(written - of_head);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next of a body that is not in memory. Pending: the client has not sent it yet.
+    fn fill(&mut self, client: &mut dyn Client, cx: &mut Context<'_>) -> Result<Poll<()>, Fault> {
+        self.reading = false;
+        match &self.outgoing.body {
+            OutgoingBody::Bytes(_) => Ok(Poll::Ready(())),
+            OutgoingBody::File(file, length) => {
+                let want = usize::try_from(*length - self.offset).unwrap_or(usize::MAX).min(BLOCK);
+                self.block.resize(want, 0);
+                file.read_exact_at(&mut self.block, self.offset)
+                    .map_err(|error| Fault::Io("pread", error))?;
+                self.offset += want as u64;
+                Ok(Poll::Ready(()))
+            }
+            OutgoingBody::Stream { .. } if self.ended => Ok(Poll::Ready(())),
+            OutgoingBody::Stream { chunked } => match client.poll_body(cx) {
+                Poll::Pending => {
+                    self.reading = true;
+                    Ok(Poll::Pending)
+                }
+                Poll::Ready(None) => {
+                    self.ended = true;
+                    if *chunked {
+                        self.block.extend_from_slice(http1::LAST_CHUNK);
+                    }
+                    Ok(Poll::Ready(()))
+                }
+                Poll::Ready(Some(Ok(data))) => {
+                    if *chunked {
+                        let size = http1::ChunkHeader::new(data.len() as u64);
+                        self.block.extend_from_slice(size.as_ref());
+                        self.block.extend_from_slice(&data);
+                        self.block.extend_from_slice(http1::CRLF);
+                    } else {
+                        self.block.extend_from_slice(&data);
+                    }
+                    Ok(Poll::Ready(()))
+                }
+                Poll::Ready(Some(Err(error))) => Err(error.status().map_or(Fault::Gone, Fault::Body)),
+            },
+        }
+    }
+}
+
+/// Whether a body may follow at all.
+pub(crate) const fn has_body(framing: ResponseFraming) -> bool {
+    !matches!(framing, ResponseFraming::None | ResponseFraming::Length(0))
+}

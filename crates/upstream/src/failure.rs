@@ -1,0 +1,101 @@
+//! Why a server did not answer.
+
+use std::fmt;
+use std::io;
+
+use http1::ResponseError;
+
+/// Why a server did not answer, and when that was.
+#[derive(Debug)]
+pub struct Failure {
+    /// What was wrong.
+    pub fault: Fault,
+    /// What was going on, as nginx's log has it.
+    pub action: &'static str,
+    /// Something of the request may have reached the server.
+    pub sent: bool,
+    /// The connection was a kept one, which the server may have closed in the meantime.
+    pub reused: bool,
+}
+
+/// What was wrong.
+#[derive(Debug)]
+pub enum Fault {
+    /// It could not be connected to. The text says to whom where that is no IP address.
+    Connect(io::Error, String),
+    /// It took or sent nothing for too long.
+    Timeout,
+    /// The connection ended before the answer did.
+    Closed,
+    /// The connection failed; what was tried.
+    Io(&'static str, io::Error),
+    /// What it sent is no answer.
+    Invalid(ResponseError),
+    /// Too many interim responses.
+    Flood,
+    /// The client is gone.
+    Gone,
+    /// The client's body broke off: the status for it.
+    Body(u16),
+}
+
+impl Fault {
+    /// The status that the client gets.
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::Timeout => 504,
+            Self::Gone => 499,
+            Self::Body(status) => *status,
+            _ => 502,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect(error, to) if to.is_empty() => write!(f, "connect() failed ({})", errno(error)),
+            Self::Connect(error, to) => write!(f, "connect() to {to} failed ({})", errno(error)),
+            Self::Timeout => f.write_str("upstream timed out (110: Connection timed out)"),
+            Self::Closed => f.write_str("upstream prematurely closed connection"),
+            Self::Io(call, error) => write!(f, "{call}() failed ({})", errno(error)),
+            Self::Invalid(error) => write!(f, "upstream sent {error}"),
+            Self::Flood => f.write_str("upstream sent too many interim responses"),
+            Self::Gone => {
+                f.write_str("client prematurely closed connection, so upstream connection is closed too")
+            }
+            Self::Body(_) => f.write_str("the client's body broke off, so upstream connection is closed too"),
+        }
+    }
+}
+
+/// An error of the system as nginx writes it: `111: Connection refused`.
+pub fn errno(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(number) => format!("{number}: {}", text.split(" (os error").next().unwrap_or(&text)),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_as_nginx_tells_them() {
+        let refused = || io::Error::from_raw_os_error(111);
+        let missing = io::Error::from_raw_os_error(2);
+        for (fault, text) in [
+            (Fault::Connect(refused(), String::new()), "connect() failed (111: Connection refused)"),
+            (
+                Fault::Connect(missing, "unix:/s".to_owned()),
+                "connect() to unix:/s failed (2: No such file or directory)",
+            ),
+            (Fault::Invalid(ResponseError::StatusLine), "upstream sent no valid HTTP/1.0 header"),
+            (Fault::Invalid(ResponseError::TooLarge), "upstream sent too big header"),
+        ] {
+            assert_eq!(fault.to_string(), text);
+        }
+    }
+}

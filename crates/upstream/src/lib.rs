@@ -1,0 +1,32 @@
+//! Other servers: which of a group is asked, the connections to them, and the client side of HTTP/1.
+//!
+//! A [`Group`] says who is next and remembers who failed; all event loops of a process share it. Connections belong
+//! to one event loop, which keeps idle ones in a [`Pool`]. [`Connection::ask`] sends one request and returns when the
+//! head of its answer is there; the body is an [`AnswerBody`], read as fast as it comes ([`buffered`]) or as fast as
+//! somebody takes it ([`direct`]).
+//!
+//! An answer is not trusted: what could be read in two ways is refused, and a connection is only used again if its
+//! answer ended exactly where it said.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod attempt;
+mod balance;
+mod body;
+mod connect;
+mod connection;
+mod crc32;
+mod failure;
+mod group;
+mod pool;
+mod stream;
+
+pub use answer::{buffered, direct};
+pub use attempt::Attempt;
+pub use body::{AnswerBody, Rate};
+pub use connect::{Bind, Route, connect};
+pub use connection::{Answer, Client, Connection, Limits, Outgoing, OutgoingBody};
+pub use failure::{Failure, Fault, errno};
+pub use group::{Choice, Group, Key, Lease, Peer};
+pub use pool::Pool;
+pub use stream::Stream;

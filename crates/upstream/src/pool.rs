@@ -1,0 +1,78 @@
+//! Connections that wait for the next request.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use config::model::http::{Keepalive, UpstreamAddress};
+
+use crate::Connection;
+
+/// The idle connections of one event loop to one group.
+pub struct Pool {
+    keepalive: Option<Keepalive>,
+    /// The one that was used last stands first.
+    idle: RefCell<VecDeque<Idle>>,
+}
+
+struct Idle {
+    connection: Connection,
+    address: UpstreamAddress,
+    since: Instant,
+}
+
+impl Pool {
+    /// Keeps as many as `keepalive` says; without it none.
+    pub fn new(keepalive: Option<Keepalive>) -> Self {
+        Self { keepalive, idle: RefCell::default() }
+    }
+
+    /// Whether connections are kept at all.
+    pub fn keeps(&self) -> bool {
+        self.keepalive.is_some()
+    }
+
+    /// One to this address that is still good.
+    pub(crate) fn take(&self, address: &UpstreamAddress) -> Option<Connection> {
+        let timeout = self.keepalive.as_ref()?.timeout;
+        let mut idle = self.idle.borrow_mut();
+        while let Some(at) = idle.iter().position(|idle| idle.address == *address) {
+            let mut found = idle.remove(at)?;
+            if found.since.elapsed() < timeout && is_quiet(&mut found.connection) {
+                return Some(found.connection);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection whose answer has ended, or closes it.
+    pub(crate) fn give(&self, connection: Connection, address: &UpstreamAddress) {
+        let Some(keepalive) = &self.keepalive else { return };
+        if connection.requests >= keepalive.requests || connection.opened.elapsed() > keepalive.time {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        while idle.len() >= keepalive.connections as usize {
+            idle.pop_back();
+        }
+        idle.push_front(Idle { connection, address: address.clone(), since: Instant::now() });
+    }
+
+    /// Closes those that the servers have closed, and those that have been idle too long. To be called now and then.
+    pub fn sweep(&self) {
+        let Some(keepalive) = &self.keepalive else { return };
+        self.idle
+            .borrow_mut()
+            .retain_mut(|idle| idle.since.elapsed() < keepalive.timeout && is_quiet(&mut idle.connection));
+    }
+}
+
+/// Whether nothing has come since the last answer: neither an end nor an answer to nothing.
+fn is_quiet(connection: &mut Connection) -> bool {
+    // What is not known to be readable is not asked for: it costs no call of the system.
+    let mut byte = BytesMut::with_capacity(1);
+    let mut cx = Context::from_waker(Waker::noop());
+    matches!(connection.stream.poll_read(&mut cx, &mut byte), Poll::Pending)
+}
