@@ -1,6 +1,8 @@
 //! An HTTP/2 connection: each of its requests goes its way in a task of its own.
 
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Instant;
 
 use protocol::h2::{Connection, Ended, Exchange, Settings};
@@ -18,7 +20,12 @@ pub async fn serve(event_loop: &Rc<EventLoop>, connection: h1::Connection, own: 
     let Some(mut connection) = begun.await else { return };
     let ends = Rc::new(ends);
     while let Some(exchange) = connection.accept().await {
-        tokio::task::spawn_local(request(Rc::clone(event_loop), exchange, Rc::clone(&ends)));
+        // Most requests are done at once: they need no task.
+        let mut request = Box::pin(request(Rc::clone(event_loop), exchange, Rc::clone(&ends)));
+        let begun = poll_fn(|cx| Poll::Ready(request.as_mut().poll(cx)));
+        if begun.await.is_pending() {
+            tokio::task::spawn_local(request);
+        }
     }
     let words = match connection.close().await {
         Ended::Quietly => return,
