@@ -15,8 +15,10 @@ pub mod nginx;
 pub mod pattern;
 mod report;
 mod site;
+pub mod tls;
 
 pub use gunicorn::{CommandLine, ConfigFile, Merged, SettingsFile, parse_command_line};
 pub use model::Model;
+pub use model::tls::Vault;
 pub use report::{Diagnostic, Notes, Place, Report, Severity};
 pub use site::{Application, Site};

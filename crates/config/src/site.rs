@@ -11,7 +11,7 @@ use crate::host::{Host, System, User};
 use crate::invocation::Paths;
 use crate::model::{
     Buffers, Edge, ErrorLog, ErrorLogs, ErrorTarget, Files, Forwarded, HeaderMap, Limits, LogLevel,
-    LogTarget, Logs, Model, Process, Symlinks, Timeouts, Trusted, http,
+    LogTarget, Logs, Model, Process, Symlinks, Timeouts, Trusted, http, tls::Vault,
 };
 use crate::nginx::{self, MainSettings, Nginx, NginxReport};
 use crate::report::Notes;
@@ -54,14 +54,15 @@ impl Site {
     ///
     /// # Errors
     /// Everything that is wrong with it.
-    pub fn read(paths: &Paths, globals: Option<&str>) -> Result<Self, NginxReport> {
+    pub fn read(paths: &Paths, globals: Option<&str>, vault: &dyn Vault) -> Result<Self, NginxReport> {
         let globals: Vec<String> = globals.map(str::to_owned).into_iter().collect();
         let Paths { conf, prefix, access_log, .. } = paths;
-        let nginx = nginx::read_at(conf, prefix, access_log.as_deref(), &globals, &mut DiskLoader, &System)?;
+        let nginx =
+            nginx::read_at(conf, prefix, access_log.as_deref(), &globals, &mut DiskLoader, &System, vault)?;
         let applications = applications(&nginx, paths)?;
         let daemon = nginx.main.daemon;
         let (shutdown_timeout, descriptors) = (nginx.main.shutdown_timeout, nginx.main.rlimit_nofile);
-        let Nginx { http, listeners, main, error_logs, notes, warnings, sources, .. } = nginx;
+        let Nginx { http, listeners, tls, main, error_logs, notes, warnings, sources, .. } = nginx;
         let process = process(&main, paths);
         let model = Model {
             listeners,
@@ -73,6 +74,7 @@ impl Site {
             compress: None,
             apps: vec![],
             http: Some(Arc::new(http)),
+            tls,
             process,
             logs: logs(&main, error_logs, paths),
             reload: None,

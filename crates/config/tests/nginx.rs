@@ -3,6 +3,7 @@
 //! After a line `--- PATH` comes a file to include, after `--- -g` what that option says. The output is the report
 //! in both forms, or the notes and what differs from the model of a bare server, as `path = value`.
 
+mod certificates;
 mod machine;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
+use certificates::Certificates;
 use conf_syntax::MemoryLoader;
 use config::nginx::{Nginx, NginxReport, read_with};
 use machine::Machine;
@@ -30,7 +32,7 @@ fn run(text: &str) -> Result<Nginx, NginxReport> {
             loader.insert(Path::new("/etc/nginx").join(title), body);
         }
     }
-    read_with(Path::new(MAIN), Path::new("/srv"), &globals, &mut loader, &Machine::default())
+    read_with(Path::new(MAIN), Path::new("/srv"), &globals, &mut loader, &Machine::default(), &Certificates)
 }
 
 /// Bytes as text; names of variables instead of their numbers would hide what the model holds.
@@ -136,6 +138,12 @@ fn output(text: &str) -> String {
                 let lines = [&app.target, &app.directory, &app.python, &app.settings].into_iter().flatten();
                 let lines = lines.chain(&app.values).map(|s| format!("{} {:?}", s.name, s.words));
                 let _ = writeln!(text, "app {}: {}", app.name, lines.collect::<Vec<_>>().join(", "));
+            }
+            for certificate in &nginx.tls.certificates {
+                let _ = writeln!(text, "certificate {}", certificate.name);
+            }
+            for offer in &nginx.tls.offers {
+                let _ = writeln!(text, "tls {}", serde_json::to_string(offer).unwrap());
             }
             for listener in &nginx.listeners {
                 let _ = writeln!(text, "{}", serde_json::to_string(listener).unwrap());

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use config::model::Address;
+use listen::tls::{Negotiated, Session};
 use rustix::net::{AddressFamily, SocketAddrAny, SocketFlags, acceptfrom_with, sockopt};
 use sys::Watched;
 use telemetry::error_log::{self, Level};
@@ -37,6 +38,8 @@ pub struct Accepted {
     pub requests: u64,
     /// What a PROXY protocol header said, if another loop has read it.
     pub proxied: Option<Box<limits::proxy_protocol::Addresses>>,
+    /// Its TLS, if another loop has begun it.
+    pub tls: Option<(Box<Session>, Arc<Negotiated>)>,
 }
 
 /// Accepts until the loop stops listening, whenever the loop is one of those that are active.
@@ -74,8 +77,8 @@ async fn while_active(event_loop: &Rc<EventLoop>, at: &Arc<Address>, listener: &
                     }
                     let number = event_loop.process.accepted.fetch_add(1, Ordering::Relaxed) + 1;
                     let (address, since) = (Arc::clone(at), Instant::now());
-                    let (requests, proxied) = (0, None);
-                    let accepted = Accepted { socket, peer, address, number, since, requests, proxied };
+                    let (requests, proxied, tls) = (0, None, None);
+                    let accepted = Accepted { socket, peer, address, number, since, requests, proxied, tls };
                     hand_out(event_loop, accepted);
                 }
                 Err(rustix::io::Errno::AGAIN) => {

@@ -8,12 +8,16 @@ use limits::Zones;
 use telemetry::AccessLogs;
 use upstream::Group;
 
+use crate::tls::Offers;
+
 /// The model, and what of it exists once in the process.
 pub struct Configuration {
     /// What the master sent.
     pub model: Model,
     /// What `limit_req` and `limit_conn` count.
     pub zones: Zones,
+    /// What is offered to clients that speak TLS.
+    pub tls: Offers,
     /// Groups of servers that requests are passed on to, in the model's order.
     pub groups: Vec<Arc<Group>>,
     /// nginx's access logs; `None` by gunicorn's command line.
@@ -26,8 +30,9 @@ impl Configuration {
         let http = model.http.as_deref();
         let zones = http.map_or(&[][..], |http| http.zones.as_slice());
         let zones = Zones::new(zones, before.map(|before| &before.zones));
+        let tls = Offers::open(&model, before.map(|before| &before.tls)).map_err(io::Error::other)?;
         let logs = http.map(AccessLogs::open).transpose().map_err(io::Error::other)?;
         let groups = http.map_or_else(Vec::new, |http| http.upstreams.iter().map(Group::new).collect());
-        Ok(Arc::new(Self { model, zones, groups, logs }))
+        Ok(Arc::new(Self { model, zones, tls, groups, logs }))
     }
 }

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use config::model::Address;
-use exchange::{Peer, Request};
+use exchange::{Peer, Request, Scheme};
 use limits::proxy_protocol::{self, Addresses};
-use listen::Stream;
+use listen::tls::{Encrypted, Negotiated};
+use listen::{Socket, Stream};
 use protocol::h1::{Connection, Idle};
 use protocol::{Exchange, Refusal, h2};
 use telemetry::error_log::{self, Level};
@@ -26,6 +27,7 @@ use crate::pages;
 use crate::phases::Phases;
 use crate::runtime::Runtime;
 use crate::site::{self, Site};
+use crate::tls;
 
 /// Request objects that a loop keeps.
 const REQUESTS: usize = 256;
@@ -42,6 +44,10 @@ pub struct Ends {
     pub since: Instant,
     /// What a PROXY protocol header said.
     pub proxied: Option<Box<Addresses>>,
+    /// What TLS has agreed upon.
+    pub tls: Option<Arc<Negotiated>>,
+    /// The client speaks plain HTTP where TLS is spoken.
+    pub plain: bool,
     /// `SERVER_NAME` and `SERVER_PORT`.
     pub server: (String, u16),
 }
@@ -50,20 +56,33 @@ pub struct Ends {
 pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool) {
     let local = local_address(&accepted);
     let peer = Peer { remote: accepted.peer, local };
-    let Accepted { socket, address, number, since, requests, proxied, .. } = accepted;
-    let Ok(stream) = stream(socket, peer.remote) else { return };
+    let Accepted { socket, address, number, since, requests, proxied, tls, .. } = accepted;
+    let Ok(socket) = watch(socket, peer.remote) else { return };
+    let (stream, tls) = match tls {
+        Some((session, negotiated)) => (Stream::Tls(Encrypted::resume(socket, session)), Some(negotiated)),
+        None => (Stream::Plain(socket), None),
+    };
     let settings = event_loop.runtime.borrow().head(&address);
     let pool = Rc::clone(&event_loop.pool);
     let mut connection = Connection::new(stream, settings, pool, &event_loop.deadlines, requests, since);
+    let server = local.map_or_else(|| ("localhost".to_owned(), 80), |l| (name_of(l.ip()), l.port()));
+    let mut ends = Ends { peer, address, number, since, proxied, tls, plain: false, server };
     if refused {
         // In a box, as all that is rare: what stays in this future, every idle connection holds.
-        return Box::pin(turn_away(event_loop, connection)).await;
+        return Box::pin(turn_away(event_loop, connection, &ends)).await;
     }
-    let server = local.map_or_else(|| ("localhost".to_owned(), 80), |l| (name_of(l.ip()), l.port()));
-    let mut ends = Ends { peer, address, number, since, proxied, server };
     if requests == 0 && is_proxied(event_loop, &ends) {
         match Box::pin(proxy_header(&mut connection, &ends)).await {
             Some(header) => ends.proxied = header.addresses.map(Box::new),
+            None => return,
+        }
+    }
+    if requests == 0 && event_loop.runtime.borrow().begins_with_tls(&ends) {
+        match Box::pin(secure(event_loop, connection, &mut ends)).await {
+            Some(Secured::Http1(secured)) => connection = secured,
+            Some(Secured::Http2(secured, own)) => {
+                return Box::pin(http2::serve(event_loop, secured, own, ends)).await;
+            }
             None => return,
         }
     }
@@ -77,6 +96,8 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool
             break;
         }
         if connection.requests() == 0
+            && ends.tls.is_none()
+            && !ends.plain
             && let Some(own) = http2_of(event_loop, &ends)
             && connection.begins_with(h2::PREFACE).await
         {
@@ -91,12 +112,40 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool
     Box::pin(connection.close()).await;
 }
 
-async fn turn_away(event_loop: &EventLoop, mut connection: Connection) {
+/// A connection after its handshake.
+enum Secured {
+    Http1(Connection),
+    Http2(Connection, h2::Settings),
+}
+
+/// Shakes hands. `None`: the connection is over.
+async fn secure(event_loop: &Rc<EventLoop>, connection: Connection, ends: &mut Ends) -> Option<Secured> {
+    let settings = event_loop.runtime.borrow().head(&ends.address);
+    let (stream, input) = connection.into_stream();
+    let Stream::Plain(socket) = stream else { return None };
+    let (stream, input) = tls::secure(event_loop, socket, input, ends, settings.header_timeout).await?;
+    let pool = Rc::clone(&event_loop.pool);
+    let mut connection = Connection::new(stream, settings, pool, &event_loop.deadlines, 0, ends.since);
+    connection.set_input(input);
+    let negotiated = ends.tls.as_deref();
+    if negotiated.is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2")) {
+        let name = negotiated.and_then(|tls| tls.server_name.as_deref());
+        let own = event_loop.runtime.borrow().site.as_ref()?.http2_within_tls(ends, name)?;
+        return Some(Secured::Http2(connection, own));
+    }
+    Some(Secured::Http1(connection))
+}
+
+async fn turn_away(event_loop: &EventLoop, mut connection: Connection, ends: &Ends) {
     error_log::write_limited(
         &event_loop.accept_errors,
         Level::Warning,
         format_args!("edge_connections are all in use; a client is answered with 503"),
     );
+    // A handshake would cost more than what is saved.
+    if event_loop.runtime.borrow().begins_with_tls(ends) {
+        return;
+    }
     let mut busy = pages::busy(1);
     busy.close = true;
     connection.respond(busy, &event_loop.date()).await;
@@ -140,19 +189,20 @@ async fn proxy_header(connection: &mut Connection, ends: &Ends) -> Option<proxy_
 /// Gives a connection between two requests to another loop.
 fn leave(event_loop: &Rc<EventLoop>, connection: Connection, ends: Ends, place: usize) {
     let requests = connection.requests();
-    let Ends { peer, address, number, since, proxied, .. } = ends;
+    let Ends { peer, address, number, since, proxied, tls, .. } = ends;
     // It fails when the runtime has ended, and the connection with it.
-    if let Ok(socket) = connection.into_socket() {
-        let moved = Accepted { socket, peer: peer.remote, address, number, since, requests, proxied };
+    if let Ok((socket, session)) = connection.into_parts() {
+        let tls = session.zip(tls);
+        let moved = Accepted { socket, peer: peer.remote, address, number, since, requests, proxied, tls };
         event_loop.hand_over(moved, Some(place));
     }
 }
 
-fn stream(socket: OwnedFd, peer: Option<SocketAddr>) -> std::io::Result<Stream> {
+fn watch(socket: OwnedFd, peer: Option<SocketAddr>) -> std::io::Result<Socket> {
     if peer.is_some() {
-        TcpStream::from_std(socket.into()).map(Stream::Tcp)
+        TcpStream::from_std(socket.into()).map(Socket::Tcp)
     } else {
-        UnixStream::from_std(socket.into()).map(Stream::Unix)
+        UnixStream::from_std(socket.into()).map(Socket::Unix)
     }
 }
 
@@ -231,6 +281,7 @@ pub async fn answer(
     refusal: Option<Refusal>,
 ) {
     request.peer = ends.peer;
+    request.scheme = if ends.tls.is_some() { Scheme::Https } else { Scheme::Http };
     let process = &event_loop.process;
     process.requests.fetch_add(1, Ordering::Relaxed);
     process.writing.fetch_add(1, Ordering::Relaxed);

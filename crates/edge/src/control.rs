@@ -298,6 +298,7 @@ impl Control {
         self.process.limit.store(model.edge.connections as usize, Ordering::Relaxed);
         self.all(|| Ok(Message::Configure(Arc::clone(&configuration), clone_all(listeners)?)))?;
         self.process.apps.retain(model);
+        configuration.tls.retain(model);
         self.configuration = configuration;
         self.tell(&FromEdge::Configured {})
     }

@@ -20,6 +20,7 @@ mod phases;
 mod runtime;
 mod site;
 mod spread;
+mod tls;
 mod workers;
 
 use std::os::fd::OwnedFd;

@@ -40,6 +40,11 @@ impl Phases<'_> {
             log::refused(self.ends.peer.remote, request, 400, why);
             return Some(pages::closing(400));
         }
+        if self.ends.plain {
+            let why = "the client speaks plain HTTP to a port of TLS";
+            log::refused(self.ends.peer.remote, request, 400, why);
+            return Some(pages::closing(400));
+        }
         // preaccess: what no location is asked for.
         if let Some(response) = refuse_method(request) {
             return Some(response);

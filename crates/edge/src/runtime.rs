@@ -11,9 +11,11 @@ use exchange::Coding;
 use filters::{CompressOptions, Filters, Levels};
 use handlers::app::{self, App};
 use handlers::files::{Accel, FileOptions, FileServer};
+use listen::tls::{Choice, Hello};
 use protocol::h1;
 
 use crate::configuration::Configuration;
+use crate::connection::Ends;
 use crate::site::Site;
 
 /// What a request needs of the configuration. Replaced as a whole at a reload; a request keeps the one that
@@ -35,6 +37,7 @@ pub struct Runtime {
     pub site: Option<Site>,
     /// The applications, in the model's order.
     pub apps: Vec<Rc<App>>,
+    configuration: Arc<Configuration>,
 }
 
 impl Runtime {
@@ -60,6 +63,7 @@ impl Runtime {
             body_memory: usize::try_from(model.edge.buffers.request).unwrap_or(usize::MAX),
             site,
             apps,
+            configuration: Arc::clone(configuration),
         }))
     }
 
@@ -67,6 +71,24 @@ impl Runtime {
     pub fn head(&self, address: &Address) -> Rc<h1::Settings> {
         let of_site = self.site.as_ref().and_then(|site| site.head(address));
         Rc::clone(of_site.unwrap_or(&self.h1))
+    }
+
+    /// Whether a connection to this address begins with a TLS handshake.
+    pub fn begins_with_tls(&self, ends: &Ends) -> bool {
+        match &self.site {
+            Some(site) => site.listen(ends).is_some_and(|listen| listen.tls),
+            None => self.configuration.model.tls.everywhere.is_some(),
+        }
+    }
+
+    /// How to go on with a client that begins a handshake.
+    pub fn choose(&self, ends: &Ends, hello: &Hello<'_>) -> Choice {
+        let Configuration { model, tls, .. } = &*self.configuration;
+        let chosen = match &self.site {
+            Some(site) => site.offer(ends, hello.server_name),
+            None => model.tls.everywhere.map(|id| (id, false)),
+        };
+        chosen.map_or(Choice::Reject, |(id, http2)| tls.choose(model, id, http2))
     }
 
     /// The directory that serves this path, and the path within it.

@@ -1,127 +1,163 @@
-//! A client's byte stream.
+//! A client's byte stream, encrypted or not.
 
 use std::fs::File;
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use rustix::net::{SendFlags, Shutdown};
-use tokio::io::{AsyncReadExt, Interest};
-use tokio::net::{TcpStream, UnixStream};
 
-/// What a listener accepted.
+use crate::socket::Socket;
+use crate::tls::{Encrypted, Session};
+
+/// What bytes come from and go to.
 pub enum Stream {
-    /// TCP.
-    Tcp(TcpStream),
-    /// A Unix socket.
-    Unix(UnixStream),
+    /// As they are.
+    Plain(Socket),
+    /// By TLS.
+    Tls(Encrypted),
 }
 
 impl Stream {
-    /// The socket, no longer watched by this event loop.
-    pub fn into_socket(self) -> io::Result<OwnedFd> {
+    /// The socket, no longer watched by this event loop, and the session that is spoken on it.
+    pub fn into_parts(self) -> io::Result<(OwnedFd, Option<Box<Session>>)> {
         Ok(match self {
-            Self::Tcp(s) => s.into_std()?.into(),
-            Self::Unix(s) => s.into_std()?.into(),
+            Self::Plain(socket) => (socket.into_fd()?, None),
+            Self::Tls(encrypted) => {
+                let (socket, session) = encrypted.into_parts();
+                (socket.into_fd()?, Some(session))
+            }
         })
     }
 
-    /// Ready when a read would not block.
-    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Whether it is encrypted: the kernel cannot send files on it.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// Ready when a read would bring something, or the end.
+    pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(s) => s.poll_read_ready(cx),
-            Self::Unix(s) => s.poll_read_ready(cx),
+            Self::Plain(socket) => socket.poll_read_ready(cx),
+            Self::Tls(encrypted) => encrypted.poll_readable(cx),
         }
     }
 
     /// Ready when a write would not block.
-    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_write_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(s) => s.poll_write_ready(cx),
-            Self::Unix(s) => s.poll_write_ready(cx),
+            Self::Plain(socket) => socket.poll_write_ready(cx),
+            Self::Tls(encrypted) => encrypted.poll_writable(cx),
         }
     }
 
     /// Reads behind what `buf` holds, into its spare capacity. 0 is the end.
-    ///
-    /// A read that fills less than the capacity leaves nothing to read, which the runtime remembers: the next
-    /// poll waits without asking the kernel once more.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(s) => pin!(s.read_buf(buf)).poll(cx),
-            Self::Unix(s) => pin!(s.read_buf(buf)).poll(cx),
+            Self::Plain(socket) => socket.poll_read(cx, buf),
+            Self::Tls(encrypted) => encrypted.poll_read(cx, buf),
+        }
+    }
+
+    /// Whether the end that a read told of came without the farewell that TLS asks for: the client is gone, and what
+    /// it sent may not be all.
+    pub fn is_truncated(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(encrypted) => encrypted.is_truncated(),
         }
     }
 
     /// Writes some of the bytes.
-    pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+    ///
+    /// Whoever is told that it would block has to come back with the same bytes, or to give the stream up: TLS may
+    /// have encrypted them already. What it says to have written, the kernel has.
+    pub fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(s) => s.try_write(buf),
-            Self::Unix(s) => s.try_write(buf),
+            Self::Plain(socket) => socket.try_write(buf),
+            Self::Tls(encrypted) => encrypted.try_write(&[IoSlice::new(buf)]),
         }
     }
 
-    /// Writes some of the bytes of all slices.
-    pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    /// Writes some of the bytes of all slices; see [`Stream::try_write`].
+    pub fn try_write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Tcp(s) => s.try_write_vectored(bufs),
-            Self::Unix(s) => s.try_write_vectored(bufs),
+            Self::Plain(socket) => socket.try_write_vectored(bufs),
+            Self::Tls(encrypted) => encrypted.try_write(bufs),
         }
     }
 
     /// Writes some of the bytes and tells the kernel that more follow at once, so that they share a segment.
-    pub fn try_write_more(&self, buf: &[u8]) -> io::Result<usize> {
-        self.try_io(|| Ok(rustix::net::send(self.as_fd(), buf, SendFlags::MORE | SendFlags::NOSIGNAL)?))
-    }
-
-    /// Sends some bytes of a file from `offset`, which moves with them. 0 is the end of the file.
-    pub fn try_send_file(&self, file: &File, offset: &mut u64, count: usize) -> io::Result<usize> {
-        self.try_io(|| Ok(rustix::fs::sendfile(self.as_fd(), file, Some(offset), count)?))
-    }
-
-    fn try_io<T>(&self, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    pub fn try_write_more(&mut self, buf: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(s) => s.try_io(Interest::WRITABLE, call),
-            Self::Unix(s) => s.try_io(Interest::WRITABLE, call),
+            Self::Plain(socket) => socket.try_write_more(buf),
+            Self::Tls(encrypted) => encrypted.try_write(&[IoSlice::new(buf)]),
+        }
+    }
+
+    /// Writes a few bytes that nothing depends on, between two writes; what there is no room for now is lost.
+    pub fn write_now(&mut self, buf: &[u8]) {
+        match self {
+            Self::Plain(socket) => {
+                let _ = socket.try_write(buf);
+            }
+            Self::Tls(encrypted) => encrypted.write_now(buf),
+        }
+    }
+
+    /// Sends some bytes of a file from `offset`, which moves with them. 0 is the end of the file. Not of an encrypted
+    /// stream.
+    pub fn try_send_file(&self, file: &File, offset: &mut u64, count: usize) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.try_send_file(file, offset, count),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
     /// An error that the kernel holds for this socket: after a reset there is one.
     pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.socket().take_error()
+    }
+
+    /// Says farewell, where the protocol has one: what follows is a close. Ready when it has left.
+    pub fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::Tcp(s) => s.take_error(),
-            Self::Unix(s) => s.take_error(),
+            Self::Plain(_) => Poll::Ready(()),
+            Self::Tls(encrypted) => encrypted.poll_farewell(cx),
         }
     }
 
     /// Says that nothing more will be written.
-    pub fn shutdown_write(&self) {
-        // An error means that the connection is gone already.
-        let _ = rustix::net::shutdown(self.as_fd(), Shutdown::Write);
+    pub fn shutdown_write(&mut self) {
+        if let Self::Tls(encrypted) = self {
+            encrypted.farewell();
+        }
+        self.socket().shutdown_write();
     }
 
     /// Whether small packets leave at once, where there are packets.
     pub fn set_nodelay(&self, nodelay: bool) {
-        if let Self::Tcp(s) = self {
-            // An error means that the connection is gone already.
-            let _ = s.set_nodelay(nodelay);
-        }
+        self.socket().set_nodelay(nodelay);
     }
 
     /// Makes the close that follows a reset, so that the client can tell that what it got is not the whole.
-    pub fn reset_on_close(&self) {
-        let _ = rustix::net::sockopt::set_socket_linger(self.as_fd(), Some(std::time::Duration::ZERO));
+    pub fn reset_on_close(&mut self) {
+        if let Self::Tls(encrypted) = self {
+            encrypted.no_farewell();
+        }
+        self.socket().reset_on_close();
+    }
+
+    fn socket(&self) -> &Socket {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(encrypted) => encrypted.socket(),
+        }
     }
 }
 
 impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(s) => s.as_fd(),
-            Self::Unix(s) => s.as_fd(),
-        }
+        self.socket().as_fd()
     }
 }

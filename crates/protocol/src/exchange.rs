@@ -171,7 +171,7 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => {
                 if reset {
-                    connection.stream().reset_on_close();
+                    connection.reset_on_close();
                 }
                 connection.close_after();
             }

@@ -67,6 +67,7 @@ fn compile(servers: u32, locations: &Locations) -> Routing {
 
 fn server(locations: Locations) -> Server {
     Server {
+        tls: None,
         name: b"bench".to_vec(),
         head: HeadSettings {
             header_timeout: Duration::from_secs(60),

@@ -79,6 +79,7 @@ pub(crate) fn location(matcher: Matcher, settings: u32) -> Location {
 /// A server with these locations.
 pub(crate) fn server(locations: config::model::http::Locations) -> Server {
     Server {
+        tls: None,
         name: b"test".to_vec(),
         head: HeadSettings {
             header_timeout: Duration::from_secs(60),

@@ -3,7 +3,7 @@
 use config::model::http::Http;
 use config::model::{App, LogTarget, Model, WorkerClass};
 
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Prepared};
 
 /// Five lines, once everything is ready.
 pub(crate) fn lines(configuration: &Configuration) -> Vec<String> {
@@ -11,7 +11,7 @@ pub(crate) fn lines(configuration: &Configuration) -> Vec<String> {
     let model = &prepared.model;
     vec![
         format!("Monoceros {} is ready (pid {})", env!("CARGO_PKG_VERSION"), std::process::id()),
-        format!("Listening at: {}", join(prepared.listeners.iter().map(|l| l.url()))),
+        format!("Listening at: {}", join(urls(prepared))),
         statics(model),
         application(model, configuration),
         logs(model),
@@ -49,11 +49,23 @@ pub(crate) fn site_lines(configuration: &Configuration, http: &Http) -> Vec<Stri
     };
     vec![
         format!("Monoceros {} is ready (pid {})", env!("CARGO_PKG_VERSION"), std::process::id()),
-        format!("Listening at: {}", join(prepared.listeners.iter().map(|l| l.url()))),
+        format!("Listening at: {}", join(urls(prepared))),
         servers,
         applications,
         format!("Logs: errors to {}, {access}", target(&prepared.model.logs.error)),
     ]
+}
+
+/// Where it listens.
+fn urls(prepared: &Prepared) -> impl Iterator<Item = String> {
+    let model = &prepared.model;
+    prepared.listeners.iter().enumerate().map(move |(at, listener)| {
+        let tls = match &model.http {
+            Some(http) => http.listens.get(at).is_some_and(|listen| listen.tls),
+            None => model.tls.everywhere.is_some(),
+        };
+        listener.url(tls)
+    })
 }
 
 fn workers(app: &App) -> String {

@@ -72,8 +72,9 @@ impl Bound {
     }
 
     /// Where it listens, as gunicorn writes it in its log.
-    pub(crate) fn url(&self) -> String {
+    pub(crate) fn url(&self, tls: bool) -> String {
         match &self.actual {
+            Address::Tcp(address) if tls => format!("https://{address}"),
             Address::Tcp(address) => format!("http://{address}"),
             Address::Unix(path) => format!("unix:{}", path.display()),
             Address::Fd(number) => format!("fd://{number}"),
@@ -142,7 +143,7 @@ pub(crate) fn bind_all(
             .iter()
             .map(|s| Listener {
                 address: s.actual.clone(),
-                text: s.url(),
+                text: s.url(false),
                 backlog,
                 reuse_port: false,
                 options: SocketOptions::default(),
@@ -422,7 +423,7 @@ mod tests {
         let Address::Tcp(address) = bound.actual else { panic!("{bound:?}") };
         assert_ne!(address.port(), 0);
         TcpStream::connect(address).unwrap();
-        assert_eq!(bound.url(), format!("http://{address}"));
+        assert_eq!(bound.url(false), format!("http://{address}"));
     }
 
     #[test]

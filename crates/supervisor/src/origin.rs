@@ -66,7 +66,7 @@ impl Origin {
 
 impl SiteSource {
     pub(crate) fn read(&self) -> Result<Site, config::nginx::NginxReport> {
-        Site::read(&self.paths, self.globals.as_deref())
+        Site::read(&self.paths, self.globals.as_deref(), &::listen::tls::Files)
     }
 }
 

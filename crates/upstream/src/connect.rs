@@ -26,7 +26,7 @@ pub async fn connect(address: &UpstreamAddress, route: Route) -> io::Result<Stre
         UpstreamAddress::Ip(to) => *to,
         UpstreamAddress::Unix(path) => {
             let stream = UnixStream::connect(path).await?;
-            return Ok(Stream::Plain(listen::Stream::Unix(stream)));
+            return Ok(Stream::Plain(listen::Socket::Unix(stream)));
         }
     };
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -39,5 +39,5 @@ pub async fn connect(address: &UpstreamAddress, route: Route) -> io::Result<Stre
     let stream = socket.connect(to).await?;
     // What is written is whole, and the answer waits for it.
     stream.set_nodelay(true)?;
-    Ok(Stream::Plain(listen::Stream::Tcp(stream)))
+    Ok(Stream::Plain(listen::Socket::Tcp(stream)))
 }

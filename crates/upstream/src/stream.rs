@@ -8,7 +8,7 @@ use bytes::BytesMut;
 /// A byte stream to a server.
 pub enum Stream {
     /// A socket.
-    Plain(listen::Stream),
+    Plain(listen::Socket),
 }
 
 impl Stream {

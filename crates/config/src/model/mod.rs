@@ -15,6 +15,7 @@ pub mod acme;
 mod error_log;
 pub mod http;
 mod network;
+pub mod tls;
 
 pub use error_log::{ErrorLog, ErrorLogs, ErrorTarget};
 pub use network::{InvalidNetwork, IpNetwork};
@@ -43,6 +44,9 @@ pub struct Model {
     /// application. It crosses by itself, see [`http::Http::pack`].
     #[serde(skip)]
     pub http: Option<Arc<http::Http>>,
+    /// Certificates, and what servers offer to clients that speak TLS.
+    #[serde(default)]
+    pub tls: tls::Model,
     /// Identity and surroundings of the processes.
     pub process: Process,
     /// Access and error log.

@@ -88,12 +88,14 @@ impl<'a> Reader<'a> {
         self.end_of_server_names();
         let content = level.content.take();
         let server = self.settle(level, Some(http));
+        let tls = self.offer(&server.level);
         let mut inner = self.inner(later, &server, Context::SERVER);
         if let Some(content) = content {
             answer_outside_of_locations(&mut inner.locations, content, &server);
         }
         self.servers.push(Server {
             name: self.sockets.name_of_server(),
+            tls,
             head: head_settings(&server.level),
             settings: server.id,
             rewrite: inner.rewrite,

@@ -10,6 +10,7 @@ use conf_syntax::Span;
 
 use super::dav::DavMethods;
 use super::error_log::ErrorLog;
+use super::tls::NamedFile;
 use super::types::Types;
 use super::user_id::UserIdFlags;
 use crate::model::Symlinks;
@@ -19,6 +20,7 @@ use crate::model::http::{
     NextUpstream, Precompressed, Proxied, ProxyRedirect, RealIpHeader, Regex, Root, Satisfy, ServerTokens,
     TryFiles, UserIdMode, ValidReferers, Value, Who,
 };
+use crate::model::tls::Protocol;
 
 macro_rules! level {
     (inherited { $($i:ident: $it:ty,)* } own { $($o:ident: $ot:ty,)* }) => {
@@ -64,6 +66,19 @@ level! {
         http2_streams: u64,
         http2_preread: u64,
         http2_chunk: u64,
+        // TLS.
+        ssl_certificates: Rc<Vec<NamedFile>>,
+        ssl_certificate_keys: Rc<Vec<NamedFile>>,
+        ssl_password_file: NamedFile,
+        ssl_protocols: Vec<Protocol>,
+        ssl_min_protocol: Protocol,
+        ssl_max_protocol: Protocol,
+        ssl_ciphers: Vec<u16>,
+        ssl_ciphersuites: Vec<u16>,
+        ssl_prefer_server_ciphers: bool,
+        ssl_groups: Vec<u16>,
+        ssl_reject_handshake: bool,
+        ssl_buffer_size: u64,
         // Files.
         root: (Root, usize),
         internal: bool,

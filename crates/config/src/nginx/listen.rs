@@ -23,10 +23,10 @@ pub(super) const ROWS: &[Row] = &[Row::new(
     Apply::Custom(|r, _, d| r.listen(d)),
     "*:80, or *:8000 without root's rights",
     "An address, port or `unix:` path, then `default_server`, `reuseport`, `backlog=`, `deferred`, `bind`, \
-     `ipv6only=`, `so_keepalive=`, `rcvbuf=`, `sndbuf=`, `fastopen=`, `proxy_protocol`, `http2`.",
+     `ipv6only=`, `so_keepalive=`, `rcvbuf=`, `sndbuf=`, `fastopen=`, `proxy_protocol`, `http2`, `ssl`.",
 )
 .repeats()
-.differs("`ssl` and `quic` are not there yet.")];
+.differs("`quic` is not there yet.")];
 
 /// nginx's length of the kernel's queue.
 const BACKLOG: u32 = 511;
@@ -37,6 +37,8 @@ pub(super) struct Sockets {
     ports: Vec<Port>,
     by_address: HashMap<Address, (usize, usize)>,
     by_port: HashMap<(bool, u16), usize>,
+    /// For each server where it stands.
+    spans: Vec<Span>,
     /// For each server its names.
     pub names: Vec<ServerNames>,
     /// Where the server stands that is being read, and whether it has a `listen`.
@@ -62,6 +64,7 @@ struct Bound {
     /// The last server's choice, to warn of those that differ.
     proxy_protocol_of_all: bool,
     http2_of_all: bool,
+    tls_of_all: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -69,6 +72,7 @@ struct Options {
     default_server: bool,
     proxy_protocol: bool,
     http2: bool,
+    tls: bool,
     /// Options that only one `listen` of an address may have, and that make it a socket of its own.
     is_set: bool,
     backlog: Option<u32>,
@@ -80,6 +84,7 @@ impl Sockets {
     pub(super) fn begin_server(&mut self, at: Span) {
         self.server = Some(at);
         self.has_listen = false;
+        self.spans.push(at);
         self.names.push(ServerNames::default());
     }
 
@@ -120,9 +125,11 @@ impl<'a> Reader<'a> {
                 Some(at) => (&word.value[..at], Some(&word.value[at + 1..])),
                 None => (word.value, None),
             };
-            options.is_set |= !matches!(name, b"default_server" | b"default" | b"proxy_protocol" | b"http2");
+            options.is_set |=
+                !matches!(name, b"default_server" | b"default" | b"proxy_protocol" | b"http2" | b"ssl");
             let found = match (name, value) {
                 (b"default_server" | b"default", None) => set(&mut options.default_server),
+                (b"ssl", None) => set(&mut options.tls),
                 (b"proxy_protocol", None) => set(&mut options.proxy_protocol),
                 (b"http2", None) => {
                     let words = "the \"listen ... http2\" directive is deprecated, use the \"http2\" directive instead";
@@ -145,10 +152,8 @@ impl<'a> Reader<'a> {
                 (b"ipv6only", Some(b"on")) => put(&mut options.socket.ipv6_only, Some(true)),
                 (b"ipv6only", Some(b"off")) => put(&mut options.socket.ipv6_only, Some(false)),
                 (b"so_keepalive", Some(value)) => put(&mut options.socket.keepalive, so_keepalive(value)),
-                (b"ssl" | b"quic", None) => {
-                    let name = word.text().into_owned();
-                    let what = if word.value == b"ssl" { "TLS" } else { "HTTP/3" };
-                    self.error(word.span, format!("`{name}` is not there yet ({what} comes later)"));
+                (b"quic", None) => {
+                    self.error(word.span, "`quic` is not there yet (HTTP/3 comes later)");
                     is_right = false;
                     continue;
                 }
@@ -186,7 +191,7 @@ impl<'a> Reader<'a> {
             ),
             _ => (
                 format!("invalid parameter \"{text}\""),
-                "it is one of `default_server`, `proxy_protocol`, `http2`, `reuseport`, `bind`, `deferred`, `backlog=`, \
+                "it is one of `default_server`, `ssl`, `proxy_protocol`, `http2`, `reuseport`, `bind`, `deferred`, `backlog=`, \
                  `ipv6only=`, `so_keepalive=`, `rcvbuf=`, `sndbuf=` and `fastopen=`",
             ),
         };
@@ -237,6 +242,7 @@ impl<'a> Reader<'a> {
             has_default: options.default_server,
             proxy_protocol_of_all: options.proxy_protocol,
             http2_of_all: options.http2,
+            tls_of_all: options.tls,
         };
         let addresses = &mut self.sockets.ports[port].addresses;
         self.sockets.by_address.insert(address, (port, addresses.len()));
@@ -254,8 +260,9 @@ impl<'a> Reader<'a> {
             return;
         }
         bound.servers.push(server);
-        let is_redefined =
-            (bound.proxy_protocol_of_all, bound.http2_of_all) != (options.proxy_protocol, options.http2);
+        let is_redefined = (bound.proxy_protocol_of_all, bound.http2_of_all, bound.tls_of_all)
+            != (options.proxy_protocol, options.http2, options.tls);
+        let tls = bound.options.tls || options.tls;
         let http2 = bound.options.http2 || options.http2;
         let proxy_protocol = bound.options.proxy_protocol || options.proxy_protocol;
         let mut errors: Vec<(String, &str)> = Vec::new();
@@ -279,7 +286,7 @@ impl<'a> Reader<'a> {
                 (bound.default, bound.has_default) = (server, true);
             }
         }
-        (bound.options.proxy_protocol, bound.options.http2) = (proxy_protocol, http2);
+        (bound.options.proxy_protocol, bound.options.http2, bound.options.tls) = (proxy_protocol, http2, tls);
         for (message, help) in errors {
             self.error(at, message).help(help);
         }
@@ -314,13 +321,42 @@ impl<'a> Reader<'a> {
     }
 
     fn who_answers(&mut self, bound: &Bound) -> Listen {
+        if bound.options.tls {
+            self.check_certificates(bound);
+        }
         Listen {
             default_server: bound.default,
             names: self.names_at(&bound.servers, &bound.text),
             proxy_protocol: bound.options.proxy_protocol,
-            tls: false,
+            tls: bound.options.tls,
             http2: bound.options.http2,
             by_address: Vec::new(),
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// Whoever may have to shake hands needs a certificate, unless it is there to reject.
+    fn check_certificates(&mut self, bound: &Bound) {
+        let offers = &self.offers.model.offers;
+        let tls = |server: &ServerId| self.servers.get(*server as usize)?.tls;
+        let offer = |server: &ServerId| tls(server).and_then(|id| offers.get(id as usize));
+        let default = offer(&bound.default);
+        if default.is_some_and(|tls| !tls.certificates.is_empty()) || self.problems.has_errors() {
+            return;
+        }
+        let without = match default {
+            None => Some(&bound.default),
+            Some(_) => bound.servers.iter().find(|server| tls(server).is_none()),
+        };
+        let at = without.and_then(|server| self.sockets.spans.get(*server as usize)).copied();
+        if let Some(at) = at {
+            let place = self.place(at);
+            let message =
+                format!("no \"ssl_certificate\" is defined for the \"listen ... ssl\" directive in {place}");
+            let problem = self.problems.push(crate::report::Severity::Error, Some(at), message);
+            problem.line_at = None;
+            problem.help("write `ssl_certificate` and `ssl_certificate_key`, or `ssl_reject_handshake on;`");
         }
     }
 }

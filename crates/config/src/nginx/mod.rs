@@ -43,6 +43,7 @@ mod server_name;
 mod settle;
 mod subrequests;
 mod table;
+mod tls;
 mod types;
 mod units;
 mod upstream;
@@ -64,6 +65,7 @@ pub use upstream::Url;
 use crate::host::{Host, System};
 use crate::model::Listener;
 use crate::model::http::Http;
+use crate::model::tls::{self as tls_model, Vault};
 use crate::report::{Notes, Severity};
 use problem::Problems;
 use reader::Reader;
@@ -88,6 +90,7 @@ const FEATURES: &[Feature] = &[
     ("Error pages", errors::ROWS),
     ("Clients", clients::ROWS),
     ("HTTP/2", http2::ROWS),
+    ("TLS", tls::ROWS),
     ("Access", access::ROWS),
     ("Limits", limits::ROWS),
     ("Fields of the response", headers::ROWS),
@@ -108,6 +111,8 @@ pub struct Nginx {
     pub listeners: Vec<Listener>,
     /// The `app` blocks; [`Content::App`](crate::model::http::Content::App) is an index here.
     pub apps: Vec<AppBlock>,
+    /// Certificates, and what servers offer by TLS.
+    pub tls: tls_model::Model,
     /// What stands outside of `http`.
     pub main: MainSettings,
     /// The logs that [`Settings::error_log`](crate::model::http::Settings::error_log) names.
@@ -127,8 +132,9 @@ pub fn read(
     prefix: &Path,
     globals: &[String],
     loader: &mut dyn Loader,
+    vault: &dyn Vault,
 ) -> Result<Nginx, NginxReport> {
-    read_with(main, prefix, globals, loader, &System)
+    read_with(main, prefix, globals, loader, &System, vault)
 }
 
 /// As [`read`]; what the checks ask the machine, `machine` answers.
@@ -138,8 +144,9 @@ pub fn read_with(
     globals: &[String],
     loader: &mut dyn Loader,
     machine: &dyn Host,
+    vault: &dyn Vault,
 ) -> Result<Nginx, NginxReport> {
-    read_at(main, prefix, Some(&prefix.join("logs/access.log")), globals, loader, machine)
+    read_at(main, prefix, Some(&prefix.join("logs/access.log")), globals, loader, machine, vault)
 }
 
 /// As [`read_with`]; `access_log` is where requests are logged while nobody says anything about it.
@@ -150,12 +157,13 @@ pub(crate) fn read_at(
     globals: &[String],
     loader: &mut dyn Loader,
     machine: &dyn Host,
+    vault: &dyn Vault,
 ) -> Result<Nginx, NginxReport> {
     let mut sources = Sources::default();
     let options: Vec<Parsed> =
         globals.iter().map(|text| parse_option(&mut sources, text.as_bytes(), main, loader)).collect();
     let file = parse(&mut sources, main, loader);
-    let mut reader = Reader::new(&sources, machine, main, prefix);
+    let mut reader = Reader::new(&sources, machine, vault, main, prefix);
     reader.shared.default_access_log = access_log.map(logs::default_log);
     let outcome = lower(&options, &file, &sources, reader);
     match outcome {
@@ -166,6 +174,7 @@ pub(crate) fn read_at(
                 http: parts.http,
                 listeners: parts.listeners,
                 apps: parts.apps,
+                tls: parts.tls,
                 main: parts.main,
                 error_logs: parts.error_logs,
                 notes: Notes { diagnostics: notes.diagnostics },
@@ -186,6 +195,7 @@ struct Parts {
     http: Http,
     listeners: Vec<Listener>,
     apps: Vec<AppBlock>,
+    tls: tls_model::Model,
     main: MainSettings,
     error_logs: Vec<Vec<ErrorLog>>,
 }
@@ -217,9 +227,21 @@ fn lower<'a>(
     if reader.problems.has_errors() {
         return Err(reader.problems);
     }
-    let Reader { problems, shared, variables, main, servers, log_formats, zones, charset_maps, apps, .. } =
-        reader;
-    let (upstreams, proxy_passes) = (reader.upstreams, reader.proxies);
+    let Reader {
+        problems,
+        shared,
+        variables,
+        main,
+        servers,
+        log_formats,
+        zones,
+        charset_maps,
+        apps,
+        offers,
+        upstreams,
+        proxies: proxy_passes,
+        ..
+    } = reader;
     let Shared { settings, types, error_logs, proxies: proxy_settings, .. } = shared;
     let http = Http {
         listens,
@@ -235,7 +257,7 @@ fn lower<'a>(
         proxy_settings,
     };
     let error_logs = error_logs.iter().map(|logs| logs.to_vec()).collect();
-    Ok((Parts { http, listeners, apps, main, error_logs }, problems))
+    Ok((Parts { http, listeners, apps, tls: offers.model, main, error_logs }, problems))
 }
 
 /// Finds the variables that are defined anywhere and would otherwise be taken for built-in ones.
@@ -261,10 +283,18 @@ fn announce(reader: &mut Reader<'_>, directives: Directives<'_>) {
 }
 
 impl<'a> Reader<'a> {
-    fn new(sources: &'a Sources, machine: &'a dyn Host, main: &Path, prefix: &Path) -> Self {
+    fn new(
+        sources: &'a Sources,
+        machine: &'a dyn Host,
+        vault: &'a dyn Vault,
+        main: &Path,
+        prefix: &Path,
+    ) -> Self {
         let mut reader = Self {
             sources,
             machine,
+            vault,
+            offers: tls::Offers::default(),
             prefix: prefix.to_owned(),
             conf_prefix: main.parent().unwrap_or(prefix).to_owned(),
             problems: Problems::default(),

@@ -27,6 +27,8 @@ use crate::report::Severity;
 pub(super) struct Reader<'a> {
     pub sources: &'a Sources,
     pub machine: &'a dyn crate::host::Host,
+    pub vault: &'a dyn crate::model::tls::Vault,
+    pub offers: super::tls::Offers,
     /// Relative paths start here, those of `include` and `auth_basic_user_file` beside the main file.
     pub prefix: PathBuf,
     pub conf_prefix: PathBuf,

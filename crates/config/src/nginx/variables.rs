@@ -7,10 +7,19 @@ use conf_syntax::Span;
 use crate::model::http::{Defined, DefinedId, Source, Variable};
 
 /// Variables of nginx's modules that are empty whatever happens, as in nginx where such a module has nothing to do.
-const EMPTY: &[&str] = &["upstream_", "ssl_"];
+const EMPTY: &[&str] = &["upstream_", "ssl_client_", "ssl_ech_"];
 
 /// The same, of those that have names of their own.
-const EMPTY_NAMES: &[&str] = &["uid_reset", "http3", "quic", "fastcgi_script_name", "fastcgi_path_info"];
+const EMPTY_NAMES: &[&str] = &[
+    "ssl_session_id",
+    "ssl_sigalg",
+    "ssl_early_data",
+    "uid_reset",
+    "http3",
+    "quic",
+    "fastcgi_script_name",
+    "fastcgi_path_info",
+];
 
 /// Variables of nginx that would have a value and are not there yet, and why; those that end in `_` are families.
 const LATER: &[(&str, &str)] = &[

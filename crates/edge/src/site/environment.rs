@@ -153,6 +153,34 @@ impl Environment for View<'_> {
                 (exchange::Version::Http2, exchange::Scheme::Http) => text.bytes(b"h2c"),
                 _ => text.bytes(b""),
             },
+            Variable::SslAlpnProtocol => match facts.tls.as_ref().and_then(|tls| tls.alpn.as_ref()) {
+                Some(name) => text.bytes(name),
+                None => false,
+            },
+            Variable::SslCipher => facts.of_tls(&mut text, |tls, text| suite(tls.suite, text)),
+            Variable::SslCiphers => {
+                facts.of_tls(&mut text, |tls, text| names(&tls.client_suites, suite, text))
+            }
+            Variable::SslCurve => match facts.tls.as_ref().and_then(|tls| tls.group) {
+                Some(number) => {
+                    group(number, text.0);
+                    true
+                }
+                None => false,
+            },
+            Variable::SslCurves => {
+                facts.of_tls(&mut text, |tls, text| names(&tls.client_groups, group, text))
+            }
+            Variable::SslProtocol => facts.of_tls(&mut text, |tls, text| {
+                text.extend_from_slice(if tls.version == 0x0304 { b"TLSv1.3" } else { b"TLSv1.2" });
+            }),
+            Variable::SslServerName => match facts.tls.as_ref().and_then(|tls| tls.server_name.as_ref()) {
+                Some(name) => text.bytes(name.as_bytes()),
+                None => false,
+            },
+            Variable::SslSessionReused => {
+                facts.of_tls(&mut text, |tls, text| text.push(if tls.resumed { b'r' } else { b'.' }))
+            }
             Variable::ProxyAddXForwardedFor => super::proxy::add_forwarded(request, text.0),
             Variable::ProxyHost
             | Variable::ProxyPort
@@ -281,6 +309,33 @@ fn since_1970() -> std::time::Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// A cipher suite as OpenSSL calls it.
+fn suite(number: u16, out: &mut Vec<u8>) {
+    name_or_number(config::tls::suite_name(number), number, out);
+}
+
+/// A group as OpenSSL calls it.
+fn group(number: u16, out: &mut Vec<u8>) {
+    name_or_number(config::tls::group_name(number), number, out);
+}
+
+fn name_or_number(name: Option<&str>, number: u16, out: &mut Vec<u8>) {
+    match name {
+        Some(name) => out.extend_from_slice(name.as_bytes()),
+        None => out.extend_from_slice(format!("0x{number:04x}").as_bytes()),
+    }
+}
+
+/// All of them, with colons between.
+fn names(numbers: &[u16], show: fn(u16, &mut Vec<u8>), out: &mut Vec<u8>) {
+    for (at, number) in numbers.iter().enumerate() {
+        if at > 0 {
+            out.push(b':');
+        }
+        show(*number, out);
+    }
+}
+
 /// The user that Basic authentication names, whether or not anybody asks for a password.
 fn basic_user(request: &Request) -> Option<Vec<u8>> {
     let value = request.fields.first(exchange::Name::Authorization)?;
@@ -295,6 +350,13 @@ fn length_of(request: &Request, body: u64) -> u64 {
 }
 
 impl Facts<'_> {
+    /// What is known of a connection by TLS only.
+    fn of_tls(&self, text: &mut Text<'_>, show: impl FnOnce(&listen::tls::Negotiated, &mut Vec<u8>)) -> bool {
+        let Some(tls) = &self.tls else { return false };
+        show(tls, text.0);
+        true
+    }
+
     /// `$server_name`
     fn server_name(&self) -> &[u8] {
         self.site.routing.server(self.server.get()).map_or(b"", |server| &server.name)

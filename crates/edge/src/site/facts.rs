@@ -33,6 +33,8 @@ pub struct Facts<'a> {
     pub socket: std::os::fd::RawFd,
     /// What a PROXY protocol header said of the client.
     pub proxied: Option<limits::proxy_protocol::Addresses>,
+    /// What TLS has agreed upon.
+    pub tls: Option<std::sync::Arc<listen::tls::Negotiated>>,
     /// Who is at the two ends of the connection, whatever the request says.
     pub ends: Peer,
     /// The server.

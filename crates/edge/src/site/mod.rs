@@ -27,7 +27,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use config::model::Address;
-use config::model::http::{DefinedId, Http, Part, SettingsId, Value, Variable};
+use config::model::http::{DefinedId, Http, Http2, Part, ServerId, SettingsId, Value, Variable};
+use config::model::tls::TlsId;
 use handlers::app::App;
 use handlers::files::by_path::{Memory, Types};
 use limits::auth_basic::{UserFiles, Verified};
@@ -36,6 +37,7 @@ use routing::{Routing, State};
 use upstream::Pool;
 
 use crate::configuration::Configuration;
+use crate::connection::Ends;
 
 pub use facts::Facts;
 pub use place::Place;
@@ -142,12 +144,38 @@ impl Site {
         let own = listen.by_address.iter().find(|(ip, _)| Some(*ip) == local.map(|ip| ip.to_canonical()));
         let listen = own.map_or(listen, |(_, listen)| listen);
         let http2 = &self.http().servers[listen.default_server as usize].head.http2;
-        (listen.http2 || http2.enabled).then_some(h2::Settings {
-            max_concurrent_streams: http2.max_concurrent_streams,
-            preread: http2.preread,
-            chunk: http2.chunk as usize,
-            max_frame: h2::SMALLEST_MAX_FRAME,
-        })
+        (listen.http2 || http2.enabled).then(|| http2_settings(http2))
+    }
+
+    /// Who answers at the address of a connection.
+    pub fn listen(&self, ends: &Ends) -> Option<&routing::Listen> {
+        let local = ends.peer.local.map(|local| local.ip());
+        self.routing.listens.listen(self.listener(&ends.address)?, local)
+    }
+
+    /// The server that a client names in its handshake.
+    fn server_of_handshake(&self, ends: &Ends, name: Option<&str>) -> Option<ServerId> {
+        let listen = self.listen(ends)?;
+        let Some(name) = name else { return Some(listen.default_server) };
+        let mut state = self.take_state();
+        let found = listen.find(name.as_bytes(), &mut state).unwrap_or(listen.default_server);
+        self.give_state(state);
+        Some(found)
+    }
+
+    /// What a client is offered that names this server in its handshake, and whether HTTP/2 is.
+    pub fn offer(&self, ends: &Ends, name: Option<&str>) -> Option<(TlsId, bool)> {
+        let listen = self.listen(ends)?;
+        let servers = &self.http().servers;
+        let server = &servers[self.server_of_handshake(ends, name)? as usize];
+        let tls = server.tls.or(servers[listen.default_server as usize].tls)?;
+        Some((tls, listen.http2 || server.head.http2.enabled))
+    }
+
+    /// What HTTP/2 is spoken with on a connection whose client has named this server.
+    pub fn http2_within_tls(&self, ends: &Ends, name: Option<&str>) -> Option<h2::Settings> {
+        let server = self.server_of_handshake(ends, name)?;
+        Some(http2_settings(&self.http().servers[server as usize].head.http2))
     }
 
     /// Whether everything is logged about a client (`debug_connection`).
@@ -189,5 +217,14 @@ impl Site {
             state.clear();
             states.push(state);
         }
+    }
+}
+
+fn http2_settings(http2: &Http2) -> h2::Settings {
+    h2::Settings {
+        max_concurrent_streams: http2.max_concurrent_streams,
+        preread: http2.preread,
+        chunk: http2.chunk as usize,
+        max_frame: h2::SMALLEST_MAX_FRAME,
     }
 }

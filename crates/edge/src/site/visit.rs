@@ -145,6 +145,14 @@ pub async fn serve<'s>(
         visit.facts.log(Level::Info, Some(request), format_args!("{words}"));
         return Box::pin(visit.end(request, 400)).await;
     }
+    if ends.plain {
+        visit.facts.log(
+            Level::Info,
+            Some(request),
+            format_args!("client sent plain HTTP request to HTTPS port"),
+        );
+        return Box::pin(visit.end(request, 497)).await;
+    }
     if matches!(request.method, Method::Trace | Method::Connect) {
         let method = if request.method == Method::Trace { "TRACE" } else { "CONNECT" };
         visit.facts.log(Level::Info, Some(request), format_args!("client sent {method} method"));
@@ -263,6 +271,7 @@ fn facts<'a>(
         pipelined: exchange.is_pipelined(),
         socket: exchange.socket(),
         proxied: ends.proxied.as_deref().copied(),
+        tls: ends.tls.clone(),
         ends: ends.peer,
         server: Cell::new(server),
         settings: Cell::new(settings),

@@ -132,7 +132,7 @@ impl BodySource for Connection {
             }
             if std::mem::take(&mut self.expects_continue) {
                 // Small enough for every socket buffer; if it is lost, the client sends after a second anyway.
-                let _ = self.stream.try_write(http1::CONTINUE);
+                self.stream.write_now(http1::CONTINUE);
             }
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return self.fail(BodyError::Gone),

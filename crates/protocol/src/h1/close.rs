@@ -19,6 +19,12 @@ impl Connection {
             Lingering::On => unread,
             Lingering::Always => true,
         };
+        self.deadline.set(self.settings.lingering_timeout);
+        poll_fn(|cx| match self.stream.poll_farewell(cx) {
+            Poll::Pending if self.deadline.is_past(cx) => Poll::Ready(()),
+            polled => polled,
+        })
+        .await;
         if !self.response_begun || self.half_closed || !lingers {
             return;
         }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use http1::{BodyFraming, ChunkedDecoder, RequestHead};
 use listen::Stream;
+use listen::tls::Session;
 
 use crate::pace::{Pace, Paced};
 use crate::{Deadline, Deadlines};
@@ -231,7 +232,7 @@ impl Connection {
         self.pace = Some(Box::new(Paced::new(pace)));
     }
 
-    /// Whether it is between two requests, so that [`Connection::into_socket`] loses nothing.
+    /// Whether it is between two requests, so that [`Connection::into_parts`] loses nothing.
     pub fn is_movable(&self) -> bool {
         let is_quiet = self.buffers.as_ref().is_none_or(|b| b.input.is_empty() && b.output.is_empty());
         self.requests > 0
@@ -247,12 +248,17 @@ impl Connection {
         (self.stream, input)
     }
 
-    /// The socket, for somebody else to go on with.
-    pub fn into_socket(mut self) -> io::Result<OwnedFd> {
+    /// The socket, and the session that is spoken on it, for somebody else to go on with.
+    pub fn into_parts(mut self) -> io::Result<(OwnedFd, Option<Box<Session>>)> {
         self.release();
         // Whoever goes on takes it to be so.
         self.set_nodelay(true);
-        self.stream.into_socket()
+        self.stream.into_parts()
+    }
+
+    /// What has been read of the stream by somebody else, before anything is read here.
+    pub fn set_input(&mut self, input: BytesMut) {
+        self.buffers().input = input;
     }
 
     /// The connection is not to be used after the current response.
@@ -263,6 +269,11 @@ impl Connection {
     /// The stream, for its addresses and options.
     pub fn stream(&self) -> &Stream {
         &self.stream
+    }
+
+    /// Makes the close that follows a reset.
+    pub(crate) fn reset_on_close(&mut self) {
+        self.stream.reset_on_close();
     }
 
     fn set_nodelay(&mut self, nodelay: bool) {

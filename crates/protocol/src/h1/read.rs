@@ -215,6 +215,7 @@ impl Connection {
                 return Poll::Pending;
             }
             match ready!(self.poll_fill(cx)) {
+                Ok(0) if self.stream.is_truncated() => return Poll::Ready(ClientEvent::Gone),
                 Ok(0) => return Poll::Ready(ClientEvent::HalfClosed),
                 Ok(_) => {}
                 Err(_) => return Poll::Ready(ClientEvent::Gone),
@@ -227,7 +228,7 @@ impl Connection {
     /// interim response is what may be sent before the response (RFC 9110 §15.2).
     pub fn probe(&mut self) {
         if !self.is_http10 && !self.response_begun {
-            let _ = self.stream.try_write(b"HTTP/1.1 102 Processing\r\n\r\n");
+            self.stream.write_now(b"HTTP/1.1 102 Processing\r\n\r\n");
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{Sent, WriteError};
 const COPY_LIMIT: usize = 16 * 1024;
 /// Bytes of a stream that are collected before a write.
 const COLLECT_LIMIT: usize = 64 * 1024;
-/// Bytes that one call of sendfile asks for: others on the loop get their turn after it.
+/// Bytes of a file that one call of sendfile asks for: others on the loop get their turn after it.
 const SENDFILE_LIMIT: u64 = 512 * 1024;
 
 /// How the end of the body is told to the client.
@@ -322,7 +322,7 @@ impl Connection {
     }
 
     /// Ready when the client takes more.
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
         match self.stream.poll_write_ready(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(_)) => Poll::Ready(Err(WriteError::Gone)),
@@ -355,7 +355,7 @@ impl Connection {
         len: u64,
         sent: &mut u64,
     ) -> Result<(), WriteError> {
-        if !self.settings.sendfile {
+        if !self.settings.sendfile || self.stream.is_encrypted() {
             return self.write_file_copied(file, start, len, sent).await;
         }
         let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
@@ -406,8 +406,9 @@ impl Connection {
         len: u64,
         sent: &mut u64,
     ) -> Result<(), WriteError> {
-        let mut block = vec![0; COLLECT_LIMIT];
+        let mut block = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(COLLECT_LIMIT)];
         let mut offset = start;
+        let mut budget = SENDFILE_LIMIT;
         while offset < start + len {
             let want = usize::try_from(start + len - offset).unwrap_or(usize::MAX).min(block.len());
             match file.read_at(&mut block[..want], offset) {
@@ -416,10 +417,28 @@ impl Connection {
                     self.write_all(&block[..n]).await?;
                     *sent += n as u64;
                     offset += n as u64;
+                    budget = budget.saturating_sub(n as u64);
+                    if budget == 0 {
+                        budget = SENDFILE_LIMIT;
+                        yield_once().await;
+                    }
                 }
                 Err(_) => return Err(WriteError::Broken("the file could not be read")),
             }
         }
         self.flush().await
     }
+}
+
+/// Lets others on the loop have their turn.
+async fn yield_once() {
+    let mut yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -137,7 +137,7 @@ impl Wire {
     /// Ready when all that was collected has left.
     pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut output = self.output.borrow_mut();
-        let stream = self.stream.borrow_mut();
+        let mut stream = self.stream.borrow_mut();
         while !output.is_empty() {
             match stream.try_write(&output) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

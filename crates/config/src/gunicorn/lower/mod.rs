@@ -57,6 +57,7 @@ pub(crate) fn lower(
         compress,
         apps: vec![app],
         http: None,
+        tls: crate::model::tls::Model::default(),
         process,
         logs,
         reload,

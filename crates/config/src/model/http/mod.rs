@@ -87,7 +87,7 @@ pub struct Listen {
     pub names: Vec<(ServerName, ServerId)>,
     /// A connection begins with a PROXY protocol header.
     pub proxy_protocol: bool,
-    /// Reserved for TLS: a connection begins with a handshake.
+    /// A connection begins with a TLS handshake.
     pub tls: bool,
     /// HTTP/2 may be spoken.
     pub http2: bool,
@@ -127,6 +127,8 @@ pub struct Regex {
 pub struct Server {
     /// `$server_name`: the first name as it was written.
     pub name: Vec<u8>,
+    /// What it offers by TLS; `None`: as the default server of the address.
+    pub tls: Option<super::tls::TlsId>,
     /// What is needed before a location is known.
     pub head: HeadSettings,
     /// What holds outside of locations, and while the server's own rewrites run.

@@ -127,6 +127,14 @@ variables! {
         Http2 = "http2", "`h2` for HTTP/2 over TLS, `h2c` without; else empty";
         ServerProtocol = "server_protocol", "`HTTP/1.0`, `HTTP/1.1`, `HTTP/2.0`";
         Status = "status", "The response's status";
+        SslAlpnProtocol = "ssl_alpn_protocol", "The protocol that ALPN has chosen";
+        SslCipher = "ssl_cipher", "The cipher suite, by OpenSSL's name";
+        SslCiphers = "ssl_ciphers", "The suites that the client offers, colons between them";
+        SslCurve = "ssl_curve", "The group of the key exchange";
+        SslCurves = "ssl_curves", "The groups that the client offers, colons between them";
+        SslProtocol = "ssl_protocol", "The version of TLS";
+        SslServerName = "ssl_server_name", "The name that the client asked for in the handshake";
+        SslSessionReused = "ssl_session_reused", "`r` if an earlier session goes on, else `.`";
         TcpinfoRtt = "tcpinfo_rtt", "Round-trip time in microseconds";
         TcpinfoRttvar = "tcpinfo_rttvar", "Its variance";
         TcpinfoSndCwnd = "tcpinfo_snd_cwnd", "The congestion window";

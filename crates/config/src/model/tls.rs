@@ -1,0 +1,181 @@
+//! TLS: what servers offer, and the certificates that they share.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Index into [`Model::offers`].
+pub type TlsId = u32;
+
+/// All of TLS.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Model {
+    /// Certificates, no two of one name.
+    pub certificates: Vec<Certificate>,
+    /// What servers offer, no two alike.
+    pub offers: Vec<Tls>,
+    /// What all listeners of gunicorn's command line offer; `None` is no TLS.
+    pub everywhere: Option<TlsId>,
+}
+
+/// A certificate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// By which it is known and replaced.
+    pub name: String,
+    /// Where it was read from, and is read again when that changes; `None`: it comes from somewhere else.
+    pub files: Option<CertificateFiles>,
+    /// What was read.
+    pub contents: Option<Contents>,
+}
+
+/// The files of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CertificateFiles {
+    /// The certificate, then those that lead to the root.
+    pub chain: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// Passwords that the key may have, one a line.
+    pub passwords: Option<PathBuf>,
+}
+
+/// A certificate and its key, checked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contents {
+    /// The certificate, then those that lead to the root.
+    pub chain: Vec<Der>,
+    /// Its key.
+    pub key: Secret,
+    /// How the key is written.
+    pub form: KeyForm,
+    /// An answer of the issuer's that the certificate is good (RFC 6960).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ocsp: Option<Der>,
+}
+
+/// How a private key is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyForm {
+    /// RFC 5958
+    Pkcs8,
+    /// RFC 8017
+    Pkcs1,
+    /// RFC 5915
+    Sec1,
+}
+
+/// Bytes that cross as base64.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Der(pub Vec<u8>);
+
+impl fmt::Debug for Der {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Der({} bytes)", self.0.len())
+    }
+}
+
+/// Bytes that nobody is to see.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(pub Vec<u8>);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+macro_rules! base64 {
+    ($type:ident) => {
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&STANDARD.encode(&self.0))
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                STANDARD.decode(text).map(Self).map_err(|_| serde::de::Error::custom("no base64"))
+            }
+        }
+    };
+}
+
+base64!(Der);
+base64!(Secret);
+
+/// What a server offers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tls {
+    /// Indices of [`Model::certificates`]: of different kinds, the client's signature schemes choose.
+    pub certificates: Vec<u32>,
+    /// `ssl_reject_handshake`
+    pub reject: bool,
+    /// At least one.
+    pub protocols: Vec<Protocol>,
+    /// IANA's numbers of cipher suites, the best first.
+    pub suites: Vec<u16>,
+    /// That order counts, not the client's.
+    pub server_order: bool,
+    /// IANA's numbers of groups for the key exchange, the best first.
+    pub groups: Vec<u16>,
+    /// Bytes of one record at most.
+    pub record_size: u32,
+}
+
+/// A version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Protocol {
+    /// TLS 1.2
+    Tls12,
+    /// TLS 1.3
+    Tls13,
+}
+
+/// Who reads certificates and keys, and checks that they can be used. The crates that know how are above this one.
+pub trait Vault {
+    /// A certificate and its key.
+    fn certificate(&self, files: &CertificateFiles) -> Result<Contents, Fault>;
+}
+
+/// A file that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Which of the files.
+    pub which: Which,
+    /// What is wrong with it, to follow its name.
+    pub why: String,
+}
+
+/// Which file of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The certificate.
+    Chain,
+    /// The key.
+    Key,
+    /// The passwords.
+    Passwords,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown_and_cross_whole() {
+        let contents = Contents {
+            chain: vec![Der(vec![1, 2, 3])],
+            key: Secret(b"hidden".to_vec()),
+            form: KeyForm::Pkcs8,
+            ocsp: None,
+        };
+        assert!(!format!("{contents:?}").contains("104"));
+        let text = serde_json::to_string(&contents).unwrap();
+        assert_eq!(serde_json::from_str::<Contents>(&text).unwrap(), contents);
+    }
+}

@@ -1,0 +1,141 @@
+//! A client's socket.
+
+use std::fs::File;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use rustix::net::{SendFlags, Shutdown};
+use tokio::io::{AsyncRead, AsyncReadExt, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// What a listener accepted.
+pub enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// The socket, no longer watched by this event loop.
+    pub fn into_fd(self) -> io::Result<OwnedFd> {
+        Ok(match self {
+            Self::Tcp(s) => s.into_std()?.into(),
+            Self::Unix(s) => s.into_std()?.into(),
+        })
+    }
+
+    /// Ready when a read would not block.
+    pub fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(s) => s.poll_read_ready(cx),
+            Self::Unix(s) => s.poll_read_ready(cx),
+        }
+    }
+
+    /// Ready when a write would not block.
+    pub fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(s) => s.poll_write_ready(cx),
+            Self::Unix(s) => s.poll_write_ready(cx),
+        }
+    }
+
+    /// Reads behind what `buf` holds, into its spare capacity. 0 is the end.
+    ///
+    /// A read that fills less than the capacity leaves nothing to read, which the runtime remembers: the next
+    /// poll waits without asking the kernel once more.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(s) => pin!(s.read_buf(buf)).poll(cx),
+            Self::Unix(s) => pin!(s.read_buf(buf)).poll(cx),
+        }
+    }
+
+    /// As [`Socket::poll_read`], to the beginning of a slice.
+    pub(crate) fn poll_read_slice(
+        &mut self,
+        cx: &mut Context<'_>,
+        slice: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buf = ReadBuf::new(slice);
+        match self {
+            Self::Tcp(s) => ready!(Pin::new(s).poll_read(cx, &mut buf))?,
+            Self::Unix(s) => ready!(Pin::new(s).poll_read(cx, &mut buf))?,
+        }
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    /// Writes some of the bytes.
+    pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.try_write(buf),
+            Self::Unix(s) => s.try_write(buf),
+        }
+    }
+
+    /// Writes some of the bytes of all slices.
+    pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(s) => s.try_write_vectored(bufs),
+            Self::Unix(s) => s.try_write_vectored(bufs),
+        }
+    }
+
+    /// Writes some of the bytes and tells the kernel that more follow at once, so that they share a segment.
+    pub fn try_write_more(&self, buf: &[u8]) -> io::Result<usize> {
+        self.try_io(|| Ok(rustix::net::send(self.as_fd(), buf, SendFlags::MORE | SendFlags::NOSIGNAL)?))
+    }
+
+    /// Sends some bytes of a file from `offset`, which moves with them. 0 is the end of the file.
+    pub fn try_send_file(&self, file: &File, offset: &mut u64, count: usize) -> io::Result<usize> {
+        self.try_io(|| Ok(rustix::fs::sendfile(self.as_fd(), file, Some(offset), count)?))
+    }
+
+    fn try_io<T>(&self, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        match self {
+            Self::Tcp(s) => s.try_io(Interest::WRITABLE, call),
+            Self::Unix(s) => s.try_io(Interest::WRITABLE, call),
+        }
+    }
+
+    /// An error that the kernel holds for this socket: after a reset there is one.
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Self::Tcp(s) => s.take_error(),
+            Self::Unix(s) => s.take_error(),
+        }
+    }
+
+    /// Says that nothing more will be written.
+    pub fn shutdown_write(&self) {
+        // An error means that the connection is gone already.
+        let _ = rustix::net::shutdown(self.as_fd(), Shutdown::Write);
+    }
+
+    /// Whether small packets leave at once, where there are packets.
+    pub fn set_nodelay(&self, nodelay: bool) {
+        if let Self::Tcp(s) = self {
+            // An error means that the connection is gone already.
+            let _ = s.set_nodelay(nodelay);
+        }
+    }
+
+    /// Makes the close that follows a reset, so that the client can tell that what it got is not the whole.
+    pub fn reset_on_close(&self) {
+        let _ = rustix::net::sockopt::set_socket_linger(self.as_fd(), Some(std::time::Duration::ZERO));
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(s) => s.as_fd(),
+            Self::Unix(s) => s.as_fd(),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Certificates and keys from files, checked: what the master does, who may read them.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use config::Vault;
+use config::model::tls::{CertificateFiles, Contents, Der, Fault, KeyForm, Secret, Which};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::SigningKey;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::key::{self, Wrong};
+use super::pem::{self, Section};
+
+/// Larger files hold no certificates.
+const LARGEST: u64 = 16 << 20;
+
+/// The files of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Files;
+
+impl Vault for Files {
+    fn certificate(&self, files: &CertificateFiles) -> Result<Contents, Fault> {
+        let chain = sections(&files.chain).map_err(|why| fault(Which::Chain, why))?;
+        let chain: Vec<Der> = certificates(chain);
+        let Some(leaf) = chain.first() else { return Err(fault(Which::Chain, "it holds no certificate")) };
+        let Some(public) = public_key(leaf) else {
+            return Err(fault(Which::Chain, "its first certificate cannot be made out"));
+        };
+        if let Some(at) = chain.iter().position(|der| public_key(der).is_none()) {
+            return Err(fault(Which::Chain, format!("certificate {} in it cannot be made out", at + 1)));
+        }
+        let passwords = match &files.passwords {
+            Some(path) => passwords(path).map_err(|why| fault(Which::Passwords, why))?,
+            None => Vec::new(),
+        };
+        let (form, der) =
+            sections(&files.key).map_err(|why| fault(Which::Key, why)).and_then(|sections| {
+                key::find(&sections, &passwords).map_err(|wrong| match wrong {
+                    Wrong::Password if files.passwords.is_none() => {
+                        fault(Which::Key, "it is encrypted, and there is no `ssl_password_file`")
+                    }
+                    Wrong::Password => fault(Which::Key, "none of the passwords opens it"),
+                    Wrong::Kind(why) => fault(Which::Key, why),
+                })
+            })?;
+        let key = signing_key(form, &der)
+            .map_err(|error| fault(Which::Key, format!("it cannot be used: {error}")))?;
+        match key.public_key() {
+            Some(of_key) if of_key.as_ref() != public => {
+                Err(fault(Which::Key, "key values mismatch: it is not the key of the certificate"))
+            }
+            _ => Ok(Contents { chain, key: Secret(der), form, ocsp: None }),
+        }
+    }
+}
+
+/// A key as the library takes it.
+pub(super) fn signing_key(
+    form: KeyForm,
+    der: &[u8],
+) -> Result<std::sync::Arc<dyn SigningKey>, rustls::Error> {
+    let der = der.to_vec();
+    any_supported_type(&match form {
+        KeyForm::Pkcs8 => PrivateKeyDer::Pkcs8(der.into()),
+        KeyForm::Pkcs1 => PrivateKeyDer::Pkcs1(der.into()),
+        KeyForm::Sec1 => PrivateKeyDer::Sec1(der.into()),
+    })
+}
+
+fn fault(which: Which, why: impl Into<String>) -> Fault {
+    Fault { which, why: why.into() }
+}
+
+fn sections(path: &Path) -> Result<Vec<Section>, String> {
+    let text = read(path).map_err(|error| errno(&error))?;
+    pem::sections(&text).map_err(str::to_owned)
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    if metadata.len() > LARGEST {
+        return Err(io::Error::other("the file is too large"));
+    }
+    fs::read(path)
+}
+
+/// The system's words, without the number.
+fn errno(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+fn certificates(sections: Vec<Section>) -> Vec<Der> {
+    let is_one = |section: &Section| matches!(section.label.as_str(), "CERTIFICATE" | "X509 CERTIFICATE");
+    sections.into_iter().filter(is_one).map(|section| Der(section.data)).collect()
+}
+
+/// `SubjectPublicKeyInfo`
+fn public_key(der: &Der) -> Option<&[u8]> {
+    let (rest, certificate) = X509Certificate::from_der(&der.0).ok()?;
+    rest.is_empty().then_some(certificate.tbs_certificate.subject_pki.raw)
+}
+
+fn passwords(path: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let text = read(path).map_err(|error| errno(&error))?;
+    let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    Ok(lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
+}

@@ -1,0 +1,24 @@
+//! TLS. Everything that knows the library (rustls, with aws-lc for the arithmetic) is here and nowhere else.
+//!
+//! ```text
+//! master:  files ─ Files ─► model::tls::Contents                     load, pem, key
+//! edge:    Contents ─► Store ─► Offer (one for each server)           store, offer
+//!          socket ─ handshake (asks which Offer) ─► Encrypted         handshake, encrypted
+//! ```
+//! The [`Store`] knows certificates by name and lets them be replaced while it is used: a renewed file, or one that
+//! came from somewhere else, is there for the next handshake. [`handshake`] hands the client's hello to whoever
+//! chooses the offer, so that a protocol that is only spoken in the handshake (`acme-tls/1`) finds its place there.
+
+mod encrypted;
+mod handshake;
+mod key;
+mod load;
+mod offer;
+mod pem;
+mod store;
+
+pub use encrypted::{Encrypted, Session};
+pub use handshake::{Begun, Choice, Failure, Hello, Negotiated, handshake};
+pub use load::Files;
+pub use offer::Offer;
+pub use store::Store;

@@ -1,0 +1,65 @@
+//! What one server offers in a handshake.
+
+use std::sync::Arc;
+
+use config::model::tls::{Protocol, Tls};
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, ALL_KX_GROUPS, default_provider};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SignatureAlgorithm, version};
+
+use super::store::{Slot, Store};
+
+/// Versions, suites, groups, certificates: ready for any number of handshakes.
+#[derive(Clone, Debug)]
+pub struct Offer(Arc<ServerConfig>);
+
+impl Offer {
+    /// `protocols`: what may be spoken within, the best first. The error is for the log.
+    pub fn new(tls: &Tls, names: &[&str], protocols: &[&[u8]], store: &Store) -> Result<Self, String> {
+        let suites = tls.suites.iter();
+        let suites = suites.filter_map(|n| ALL_CIPHER_SUITES.iter().find(|s| u16::from(s.suite()) == *n));
+        let groups = tls.groups.iter();
+        let groups = groups.filter_map(|n| ALL_KX_GROUPS.iter().find(|g| u16::from(g.name()) == *n));
+        let provider = CryptoProvider {
+            cipher_suites: suites.copied().collect(),
+            kx_groups: groups.copied().collect(),
+            ..default_provider()
+        };
+        let versions: Vec<_> = tls
+            .protocols
+            .iter()
+            .map(|protocol| match protocol {
+                Protocol::Tls12 => &version::TLS12,
+                Protocol::Tls13 => &version::TLS13,
+            })
+            .collect();
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&versions)
+            .map_err(|error| format!("TLS cannot be offered: {error}"))?;
+        let resolver = Resolver(names.iter().map(|name| store.slot(name)).collect());
+        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        config.ignore_client_order = tls.server_order;
+        config.max_fragment_size = Some(tls.record_size as usize);
+        Ok(Self(Arc::new(config)))
+    }
+
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0)
+    }
+}
+
+/// Of several certificates the one that the client can check.
+#[derive(Debug)]
+struct Resolver(Vec<Arc<Slot>>);
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let all = self.0.iter().filter_map(|slot| slot.certificate());
+        let fits = all.filter(|key| key.key.choose_scheme(hello.signature_schemes()).is_some());
+        // A signature by a curve costs a tenth of one by RSA.
+        fits.min_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA)
+    }
+}

@@ -1,0 +1,405 @@
+"""TLS with an nginx.conf: certificates, names, versions, and the ends of connections."""
+
+import os
+import socket
+import ssl
+import subprocess
+import time
+
+import pytest
+from support.client import Client
+from support.server import wait_until, which
+from support.tls import Authority, TlsClient, context
+
+AUTHORITY = Authority(kind="rsa")
+INTERMEDIATE = Authority("Intermediate", AUTHORITY)
+CERTIFICATES = {
+    "a": AUTHORITY.issue("a.example"),
+    "rsa": AUTHORITY.issue("b.example", "x.b.example", kind="rsa"),
+    "ec": INTERMEDIATE.issue("b.example", "x.b.example"),
+    "regex": AUTHORITY.issue("r1.example"),
+}
+BIG = os.urandom(1 << 20)
+FILES = {
+    **{f"{name}.pem": one.chain for name, one in CERTIFICATES.items()},
+    **{f"{name}.key": one.key for name, one in CERTIFICATES.items()},
+    "old.key": CERTIFICATES["regex"].locked_key(b"second", traditional=True),
+    "locked.key": CERTIFICATES["rsa"].locked_key(b"second"),
+    "passwords": "first\nsecond\n",
+    "root/big": BIG,
+    "root/small": "small",
+}
+
+CONF = """
+    ssl_certificate a.pem;
+    ssl_certificate_key a.key;
+    root %DIR%/root;
+    sendfile on;
+    default_type text/plain;
+    client_header_timeout 2s;
+    keepalive_timeout 5s;
+
+    server {
+        listen 127.0.0.1:%PORT% ssl default_server;
+        server_name a.example;
+        location = / {
+            return 200 "$ssl_protocol $ssl_server_name $ssl_session_reused $https $scheme $ssl_cipher $ssl_curve";
+        }
+        location = /offered { return 200 "$ssl_ciphers $ssl_curves"; }
+        location = /redirect/ { return 301 /there; }
+        location /slow/ { limit_rate 200k; alias %DIR%/root/; }
+        location /chunks/ { sub_filter_types *; sub_filter nothing nothing; alias %DIR%/root/; }
+        error_page 497 /plain;
+        location = /plain { return 400 "plain on $server_port $scheme"; }
+    }
+    server {
+        listen 127.0.0.1:%PORT% ssl;
+        server_name b.example *.b.example;
+        ssl_certificate rsa.pem;
+        ssl_certificate ec.pem;
+        ssl_certificate_key locked.key;
+        ssl_certificate_key ec.key;
+        ssl_password_file passwords;
+        ssl_prefer_server_ciphers on;
+        ssl_ciphers ECDHE+CHACHA20:ECDHE+AESGCM;
+        ssl_ecdh_curve secp384r1;
+        return 200 "b $ssl_cipher $ssl_curve";
+    }
+    server {
+        listen 127.0.0.1:%PORT% ssl;
+        server_name ~^r\\d\\.example$;
+        ssl_certificate regex.pem;
+        ssl_certificate_key old.key;
+        ssl_password_file passwords;
+        ssl_protocols TLSv1.2;
+        return 200 "regex $ssl_protocol";
+    }
+    server {
+        listen 127.0.0.1:%PORT% ssl;
+        server_name nobody.example;
+        ssl_reject_handshake on;
+    }
+    server {
+        listen 127.0.0.1:%PORT1% ssl;
+        listen unix:%DIR%/tls.sock ssl;
+        ssl_reject_handshake on;
+    }
+    server {
+        listen 127.0.0.1:%PORT1% ssl;
+        listen unix:%DIR%/tls.sock ssl;
+        server_name a.example;
+        return 200 "only by name";
+    }
+"""
+
+
+@pytest.fixture(scope="module")
+def site(serve_nginx_module):
+    return serve_nginx_module(CONF, files=FILES)
+
+
+def connect(site, name="a.example", port="%PORT%", **options):
+    made = context(AUTHORITY, **options)
+    return TlsClient(("127.0.0.1", site.ports[port]), made, name)
+
+
+def test_both_versions_are_spoken(site):
+    for version, text in ((ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")):
+        with connect(site, version=version) as client:
+            assert client.socket.version() == text
+            answer = client.request()
+            words = answer.text.split()
+            assert words[:5] == [text, "a.example", ".", "on", "https"]
+            assert words[5] == client.socket.cipher()[0]
+            assert client.request().text == answer.text
+
+
+def test_what_the_client_offers_is_told(site):
+    with connect(site, version=ssl.TLSVersion.TLSv1_2, ciphers="ECDHE-ECDSA-AES128-GCM-SHA256") as client:
+        suites, groups = client.request(target="/offered").text.split()
+        assert suites == "ECDHE-ECDSA-AES128-GCM-SHA256"
+        assert "X25519" in groups.split(":")
+
+
+@pytest.mark.parametrize("name, shown", [
+    ("a.example", "a.example"), ("unknown.example", "a.example"), (None, "a.example"),
+    ("b.example", "b.example"), ("B.Example", "b.example"), ("x.b.example", "b.example"), ("r1.example", "r1.example"),
+])
+def test_the_certificate_is_that_of_the_name(site, name, shown):
+    made = context(AUTHORITY)
+    made.check_hostname = False
+    with TlsClient(("127.0.0.1", site.port), made, name) as client:
+        assert client.subject[0] == shown
+
+
+def test_settings_are_those_of_the_name(site):
+    with connect(site, "r1.example") as client:
+        assert client.request(fields=[("Host", "r1.example")]).text == "regex TLSv1.2"
+    with connect(site, "b.example", version=ssl.TLSVersion.TLSv1_2) as client:
+        text = client.request(fields=[("Host", "b.example")]).text
+        assert text == "b ECDHE-ECDSA-CHACHA20-POLY1305 secp384r1"
+    with pytest.raises(ssl.SSLError):
+        connect(site, "r1.example", version=ssl.TLSVersion.TLSv1_3)
+
+
+def test_a_client_that_knows_only_rsa_gets_that_certificate(site):
+    for ciphers, kind in (("ECDHE-RSA-AES128-GCM-SHA256", "rsa"), ("ECDHE-ECDSA-AES128-GCM-SHA256", "ec")):
+        with connect(site, "b.example", version=ssl.TLSVersion.TLSv1_2, ciphers=ciphers) as client:
+            assert client.key_type == kind
+            assert client.request(fields=[("Host", "b.example")]).text.startswith(f"b {ciphers}")
+    with connect(site, "b.example") as client:
+        assert client.key_type == "ec", "the one that costs less is taken if both would do"
+
+
+def test_rejected_handshakes(site):
+    for name, port in (("nobody.example", "%PORT%"), (None, "%PORT1%"), ("other.example", "%PORT1%")):
+        with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME|unrecognized name"):
+            made = context()
+            TlsClient(("127.0.0.1", site.ports[port]), made, name)
+    with connect(site, port="%PORT1%") as client:
+        assert client.request(fields=[("Host", "a.example")]).text == "only by name"
+
+
+def test_tls_on_a_unix_socket(site):
+    with TlsClient(str(site.directory / "tls.sock"), context(AUTHORITY)) as client:
+        assert client.request(fields=[("Host", "a.example")]).text == "only by name"
+    with Client(str(site.directory / "tls.sock")) as client:
+        assert client.request().status == 400
+
+
+def test_plain_http_is_told_that_it_is_wrong_here(site):
+    with site.connect() as client:
+        answer = client.request()
+        assert (answer.status, answer.text) == (400, f"plain on {site.port} http")
+        assert answer.get("connection") == "close"
+    with site.connect("%PORT1%") as client:
+        answer = client.request()
+        assert answer.status == 400
+        assert "The plain HTTP request was sent to HTTPS port" in answer.text
+
+
+def test_redirects_stay_within_tls(site):
+    with connect(site) as client:
+        assert client.request(target="/redirect/").get("location") == f"https://test.example:{site.port}/there"
+
+
+@pytest.mark.parametrize("target", ["/big", "/slow/big", "/chunks/big"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_large_bodies_arrive_whole(site, target, version):
+    if target.startswith("/slow") and version == ssl.TLSVersion.TLSv1_2:
+        pytest.skip("once is enough")
+    with connect(site, version=version) as client:
+        answer = client.request(target=target)
+        assert answer.body == BIG
+        assert client.request(target="/small").text == "small"
+
+
+def test_a_client_that_reads_slowly_gets_everything(site):
+    made = context(AUTHORITY)
+    with TlsClient(("127.0.0.1", site.port), made, receive_buffer=4096) as client:
+        client.send(b"GET /big HTTP/1.1\r\nHost: a.example\r\n\r\n" * 2)
+        time.sleep(0.5)
+        for _ in range(2):
+            assert client.response().body == BIG
+
+
+def test_pipelined_requests_in_one_record_and_a_request_in_many(site):
+    with connect(site) as client:
+        client.send(b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n" * 10)
+        assert [client.response().text for _ in range(10)] == ["small"] * 10
+        for byte in b"GET /small HTTP/1.1\r\nHost: a\r\n\r\n":
+            client.send(bytes([byte]))
+        assert client.response().text == "small"
+
+
+def test_the_end_is_said(site):
+    # What is cut off ends without close_notify, so an end with it can be told from one.
+    with connect(site) as client:
+        client.send(b"GET /small HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert client.response().text == "small"
+        assert client.socket.recv(1) == b""
+    with connect(site) as client:
+        client.send(b"GET /small HTTP/1.0\r\n\r\n")
+        assert client.response().text == "small"
+        assert client.socket.recv(1) == b""
+
+
+def test_a_client_that_only_stops_sending_gets_its_response(site):
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    session = context(AUTHORITY).wrap_bio(incoming, outgoing, server_hostname="a.example")
+    with site.connect() as client:
+        def until(step):
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    client.send(outgoing.read())
+                    data = client.socket.recv(65536)
+                    incoming.write(data) if data else incoming.write_eof()
+
+        until(session.do_handshake)
+        session.write(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+        with pytest.raises(ssl.SSLWantReadError):
+            session.unwrap()
+        received = bytearray()
+        with pytest.raises(ssl.SSLZeroReturnError):
+            while True:
+                received += until(lambda: session.read(65536))
+        assert received.endswith(BIG), "and the server says farewell behind it"
+
+
+def test_garbage_instead_of_a_hello(site):
+    for garbage in (b"\x16\x03\x01\x00\x05hello", b"\x16\x03\x01\xff\xff" + b"x" * 70000, b"\x80\x2e\x01\x00\x02" + b"z" * 60,
+                    b"\x16\x03\x01\x00\x00" * 1000, b"\x16\x00\x00\x00\x10" + bytes(16)):
+        with site.connect() as client:
+            try:
+                client.send(garbage)
+                while client.socket.recv(4096):
+                    pass
+            except (ConnectionResetError, BrokenPipeError):
+                pass
+    with connect(site) as client:
+        assert client.request(target="/small").text == "small"
+
+
+def test_a_handshake_that_does_not_end_is_given_up(site):
+    begun = time.monotonic()
+    with site.connect() as client:
+        client.send(b"\x16\x03\x01")
+        assert client.socket.recv(1) == b""
+        assert time.monotonic() - begun >= 1.5, "client_header_timeout is the time for it"
+
+
+def test_many_handshakes_that_do_not_end(site):
+    idle = [site.connect() for _ in range(200)]
+    try:
+        for one in idle:
+            one.send(b"\x16\x03\x01\x02\x00\x01")
+        with connect(site) as client:
+            assert client.request(target="/small").text == "small"
+    finally:
+        for one in idle:
+            one.close()
+
+
+def test_bytes_that_were_changed_end_the_connection(site):
+    with connect(site) as client:
+        assert client.request(target="/small").text == "small"
+        raw = socket.socket(fileno=os.dup(client.socket.fileno()))
+        with raw:
+            raw.sendall(b"\x17\x03\x03\x00\x20" + os.urandom(32))
+            with pytest.raises((ssl.SSLError, ConnectionResetError)):
+                client.socket.recv(1)
+
+
+def test_a_record_that_is_too_large_ends_the_connection(site):
+    with connect(site) as client:
+        assert client.request(target="/small").text == "small"
+        with socket.socket(fileno=os.dup(client.socket.fileno())) as raw:
+            raw.sendall(b"\x17\x03\x03\xff\xff" + os.urandom(1000))
+            with pytest.raises((ssl.SSLError, ConnectionResetError)):
+                client.socket.recv(1)
+
+
+def test_an_idle_connection_is_ended_properly(site):
+    with connect(site) as client:
+        assert client.request(target="/small").text == "small"
+        assert client.socket.recv(1) == b"", "after keepalive_timeout, with close_notify"
+
+
+def test_curl_and_openssl_get_on_with_it(site, tmp_path):
+    authority = tmp_path / "ca.pem"
+    authority.write_bytes(AUTHORITY.pem)
+    url = f"https://a.example:{site.port}/big"
+    done = subprocess.run(
+        [which("curl"), "-sS", "--cacert", authority, "--resolve", f"a.example:{site.port}:127.0.0.1", url],
+        capture_output=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == BIG
+    done = subprocess.run(
+        [which("openssl"), "s_client", "-connect", f"127.0.0.1:{site.port}", "-servername", "b.example", "-CAfile",
+         authority, "-verify_return_error", "-showcerts"], input=b"", capture_output=True, timeout=30)
+    assert b"Verify return code: 0 (ok)" in done.stdout
+    assert b"CN = Intermediate" in done.stdout, "the chain is sent"
+
+
+# Configurations
+
+def test_a_reload_brings_a_new_certificate_and_a_broken_one_changes_nothing(serve_nginx):
+    conf = """
+        server {
+            listen 127.0.0.1:%PORT% ssl;
+            ssl_certificate a.pem;
+            ssl_certificate_key a.key;
+            location / { return 200 "here $connection_requests"; }
+        }
+    """
+    first, second = AUTHORITY.issue("a.example"), AUTHORITY.issue("a.example")
+    site = serve_nginx(conf, files={"a.pem": first.chain, "a.key": first.key})
+
+    def serial():
+        with connect(site) as client:
+            return int(client.socket.getpeercert()["serialNumber"], 16)
+
+    assert serial() == first.x509.serial_number
+    with connect(site) as old:
+        assert old.request().text == "here 1"
+        site.write("a.pem", second.chain)
+        site.write("a.key", second.key)
+        site.signal(1)
+        wait_until(lambda: serial() == second.x509.serial_number, "the new certificate")
+        assert old.request().text == "here 2"
+    site.write("a.key", first.key)
+    site.signal(1)
+    site.wait_log(r"cannot load certificate key .*mismatch")
+    assert serial() == second.x509.serial_number
+
+
+def test_keys_of_the_super_user_are_read_by_the_master_only(serve_nginx):
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    one = AUTHORITY.issue("a.example")
+    site = serve_nginx("""
+        user nobody nogroup;
+        events {}
+        http {
+            access_log off;
+            server {
+                listen 127.0.0.1:%PORT% ssl;
+                ssl_certificate a.pem;
+                ssl_certificate_key private/a.key;
+                return 200 "here";
+            }
+        }
+    """, files={"a.pem": one.chain, "private/a.key": one.key}, wait=False)
+    os.chmod(site.directory / "private", 0o700)
+    os.chmod(site.directory / "private/a.key", 0o600)
+    site.wait_ready()
+    with connect(site) as client:
+        assert client.request().text == "here"
+    assert one.key.decode().splitlines()[1] not in site.log()
+
+
+def test_what_is_wrong_with_files_is_told_with_the_place(serve_nginx):
+    one, other = AUTHORITY.issue("a.example"), AUTHORITY.issue("a.example")
+    site = serve_nginx("server { listen 127.0.0.1:%PORT%; }", files={
+        "a.pem": one.chain, "a.key": one.key, "other.key": other.key, "locked.key": one.locked_key(b"x"),
+        "none": "nothing\n", "passwords": "wrong\n",
+        "broken.pem": one.pem.replace(b"M", b"!", 3), "cut.pem": one.pem[:300],
+    })
+    cases = [
+        ("ssl_certificate missing.pem; ssl_certificate_key a.key;", "missing.pem\": No such file or directory", 5),
+        ("ssl_certificate a.pem; ssl_certificate_key other.key;", "key values mismatch", 5),
+        ("ssl_certificate none; ssl_certificate_key a.key;", "holds no certificate", 5),
+        ("ssl_certificate broken.pem; ssl_certificate_key a.key;", "not base64", 5),
+        ("ssl_certificate cut.pem; ssl_certificate_key a.key;", "no END line", 5),
+        ("ssl_certificate a.pem; ssl_certificate_key none;", "holds no private key", 5),
+        ("ssl_certificate a.pem; ssl_certificate_key locked.key;", "there is no `ssl_password_file`", 5),
+        ("ssl_certificate a.pem; ssl_certificate_key locked.key; ssl_password_file passwords;",
+         "none of the passwords", 5),
+    ]
+    for directives, words, line in cases:
+        site.write("bad.conf", f"events {{}}\nhttp {{\nserver {{\nlisten 127.0.0.1:1 ssl;\n{directives}\n}}\n}}\n")
+        done = site.run("check", "-c", "bad.conf", "-p", f"{site.directory}/")
+        assert done.returncode != 0 and words in done.stderr, (directives, done.stderr)
+        assert f"bad.conf:{line}" in done.stderr
