@@ -103,8 +103,7 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool
         {
             return Box::pin(http2::serve(event_loop, connection, own, ends)).await;
         }
-        // In a box, so that an idle connection is small.
-        Box::pin(exchange(event_loop, &mut connection, &ends)).await;
+        exchange(event_loop, &mut connection, &ends).await;
         if !connection.is_open() {
             break;
         }
@@ -233,6 +232,7 @@ async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends:
         connection.close_after();
         return;
     }
+    // From here on in one box, so that an idle connection is small.
     answer(event_loop, Exchange::Http1(connection), ends, begun, &mut request, read.err()).await;
     give_back(event_loop, request);
     connection.discard_body().await;
@@ -264,7 +264,7 @@ async fn read_head(
 }
 
 /// A request object, for the next request of any connection.
-pub fn give_back(event_loop: &EventLoop, request: Request) {
+pub fn give_back(event_loop: &EventLoop, request: Box<Request>) {
     let mut requests = event_loop.requests.borrow_mut();
     if requests.len() < REQUESTS && request.fields.capacity() <= 16 * 1024 {
         requests.push(request);
@@ -289,7 +289,7 @@ pub async fn answer(
     if let Some(site) = &runtime.site {
         Box::pin(by_site(event_loop, site, exchange, ends, begun, request, refusal)).await;
     } else {
-        by_command_line(event_loop, &runtime, exchange, ends, begun, request, refusal).await;
+        Box::pin(by_command_line(event_loop, &runtime, exchange, ends, begun, request, refusal)).await;
     }
     process.writing.fetch_sub(1, Ordering::Relaxed);
 }

@@ -135,7 +135,8 @@ pub struct EventLoop {
     /// Buffers between requests.
     pub pool: Rc<h1::Pool>,
     /// Request objects between requests.
-    pub requests: RefCell<Vec<Request>>,
+    #[expect(clippy::vec_box, reason = "a request that is on its way is not moved about")]
+    pub requests: RefCell<Vec<Box<Request>>>,
     /// Its buffer of the access log.
     pub access: RefCell<Option<AccessWriter>>,
     /// Its buffers of nginx.conf's access logs.

@@ -53,7 +53,7 @@ pub struct Visited<'a> {
     /// `None`: the connection ends without.
     pub response: Option<Response>,
     /// For the log.
-    pub facts: Facts<'a>,
+    pub facts: Box<Facts<'a>>,
     /// For the log's variables.
     pub state: State,
     /// What is to be done once the response has left.
@@ -74,7 +74,8 @@ pub struct Visit<'v, 's> {
     pub(super) site: &'s Site,
     pub(super) exchange: Exchange<'v>,
     pub(super) ends: &'v Ends,
-    pub(super) facts: Facts<'s>,
+    /// In a box, as it goes from hand to hand.
+    pub(super) facts: Box<Facts<'s>>,
     pub(super) state: State,
     pub(super) server: ServerId,
     pub(super) place: Rc<Place>,
@@ -254,9 +255,9 @@ fn facts<'a>(
     ends: &Ends,
     begun: Instant,
     server: ServerId,
-) -> Facts<'a> {
+) -> Box<Facts<'a>> {
     let settings = site.routing.server(server).map_or(0, |server| server.settings);
-    Facts {
+    Box::new(Facts {
         process: &event_loop.process,
         site,
         connection: ends.number,
@@ -292,7 +293,7 @@ fn facts<'a>(
         upstream: RefCell::default(),
         passed: Cell::new(false),
         rare: RefCell::default(),
-    }
+    })
 }
 
 pub(super) fn visit<'v, 's>(
@@ -300,7 +301,7 @@ pub(super) fn visit<'v, 's>(
     site: &'s Site,
     mut exchange: Exchange<'v>,
     ends: &'v Ends,
-    facts: Facts<'s>,
+    facts: Box<Facts<'s>>,
     state: State,
 ) -> Visit<'v, 's> {
     let server = facts.server.get();
