@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use config::model::Model;
 use config::model::tls::TlsId;
-use listen::tls::{Begun, Choice, Failure, Hello, Offer, Store, handshake};
+use listen::tls::{Begun, Choice, Failure, Hello, Offer, Sessions, Store, handshake};
 use listen::{Socket, Stream};
 use telemetry::error_log::{self, Level};
 
@@ -22,6 +22,7 @@ const HTTP2: [&[u8]; 4] = [b"h2", b"http/1.1", b"http/1.0", b"http/0.9"];
 #[derive(Default)]
 pub struct Offers {
     store: Arc<Store>,
+    sessions: Arc<Sessions>,
     /// Without and with HTTP/2.
     offers: Vec<[OnceLock<Choice>; 2]>,
 }
@@ -30,8 +31,9 @@ impl Offers {
     /// The offers of a model. Certificates of an earlier configuration that are the same are kept.
     pub fn open(model: &Model, before: Option<&Self>) -> Result<Self, String> {
         let store = before.map_or_else(Arc::default, |before| Arc::clone(&before.store));
+        let sessions = before.map_or_else(Arc::default, |before| Arc::clone(&before.sessions));
         store.put_all(&model.tls.certificates)?;
-        Ok(Self { store, offers: model.tls.offers.iter().map(|_| Default::default()).collect() })
+        Ok(Self { store, sessions, offers: model.tls.offers.iter().map(|_| Default::default()).collect() })
     }
 
     /// From now on only certificates of this model are wanted.
@@ -58,7 +60,7 @@ impl Offers {
                 .filter_map(|at| Some(&*certificates.get(*at as usize)?.name))
                 .collect();
             let protocols: &[&[u8]] = if http2 { &HTTP2 } else { &HTTP1 };
-            match Offer::new(tls, &names, protocols, &self.store) {
+            match Offer::new(tls, &names, protocols, &self.store, &self.sessions) {
                 Ok(offer) => Choice::Offer(offer),
                 Err(error) => {
                     error_log::write(Level::Critical, format_args!("{error}"));
