@@ -100,12 +100,12 @@ complete -c monoceros -l statsd-host -d 'The address of a statsd server' -r
 complete -c monoceros -l dogstatsd-tags -d 'Tags for statsd\'s metrics' -r
 complete -c monoceros -l statsd-prefix -d 'What the names of statsd\'s metrics begin with' -r
 complete -c monoceros -s n -l name -d 'The name of this instance in ps and top' -r
-complete -c monoceros -l keyfile -d 'The private key' -r -F
-complete -c monoceros -l certfile -d 'The certificate' -r -F
+complete -c monoceros -l keyfile -d 'The private key; without it, it is in the file of the certificate' -r -F
+complete -c monoceros -l certfile -d 'The certificate and those that lead to the root: all listeners speak TLS' -r -F
 complete -c monoceros -l ssl-version -d 'Ignored by gunicorn as well [2]' -r
 complete -c monoceros -l cert-reqs -d 'Whether clients must show a certificate [0]' -r
 complete -c monoceros -l ca-certs -d 'Authorities of clients\' certificates' -r -F
-complete -c monoceros -l ciphers -d 'Cipher suites of TLS' -r
+complete -c monoceros -l ciphers -d 'Cipher suites of TLS 1.2, in OpenSSL\'s language' -r
 complete -c monoceros -l http-protocols -d 'Versions of HTTP that are offered [h1]' -r
 complete -c monoceros -l http2-cleartext -d 'HTTP/2 without TLS [off]' -r -f -a "off\t''
 prior-knowledge\t''

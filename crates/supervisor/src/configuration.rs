@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bridge::control::MoldSettings;
 use config::model::http::Http;
-use config::{CommandLine, Merged, Model, SettingsFile};
+use config::model::tls::Which;
+use config::{CommandLine, Merged, Model, SettingsFile, Vault};
 use serde_json::{Value, json};
 
 use crate::listen::{self, Bound};
@@ -139,6 +140,7 @@ impl Prepared {
         systemd: &[Arc<Bound>],
         patient: bool,
     ) -> Result<Self, String> {
+        load_certificates(&mut model)?;
         let listeners = listen::bind_all(&mut model, bound, systemd, patient)?;
         let error_log = ErrorLog::open(&model)?;
         let packed = model.http.as_deref().map(pack).transpose()?;
@@ -156,4 +158,21 @@ fn pack(http: &Http) -> Result<OwnedFd, String> {
 /// A variable of the environment.
 fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a OsStr> {
     environment.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str())
+}
+
+/// Reads the certificates that the command line names and checks that they can be used; those of an nginx.conf have been
+/// read with it. The error is a sentence for the user.
+pub(crate) fn load_certificates(model: &mut Model) -> Result<(), String> {
+    for certificate in &mut model.tls.certificates {
+        let (Some(files), None) = (&certificate.files, &certificate.contents) else { continue };
+        let contents = ::listen::tls::Files.certificate(files).map_err(|fault| {
+            let (what, path) = match fault.which {
+                Which::Key => ("keyfile", &files.key),
+                _ => ("certfile", &files.chain),
+            };
+            format!("{what}: {} cannot be used: {}", path.display(), fault.why)
+        })?;
+        certificate.contents = Some(contents);
+    }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 use serde_json::Value;
 
 use crate::channel::Incoming;
-use crate::configuration::{Application, Configuration, Prepared};
+use crate::configuration::{Application, Configuration, Prepared, load_certificates};
 use crate::listen::Bound;
 use crate::logs::ErrorLog;
 use crate::master::Master;
@@ -87,11 +87,12 @@ fn prepare(
     if print_config {
         print!("{}", settled.merged.settings.print_config());
     }
+    let mut model = settled.merged.model.clone();
+    load_certificates(&mut model).map_err(|why| fail(&why))?;
     if check_config || print_config {
         // The application's traceback belongs on the terminal here, and nothing is opened or bound.
         return Ok(Outcome::Checked(settled.body(true)));
     }
-    let mut model = settled.merged.model.clone();
     let process = model.process.clone();
     if process.daemon && !daemon::is_detached(&launch.environment) {
         let keep_output = model.logs.stdio_inheritance;

@@ -501,6 +501,7 @@ impl<'a> Reader<'a> {
                 None => (true, option.trim_start_matches('+')),
             };
             match &*name.to_ascii_lowercase() {
+                "sessionticket" => level.ssl_session_tickets = Some(on),
                 "serverpreference" => level.ssl_prefer_server_ciphers = Some(on),
                 "prioritizechacha"
                 | "ktls"

@@ -4,6 +4,7 @@ mod app;
 mod bind;
 mod edge;
 mod process;
+mod tls;
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub(crate) fn lower(
         Lowering { input: *input, effective, diagnostics, base: input.command_line.current_dir().to_owned() };
     lowering.base = lowering.chdir();
     let listeners = lowering.listeners();
+    let tls = lowering.tls();
     let edge = lowering.edge();
     let app = lowering.app();
     let process = lowering.process();
@@ -57,7 +59,7 @@ pub(crate) fn lower(
         compress,
         apps: vec![app],
         http: None,
-        tls: crate::model::tls::Model::default(),
+        tls,
         process,
         logs,
         reload,
