@@ -444,3 +444,44 @@ def test_mistakes_are_found_at_the_start(serve_nginx, conf, words):
     server = serve_nginx(conf, wait=False)
     assert server.exit_code() == 1
     assert re.search(words, server.log())
+
+
+def test_a_relative_file_of_users_by_a_variable_is_beside_the_configuration(serve_nginx):
+    server = serve_nginx("""
+        server { listen 127.0.0.1:%PORT%; auth_basic x; auth_basic_user_file $arg_file; location / { } }
+    """, files={"users": USERS, "html/index.html": "in"})
+    assert server.get("/?file=users", basic("plain")).text == "in"
+    assert server.get("/?file=none", basic("plain")).status == 403
+    assert server.get("/", basic("plain")).status == 500
+
+
+def test_a_location_may_believe_another_field_about_the_client(serve_nginx):
+    server = serve_nginx("""
+        set_real_ip_from 127.0.0.0/8;
+        add_header X-Client $remote_addr;
+        server {
+            listen 127.0.0.1:%PORT%;
+            location / { }
+            location /custom { real_ip_header X-Custom; }
+        }
+    """, files={"html/index.html": "", "html/custom": ""})
+    fields = {"X-Custom": "192.0.2.7"}
+    assert server.get("/", fields).get("X-Client") == "127.0.0.1"
+    assert server.get("/custom", fields).get("X-Client") == "192.0.2.7"
+    # What the server has found holds.
+    assert server.get("/custom", {**fields, "X-Real-IP": "192.0.2.8"}).get("X-Client") == "192.0.2.8"
+
+
+def test_server_names_that_are_patterns_are_valid_referers(serve_nginx):
+    server = serve_nginx("""
+        server {
+            listen 127.0.0.1:%PORT% default_server;
+            server_name exact.example ~^shop[0-9]+$ ~middle;
+            location / { valid_referers server_names; return 200 "[$invalid_referer]"; }
+        }
+    """)
+    for referer, said in (
+        ("http://exact.example/x", "[]"), ("https://SHOP12/x", "[]"), ("http://a.middle.b:80/", "[]"),
+        ("http://shop/", "[1]"), ("http://other.example/middle", "[1]"),
+    ):
+        assert server.get("/", {"Referer": referer}).text == said, referer

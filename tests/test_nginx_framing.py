@@ -115,3 +115,18 @@ def test_gunicorns_command_line_takes_none(serve):
             client.send(raw)
             assert client.response().status == 400
             client.end()
+
+
+def test_nothing_is_answered_behind_a_connect(server):
+    with server.connect() as client:
+        client.send(b"CONNECT test.example:80 HTTP/1.1\r\nHost: test.example:80\r\n\r\n" + build(target="/inside"))
+        response = client.response()
+        # What follows may be meant for the other end of a tunnel.
+        assert (response.status, response.get("Connection")) == (405, "close")
+        assert client.end() in ("eof", "reset")
+
+
+def test_trace_shows_nobody_their_own_fields(server):
+    response = server.request("TRACE", "/", {"X-A": "secret"})
+    assert response.status == 405
+    assert "secret" not in response.text

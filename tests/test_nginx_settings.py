@@ -345,3 +345,63 @@ def test_what_is_not_there_is_refused(serve_nginx, directive, why):
     site = serve_nginx(server(directive), wait=False)
     assert site.exit_code() == 1
     site.wait_log(why)
+
+
+def test_connections_are_counted_by_what_they_do(serve_nginx):
+    server = serve_nginx("""
+        server {
+            listen 127.0.0.1:%PORT%;
+            location / { add_header X-Now "$connections_active $connections_reading $connections_writing \
+$connections_waiting"; return 200; }
+        }
+    """)
+
+    def now():
+        return server.get("/").get("X-Now")
+
+    wait_until(lambda: now() == "1 0 1 0", "only this one")
+    with server.connect() as idle:
+        wait_until(lambda: now() == "2 0 1 1", "an idle one")
+        idle.send(b"GET / HTTP/1.1\r\nHo")
+        wait_until(lambda: now() == "2 1 1 0", "a part of a head")
+        idle.send(b"st: t\r\n\r\n")
+        assert idle.response().status == 200
+        wait_until(lambda: now() == "2 0 1 1", "an idle one again")
+    wait_until(lambda: now() == "1 0 1 0", "it to be gone")
+
+
+def test_requests_on_a_connection_are_counted_by_the_location(serve_nginx):
+    server = serve_nginx("""
+        keepalive_requests 2;
+        server {
+            listen 127.0.0.1:%PORT%;
+            location / { return 200; }
+            location /more { keepalive_requests 4; return 200; }
+        }
+    """)
+    for target, most in (("/", 2), ("/more", 4)):
+        with server.connect() as client:
+            said = []
+            for _ in range(most):
+                client.send(f"GET {target} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
+                said.append(client.response().get("Connection"))
+            assert said == [None] * (most - 1) + ["close"]
+            assert client.end() == "eof"
+
+
+def test_a_link_may_be_checked_in_another_way_further_in(serve_nginx):
+    server = serve_nginx("""
+        server {
+            listen 127.0.0.1:%PORT%;
+            location / {
+                secure_link_secret secret;
+                location /new { secure_link $arg_md5; secure_link_md5 "secret"; return 200 "[$secure_link]"; }
+                location /old { return 200 "[$secure_link]"; }
+            }
+        }
+    """)
+    link = base64.urlsafe_b64encode(hashlib.md5(b"secret").digest()).decode().rstrip("=")
+    assert server.get(f"/new?md5={link}").text == "[1]"
+    assert server.get("/new?md5=x").text == "[]"
+    old = hashlib.md5(b"a.htmlsecret").hexdigest()
+    assert server.get(f"/old/{old}/a.html").text == "[a.html]"

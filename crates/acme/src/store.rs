@@ -320,7 +320,7 @@ fn account(identity: &[&str]) -> String {
 fn hash(text: &str) -> String {
     let hash = Sha256::digest(text.as_bytes());
     let first = hash.iter().take(HASH_LENGTH / 2).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-    format!("{first:0width$x}", width = HASH_LENGTH)
+    format!("{first:0HASH_LENGTH$x}")
 }
 
 /// An identifier as a part of a file's name.

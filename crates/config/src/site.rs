@@ -191,9 +191,12 @@ fn logs(main: &MainSettings, others: Vec<Vec<ErrorLog>>, paths: &Paths) -> Logs 
         let target = paths.error_log.clone().map_or(ErrorTarget::Stderr, ErrorTarget::File);
         vec![ErrorLog { target, level: http::LogLevel::Error }]
     };
-    let main = if main.error_logs.is_empty() { initial() } else { main.error_logs.clone() };
-    // Descriptor 2 of every process, for what is written without a level: tracebacks, panics.
-    let file = main.iter().find_map(|log| match &log.target {
+    let main_logs = if main.error_logs.is_empty() { initial() } else { main.error_logs.clone() };
+    // Descriptor 2 of every process, for what is written without a level: tracebacks, panics. As in nginx it stays what
+    // it is where anything is logged to it.
+    let uses_stderr =
+        main_logs.iter().chain(others.iter().flatten()).any(|log| log.target == ErrorTarget::Stderr);
+    let file = main_logs.iter().filter(|_| !uses_stderr).find_map(|log| match &log.target {
         ErrorTarget::File(path) => Some(LogTarget::File(path.clone())),
         ErrorTarget::Stderr | ErrorTarget::Syslog(_) => None,
     });
@@ -201,7 +204,7 @@ fn logs(main: &MainSettings, others: Vec<Vec<ErrorLog>>, paths: &Paths) -> Logs 
         access: None,
         access_format: String::new(),
         error: file.unwrap_or(LogTarget::Stderr),
-        nginx: Some(ErrorLogs { main, others }),
+        nginx: Some(ErrorLogs { main: main_logs, others, debug: main.debug_connections.clone() }),
         level: LogLevel::Info,
         capture_output: false,
         stdio_inheritance: false,

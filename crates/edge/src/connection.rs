@@ -1,10 +1,12 @@
 //! One client connection, and the way of each of its requests.
 
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use config::model::Address;
@@ -226,7 +228,7 @@ async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends:
     }
     let mut request = event_loop.requests.borrow_mut().pop().unwrap_or_default();
     let begun = Instant::now();
-    let read = connection.read_head(&mut request).await;
+    let read = read_head(event_loop, connection, &mut request).await;
     if read == Ok(false) {
         connection.close_after();
         return;
@@ -234,6 +236,31 @@ async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends:
     answer(event_loop, Exchange::Http1(connection), ends, begun, &mut request, read.err()).await;
     give_back(event_loop, request);
     connection.discard_body().await;
+}
+
+/// Counts the connection among those that are being read while the head is not whole yet.
+async fn read_head(
+    event_loop: &EventLoop,
+    connection: &mut Connection,
+    request: &mut Request,
+) -> Result<bool, Refusal> {
+    struct Counted<'a>(&'a AtomicUsize);
+    impl Drop for Counted<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    let mut counted = None;
+    let mut read = pin!(connection.read_head(request));
+    poll_fn(|cx| {
+        let outcome = read.as_mut().poll(cx);
+        if outcome.is_pending() && counted.is_none() {
+            event_loop.process.reading.fetch_add(1, Ordering::Relaxed);
+            counted = Some(Counted(&event_loop.process.reading));
+        }
+        outcome
+    })
+    .await
 }
 
 /// A request object, for the next request of any connection.

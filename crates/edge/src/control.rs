@@ -107,6 +107,7 @@ fn start(model: Model, listeners: &[OwnedFd]) -> io::Result<Started> {
         spread: Spread::new(count),
         accepted: AtomicU64::new(0),
         requests: AtomicU64::new(0),
+        reading: AtomicUsize::new(0),
         writing: AtomicUsize::new(0),
         begin: Instant::now(),
         limit: AtomicUsize::new(model.edge.connections as usize),

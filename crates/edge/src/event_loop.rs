@@ -63,6 +63,8 @@ pub struct Process {
     pub accepted: AtomicU64,
     /// Requests that were begun so far.
     pub requests: AtomicU64,
+    /// Requests of whose heads a part has come.
+    pub reading: AtomicUsize,
     /// Requests that are being answered.
     pub writing: AtomicUsize,
     /// When the process began: the zero of [`Process::millis`].
@@ -81,15 +83,16 @@ impl Process {
     pub fn connections(&self) -> handlers::fixed::Connections {
         let active = self.spread.all_connections() as u64;
         let writing = (self.writing.load(Ordering::Relaxed) as u64).min(active);
+        let reading = (self.reading.load(Ordering::Relaxed) as u64).min(active - writing);
         let accepted = self.accepted.load(Ordering::Relaxed);
         handlers::fixed::Connections {
             active,
             accepted,
             handled: accepted,
             requests: self.requests.load(Ordering::Relaxed),
-            reading: 0,
+            reading,
             writing,
-            waiting: active - writing,
+            waiting: active - writing - reading,
         }
     }
 

@@ -111,8 +111,10 @@ pub struct Authority<'a> {
 pub fn parse_authority(bytes: &[u8]) -> Option<Authority<'_>> {
     let host_len = if bytes.first() == Some(&b'[') {
         let close = memchr(b']', bytes)?;
-        let address = std::str::from_utf8(&bytes[1..close]).ok()?;
-        address.parse::<Ipv6Addr>().ok()?;
+        let literal = std::str::from_utf8(&bytes[1..close]).ok()?;
+        if literal.parse::<Ipv6Addr>().is_err() && !is_ip_future(literal) {
+            return None;
+        }
         close + 1
     } else {
         reg_name_len(bytes)?
@@ -124,6 +126,16 @@ pub fn parse_authority(bytes: &[u8]) -> Option<Authority<'_>> {
         _ => return None,
     };
     Some(Authority { host, port })
+}
+
+/// `v1.fe80::a+en1`: an address of a version that nobody has defined yet (RFC 3986 §3.2.2).
+fn is_ip_future(literal: &str) -> bool {
+    let Some((version, address)) = literal.strip_prefix(['v', 'V']).and_then(|rest| rest.split_once('.'))
+    else {
+        return false;
+    };
+    let is_version = !version.is_empty() && version.bytes().all(|b| b.is_ascii_hexdigit());
+    is_version && !address.is_empty() && address.bytes().all(|b| b == b':' || is_host_byte(b))
 }
 
 /// Length of the name or IPv4 address at the beginning, which a colon or the end follows.

@@ -217,7 +217,7 @@ pub fn version_info(options: &Options) -> String {
         let _ = write!(
             text,
             "configure arguments: --prefix={prefix} --conf-path={CONF} --http-log-path={ACCESS_LOG} \
-             --error-log-path={ERROR_LOG} --pid-path={PID}"
+             --error-log-path={ERROR_LOG} --pid-path={PID} --with-debug"
         );
         for argument in crate::nginx::modules::configure_arguments() {
             let _ = write!(text, " {argument}");

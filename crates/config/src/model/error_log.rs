@@ -1,10 +1,11 @@
 //! nginx's error logs.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::http::{LogLevel, Syslog};
+use super::http::{LogLevel, Syslog, Who};
 
 /// All `error_log`s of an nginx.conf.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +14,20 @@ pub struct ErrorLogs {
     pub main: Vec<ErrorLog>,
     /// Those that [`Settings::error_log`](super::http::Settings::error_log) names.
     pub others: Vec<Vec<ErrorLog>>,
+    /// `debug_connection`: clients about whom everything is logged, whatever the level.
+    #[serde(default)]
+    pub debug: Vec<Who>,
+}
+
+impl ErrorLogs {
+    /// Whether everything is logged about a client; `None` is one on a Unix socket.
+    pub fn debugs(&self, client: Option<IpAddr>) -> bool {
+        self.debug.iter().any(|who| match (who, client) {
+            (Who::All, _) | (Who::Unix, None) => true,
+            (Who::Network(network), Some(client)) => network.contains(client),
+            (Who::Unix, Some(_)) | (Who::Network(_), None) => false,
+        })
+    }
 }
 
 /// One `error_log`.

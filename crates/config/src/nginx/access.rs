@@ -7,10 +7,9 @@ use conf_syntax::{Directive, Word};
 use super::level::Level;
 use super::reader::Reader;
 use super::server_name::plain_name;
-use super::settle::Settled;
 use super::table::{Apply, Argument, Context, Count, Row};
 use super::values::full_value;
-use crate::model::http::{AccessRule, RealIpHeader, Satisfy, ServerName, Source, ValidReferers, Who};
+use crate::model::http::{AccessRule, RealIpHeader, Satisfy, Source, ValidReferers, Who};
 use crate::model::{InvalidNetwork, IpNetwork};
 
 const ALL: Context = Context::ALL;
@@ -247,19 +246,16 @@ impl<'a> Reader<'a> {
         };
         let referers = Rc::make_mut(referers);
         for (name, _) in &names.list {
-            match name {
-                ServerName::Regex(regex) => referers.regexes.push(regex.clone()),
-                name if referers.names.iter().any(|(n, _)| n == name) => {}
-                name => referers.names.push((name.clone(), Vec::new())),
+            if !referers.names.iter().any(|(known, _)| known == name) {
+                referers.names.push((name.clone(), Vec::new()));
             }
         }
     }
 
-    /// The two forms exclude each other, wherever they stand.
-    pub(super) fn check_secure_link(&mut self, level: &Level, parent: Option<&Settled>) {
+    /// The two forms exclude each other where they stand side by side.
+    pub(super) fn check_secure_link(&mut self, level: &Level) {
         let Some(at) = level.secure_link_at else { return };
-        let has_new = |l: &Level| l.secure_link.is_some() || l.secure_link_md5.is_some();
-        if has_new(level) || parent.is_some_and(|p| has_new(&p.level)) {
+        if level.secure_link.is_some() || level.secure_link_md5.is_some() {
             let message =
                 "\"secure_link_secret\" cannot be mixed with \"secure_link\" and \"secure_link_md5\"";
             self.error(at, message).line_at = Some(at);
@@ -268,28 +264,32 @@ impl<'a> Reader<'a> {
 
     fn set_real_ip_from(&mut self, level: &mut Level, directive: Directive<'a>) {
         let Some(word) = directive.args.first() else { return };
+        let found = self.who(word, "set_real_ip_from");
+        level.real_ip_from.get_or_insert_default().extend(found);
+    }
+
+    /// Peers: an address, a network, all addresses of a name, or `unix:`. Empty after an error.
+    pub(super) fn who(&mut self, word: Word<'a>, directive: &str) -> Vec<Who> {
         let text = word.text().into_owned();
-        let mut found = Vec::new();
         match (word.value, text.parse::<IpNetwork>()) {
-            (b"unix:", _) => found.push(Who::Unix),
-            (_, Ok(network)) => found.push(Who::Network(network)),
+            (b"unix:", _) => vec![Who::Unix],
+            (_, Ok(network)) => vec![Who::Network(network)],
             (_, Err(InvalidNetwork::HostBits(network))) => {
                 self.warning(word.span, format!("low address bits of {text} are meaningless"))
                     .help(format!("write `{network}`"));
-                found.push(Who::Network(network));
+                vec![Who::Network(network)]
             }
             (_, Err(_)) => match self.machine.resolve(&text, 0) {
                 Ok(addresses) if !text.contains('/') => {
                     let networks = addresses.iter().filter_map(|a| a.ip().to_string().parse().ok());
-                    found.extend(networks.map(Who::Network));
+                    networks.map(Who::Network).collect()
                 }
                 _ => {
-                    self.error(word.span, format!("host not found in set_real_ip_from \"{text}\""))
+                    self.error(word.span, format!("host not found in {directive} \"{text}\""))
                         .help("write an address, a network as `10.0.0.0/8`, a name, or `unix:`");
-                    return;
+                    vec![]
                 }
             },
         }
-        level.real_ip_from.get_or_insert_default().extend(found);
     }
 }

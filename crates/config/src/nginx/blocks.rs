@@ -215,7 +215,7 @@ impl<'a> Reader<'a> {
 
     fn settle(&mut self, mut level: Level, parent: Option<&Settled>) -> Settled {
         self.complete_referers(&mut level);
-        self.check_secure_link(&level, parent);
+        self.check_secure_link(&level);
         self.shared.settle(level, parent)
     }
 }

@@ -316,6 +316,7 @@ impl<'a> Reader<'a> {
             context: Context::MAIN,
             location: None,
         };
+        reader.shared.conf_prefix = reader.conf_prefix.as_os_str().as_encoded_bytes().to_vec();
         reader.shared.default_root = files::default_root(prefix);
         reader
     }

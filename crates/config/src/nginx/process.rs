@@ -10,6 +10,7 @@ use super::error_log::ErrorLog;
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use super::units;
+use crate::model::http::Who;
 
 const MAIN: Context = Context::MAIN;
 const EVENTS: Context = Context::EVENTS;
@@ -227,9 +228,9 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "debug_connection",
         EVENTS,
-        Apply::Quiet(Argument::Any, "no client has messages of its own, as in nginx without `--with-debug`"),
+        Apply::Custom(|r, _, d| r.debug_connection(d)),
         "",
-        "Logs more for one client.",
+        "Logs everything about the clients of an address, a network, a name, or `unix:`, whatever the level.",
     )
     .repeats(),
     Row::one(
@@ -269,6 +270,8 @@ pub struct MainSettings {
     pub env: Vec<(String, Option<String>)>,
     /// `error_log`; empty if none was named, which is `logs/error.log` with level `error`.
     pub error_logs: Vec<ErrorLog>,
+    /// `debug_connection`
+    pub debug_connections: Vec<Who>,
     /// `client_body_temp_path`: the first that is named.
     pub temp_path: Option<PathBuf>,
 }
@@ -285,6 +288,7 @@ impl Default for MainSettings {
             daemon: None,
             env: Vec::new(),
             error_logs: Vec::new(),
+            debug_connections: Vec::new(),
             temp_path: None,
         }
     }
@@ -338,6 +342,12 @@ impl<'a> Reader<'a> {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (text, None),
         });
+    }
+
+    fn debug_connection(&mut self, directive: Directive<'a>) {
+        let Some(word) = directive.args.first() else { return };
+        let found = self.who(word, "debug_connection");
+        self.main.debug_connections.extend(found);
     }
 
     pub(super) fn temp_path(&mut self, directive: Directive<'a>) {

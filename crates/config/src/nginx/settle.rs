@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub recodings: BTreeSet<(Vec<u8>, Vec<u8>)>,
     /// `root html`, where nobody says another.
     pub default_root: Vec<u8>,
+    /// Where a relative `auth_basic_user_file` lies.
+    pub conf_prefix: Vec<u8>,
     /// `logs/access.log`, likewise.
     pub default_access_log: Option<crate::model::http::AccessLog>,
 }
@@ -50,7 +52,14 @@ impl Shared {
             if own.is_empty() && !parent.level.has_own() {
                 return parent.clone();
             }
+            let has_secret = own.secure_link_secret.is_some();
             own.inherit(&parent.level);
+            // Either form takes the place of the other.
+            if has_secret {
+                (own.secure_link, own.secure_link_md5) = (None, None);
+            } else if own.secure_link.is_some() || own.secure_link_md5.is_some() {
+                own.secure_link_secret = None;
+            }
         }
         let id = self.intern(&own);
         Settled { level: Rc::new(own), id }
@@ -163,7 +172,7 @@ impl Shared {
             absolute_redirect: l.absolute_redirect.unwrap_or(true),
             satisfy: l.satisfy.unwrap_or_default(),
             access: l.access.clone().unwrap_or_default(),
-            auth_basic: auth_basic(l),
+            auth_basic: auth_basic(l, &self.conf_prefix),
             auth_delay: l.auth_delay.unwrap_or_default(),
             auth_request: l.auth_request.clone().filter(|p| p != b"off").map(Value::text),
             auth_request_set: l.auth_request_set.clone().unwrap_or_default(),
@@ -277,9 +286,9 @@ fn open_file_cache(l: &Level) -> Option<OpenFileCache> {
 }
 
 /// Without a file of users nginx asks nobody.
-fn auth_basic(l: &Level) -> Option<AuthBasic> {
+fn auth_basic(l: &Level, below: &[u8]) -> Option<AuthBasic> {
     let realm = unless_off(l.auth_basic.as_ref())?;
-    Some(AuthBasic { realm, user_file: l.auth_basic_user_file.clone()? })
+    Some(AuthBasic { realm, user_file: l.auth_basic_user_file.clone()?, below: below.to_vec() })
 }
 
 fn real_ip(l: &Level) -> Option<RealIp> {

@@ -1,6 +1,9 @@
 //! post_read, preaccess and access: who asks, how often, and whether they may.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use config::model::http::{LogLevel, RealIpHeader, Satisfy};
@@ -23,8 +26,13 @@ enum Says {
 
 impl Visit<'_, '_> {
     /// The client's true address, where a proxy is believed.
-    pub(super) fn post_read(&mut self, request: &mut Request) {
-        let Some(real_ip) = &self.place.real_ip else { return };
+    ///
+    /// As in nginx it is looked for a second time when a location is known, if the server's own settings found none.
+    pub(super) fn real_ip(&mut self, request: &mut Request) {
+        let Some(real_ip) = self.place.real_ip.as_ref().filter(|_| self.facts.original.get().is_none())
+        else {
+            return;
+        };
         let peer = request.peer.remote;
         let found = match real_ip.header() {
             RealIpHeader::XRealIp => real_ip.forwarded(peer, &named(request, b"x-real-ip")),
@@ -175,8 +183,7 @@ impl Visit<'_, '_> {
         };
         *self.facts.user.borrow_mut() = Some(credentials.user().to_vec());
         let path = self.value(&auth.user_file, request);
-        let path =
-            std::path::PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(path));
+        let path = Path::new(OsStr::from_bytes(&auth.below)).join(OsStr::from_bytes(&path));
         let user = String::from_utf8_lossy(credentials.user()).into_owned();
         let password = match self.site.user_files.borrow_mut().password(&path, credentials.user()) {
             Ok(password) => password,

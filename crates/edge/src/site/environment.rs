@@ -462,7 +462,7 @@ impl Facts<'_> {
         let matches = |pattern: limits::referer::Pattern, text: &[u8]| {
             let regex = match pattern {
                 limits::referer::Pattern::Referer(at) => patterns.get(at),
-                limits::referer::Pattern::ServerName(at) => names.get(at),
+                limits::referer::Pattern::ServerName(at) => names.get(at).and_then(Option::as_ref),
             };
             regex.is_some_and(|regex| regex.is_match(text).unwrap_or(false))
         };

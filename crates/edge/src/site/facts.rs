@@ -166,6 +166,7 @@ impl Facts<'_> {
         }
         let context = Context {
             log: settings.and_then(|s| s.error_log),
+            debug: self.site.debugs(self.ends.remote),
             connection: self.connection,
             action,
             upstream,
@@ -176,6 +177,11 @@ impl Facts<'_> {
             referrer: request.and_then(|r| r.fields.first(exchange::Name::Referer)),
         };
         error_log::write_with(level, &context, message);
+    }
+
+    /// A line for whoever looks for a defect.
+    pub fn debug(&self, message: std::fmt::Arguments<'_>) {
+        self.log(telemetry::error_log::Level::Debug, None, message);
     }
 
     /// Connections of all event loops.

@@ -28,6 +28,8 @@ impl Visited<'_> {
         fields: Option<&Fields>,
         written: Option<&Written>,
     ) {
+        self.facts
+            .debug(format_args!("http finalize request: {status}, \"{}\"", request.target.escape_ascii()));
         match written.map(|written| written.outcome) {
             None | Some(Ok(())) => {}
             Some(Err(WriteError::Gone)) => {

@@ -22,7 +22,7 @@ mod visit;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -176,6 +176,12 @@ impl Site {
     pub fn http2_within_tls(&self, ends: &Ends, name: Option<&str>) -> Option<h2::Settings> {
         let server = self.server_of_handshake(ends, name)?;
         Some(http2_settings(&self.http().servers[server as usize].head.http2))
+    }
+
+    /// Whether everything is logged about a client (`debug_connection`).
+    fn debugs(&self, client: Option<SocketAddr>) -> bool {
+        let logs = self.configuration.model.logs.nginx.as_ref();
+        logs.is_some_and(|logs| logs.debugs(client.map(|client| client.ip())))
     }
 
     /// The index of a listener.

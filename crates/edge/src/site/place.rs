@@ -34,8 +34,8 @@ pub struct Place {
     pub connections: Option<ConnectionLimits>,
     /// `set_real_ip_from`
     pub real_ip: Option<RealIp>,
-    /// `valid_referers`, and its patterns.
-    pub referers: Option<(ValidReferers, Vec<Regex>, Vec<Regex>)>,
+    /// `valid_referers`, its patterns, and at the index of each name what it is if it is a pattern.
+    pub referers: Option<(ValidReferers, Vec<Regex>, Vec<Option<Regex>>)>,
     /// `gzip_disable`
     pub gzip_disable: Vec<Regex>,
     /// `addition_types`, where something is added.
@@ -71,7 +71,7 @@ impl Place {
                 .flatten(),
             real_ip: settings.real_ip.as_ref().map(RealIp::new),
             referers: settings.valid_referers.as_ref().map(|valid| {
-                let names = valid.names.iter().filter_map(|(name, _)| match name {
+                let names = valid.names.iter().map(|(name, _)| match name {
                     config::model::http::ServerName::Regex(regex) => told(Regex::compile(regex)),
                     _ => None,
                 });

@@ -153,7 +153,19 @@ pub async fn serve<'s>(
         );
         return Box::pin(visit.end(request, 497)).await;
     }
-    visit.post_read(request);
+    if matches!(request.method, Method::Trace | Method::Connect) {
+        let method = if request.method == Method::Trace { "TRACE" } else { "CONNECT" };
+        visit.facts.log(Level::Info, Some(request), format_args!("client sent {method} method"));
+        // What follows a CONNECT is not for us: whoever sent it may take it for the inside of a tunnel.
+        return Box::pin(visit.end(request, 405)).await;
+    }
+    visit.real_ip(request);
+    visit.facts.debug(format_args!(
+        "http request line: \"{} {} {}\"",
+        request.method.as_bytes().escape_ascii(),
+        request.target.escape_ascii(),
+        request.version.as_str()
+    ));
     let step = visit.begin(request).await;
     let response = match visit.finish(request, step).await {
         Some(response) if visit.settings().composes() => {
@@ -451,6 +463,12 @@ impl<'s> Visit<'_, 's> {
             let Some(found) = found else { break };
             let Some(location) = site.routing.location(found.location) else { break };
             self.enter(location.settings, location.content.clone());
+            self.facts.debug(format_args!(
+                "using configuration \"{}{}\" for \"{}\"",
+                modifier(location.kind),
+                location.name.escape_ascii(),
+                request.path.escape_ascii()
+            ));
             self.keep_alive_or_not(request);
             if self.settings().internal && !self.internal {
                 return Step::Page(404);
@@ -608,6 +626,7 @@ impl<'s> Visit<'_, 's> {
 
     /// preaccess, access, precontent, content.
     async fn answer(&mut self, request: &mut Request) -> Step {
+        self.real_ip(request);
         // In boxes, where they are needed at all: what a request may have to remember while it waits would make the
         // future of every request large, and each is moved a few times.
         if (self.place.connections.is_some() || self.place.rate.is_some())
@@ -652,5 +671,15 @@ impl<'s> Visit<'_, 's> {
         if request.method != Method::Head {
             request.method = Method::Get;
         }
+    }
+}
+
+/// How nginx writes it before a location's path.
+const fn modifier(kind: routing::Kind) -> &'static str {
+    match kind {
+        routing::Kind::Exact => "=",
+        routing::Kind::Prefix | routing::Kind::Named => "",
+        routing::Kind::PrefixWithoutRegex => "^~ ",
+        routing::Kind::Regex => "~ ",
     }
 }

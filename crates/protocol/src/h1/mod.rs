@@ -143,7 +143,10 @@ pub struct Connection {
     expects_continue: bool,
     /// The client has said that it sends nothing more.
     half_closed: bool,
+    /// Neither side wants it to end.
     keep_alive: bool,
+    /// It has had as many requests or as much time as the settings allow.
+    worn: bool,
     is_http10: bool,
     is_head: bool,
     /// Requests begun on this connection.
@@ -185,6 +188,7 @@ impl Connection {
             expects_continue: false,
             half_closed: false,
             keep_alive: true,
+            worn: false,
             is_http10: false,
             is_head: false,
             requests,
@@ -205,13 +209,12 @@ impl Connection {
 
     /// What holds from now on: a location's time-outs and limits in the place of the listener's.
     pub fn set_settings(&mut self, settings: Rc<Settings>) {
-        if self.requests >= settings.keepalive_requests
-            || settings.keepalive_timeout.is_zero()
-            || self.opened.elapsed() > settings.keepalive_time
-        {
-            self.keep_alive = false;
-        }
         self.settings = settings;
+        self.worn = self.is_worn() || self.opened.elapsed() > self.settings.keepalive_time;
+    }
+
+    fn is_worn(&self) -> bool {
+        self.settings.keepalive_timeout.is_zero() || self.requests >= self.settings.keepalive_requests
     }
 
     /// What the next head is read with. It is for another location than the one that the last request led to.

@@ -96,9 +96,9 @@ impl Connection {
         let head = &buffers.head;
         let buf: &[u8] = &buffers.input;
         self.requests += 1;
-        self.keep_alive = head.keep_alive
-            && !self.settings.keepalive_timeout.is_zero()
-            && self.requests < self.settings.keepalive_requests;
+        self.keep_alive = head.keep_alive;
+        self.worn =
+            self.settings.keepalive_timeout.is_zero() || self.requests >= self.settings.keepalive_requests;
         self.expects_continue = head.expect_continue;
         self.is_http10 = head.version == http1::Version::Http10;
         request.clear();

@@ -55,7 +55,7 @@ impl Connection {
 
     /// Whether another request may come.
     pub fn is_open(&self) -> bool {
-        self.keep_alive
+        self.keep_alive && !self.worn
     }
 
     async fn respond_inner(
@@ -64,7 +64,7 @@ impl Connection {
         date: &[u8],
         sent: &mut u64,
     ) -> Result<(), WriteError> {
-        if response.close || self.is_last() || self.deadline.is_ending() {
+        if response.close || self.worn || self.is_last() || self.deadline.is_ending() {
             self.keep_alive = false;
         }
         if self.keep_alive {

@@ -21,13 +21,15 @@ pub struct Logs {
     pub main: Vec<(Destination, LogLevel)>,
     /// Those of servers and locations: what holds in one place, by [`Context::log`]. An empty one is silent.
     pub others: Vec<Vec<(Destination, LogLevel)>>,
+    /// There may be clients about whom everything is written, whatever the level ([`Context::debug`]).
+    pub debug: bool,
 }
 
 impl Logs {
     /// Those of the model; `None` is gunicorn's form. The file that descriptor 2 of every process is pointed at is not
     /// opened a second time.
     pub fn of(logs: &config::model::Logs) -> Option<Self> {
-        let ErrorLogs { main, others } = logs.nginx.as_ref()?;
+        let ErrorLogs { main, others, debug } = logs.nginx.as_ref()?;
         let place = |log: &ErrorLog| {
             let to = match &log.target {
                 ErrorTarget::Stderr => Destination::Stderr,
@@ -38,7 +40,11 @@ impl Logs {
             (to, log.level)
         };
         let places = |logs: &Vec<ErrorLog>| logs.iter().map(place).collect();
-        Some(Self { main: places(main), others: others.iter().map(places).collect() })
+        Some(Self {
+            main: places(main),
+            others: others.iter().map(places).collect(),
+            debug: !debug.is_empty(),
+        })
     }
 }
 
@@ -59,6 +65,7 @@ pub enum Destination {
 pub(super) struct Open {
     main: Vec<(Level, To)>,
     others: Vec<Vec<(Level, To)>>,
+    debug: bool,
 }
 
 #[derive(Debug)]
@@ -73,11 +80,18 @@ impl Open {
         let open = |places: &Vec<(Destination, LogLevel)>| {
             places.iter().map(|(to, level)| Ok((Level::from(*level), To::new(to)?))).collect()
         };
-        Ok(Self { main: open(&logs.main)?, others: logs.others.iter().map(open).collect::<Result<_, _>>()? })
+        Ok(Self {
+            main: open(&logs.main)?,
+            others: logs.others.iter().map(open).collect::<Result<_, _>>()?,
+            debug: logs.debug,
+        })
     }
 
     /// The least level that is written anywhere.
     pub(super) fn least(&self) -> Level {
+        if self.debug {
+            return Level::Debug;
+        }
         let all = self.main.iter().chain(self.others.iter().flatten());
         all.map(|(level, _)| *level).min().unwrap_or(Level::Emerg)
     }
@@ -93,7 +107,8 @@ impl Open {
             .and_then(|context| context.log)
             .and_then(|log| self.others.get(log as usize))
             .unwrap_or(&self.main);
-        let mut places = places.iter().filter(|(least, _)| level >= *least).peekable();
+        let debug = context.is_some_and(|context| context.debug);
+        let mut places = places.iter().filter(|(least, _)| level >= *least || debug).peekable();
         if places.peek().is_none() {
             return;
         }

@@ -14,6 +14,8 @@ pub struct Context<'a> {
     /// Which error log: an index into [`Logs::others`](super::Logs), as
     /// [`Settings::error_log`](config::model::http::Settings) has it; `None` is the main one.
     pub log: Option<u32>,
+    /// It is a client about whom everything is written, whatever the level.
+    pub debug: bool,
     /// The connection's number; 0 is not mentioned.
     pub connection: u64,
     /// What was going on, as in `while reading response header from upstream`: what follows the `while`.
@@ -68,7 +70,8 @@ pub(super) fn nginx(
         text(&mut out, format_args!("*{connection} "));
     }
     escaped(&mut out, message);
-    if let Some(context) = context {
+    // Messages for whoever looks for a defect follow each other closely: the connection's number is enough.
+    if let Some(context) = context.filter(|_| level > Level::Debug) {
         append(&mut out, context);
     }
     if out.len() >= MOST {

@@ -175,6 +175,8 @@ pub struct AuthBasic {
     pub realm: Value,
     /// `auth_basic_user_file`
     pub user_file: Value,
+    /// Where it lies if a variable makes it relative.
+    pub below: Vec<u8>,
 }
 
 /// `limit_req zone=…`

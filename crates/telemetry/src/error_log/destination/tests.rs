@@ -29,6 +29,7 @@ fn each_log_has_its_own_level() {
     let logs = Logs {
         main: vec![to("main", LogLevel::Error), to("all", LogLevel::Info)],
         others: vec![vec![to("shop", LogLevel::Warn), to("all", LogLevel::Crit)], vec![]],
+        debug: false,
     };
     let open = Open::new(&logs).unwrap();
     assert_eq!(open.least(), Level::Info);
@@ -44,6 +45,24 @@ fn each_log_has_its_own_level() {
     assert_eq!(messages(&path("main")), ["two"]);
     assert_eq!(messages(&path("all")), ["one", "two", "four"]);
     assert_eq!(messages(&path("shop")), ["three", "four"]);
+}
+
+#[test]
+fn a_client_may_be_written_about_whatever_the_level() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let main = vec![(Destination::File(path.clone()), LogLevel::Emerg)];
+    let open = Open::new(&Logs { main, debug: true, ..Logs::default() }).unwrap();
+    assert_eq!(open.least(), Level::Debug);
+    for (debug, text) in [(true, "one"), (false, "two")] {
+        open.write(
+            Level::Debug,
+            Some(&Context { debug, ..Context::default() }),
+            format_args!("{text}"),
+            None,
+        );
+    }
+    assert_eq!(messages(&path), ["one"]);
 }
 
 #[test]

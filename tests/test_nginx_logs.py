@@ -1,0 +1,404 @@
+"""Access logs and error logs of an nginx.conf: formats, conditions, buffers, names, servers of syslog, levels."""
+
+import gzip
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from support import build, wait_until
+
+ALL = """
+    log_format plain '$request_method $uri "$http_x_a" [$arg_a] $status $body_bytes_sent';
+    log_format json escape=json '{"a":"$http_x_a","none":"$http_none","uri":"$uri"}';
+    log_format raw escape=none '<$http_x_a><$http_none>';
+    log_format split 'one ' 'two ${status}three';
+    map $arg_quiet $loud { default 1; yes 0; empty ""; }
+    server {
+        listen 127.0.0.1:%PORT%;
+        location / { access_log %DIR%/plain.log plain; return 200 "hello"; }
+        location /json { access_log %DIR%/json.log json; return 200; }
+        location /raw { access_log %DIR%/raw.log raw; return 200; }
+        location /split { access_log %DIR%/split.log split; return 204; }
+        location /combined { access_log %DIR%/combined.log; return 200 "12345"; }
+        location /if { access_log %DIR%/if.log plain if=$loud; return 200; }
+        location /off { access_log off; return 200; }
+        location /two { access_log %DIR%/two-a.log plain; access_log %DIR%/two-b.log raw; return 200; }
+        location /by { access_log %DIR%/by/$arg_site.log plain; return 200; }
+        location /buffer { access_log %DIR%/buffer.log plain buffer=64k; return 200; }
+        location /flush { access_log %DIR%/flush.log plain buffer=64k flush=300ms; return 200; }
+        location /full { access_log %DIR%/full.log plain buffer=1k; return 200; }
+        location /gzip { access_log %DIR%/log.gz plain gzip=9 flush=200ms; return 200; }
+    }
+"""
+
+
+@pytest.fixture(scope="module")
+def server(serve_nginx_module):
+    return serve_nginx_module(ALL, files={"by/kept": ""})
+
+
+def read(server, name):
+    try:
+        return (server.directory / name).read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def lines(server, name, count):
+    """The log once it has so many lines."""
+    wait_until(lambda: read(server, name).count(b"\n") >= count, f"{count} lines in {name}: {read(server, name)!r}")
+    return read(server, name).decode("latin-1").splitlines()
+
+
+# Formats.
+
+def test_a_format_with_variables(server):
+    server.get("/plain/x?a=1%202", {"X-A": 'q"b\\s\té'.encode().decode("latin-1")})
+    server.get("/plain/y")
+    first, second = lines(server, "plain.log", 2)[:2]
+    # What is not printable, the quotation mark and the backslash are escaped; what is not there is a dash.
+    assert first == r'GET /plain/x "q\x22b\x5Cs\x09\xC3\xA9" [1%202] 200 5'
+    assert second == 'GET /plain/y "-" [-] 200 5'
+
+
+def test_escaped_for_json(server):
+    server.get("/json/%22%5c", {"X-A": 'q"b\\s\té'.encode().decode("latin-1")})
+    line = lines(server, "json.log", 1)[0].encode("latin-1")
+    assert json.loads(line) == {"a": 'q"b\\s\té', "none": "", "uri": '/json/"\\'}
+
+
+def test_not_escaped(server):
+    server.get("/raw", {"X-A": 'q"b\\s'})
+    assert lines(server, "raw.log", 1)[0] == '<q"b\\s><>'
+
+
+def test_the_parts_of_a_format_are_one(server):
+    server.get("/split")
+    assert lines(server, "split.log", 1)[0] == "one two 204three"
+
+
+def test_combined_is_there_without_being_said(server):
+    server.get("/combined?x", {"Referer": "http://other.example/", "User-Agent": 'agent "x"'})
+    line = lines(server, "combined.log", 1)[0]
+    assert re.fullmatch(
+        r'127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "GET /combined\?x HTTP/1\.1" 200 5 '
+        r'"http://other\.example/" "agent \\x22x\\x22"', line,
+    ), line
+
+
+def test_a_client_writes_no_lines_of_its_own(server):
+    before = len(lines(server, "plain.log", 0))
+    with server.connect() as client:
+        client.send(b"GET /plain/%0a127.0.0.1 HTTP/1.1\r\nHost: t\r\nX-A: a\r\nConnection: close\r\n\r\n")
+        client.response()
+    line = lines(server, "plain.log", before + 1)[before]
+    assert line == r'GET /plain/\x0A127.0.0.1 "a" [-] 200 5'
+
+
+# Where and when.
+
+def test_a_condition(server):
+    for query in ("quiet=yes", "quiet=empty", "a=said", "quiet=yes&a=again"):
+        server.get(f"/if?{query}")
+    # The last request is answered, so that the ones before have been logged or not.
+    server.get("/if?a=last")
+    logged = lines(server, "if.log", 2)
+    assert [re.search(r"\[(.*)\]", line)[1] for line in logged] == ["said", "last"]
+
+
+def test_several_logs_and_none(server):
+    server.get("/two", {"X-A": "x"})
+    server.get("/off")
+    assert lines(server, "two-a.log", 1) == ['GET /two "x" [-] 200 0']
+    assert lines(server, "two-b.log", 1) == ["<x><>"]
+    assert b"/off" not in read(server, "plain.log")
+
+
+def test_a_variable_in_the_name(server):
+    for site in ("a.example", "b.example", "a.example"):
+        server.get(f"/by?site={site}")
+    assert len(lines(server, "by/a.example.log", 2)) == 2
+    assert len(lines(server, "by/b.example.log", 1)) == 1
+
+
+def test_names_without_end_keep_no_files_open(server):
+    def descriptors():
+        return len(os.listdir(f"/proc/{server.edge()}/fd"))
+
+    before = descriptors()
+    with server.connect() as client:
+        for number in range(400):
+            client.send(build(target=f"/by?site=many{number}"))
+            assert client.response().status == 200
+    wait_until(lambda: len(list((server.directory / "by").glob("many*"))) == 400, "a file for each")
+    assert descriptors() - before < 100
+
+
+def test_a_variable_does_not_lead_out_of_the_directory(server):
+    assert server.get("/by?site=../outside").status == 200
+    server.wait_log(r"by/\.\./outside\.log\\?\" is not written: a variable made a `\.\.` in it")
+    assert not (server.directory / "outside.log").exists()
+
+
+# Buffers.
+
+def test_a_buffer_is_written_when_it_is_full(server):
+    size = len('GET /full "-" [-] 200 0\n')
+    for _ in range(1024 // size):
+        server.get("/full")
+    assert read(server, "full.log") == b""
+    for _ in range(3):
+        server.get("/full")
+    assert len(lines(server, "full.log", 1024 // size)) >= 1024 // size
+
+
+def test_a_buffer_is_written_when_its_time_has_come(server):
+    begun = time.monotonic()
+    server.get("/flush")
+    early = read(server, "flush.log")
+    # On a machine that stands still meanwhile it may have been written rightly.
+    assert early == b"" or time.monotonic() - begun > 0.3
+    lines(server, "flush.log", 1)
+
+
+def test_a_compressed_log_is_whole_at_every_moment(server):
+    for number in range(3):
+        server.get(f"/gzip?a={number}")
+        wait_until(lambda count=number: text_of_gzip(server).count("\n") > count, "the line")
+    assert [line[-8:] for line in text_of_gzip(server).splitlines()] == [f"[{n}] 200 0"[-8:] for n in range(3)]
+
+
+def text_of_gzip(server):
+    return gzip.decompress(read(server, "log.gz") or gzip.compress(b"")).decode()
+
+
+def test_a_buffer_is_written_at_the_end(serve_nginx):
+    server = serve_nginx("server { listen 127.0.0.1:%PORT%; access_log %DIR%/end.log combined buffer=64k; return 200; }")
+    server.get("/last")
+    assert read(server, "end.log") == b""
+    server.stop()
+    assert b"GET /last " in read(server, "end.log")
+
+
+def test_logs_are_opened_again(serve_nginx):
+    server = serve_nginx("""
+        server {
+            listen 127.0.0.1:%PORT%;
+            location / { access_log %DIR%/a.log; return 200; }
+            location /by { access_log %DIR%/$arg_x.log; return 200; }
+            location /buffer { access_log %DIR%/buffer.log combined buffer=64k; return 200; }
+        }
+    """)
+    for target in ("/1", "/by?x=b", "/buffer/1"):
+        server.get(target)
+    lines(server, "a.log", 1)
+    lines(server, "b.log", 1)
+    for name in ("a", "b", "buffer"):
+        (server.directory / f"{name}.log").rename(server.directory / f"{name}.old")
+    server.signal(signal.SIGUSR1)
+    wait_until(lambda: (server.directory / "a.log").exists() and (server.directory / "buffer.log").exists(), "new files")
+    server.get("/2")
+    server.get("/by?x=b")
+    assert "GET /2 " in lines(server, "a.log", 1)[0]
+    assert "GET /by?x=b " in lines(server, "b.log", 1)[0]
+    assert len(read(server, "b.old").splitlines()) == 1
+    # What was gathered before is not lost.
+    wait_until(lambda: b"GET /buffer/1 " in read(server, "buffer.log") + read(server, "buffer.old"), "the buffer")
+
+
+# Servers of syslog.
+
+class Collector:
+    """A syslog server: keeps what comes."""
+
+    def __init__(self, family, address):
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.bind(address)
+        self.socket.settimeout(0.1)
+        self.messages = []
+        self.running = True
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while self.running:
+            try:
+                self.messages.append(self.socket.recv(65536).decode("latin-1"))
+            except TimeoutError:
+                pass
+
+    def wait(self, pattern):
+        return wait_until(lambda: next((m for m in list(self.messages) if re.search(pattern, m)), None), pattern)
+
+    def close(self):
+        self.running = False
+        self.thread.join()
+        self.socket.close()
+
+
+@pytest.fixture
+def udp():
+    collector = Collector(socket.AF_INET, ("127.0.0.1", 0))
+    yield collector
+    collector.close()
+
+
+def test_an_access_log_goes_to_syslog_by_udp(serve_nginx, udp):
+    port = udp.socket.getsockname()[1]
+    server = serve_nginx(f"""
+        log_format short '$request_method $uri $status';
+        server {{
+            listen 127.0.0.1:%PORT%;
+            location / {{
+                access_log syslog:server=127.0.0.1:{port},facility=local3,severity=notice,tag=web short;
+                return 200;
+            }}
+            location /plain {{ access_log syslog:server=127.0.0.1:{port},nohostname short; return 200; }}
+        }}
+    """)
+    server.get("/a%0ab")
+    # local3 is 19, notice 5.
+    host = re.escape(socket.gethostname())
+    message = udp.wait("web: ")
+    assert re.fullmatch(rf"<157>\w{{3}} [ \d]\d \d\d:\d\d:\d\d {host} web: GET /a\\x0Ab 200", message), message
+    server.get("/plain")
+    message = udp.wait("/plain")
+    assert re.fullmatch(r"<190>\w{3} [ \d]\d \d\d:\d\d:\d\d nginx: GET /plain 200", message), message
+
+
+def test_logs_go_to_syslog_by_a_unix_socket(serve_nginx, tmp_path):
+    collector = Collector(socket.AF_UNIX, str(tmp_path / "log.sock"))
+    try:
+        server = serve_nginx(f"""
+            server {{
+                listen 127.0.0.1:%PORT%;
+                access_log syslog:server=unix:{tmp_path}/log.sock,tag=access;
+                error_log syslog:server=unix:{tmp_path}/log.sock,tag=errors info;
+                location / {{ return 200; }}
+                location /denied {{ deny all; }}
+            }}
+        """)
+        server.get("/denied")
+        assert collector.wait("access: .*GET /denied .* 403 ").startswith("<190>")
+        # An error has its own severity: local7 is 23, error 3.
+        message = collector.wait("errors: .*access forbidden by rule")
+        assert message.startswith("<187>") and ' [error] ' in message
+        assert ', client: 127.0.0.1, server: , request: "GET /denied HTTP/1.1"' in message
+    finally:
+        collector.close()
+
+
+def test_a_syslog_server_that_is_gone_stops_nothing(serve_nginx, tmp_path):
+    server = serve_nginx(f"""
+        server {{ listen 127.0.0.1:%PORT%; access_log syslog:server=unix:{tmp_path}/none.sock; return 200 fine; }}
+    """)
+    for _ in range(50):
+        assert server.get("/").text == "fine"
+    collector = Collector(socket.AF_UNIX, str(tmp_path / "none.sock"))
+    try:
+        wait_until(lambda: server.get("/there").text == "fine" and any("/there" in m for m in collector.messages),
+                   "the server that came back")
+    finally:
+        collector.close()
+
+
+# Error logs.
+
+LEVELS = ["debug", "info", "notice", "warn", "error", "crit", "alert", "emerg"]
+
+
+def test_each_error_log_has_its_level(serve_nginx):
+    logs = "\n".join(f"error_log %DIR%/{level}.log {level};" for level in LEVELS)
+    server = serve_nginx(f"""
+        limit_req_zone $arg_key zone=one:1m rate=1r/m;
+        server {{
+            listen 127.0.0.1:%PORT%;
+            {logs}
+            location /info {{ limit_req zone=one; limit_req_log_level info; }}
+            location /warn {{ limit_req zone=one; limit_req_log_level warn; }}
+            location /error {{ limit_req zone=one; }}
+        }}
+    """)
+    for level in ("info", "warn", "error"):
+        for _ in range(2):
+            server.get(f"/{level}?key={level}")
+    wait_until(lambda: b"[error]" in read(server, "error.log"), "the last")
+    for at, least in enumerate(LEVELS):
+        text = read(server, f"{least}.log").decode()
+        for level in ("info", "warn", "error"):
+            # Also other messages than that of the limit may have the level.
+            assert bool(re.search(rf"\[{level}\] .*limiting requests", text)) == (LEVELS.index(level) >= at), (least, level)
+        assert ("[debug]" in text) == (least == "debug")
+
+
+def test_a_message_says_whose_request_it_is_about(serve_nginx):
+    server = serve_nginx("server { listen 127.0.0.1:%PORT%; server_name a.example; location / { deny all; } }")
+    server.get("/x?y", {"Referer": 'http://r.example/"'})
+    server.wait_log(
+        r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[error\] \d+#\d+: \*\d+ access forbidden by rule, client: 127\.0\.0\.1, "
+        r'server: a\.example, request: "GET /x\?y HTTP/1\.1", host: "test\.example", referrer: "http://r\.example/'
+    )
+
+
+def test_debug_tells_which_location_answers(serve_nginx):
+    server = serve_nginx("""
+        server {
+            listen 127.0.0.1:%PORT%;
+            error_log %DIR%/debug.log debug;
+            location = /exact { return 200; }
+            location ^~ /first/ { return 200; }
+            location ~ ^/[0-9]+$ { return 200; }
+            location / { return 200; }
+        }
+    """)
+    for target in ("/exact", "/first/x", "/12", "/other?x"):
+        server.get(target)
+    wait_until(lambda: b'"/other?x"' in read(server, "debug.log"), "the last request")
+    text = read(server, "debug.log").decode()
+    for name, path in (("=/exact", "/exact"), ("^~ /first/", "/first/x"), ("~ ^/[0-9]+$", "/12"), ("/", "/other")):
+        assert re.search(rf'\[debug\] \d+#\d+: \*\d+ using configuration "{re.escape(name)}" for "{path}"$', text, re.M)
+    assert 'http request line: "GET /exact HTTP/1.1"' in text
+    assert 'http finalize request: 200, "/other?x"' in text
+
+
+@pytest.mark.parametrize("who, told", [
+    ("127.0.0.1", True), ("127.0.0.0/8", True), ("192.0.2.1", False), ("unix:", False), ("::1", False),
+])
+def test_debug_connection_tells_all_about_some(serve_nginx, who, told):
+    server = serve_nginx(f"""
+        events {{ debug_connection {who}; }}
+        http {{
+            access_log off;
+            server {{ listen 127.0.0.1:%PORT%; error_log %DIR%/some.log emerg; location / {{ deny all; }} }}
+        }}
+    """)
+    assert server.get("/x").status == 403
+    if told:
+        wait_until(lambda: b'http finalize request: 403, "/x"' in read(server, "some.log"), "all about it")
+        assert b"access forbidden by rule" in read(server, "some.log")
+    assert bool(read(server, "some.log")) == told
+
+
+def test_standard_error_stays_where_it_is_if_it_is_logged_to(serve_nginx):
+    server = serve_nginx("""
+        error_log %DIR%/main.log;
+        events {}
+        http {
+            access_log off;
+            server {
+                listen 127.0.0.1:%PORT%;
+                location / { deny all; }
+                location /stderr { error_log stderr; deny all; }
+            }
+        }
+    """)
+    server.get("/file")
+    server.get("/stderr")
+    server.wait_log("GET /stderr")
+    assert "GET /file" not in server.log()
+    assert b"GET /file" in read(server, "main.log") and b"GET /stderr" not in read(server, "main.log")
