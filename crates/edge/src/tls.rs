@@ -24,7 +24,7 @@ pub struct Offers {
     store: Arc<Store>,
     sessions: Arc<Sessions>,
     /// Without and with HTTP/2.
-    offers: Vec<[OnceLock<Choice>; 2]>,
+    made: Vec<[OnceLock<Choice>; 2]>,
 }
 
 impl Offers {
@@ -33,7 +33,7 @@ impl Offers {
         let store = before.map_or_else(Arc::default, |before| Arc::clone(&before.store));
         let sessions = before.map_or_else(Arc::default, |before| Arc::clone(&before.sessions));
         store.put_all(&model.tls.certificates)?;
-        Ok(Self { store, sessions, offers: model.tls.offers.iter().map(|_| Default::default()).collect() })
+        Ok(Self { store, sessions, made: model.tls.offers.iter().map(|_| Default::default()).collect() })
     }
 
     /// From now on only certificates of this model are wanted.
@@ -45,7 +45,7 @@ impl Offers {
 
     /// How to go on with a client that gets this offer.
     pub fn choose(&self, model: &Model, id: TlsId, http2: bool) -> Choice {
-        let (Some(offers), Some(tls)) = (self.offers.get(id as usize), model.tls.offers.get(id as usize))
+        let (Some(offers), Some(tls)) = (self.made.get(id as usize), model.tls.offers.get(id as usize))
         else {
             return Choice::Reject;
         };

@@ -161,6 +161,7 @@ impl Environment for View<'_> {
             Variable::SslCiphers => {
                 facts.of_tls(&mut text, |tls, text| names(&tls.client_suites, suite, text))
             }
+            Variable::SslClientVerify => facts.of_tls(&mut text, |_, text| text.extend_from_slice(b"NONE")),
             Variable::SslCurve => match facts.tls.as_ref().and_then(|tls| tls.group) {
                 Some(number) => {
                     group(number, text.0);

@@ -92,14 +92,14 @@ impl fmt::Debug for Keys {
 
 struct Key {
     name: [u8; NAME],
-    key: RandomizedNonceKey,
+    secret: RandomizedNonceKey,
     born: Instant,
 }
 
 impl Key {
     fn new(name: [u8; NAME], key: &[u8]) -> Option<Self> {
         let key = RandomizedNonceKey::new(&AES_256_GCM, key).ok()?;
-        Some(Self { name, key, born: Instant::now() })
+        Some(Self { name, secret: key, born: Instant::now() })
     }
 
     /// nginx's 48 or 80 bytes: a name and two keys, of which we make the one that we need.
@@ -164,7 +164,7 @@ impl ProducesTickets for Tickets {
         let mut sealed = Vec::with_capacity(TIME + plain.len() + 16);
         sealed.extend_from_slice(&now().to_be_bytes());
         sealed.extend_from_slice(plain);
-        let nonce = key.key.seal_in_place_append_tag(Aad::from(self.context), &mut sealed).ok()?;
+        let nonce = key.secret.seal_in_place_append_tag(Aad::from(self.context), &mut sealed).ok()?;
         let mut ticket = Vec::with_capacity(NAME + NONCE + sealed.len());
         ticket.extend_from_slice(&key.name);
         ticket.extend_from_slice(nonce.as_ref());
@@ -178,7 +178,7 @@ impl ProducesTickets for Tickets {
         let key = self.keys.find(name)?;
         let mut sealed = sealed.to_vec();
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let plain = key.key.open_in_place(nonce, Aad::from(self.context), &mut sealed).ok()?;
+        let plain = key.secret.open_in_place(nonce, Aad::from(self.context), &mut sealed).ok()?;
         let (time, session) = plain.split_first_chunk::<TIME>()?;
         is_young(u64::from_be_bytes(*time), self.timeout).then(|| session.to_vec())
     }
