@@ -331,7 +331,7 @@ def test_cookies(place):
         ("Set-Cookie", "other=2; Domain=else.example; path=/"),
     ]))
     assert place.get("/cookies/").all("Set-Cookie") == [
-        "session=1; domain=new.example; Path=/x; Secure; SameSite=Strict",
+        "session=1; domain=.new.example; Path=/x; Secure; SameSite=Strict",
         "other=2; Domain=else.example; path=/",
     ]
 

@@ -201,3 +201,45 @@ def conf(settings, directory):
         where = directory / key(name)
         where.mkdir()
         yield measure(settings, where, f"conf-{key(name)}", f"nginx.conf: {name}", "/", names, bars, site=site)
+
+
+# What is passed on: the name of the work, and bytes of the answer.
+PROXIED = {"1k": 1024, "100k": 100 * 1024}
+
+
+def proxy(settings, directory):
+    """One nginx.conf for both in front of the same nginx, over connections that are kept."""
+    names = settings.choose("monoceros", "nginx") if settings.nginx else []
+    files = directory / "behind"
+    files.mkdir()
+    for name, size in PROXIED.items():
+        (files / name).write_bytes(b"x" * size)
+    where = directory / "behind-server"
+    where.mkdir()
+    with Fleet(settings, where) as fleet:
+        behind = fleet.start(
+            "nginx",
+            path="/1k",
+            site=lambda port: f"sendfile on; keepalive_requests 1000000000; open_file_cache max=10 inactive=1h;"
+            f" server {{ listen {LOOPBACK}:{port}; root {files}; }}",
+        ) if names else None
+        for name in PROXIED:
+
+            def site(port):
+                return (
+                    f"keepalive_requests 1000000000;"
+                    f" upstream behind {{ server {LOOPBACK}:{behind.port}; keepalive 64; keepalive_requests 1000000000; }}"
+                    f" server {{ listen {LOOPBACK}:{port}; location / {{ proxy_pass http://behind;"
+                    f" proxy_http_version 1.1; proxy_set_header Connection ''; proxy_set_header Host $host;"
+                    f" proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; }} }}"
+                )
+
+            def bars(outcome, figures):
+                for connections in CONNECTIONS:
+                    ratio = figures.ratio("nginx", connections, "cost")
+                    outcome.bar(f"CPU at most 0.9 of nginx's at {connections}", ratio, 0.9)
+                errors_bar(outcome, figures)
+
+            place = directory / name
+            place.mkdir()
+            yield measure(settings, place, f"proxy-{name}", "nginx.conf: proxy_pass", f"/{name}", names, bars, site=site)

@@ -30,9 +30,11 @@ class Upstream:
     """A server whose `answer(seen, connection)` returns bytes, or writes itself and returns None (then the connection
     is closed). Without one it answers with its name and the target."""
 
-    def __init__(self, answer=None, name="", address=None):
+    def __init__(self, answer=None, name="", address=None, context=None):
         self.answer = answer or self.hello
         self.name = name
+        # For TLS.
+        self.context = context
         self.seen = []
         self.connections = 0
         self.closing = False
@@ -90,8 +92,11 @@ class Upstream:
             threading.Thread(target=self._serve, args=(connection, number), daemon=True).start()
 
     def _serve(self, connection, number):
+        plain = connection
         data = b""
         try:
+            if self.context:
+                connection = self.context.wrap_socket(connection, server_side=True)
             while True:
                 while b"\r\n\r\n" not in data:
                     more = connection.recv(65536)
@@ -113,7 +118,7 @@ class Upstream:
             pass
         finally:
             with self.lock:
-                self.open.discard(connection)
+                self.open.discard(plain)
             connection.close()
 
     def _body(self, connection, head, data):

@@ -213,7 +213,7 @@ impl Points {
 fn consistent(members: &Members, choice: &mut Choice, now: u64) -> Option<usize> {
     let Key::Text(key) = &choice.key else { return None };
     let points = &members.points;
-    if points.0.is_empty() {
+    if key.is_empty() || points.0.is_empty() {
         return None;
     }
     let mut place = choice.hash.unwrap_or_else(|| points.find(Crc32::new().update(key).value()) as u32);

@@ -107,7 +107,8 @@ impl AnswerBody {
 
     /// `proxy_limit_rate`
     pub fn set_rate(&mut self, rate: u64) {
-        self.rate = Some(Box::new(Rate::new(rate)));
+        let read = self.connection.as_ref().map_or(0, |connection| connection.input.len() as u64);
+        self.rate = Some(Box::new(Rate { read, ..Rate::new(rate) }));
     }
 
     /// The answer is not wanted, because another server is to be asked: says which one this was.

@@ -6,27 +6,38 @@ use std::net::SocketAddr;
 use config::model::http::UpstreamAddress;
 use tokio::net::{TcpSocket, UnixStream};
 
-use crate::Stream;
+use crate::Tls;
 
 /// The address that a connection comes from.
 pub type Bind = SocketAddr;
 
 /// How a server is connected to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Route {
     /// `proxy_bind`
     pub bind: Option<Bind>,
     /// `proxy_socket_keepalive`
     pub keepalive: bool,
+    /// TLS, and the server's name for it.
+    pub via: Option<Via>,
+}
+
+/// See [`Route::via`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Via {
+    /// How it is spoken.
+    pub tls: Tls,
+    /// The name.
+    pub name: String,
 }
 
 /// Connects.
-pub async fn connect(address: &UpstreamAddress, route: Route) -> io::Result<Stream> {
+pub(crate) async fn connect(address: &UpstreamAddress, route: &Route) -> io::Result<listen::Socket> {
     let to = match address {
         UpstreamAddress::Ip(to) => *to,
         UpstreamAddress::Unix(path) => {
             let stream = UnixStream::connect(path).await?;
-            return Ok(Stream::Plain(listen::Socket::Unix(stream)));
+            return Ok(listen::Socket::Unix(stream));
         }
     };
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -39,5 +50,5 @@ pub async fn connect(address: &UpstreamAddress, route: Route) -> io::Result<Stre
     let stream = socket.connect(to).await?;
     // What is written is whole, and the answer waits for it.
     stream.set_nodelay(true)?;
-    Ok(Stream::Plain(listen::Socket::Tcp(stream)))
+    Ok(listen::Socket::Tcp(stream))
 }

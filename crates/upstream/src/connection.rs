@@ -16,7 +16,7 @@ use http1::{AnswerTo, ResponseFraming, ResponseHead, parse_response_head};
 use protocol::{Deadline, Deadlines};
 
 use crate::body::AnswerBody;
-use crate::connect::{Route, connect};
+use crate::connect::{Route, Via, connect};
 use crate::{Attempt, Failure, Fault, Lease, Pool, Stream};
 
 /// Bytes that one read takes at most.
@@ -91,6 +91,8 @@ pub struct Connection {
     /// Requests begun on it.
     pub(crate) requests: u64,
     pub(crate) opened: Instant,
+    /// How TLS is spoken on it.
+    pub(crate) via: Option<Via>,
 }
 
 impl Connection {
@@ -102,14 +104,14 @@ impl Connection {
         deadlines: &Rc<Deadlines>,
         client: &mut dyn Client,
     ) -> Result<(Self, bool), Failure> {
-        if let Some(kept) = pool.take(address) {
+        if let Some(kept) = pool.take(address, limits.route.via.as_ref()) {
             return Ok((kept, true));
         }
         let failure = |fault| Failure { fault, action: "connecting to upstream", sent: false, reused: false };
         let deadline = deadlines.register();
         deadline.set(limits.connect_timeout);
-        let stream = {
-            let mut connecting = pin!(connect(address, limits.route));
+        let socket = {
+            let mut connecting = pin!(connect(address, &limits.route));
             poll_fn(|cx| {
                 if let Poll::Ready(done) = connecting.as_mut().poll(cx) {
                     return Poll::Ready(done.map_err(|error| {
@@ -128,8 +130,33 @@ impl Connection {
             .await
             .map_err(failure)?
         };
-        let connection =
-            Self { stream, input: BytesMut::new(), deadline, requests: 0, opened: Instant::now() };
+        let stream = match &limits.route.via {
+            None => Stream::Plain(socket),
+            Some(via) => {
+                deadline.set(limits.connect_timeout);
+                let mut shaking = pin!(via.tls.connect(socket, &via.name));
+                let shaken = poll_fn(|cx| {
+                    if let Poll::Ready(done) = shaking.as_mut().poll(cx) {
+                        return Poll::Ready(done.map_err(Fault::Tls));
+                    }
+                    if deadline.is_past(cx) {
+                        return Poll::Ready(Err(Fault::Timeout));
+                    }
+                    client.poll_gone(cx).map(|()| Err(Fault::Gone))
+                });
+                let action = "SSL handshaking to upstream";
+                let encrypted = shaken.await.map_err(|fault| Failure { action, ..failure(fault) })?;
+                Stream::Encrypted(Box::new(encrypted))
+            }
+        };
+        let connection = Self {
+            stream,
+            input: BytesMut::new(),
+            deadline,
+            requests: 0,
+            opened: Instant::now(),
+            via: limits.route.via.clone(),
+        };
         Ok((connection, false))
     }
 
@@ -298,6 +325,9 @@ impl<'a> Sender<'a> {
             if rest.is_empty() && body.is_empty() {
                 if more.is_pending() {
                     return Poll::Pending;
+                }
+                if let Err(error) = std::task::ready!(connection.stream.poll_flush(cx)) {
+                    return Poll::Ready(Err(Fault::Io("send", error)));
                 }
                 self.done = true;
                 return Poll::Ready(Ok(()));

@@ -23,6 +23,8 @@ pub struct Failure {
 pub enum Fault {
     /// It could not be connected to. The text says to whom where that is no IP address.
     Connect(io::Error, String),
+    /// There was no handshake of TLS.
+    Tls(String),
     /// It took or sent nothing for too long.
     Timeout,
     /// The connection ended before the answer did.
@@ -56,6 +58,7 @@ impl fmt::Display for Fault {
         match self {
             Self::Connect(error, to) if to.is_empty() => write!(f, "connect() failed ({})", errno(error)),
             Self::Connect(error, to) => write!(f, "connect() to {to} failed ({})", errno(error)),
+            Self::Tls(words) => f.write_str(words),
             Self::Timeout => f.write_str("upstream timed out (110: Connection timed out)"),
             Self::Closed => f.write_str("upstream prematurely closed connection"),
             Self::Io(call, error) => write!(f, "{call}() failed ({})", errno(error)),

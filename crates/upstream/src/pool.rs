@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use config::model::http::{Keepalive, UpstreamAddress};
 
-use crate::Connection;
+use crate::{Connection, Via};
 
 /// The idle connections of one event loop to one group.
 pub struct Pool {
@@ -34,11 +34,12 @@ impl Pool {
         self.keepalive.is_some()
     }
 
-    /// One to this address that is still good.
-    pub(crate) fn take(&self, address: &UpstreamAddress) -> Option<Connection> {
+    /// One to this address that is still good, and on which TLS is spoken in the same way, or not.
+    pub(crate) fn take(&self, address: &UpstreamAddress, via: Option<&Via>) -> Option<Connection> {
         let timeout = self.keepalive.as_ref()?.timeout;
         let mut idle = self.idle.borrow_mut();
-        while let Some(at) = idle.iter().position(|idle| idle.address == *address) {
+        let is_wanted = |idle: &Idle| idle.address == *address && idle.connection.via.as_ref() == via;
+        while let Some(at) = idle.iter().position(is_wanted) {
             let mut found = idle.remove(at)?;
             if found.since.elapsed() < timeout && is_quiet(&mut found.connection) {
                 return Some(found.connection);

@@ -5,10 +5,14 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 
+use crate::tls::Encrypted;
+
 /// A byte stream to a server.
 pub enum Stream {
     /// A socket.
     Plain(listen::Socket),
+    /// TLS.
+    Encrypted(Box<Encrypted>),
 }
 
 impl Stream {
@@ -16,6 +20,7 @@ impl Stream {
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => stream.poll_read(cx, buf),
+            Self::Encrypted(stream) => stream.poll_read(cx, buf),
         }
     }
 
@@ -31,6 +36,15 @@ impl Stream {
                     done => return Poll::Ready(done),
                 }
             },
+            Self::Encrypted(stream) => stream.poll_write(cx, bufs),
+        }
+    }
+
+    /// Ready when all that was written has left.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Encrypted(stream) => stream.poll_flush(cx),
         }
     }
 
@@ -38,6 +52,7 @@ impl Stream {
     pub fn shutdown_write(&mut self) {
         match self {
             Self::Plain(stream) => stream.shutdown_write(),
+            Self::Encrypted(stream) => stream.shutdown_write(),
         }
     }
 }

@@ -22,10 +22,7 @@ pub(super) fn rows() -> Vec<Row> {
     let switches = all(SWITCHES).map(|(why, name)| row(name, HTTP, Apply::OnlyOff(why), ""));
     let inner = all(INNER).map(|(why, name)| row(name, Context::LATER, Apply::NotYet(why), ""));
     let events = all(EVENTS).map(|(why, name)| row(name, Context::EVENTS, Apply::NotYet(why), ""));
-    let options = all(OPTIONS).map(|(why, name)| {
-        let argument = if name == "resolver_timeout" { Argument::Millis } else { Argument::Any };
-        row(name, HTTP, Apply::Quiet(argument, why), "")
-    });
+    let options = all(OPTIONS).map(|(why, name)| row(name, HTTP, Apply::Quiet(Argument::Any, why), ""));
     errors.chain(switches).chain(inner).chain(events).chain(options).collect()
 }
 
@@ -288,25 +285,6 @@ const OPTIONS: &[(&str, &[&str])] = &[
         &["mp4_buffer_size", "mp4_max_buffer_size", "mp4_start_key_frame"],
     ),
     (
-        "it needs `proxy_pass https://`, which is not there yet",
-        &[
-            "proxy_ssl_certificate",
-            "proxy_ssl_certificate_cache",
-            "proxy_ssl_certificate_key",
-            "proxy_ssl_ciphers",
-            "proxy_ssl_conf_command",
-            "proxy_ssl_crl",
-            "proxy_ssl_name",
-            "proxy_ssl_password_file",
-            "proxy_ssl_protocols",
-            "proxy_ssl_server_name",
-            "proxy_ssl_session_reuse",
-            "proxy_ssl_trusted_certificate",
-            "proxy_ssl_verify",
-            "proxy_ssl_verify_depth",
-        ],
-    ),
-    (
         "it needs `proxy_cache` or `proxy_store`, which are not there yet",
         &[
             "proxy_cache_background_update",
@@ -469,6 +447,5 @@ const OPTIONS: &[(&str, &[&str])] = &[
             "xslt_types",
         ],
     ),
-    ("no names are asked for while serving", &["resolver", "resolver_timeout"]),
     ("nothing is kept there yet", &["fastcgi_temp_path", "scgi_temp_path", "uwsgi_temp_path"]),
 ];

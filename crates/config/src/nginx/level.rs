@@ -17,8 +17,8 @@ use crate::model::Symlinks;
 use crate::model::http::{
     AccessLog, AccessRule, AddHeader, AutoindexFormat, Content, CookieMatch, ErrorPage, Expires,
     IfModifiedSince, IgnoreHeaders, KeepaliveDisable, LimitConn, LimitReq, LingeringClose, LogLevel,
-    NextUpstream, Precompressed, Proxied, ProxyRedirect, RealIpHeader, Regex, Root, Satisfy, ServerTokens,
-    TryFiles, UserIdMode, ValidReferers, Value, Who,
+    NextUpstream, Precompressed, Proxied, ProxyRedirect, RealIpHeader, Regex, Resolver, Root, Satisfy,
+    ServerTokens, TryFiles, UserIdMode, ValidReferers, Value, Who,
 };
 use crate::model::tls::Protocol;
 
@@ -247,6 +247,18 @@ level! {
         proxy_next: NextUpstream,
         proxy_next_tries: u64,
         proxy_next_timeout: Duration,
+        proxy_ssl_server_name: bool,
+        proxy_ssl_name: Value,
+        proxy_ssl_verify: bool,
+        proxy_ssl_trusted: Vec<u8>,
+        proxy_ssl_crl: Vec<u8>,
+        proxy_ssl_certificate: Vec<u8>,
+        proxy_ssl_key: Vec<u8>,
+        proxy_ssl_protocols: (bool, bool),
+        proxy_ssl_session_reuse: bool,
+        // Names.
+        resolver: Resolver,
+        resolver_timeout: Duration,
         // Logs.
         access_logs: Rc<Vec<AccessLog>>,
         log_subrequest: bool,

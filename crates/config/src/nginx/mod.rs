@@ -37,7 +37,9 @@ pub mod modules;
 mod problem;
 mod process;
 mod proxy;
+mod proxy_tls;
 mod reader;
+mod resolver;
 mod rewrite;
 mod server_name;
 mod settle;
@@ -80,7 +82,9 @@ const FEATURES: &[Feature] = &[
     ("Names", server_name::ROWS),
     ("Applications", app::ROWS),
     ("Other servers", proxy::ROWS),
+    ("TLS to other servers", proxy_tls::ROWS),
     ("Groups of servers", upstream::ROWS),
+    ("Names while serving", resolver::ROWS),
     ("Rewriting", rewrite::ROWS),
     ("Variables", map::ROWS),
     ("Variables by address", geo::ROWS),

@@ -24,9 +24,8 @@ pub(super) const ROWS: &[Row] = &[
         Apply::Custom(|r, l, d| r.proxy_pass(l, d)),
         "",
         "Passes requests on to a server or a group: `http://host:port`, `http://unix:/path:/uri`; a path replaces \
-         the location's.",
-    )
-    .differs("`https://` comes later."),
+         the location's. `https://` speaks TLS.",
+    ),
     Row::one(
         "proxy_http_version",
         ALL,
@@ -361,10 +360,6 @@ impl<'a> Reader<'a> {
             self.error(word.span, "invalid URL prefix").help("it begins with `http://`");
             return None;
         };
-        if https {
-            self.error(word.span, "`https://` is not there yet (TLS to other servers comes later)");
-            return None;
-        }
         let default_port = if https { 443 } else { 80 };
         let parsed =
             std::str::from_utf8(rest).map_err(|_| "invalid host").and_then(|rest| Url::parse(rest, true));
@@ -496,25 +491,28 @@ impl<'a> Reader<'a> {
             return Some(Rc::default());
         };
         // A dot in front of a domain means nothing.
-        let mut pair = (self.cookie_match(first), self.value(second));
-        if name == "proxy_cookie_domain"
-            && let CookieMatch::Text(value) = &mut pair.0
-            && let Some(crate::model::http::Part::Text(text)) = value.0.first_mut()
-            && text.first() == Some(&b'.')
-        {
-            text.remove(0);
+        let is_domain = name == "proxy_cookie_domain";
+        let mut pair = (self.cookie_match(first, is_domain), self.value(second));
+        let from = if let CookieMatch::Text(value) = &mut pair.0 { Some(value) } else { None };
+        for value in from.into_iter().chain([&mut pair.1]).filter(|_| is_domain) {
+            if let Some(crate::model::http::Part::Text(text)) = value.0.first_mut()
+                && text.first() == Some(&b'.')
+            {
+                text.remove(0);
+            }
         }
         let mut pairs = known.unwrap_or_default();
         Rc::make_mut(&mut pairs).push(pair);
         Some(pairs)
     }
 
-    fn cookie_match(&mut self, word: Word<'a>) -> CookieMatch {
+    /// A text or a pattern. `caseless`: letters of a pattern match in either case without the star too.
+    fn cookie_match(&mut self, word: Word<'a>, caseless: bool) -> CookieMatch {
         match word.value.strip_prefix(b"~") {
             Some(pattern) => {
                 let (caseless, pattern) = match pattern.strip_prefix(b"*") {
                     Some(pattern) => (true, pattern),
-                    None => (false, pattern),
+                    None => (caseless, pattern),
                 };
                 let offset = word.value.len() - pattern.len();
                 CookieMatch::Regex(self.regex(pattern, caseless, word, offset))
@@ -546,7 +544,7 @@ impl<'a> Reader<'a> {
             level.proxy_cookie_flags = Some(Rc::default());
             return;
         }
-        let cookie = self.cookie_match(first);
+        let cookie = self.cookie_match(first, true);
         let mut values = Vec::new();
         for word in flags {
             let value = self.value(word);
@@ -669,6 +667,8 @@ pub(super) fn settle(l: &Level) -> Option<ProxySettings> {
     l.proxied?;
     let minute = Duration::from_secs(60);
     let of = |list: &Option<Rc<Vec<Vec<u8>>>>| list.as_ref().map_or_else(Vec::new, |list| list.to_vec());
+    let (resolver, resolver_timeout) = super::resolver::settle(l);
+    let tls = super::proxy_tls::settle(l);
     let not_zero = |value: &Option<Value>| value.clone().filter(|v| v.as_text() != Some(b"0"));
     Some(ProxySettings {
         method: l.proxy_method.clone(),
@@ -702,6 +702,9 @@ pub(super) fn settle(l: &Level) -> Option<ProxySettings> {
         socket_keepalive: l.proxy_socket_keepalive.unwrap_or(false),
         pass_trailers: l.proxy_pass_trailers.unwrap_or(false),
         force_ranges: l.proxy_force_ranges.unwrap_or(false),
+        tls,
+        resolver,
+        resolver_timeout,
         next: l.proxy_next.unwrap_or(NextUpstream { error: true, timeout: true, ..NONE }),
         next_tries: l.proxy_next_tries.unwrap_or(0).min(u64::from(u32::MAX)) as u32,
         next_timeout: l.proxy_next_timeout.unwrap_or_default(),

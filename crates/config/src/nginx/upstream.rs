@@ -1,6 +1,6 @@
 //! `upstream`: groups of servers, and the one server of a `proxy_pass`.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use conf_syntax::{Directive, Span, Word};
@@ -471,14 +471,19 @@ impl<'a> Reader<'a> {
         if url.is_unix {
             return Some(vec![UpstreamAddress::Unix(url.host.into())]);
         }
+        let found = self.socket_addresses(url, default_port)?;
+        Some(found.into_iter().map(UpstreamAddress::Ip).collect())
+    }
+
+    /// The same for a name that is no Unix socket's; at least one.
+    pub(super) fn socket_addresses(&mut self, url: &Url<'_>, default_port: u16) -> Option<Vec<SocketAddr>> {
         let port = url.port.unwrap_or(default_port);
         let bare = url.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(url.host);
         if let Ok(ip) = bare.parse::<IpAddr>() {
-            return Some(vec![UpstreamAddress::Ip((ip, port).into())]);
+            return Some(vec![(ip, port).into()]);
         }
-        let found = self.machine.resolve(url.host, port).ok()?;
         let mut addresses = Vec::new();
-        for address in found.into_iter().map(UpstreamAddress::Ip) {
+        for address in self.machine.resolve(url.host, port).ok()? {
             if !addresses.contains(&address) {
                 addresses.push(address);
             }

@@ -271,6 +271,9 @@ impl View<'_> {
             }
             text.bytes(value);
         }
+        if name == b"connection" && self.sent.status == 101 {
+            return text.bytes(b"upgrade");
+        }
         if !found
             && name == b"content_length"
             && let Some(length) = self.sent.length

@@ -34,7 +34,7 @@ use handlers::files::by_path::{Memory, Types};
 use limits::auth_basic::{UserFiles, Verified};
 use protocol::{h1, h2};
 use routing::{Routing, State};
-use upstream::Pool;
+use upstream::{Pool, Resolver};
 
 use crate::configuration::Configuration;
 use crate::connection::Ends;
@@ -70,6 +70,8 @@ pub struct Site {
     states: RefCell<Vec<State>>,
     /// Idle connections to the groups of servers, in the model's order.
     pools: Vec<Rc<Pool>>,
+    /// Who is asked for names, by how the configuration has them.
+    resolvers: RefCell<HashMap<config::model::http::Resolver, Rc<Resolver>>>,
     /// For what must not be kept.
     no_pool: Rc<Pool>,
     /// A variable of the configuration that is called `$uid_reset`.
@@ -109,6 +111,7 @@ impl Site {
                 .iter()
                 .map(|group| Rc::new(Pool::new(group.keepalive.clone())))
                 .collect(),
+            resolvers: RefCell::default(),
             no_pool: Rc::new(Pool::new(None)),
             uid_reset: http
                 .defined
@@ -205,6 +208,17 @@ impl Site {
         for pool in &self.pools {
             pool.sweep();
         }
+    }
+
+    /// Asks these servers for names.
+    fn resolver(&self, model: &config::model::http::Resolver) -> Rc<Resolver> {
+        let mut resolvers = self.resolvers.borrow_mut();
+        if let Some(resolver) = resolvers.get(model) {
+            return Rc::clone(resolver);
+        }
+        let resolver = Rc::new(Resolver::new(model));
+        resolvers.insert(model.clone(), Rc::clone(&resolver));
+        resolver
     }
 
     fn take_state(&self) -> State {

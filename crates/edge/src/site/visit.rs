@@ -136,11 +136,6 @@ pub async fn serve<'s>(
     *facts.host.borrow_mut() = host;
     facts.port.set(port);
     let mut visit = visit(event_loop, site, exchange, ends, facts, state);
-    if matches!(request.method, Method::Connect | Method::Trace) {
-        let method = if request.method == Method::Connect { "CONNECT" } else { "TRACE" };
-        visit.facts.log(Level::Info, Some(request), format_args!("client sent {method} method"));
-        return Box::pin(visit.end(request, 405)).await;
-    }
     if let Err(words) = visit.check_head(request) {
         visit.facts.log(Level::Info, Some(request), format_args!("{words}"));
         return Box::pin(visit.end(request, 400)).await;

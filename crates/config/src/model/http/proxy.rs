@@ -185,6 +185,12 @@ pub struct ProxySettings {
     pub pass_trailers: bool,
     /// `proxy_force_ranges`
     pub force_ranges: bool,
+    /// `proxy_ssl_…`, for `https://`.
+    pub tls: ProxyTls,
+    /// `resolver`
+    pub resolver: Option<Resolver>,
+    /// `resolver_timeout`
+    pub resolver_timeout: Duration,
     /// `proxy_next_upstream`
     pub next: NextUpstream,
     /// `proxy_next_upstream_tries`; 0 is no limit.
@@ -238,4 +244,50 @@ pub struct NextUpstream {
     pub http_404: bool,
     pub http_429: bool,
     pub non_idempotent: bool,
+}
+
+/// `resolver`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Resolver {
+    /// Servers of DNS.
+    pub servers: Vec<SocketAddr>,
+    /// `valid=`: how long an answer holds, whatever it says itself.
+    pub valid: Option<Duration>,
+    /// Addresses of IPv4 are asked for.
+    pub ipv4: bool,
+    /// Addresses of IPv6 are asked for.
+    pub ipv6: bool,
+}
+
+/// TLS to other servers. What files hold is in it: those who speak it may not be allowed to read them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProxyTls {
+    /// `proxy_ssl_server_name`: the name is told in the handshake.
+    pub server_name: bool,
+    /// `proxy_ssl_name`; `None` is `$proxy_host`.
+    pub name: Option<Value>,
+    /// `proxy_ssl_verify`
+    pub verify: bool,
+    /// `proxy_ssl_trusted_certificate`, as PEM.
+    pub trusted: Vec<u8>,
+    /// `proxy_ssl_crl`, as PEM.
+    pub crl: Option<Vec<u8>>,
+    /// `proxy_ssl_certificate` and `proxy_ssl_certificate_key`, as PEM.
+    pub certificate: Option<(Vec<u8>, Secret)>,
+    /// `proxy_ssl_protocols`: TLS 1.2 may be spoken.
+    pub tls12: bool,
+    /// TLS 1.3 may be spoken.
+    pub tls13: bool,
+    /// `proxy_ssl_session_reuse`
+    pub session_reuse: bool,
+}
+
+/// What is not shown.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }

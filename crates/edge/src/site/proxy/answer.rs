@@ -3,7 +3,7 @@
 use buffering::{ResponseBuffer, ResponseLimits};
 use bytes::Bytes;
 use config::model::http::{ProxyPass, ProxyTarget};
-use exchange::{Body, Fields, Name, Request, Response};
+use exchange::{Body, Fields, Name, Request, Response, Version};
 use http1::ResponseHead;
 use upstream::{Answer, buffered, direct};
 
@@ -129,7 +129,19 @@ impl Visit<'_, '_> {
             match known {
                 Name::Connection | Name::KeepAlive | Name::TransferEncoding => continue,
                 Name::Trailer if !place.settings.pass_trailers => continue,
-                Name::Upgrade if head.status != 101 => continue,
+                // It is the connection's affair; HTTP/2 has no such field (RFC 9113 §8.2.2).
+                Name::Upgrade if request.version == Version::Http2 => continue,
+                // Of what may be there once, the first counts.
+                Name::ContentType
+                | Name::LastModified
+                | Name::ETag
+                | Name::Location
+                | Name::Expires
+                | Name::ContentEncoding
+                    if fields.has(known) =>
+                {
+                    continue;
+                }
                 _ if place.hides(name) => continue,
                 Name::Location => {
                     if let Some(changed) = self.redirected(request, place, pass, value, 0) {
@@ -241,9 +253,11 @@ impl Visit<'_, '_> {
                 Match::Text(from) => {
                     let from = self.value(from, request);
                     if is_domain {
+                        // A dot in front stays, and means nothing.
                         let bare = old.strip_prefix(b".").unwrap_or(old);
                         if bare.eq_ignore_ascii_case(&from) {
-                            return Some(self.value(to, request));
+                            let to = self.value(to, request);
+                            return Some([&old[..old.len() - bare.len()], &to].concat());
                         }
                     } else if let Some(rest) = old.strip_prefix(from.as_slice()) {
                         return Some([&self.value(to, request)[..], rest].concat());

@@ -90,13 +90,13 @@ impl Asked {
 
     fn cookie(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
         let cookies = self.lines().filter(|(field, _)| field.eq_ignore_ascii_case(b"set-cookie"));
-        // The last that sets it counts, as in nginx.
-        let values = cookies.filter_map(|(_, value)| {
+        // The first that sets it counts. White space is spaces only, as in nginx.
+        let mut values = cookies.filter_map(|(_, value)| {
             let first = value.split(|byte| *byte == b';').next()?;
             let equals = first.iter().position(|byte| *byte == b'=')?;
-            first[..equals].trim_ascii().eq_ignore_ascii_case(name).then(|| first[equals + 1..].trim_ascii())
+            trimmed(&first[..equals]).eq_ignore_ascii_case(name).then(|| trimmed(&first[equals + 1..]))
         });
-        values.last().is_some_and(|value| put(value, out))
+        values.next().is_some_and(|value| !value.is_empty() && put(value, out))
     }
 
     fn trailer(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
@@ -129,6 +129,13 @@ pub fn add_forwarded(request: &Request, out: &mut Vec<u8>) -> bool {
 fn put(value: &[u8], out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(value);
     true
+}
+
+fn trimmed(mut text: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] | [rest @ .., b' '] = text {
+        text = rest;
+    }
+    text
 }
 
 fn seconds(time: Option<Duration>, text: &mut String) {

@@ -19,6 +19,7 @@ use protocol::{ClientEvent, Exchange};
 use telemetry::error_log::Level;
 use upstream::{
     Answer, Attempt, Client, Connection, Failure, Fault, Lease, Limits, Outgoing, OutgoingBody, Pool, Route,
+    Via,
 };
 
 use super::visit::{Step, Visit};
@@ -38,7 +39,7 @@ impl Visit<'_, '_> {
             return Step::Page(500);
         };
         let settings = &place.settings;
-        let target = match self.target(request, pass) {
+        let mut target = match self.target(request, pass) {
             Ok(target) => target,
             Err(status) => return Step::Page(status),
         };
@@ -76,6 +77,9 @@ impl Visit<'_, '_> {
             Ok(head) => head,
             Err(status) => return Step::Page(status),
         };
+        if let Err(status) = self.find_server(request, &place, &mut target).await {
+            return Step::Page(status);
+        }
         let asked = self.ask_servers(request, &place, &target, &head, outgoing).await;
         if let Some(company) = self.company.as_mut().filter(|_| request.has_body() && !streams) {
             company.body = Some(body);
@@ -117,7 +121,8 @@ impl Visit<'_, '_> {
         mut body: OutgoingBody<'_>,
     ) -> Result<Answer, Step> {
         let settings = &place.settings;
-        let limits = self.limits(request, place);
+        let via = self.via(request, place, target).map_err(Step::Page)?;
+        let limits = self.limits(request, place, via);
         let pool = match target.pool.and_then(|at| self.site.pools.get(at as usize)) {
             Some(pool) if !head.odd_framing => Rc::clone(pool),
             _ => Rc::clone(&self.site.no_pool),
@@ -192,7 +197,8 @@ impl Visit<'_, '_> {
                 Some(failure.action),
                 format_args!("{}", failure.fault),
             );
-            let is_error = matches!(failure.fault, Fault::Connect(..) | Fault::Closed | Fault::Io(..));
+            let is_error =
+                matches!(failure.fault, Fault::Connect(..) | Fault::Tls(_) | Fault::Closed | Fault::Io(..));
             let may = match failure.fault {
                 Fault::Timeout => settings.next.timeout,
                 Fault::Invalid(_) | Fault::Flood => settings.next.invalid_header,
@@ -255,7 +261,7 @@ impl Visit<'_, '_> {
         }
     }
 
-    fn limits(&mut self, request: &Request, place: &ProxyPlace) -> Limits {
+    fn limits(&mut self, request: &Request, place: &ProxyPlace, via: Option<Via>) -> Limits {
         let settings = &place.settings;
         let head = usize::try_from(settings.head_size).unwrap_or(usize::MAX);
         Limits {
@@ -268,7 +274,7 @@ impl Visit<'_, '_> {
                 head,
                 ..http1::Limits::default()
             },
-            route: Route { bind: self.bind(request, place), keepalive: settings.socket_keepalive },
+            route: Route { bind: self.bind(request, place), keepalive: settings.socket_keepalive, via },
         }
     }
 

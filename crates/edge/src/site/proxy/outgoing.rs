@@ -7,7 +7,7 @@ use config::model::http::{Balance, ProxyPass, ProxyTarget, Upstream, UpstreamAdd
 use exchange::Request;
 use routing::escape::{Escape, escape};
 use telemetry::error_log::Level;
-use upstream::{Group, Key};
+use upstream::{Group, Key, Via};
 
 use super::super::visit::Visit;
 use super::place::ProxyPlace;
@@ -24,6 +24,8 @@ pub(super) struct Target {
     pub port: Vec<u8>,
     /// The request's target.
     pub uri: Vec<u8>,
+    /// Name and port of a server whose addresses have to be asked for first.
+    pub unresolved: Option<(String, u16)>,
 }
 
 /// The head of the request, and what follows from it.
@@ -42,7 +44,7 @@ impl Visit<'_, '_> {
     pub(super) fn target(&mut self, request: &Request, pass: &ProxyPass) -> Result<Target, u16> {
         let site = self.site;
         match &pass.target {
-            ProxyTarget::Fixed { upstream: id, host, port, uri, .. } => {
+            ProxyTarget::Fixed { upstream: id, https, host, port, uri, .. } => {
                 let Some(group) = site.configuration.groups.get(*id as usize) else {
                     return Err(500);
                 };
@@ -51,10 +53,11 @@ impl Visit<'_, '_> {
                     group: Arc::clone(group),
                     pool: Some(*id),
                     key,
-                    scheme: "http://",
+                    scheme: scheme(*https).0,
                     host: host.clone(),
                     port: port.clone(),
                     uri: self.uri(request, uri, pass.location.len()),
+                    unresolved: None,
                 })
             }
             ProxyTarget::Variable(value) => {
@@ -73,45 +76,73 @@ impl Visit<'_, '_> {
         let Ok(text) = std::str::from_utf8(url) else {
             return refuse(self, format_args!("invalid URL prefix in \"{shown}\""));
         };
-        let Some(rest) = text.get(..7).filter(|s| s.eq_ignore_ascii_case("http://")).map(|_| &text[7..])
-        else {
-            let is_tls = text.get(..8).is_some_and(|s| s.eq_ignore_ascii_case("https://"));
-            return if is_tls {
-                refuse(self, format_args!("https protocol is not there yet in \"{shown}\""))
-            } else {
-                refuse(self, format_args!("invalid URL prefix in \"{shown}\""))
-            };
-        };
+        let is = |scheme: &str| text.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
+        let https = is("https://");
+        if !https && !is("http://") {
+            return refuse(self, format_args!("invalid URL prefix in \"{shown}\""));
+        }
+        let (scheme, usual) = scheme(https);
+        let rest = &text[scheme.len()..];
         let url = match config::nginx::Url::parse(rest, true) {
             Ok(url) => url,
             Err(why) => return refuse(self, format_args!("{why} in upstream \"{rest}\"")),
         };
-        let (host, port) = url.shown(80);
+        let (host, port) = url.shown(usual);
         let site = self.site;
-        let named = site.http().upstreams.iter().position(|known| {
-            !known.implicit && !url.is_unix && url.port.is_none() && known.name.eq_ignore_ascii_case(url.host)
-        });
+        let port_number = url.port.unwrap_or(usual);
+        let same = |known: &Upstream| {
+            if !known.implicit {
+                return !url.is_unix && url.port.is_none() && known.name.eq_ignore_ascii_case(url.host);
+            }
+            let (name, port) = known.name.rsplit_once(':').unwrap_or_default();
+            !url.is_unix && name.eq_ignore_ascii_case(url.host) && port.parse() == Ok(port_number)
+        };
+        let named = site.http().upstreams.iter().position(same);
+        let mut unresolved = None;
         let (group, pool, key) = if let Some(at) = named {
             let key = self.key(request, site.http().upstreams.get(at));
             (Arc::clone(&site.configuration.groups[at]), Some(at as u32), key)
-        } else if let Some(address) = literal(&url) {
+        } else if let Some(address) = literal(&url, usual) {
             let name = if url.is_unix { format!("unix:{}", url.host) } else { url.text.to_owned() };
             (Group::of_addresses(name, [address]), None, Key::None)
         } else {
-            let host = url.host;
-            self.facts.log(
-                Level::Error,
-                Some(request),
-                format_args!("no resolver defined to resolve {host}"),
-            );
-            return Err(502);
+            unresolved = Some((url.host.to_owned(), port_number));
+            (Group::of_addresses(url.text.to_owned(), []), None, Key::None)
         };
         let uri = match url.uri.as_bytes() {
             b"" => self.uri(request, b"", 0),
             // With variables it is the whole of it.
             uri => safe(uri),
         };
-        Ok(Target { group, pool, key, scheme: "http://", host, port, uri })
+        Ok(Target { group, pool, key, scheme, host, port, uri, unresolved })
+    }
+
+    /// Finds out where a server is, if only its name is known; else the status for it.
+    pub(super) async fn find_server(
+        &mut self,
+        request: &Request,
+        place: &ProxyPlace,
+        target: &mut Target,
+    ) -> Result<(), u16> {
+        let Some((name, port)) = target.unresolved.take() else { return Ok(()) };
+        let Some(model) = &place.settings.resolver else {
+            let what = format_args!("no resolver defined to resolve {name}");
+            self.facts.log(Level::Error, Some(request), what);
+            return Err(502);
+        };
+        let resolver = self.site.resolver(model);
+        match resolver.resolve(&name, place.settings.resolver_timeout).await {
+            Ok(found) => {
+                let addresses = found.iter().map(|ip| UpstreamAddress::Ip((*ip, port).into()));
+                target.group = Group::of_addresses(target.group.name.clone(), addresses);
+                Ok(())
+            }
+            Err(why) => {
+                let what = format_args!("{name} could not be resolved ({})", why.as_str());
+                self.facts.log(Level::Error, Some(request), what);
+                Err(502)
+            }
+        }
     }
 
     /// What decides who of a group is asked.
@@ -217,6 +248,29 @@ impl Visit<'_, '_> {
         Ok(Head { bytes: out, without_body, odd_framing, is_idempotent })
     }
 
+    /// TLS, where it is spoken; `Err`: it cannot be.
+    pub(super) fn via(
+        &mut self,
+        request: &Request,
+        place: &ProxyPlace,
+        target: &Target,
+    ) -> Result<Option<Via>, u16> {
+        if target.scheme == "http://" {
+            return Ok(None);
+        }
+        let name = match &place.settings.tls.name {
+            Some(name) => self.value(name, request),
+            None => target.host.clone(),
+        };
+        match place.tls() {
+            Ok(tls) => Ok(Some(Via { tls: tls.clone(), name: String::from_utf8_lossy(&name).into_owned() })),
+            Err(why) => {
+                self.facts.log(Level::Error, Some(request), format_args!("proxy_ssl: {why}"));
+                Err(500)
+            }
+        }
+    }
+
     /// `proxy_bind`
     pub(super) fn bind(&mut self, request: &Request, place: &ProxyPlace) -> Option<SocketAddr> {
         let value = place.settings.bind.as_ref()?;
@@ -231,6 +285,11 @@ impl Visit<'_, '_> {
     }
 }
 
+/// What a URL begins with, and its usual port.
+const fn scheme(https: bool) -> (&'static str, u16) {
+    if https { ("https://", 443) } else { ("http://", 80) }
+}
+
 fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -239,13 +298,13 @@ fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// The address that a URL names without anybody having to be asked.
-fn literal(url: &config::nginx::Url<'_>) -> Option<UpstreamAddress> {
+fn literal(url: &config::nginx::Url<'_>, usual: u16) -> Option<UpstreamAddress> {
     if url.is_unix {
         return Some(UpstreamAddress::Unix(url.host.into()));
     }
     let bare = url.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(url.host);
     let ip: IpAddr = bare.parse().ok()?;
-    Some(UpstreamAddress::Ip(SocketAddr::new(ip, url.port.unwrap_or(80))))
+    Some(UpstreamAddress::Ip(SocketAddr::new(ip, url.port.unwrap_or(usual))))
 }
 
 /// A target that cannot end its line, and begins as one.

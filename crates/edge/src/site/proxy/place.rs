@@ -1,8 +1,11 @@
 //! How requests are passed on in one place, compiled.
 
+use std::cell::OnceCell;
+
 use config::model::http::{CookieMatch, ProxyRedirect, ProxySettings, Regex as RegexModel, Value};
 use exchange::Name;
 use routing::Regex;
+use upstream::Tls;
 
 /// See the module.
 pub struct ProxyPlace {
@@ -20,6 +23,7 @@ pub struct ProxyPlace {
     pub cookie_paths: Vec<(Match, Value)>,
     /// `proxy_cookie_flags`
     pub cookie_flags: Vec<(Match, Vec<Value>)>,
+    tls: OnceCell<Result<Tls, String>>,
 }
 
 /// See [`ProxyPlace::own`].
@@ -101,8 +105,14 @@ impl ProxyPlace {
                 .iter()
                 .filter_map(|(which, flags)| Some((match_of(which)?, flags.clone())))
                 .collect(),
+            tls: OnceCell::new(),
             settings: settings.clone(),
         }
+    }
+
+    /// How TLS is spoken, made when it is first needed.
+    pub fn tls(&self) -> Result<&Tls, &str> {
+        self.tls.get_or_init(|| Tls::new(&self.settings.tls)).as_ref().map_err(String::as_str)
     }
 
     /// Whether a field of the client's request is passed on as it came.

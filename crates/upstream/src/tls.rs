@@ -1,0 +1,373 @@
+//! TLS to a server. Everything here that knows the library (rustls) is in this module.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use config::model::http::ProxyTls;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
+    SignatureScheme, version,
+};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Bytes that one read of the socket takes at most: a record of the largest size, and a bit.
+const READ_SIZE: usize = 17 * 1024;
+/// Bytes that are encrypted before they have to leave.
+const WRITE_SIZE: usize = 64 * 1024;
+/// Servers whose sessions are kept.
+const SESSIONS: usize = 256;
+
+/// How TLS is spoken to the servers of one place.
+#[derive(Clone)]
+pub struct Tls {
+    config: Arc<ClientConfig>,
+}
+
+impl PartialEq for Tls {
+    /// Whether it is the very same.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.config, &other.config)
+    }
+}
+
+impl Eq for Tls {}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+impl Tls {
+    /// Compiles what the configuration says. The error is for the log.
+    pub fn new(model: &ProxyTls) -> Result<Self, String> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut versions = Vec::new();
+        if model.tls12 {
+            versions.push(&version::TLS12);
+        }
+        if model.tls13 {
+            versions.push(&version::TLS13);
+        }
+        let verifier: Arc<dyn ServerCertVerifier> = if model.verify {
+            Arc::new(Trusted::new(model, &provider)?)
+        } else {
+            Arc::new(Anybody(Arc::clone(&provider)))
+        };
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&versions)
+            .map_err(|error| error.to_string())?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match &model.certificate {
+            None => builder.with_no_client_auth(),
+            Some((chain, key)) => {
+                let chain = certificates(chain)?;
+                let key = PrivateKeyDer::from_pem_slice(&key.0)
+                    .map_err(|error| format!("no private key: {error}"))?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
+            }
+        };
+        config.enable_sni = model.server_name;
+        config.resumption = if model.session_reuse {
+            Resumption::in_memory_sessions(SESSIONS)
+        } else {
+            Resumption::disabled()
+        };
+        Ok(Self { config: Arc::new(config) })
+    }
+
+    /// Shakes hands with the server of this name; a port in it does not count.
+    pub(crate) async fn connect(&self, socket: listen::Socket, name: &str) -> Result<Encrypted, String> {
+        let host = match name.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                if port.bytes().all(|byte| byte.is_ascii_digit()) { host } else { name }
+            }
+            _ => name,
+        };
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| format!("invalid name \"{host}\""))?;
+        let mut tls =
+            ClientConnection::new(Arc::clone(&self.config), name).map_err(|error| error.to_string())?;
+        tls.set_buffer_limit(Some(WRITE_SIZE));
+        let mut stream = Encrypted { socket, tls, is_over: false };
+        poll_fn(|cx| {
+            loop {
+                ready!(stream.poll_flush(cx)).map_err(|error| error.to_string())?;
+                if !stream.tls.is_handshaking() {
+                    return Poll::Ready(Ok(()));
+                }
+                if let Err(error) = ready!(stream.poll_take_in(cx)) {
+                    // What went wrong is told to the other side, if it still listens.
+                    let _ = stream.poll_flush(cx);
+                    return Poll::Ready(Err(words(&error)));
+                }
+                if stream.is_over {
+                    return Poll::Ready(Err("peer closed connection in SSL handshake".to_owned()));
+                }
+            }
+        })
+        .await?;
+        Ok(stream)
+    }
+}
+
+/// A stream once its handshake has begun.
+pub struct Encrypted {
+    socket: listen::Socket,
+    tls: ClientConnection,
+    /// The socket has ended.
+    is_over: bool,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<BytesMut> = RefCell::default();
+}
+
+impl Encrypted {
+    /// Reads behind what `buf` holds. 0 is the end, if the server has said that it is one.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
+        loop {
+            let before = buf.len();
+            let room = buf.capacity().saturating_sub(before).max(1);
+            buf.resize(before + room, 0);
+            let read = self.tls.reader().read(&mut buf[before..]);
+            buf.truncate(before + *read.as_ref().unwrap_or(&0));
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.is_over => {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+            ready!(self.poll_take_in(cx))?;
+        }
+    }
+
+    /// Takes some of the bytes to encrypt them. They have left when [`Encrypted::poll_flush`] is ready.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_flush(cx))?;
+        let taken = self.tls.writer().write_vectored(bufs)?;
+        // What does not leave now leaves with the next call.
+        if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    /// Ready when all that was encrypted has left.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.tls.wants_write() {
+            let mut out = Outlet(&mut self.socket);
+            match self.tls.write_tls(&mut out) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(self.socket.poll_write_ready(cx))?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says that nothing more will be written.
+    pub(crate) fn shutdown_write(&mut self) {
+        self.tls.send_close_notify();
+        let _ = self.tls.write_tls(&mut Outlet(&mut self.socket));
+        self.socket.shutdown_write();
+    }
+
+    /// Reads from the socket, and lets the session make of it what it can.
+    fn poll_take_in(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            scratch.reserve(READ_SIZE);
+            if ready!(self.socket.poll_read(cx, scratch))? == 0 {
+                self.is_over = true;
+                return Poll::Ready(Ok(()));
+            }
+            while !scratch.is_empty() {
+                let taken = self.tls.read_tls(&mut &scratch[..])?;
+                scratch.advance(taken);
+                self.tls.process_new_packets().map_err(io::Error::other)?;
+                if taken == 0 {
+                    // Its plaintext is taken before more is read, so there is always room.
+                    return Poll::Ready(Err(io::Error::other("the session takes nothing more")));
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+}
+
+impl Drop for Encrypted {
+    fn drop(&mut self) {
+        // So that the other side knows that nothing is missing.
+        self.tls.send_close_notify();
+        let _ = self.tls.write_tls(&mut Outlet(&mut self.socket));
+    }
+}
+
+/// The socket, for the library to write to.
+struct Outlet<'s>(&'s mut listen::Socket);
+
+impl Write for Outlet<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is wrong, in words like nginx's where a certificate is.
+fn words(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    match inner {
+        Some(Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, .. })) => {
+            format!("upstream SSL certificate does not match \"{}\"", expected.to_str())
+        }
+        Some(Error::InvalidCertificate(why)) => format!("upstream SSL certificate verify error: ({why})"),
+        _ => format!("SSL_do_handshake() failed ({error})"),
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match all {
+        Ok(all) if all.is_empty() => Err("no certificate".to_owned()),
+        Ok(all) => Ok(all),
+        Err(error) => Err(format!("no certificate: {error}")),
+    }
+}
+
+/// `proxy_ssl_verify off`: whoever it is, as long as the key is the certificate's.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// `proxy_ssl_verify on`: signed by whom the configuration trusts, or trusted itself, and of the right name.
+#[derive(Debug)]
+struct Trusted {
+    inner: Arc<WebPkiServerVerifier>,
+    /// A certificate that is trusted need not be signed by another.
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl Trusted {
+    fn new(model: &ProxyTls, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+        let own = certificates(&model.trusted)?;
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(own.iter().cloned());
+        let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+        if let Some(crl) = &model.crl {
+            let crls: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(crl).collect();
+            builder = builder.with_crls(crls.map_err(|error| format!("no list of revocations: {error}"))?);
+        }
+        Ok(Self { inner: builder.build().map_err(|error| error.to_string())?, own })
+    }
+}
+
+impl ServerCertVerifier for Trusted {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.own.iter().any(|own| own.as_ref() == end_entity.as_ref()) {
+            let (_, parsed) = X509Certificate::from_der(end_entity)
+                .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+            let (now, validity) = (now.as_secs() as i64, parsed.validity());
+            if now < validity.not_before.timestamp() {
+                return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
+            }
+            if now > validity.not_after.timestamp() {
+                return Err(Error::InvalidCertificate(CertificateError::Expired));
+            }
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
+            return Ok(ServerCertVerified::assertion());
+        }
+        self.inner.verify_server_cert(end_entity, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}

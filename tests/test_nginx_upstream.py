@@ -1,0 +1,487 @@
+"""`upstream`: who of a group is asked, what a failure leads to, kept connections, names asked for while serving."""
+
+import collections
+import contextlib
+import itertools
+import re
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+from support.server import wait_until
+from support.upstream import Upstream, reset, response
+
+CONF = r"""
+    log_format up '$request_uri $status $upstream_addr $upstream_status';
+    error_log %DIR%/error.log info;
+    {groups}
+    server {{
+        listen 127.0.0.1:%PORT%;
+        access_log %DIR%/access.log up;
+        proxy_read_timeout 1s;
+        client_max_body_size 0;
+        proxy_connect_timeout 1s;
+        {locations}
+    }}
+"""
+
+
+def conf(groups, locations="location / { proxy_pass http://u; }"):
+    return CONF.format(groups=groups, locations=locations)
+
+
+@contextlib.contextmanager
+def servers(*answers):
+    """A server for each answer (None: its name and the target)."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(Upstream(answer, name=str(n))) for n, answer in enumerate(answers)]
+
+
+def group(ups, inner="", options=("", "", "", "")):
+    lines = [f"server 127.0.0.1:{up.port} {option};" for up, option in zip(ups, options)]
+    return "upstream u { %s %s }" % (inner, " ".join(lines))
+
+
+def counts(site, count, target="/"):
+    return collections.Counter(site.get(f"{target}").text.split()[0] for _ in range(count))
+
+
+def test_weights_and_backups(serve_nginx):
+    with servers(None, None, None) as ups:
+        site = serve_nginx(conf(group(ups, options=("weight=3", "", "backup"))))
+        assert counts(site, 8) == {"0": 6, "1": 2}
+
+
+@pytest.mark.parametrize("inner, keys, spread", [
+    ("hash $arg_k;", 40, True),
+    ("hash $arg_k consistent;", 40, True),
+    ("ip_hash;", 5, False),
+])
+def test_what_decides_leads_to_the_same(serve_nginx, inner, keys, spread):
+    with servers(None, None, None) as ups:
+        site = serve_nginx(conf(group(ups, inner)))
+        first = [site.get(f"/?k={k}").text[0] for k in range(keys)]
+        assert first == [site.get(f"/?k={k}").text[0] for k in range(keys)]
+        assert len(set(first)) == (3 if spread else 1)
+
+
+@pytest.mark.parametrize("inner", ["least_conn;", "random two;", "random;"])
+def test_others_are_asked_while_one_is_busy(serve_nginx, inner):
+    go = threading.Event()
+
+    def slow(seen, connection):
+        if seen.target == "/slow":
+            assert go.wait(20)
+        return response(f"0 {seen.target}".encode())
+
+    with servers(slow, slow) as ups:
+        site = serve_nginx(conf(group(ups, inner)).replace("proxy_read_timeout 1s", "proxy_read_timeout 20s"))
+        with site.connect() as client:
+            client.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+            wait_until(lambda: sum(len(up.seen) for up in ups) == 1, "the slow request")
+            busy = 0 if ups[0].seen else 1
+            for _ in range(10):
+                assert site.get("/quick").status == 200
+            if inner != "random;":
+                assert len(ups[busy].seen) == 1, "the one that is busy got another"
+            go.set()
+            assert client.response().status == 200
+
+
+def test_a_server_that_fails_is_left_out_for_a_while(serve_nginx):
+    with servers(lambda *_: None, None) as ups:
+        site = serve_nginx(conf(group(ups, options=("max_fails=2 fail_timeout=1s", ""))))
+        for _ in range(10):
+            assert site.get("/x").text == "1 /x"
+        assert len(ups[0].seen) == 2
+        assert len(re.findall("upstream server temporarily disabled", (site.directory / "error.log").read_text())) == 1
+        # It is looked at again later.
+        wait_until(lambda: site.get("/x").status == 200 and len(ups[0].seen) > 2, "another look")
+
+
+def test_what_is_logged_of_several(serve_nginx):
+    with servers(lambda *_: None, None) as ups:
+        site = serve_nginx(conf(group(ups)))
+        assert site.get("/x").status == 200
+        line = f"/x 200 127.0.0.1:{ups[0].port}, 127.0.0.1:{ups[1].port} 502, 200\n"
+        wait_until(lambda: line in (site.directory / "access.log").read_text(), line)
+
+
+def test_no_live_upstreams(serve_nginx):
+    with servers(lambda *_: None, lambda *_: None) as ups:
+        site = serve_nginx(conf(group(ups)))
+        assert [site.get("/").status for _ in range(3)] == [502, 502, 502]
+        log = (site.directory / "error.log").read_text()
+        assert 'no live upstreams while connecting to upstream, client: 127.0.0.1' in log
+        assert 'upstream: "http://u/"' in log
+        assert sum(len(up.seen) for up in ups) == 2
+
+
+def test_max_conns(serve_nginx):
+    go = threading.Event()
+
+    def slow(seen, _):
+        assert go.wait(20)
+        return response(b"late")
+
+    with servers(slow) as ups:
+        site = serve_nginx(conf(group(ups, options=("max_conns=1",))).replace("proxy_read_timeout 1s", "proxy_read_timeout 20s"))
+        with site.connect() as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            wait_until(lambda: ups[0].seen, "the first request")
+            assert site.get("/").status == 502
+            go.set()
+            assert client.response().text == "late"
+        assert site.get("/").text == "late"
+
+
+@pytest.mark.parametrize("words, method, statuses, tried", [
+    ("", "GET", [500], 1),
+    ("proxy_next_upstream http_500;", "GET", [200], 2),
+    ("proxy_next_upstream http_500;", "POST", [500], 1),
+    ("proxy_next_upstream http_500 non_idempotent;", "POST", [200], 2),
+    ("proxy_next_upstream off;", "GET", [500], 1),
+    ("proxy_next_upstream http_500; proxy_next_upstream_tries 1;", "GET", [500], 1),
+])
+def test_the_next_after_a_status(serve_nginx, words, method, statuses, tried):
+    with servers(lambda *_: response(b"bad", "500 Bad"), None) as ups:
+        site = serve_nginx(conf(group(ups), f"location / {{ proxy_pass http://u; {words} }}"))
+        body = b"x" if method == "POST" else None
+        assert [site.request(method, "/", body=body).status] == statuses
+        assert sum(len(up.seen) for up in ups) == tried
+
+
+FAULTS = [
+    lambda connection: None,
+    reset,
+    lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Le"),
+    lambda connection: connection.sendall(b"garbage\r\n\r\n"),
+    lambda connection: time.sleep(3),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=["close", "reset", "half", "garbage", "hang"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_no_client_sees_a_server_that_fails_and_no_post_runs_twice(serve_nginx, fault, kept):
+    ran = collections.Counter()
+    lock = threading.Lock()
+
+    def answer(seen, connection):
+        with lock:
+            ran[seen.target] += 1
+        return response(b"done")
+
+    def faulty(seen, connection):
+        with lock:
+            ran[seen.target] += 1
+        fault(connection)
+
+    locations = """location / {
+        proxy_pass http://u; proxy_next_upstream error timeout invalid_header;
+        %s }""" % ("proxy_http_version 1.1; proxy_set_header Connection '';" if kept else "")
+    with servers(faulty, answer, answer) as ups:
+        inner = "keepalive 8;" if kept else ""
+        lines = group(ups, options=("max_fails=0", "", "")).removesuffix("}") + inner + " }"
+        site = serve_nginx(conf(lines, locations))
+        wrong = []
+
+        def load(worker):
+            with site.connect(timeout=20) as client:
+                for n in range(6):
+                    got = client.request("GET", f"/get-{worker}-{n}").status
+                    if got != 200:
+                        wrong.append(got)
+                    client.request("POST", f"/post-{worker}-{n}", body=b"x" * 100)
+
+        threads = [threading.Thread(target=load, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert wrong == []
+        assert max(count for target, count in ran.items() if target.startswith("/post")) == 1
+        assert max(ran.values()) <= 3
+
+
+# Kept connections
+
+
+def kept(fields=""):
+    return f"location / {{ proxy_pass http://u; proxy_http_version 1.1; proxy_set_header Connection ''; {fields} }}"
+
+
+def test_connections_are_kept(serve_nginx):
+    with servers(None) as ups:
+        site = serve_nginx(conf(f"upstream u {{ server 127.0.0.1:{ups[0].port}; keepalive 2; }}", kept()))
+        for n in range(10):
+            assert site.request("POST", f"/{n}", body=b"x" * n).text == f"0 /{n}"
+        assert ups[0].connections == 1
+        assert site.get("/" + "x" * 3000).status == 200
+
+
+def test_a_connection_is_left_after_its_requests(serve_nginx):
+    with servers(None) as ups:
+        site = serve_nginx(conf(
+            f"upstream u {{ server 127.0.0.1:{ups[0].port}; keepalive 2; keepalive_requests 3; }}", kept()))
+        for n in range(9):
+            site.get("/")
+        assert ups[0].connections == 3
+
+
+def test_an_idle_connection_is_closed(serve_nginx):
+    with servers(None) as ups:
+        site = serve_nginx(conf(
+            f"upstream u {{ server 127.0.0.1:{ups[0].port}; keepalive 2; keepalive_timeout 500ms; }}", kept()))
+        site.get("/")
+        ups[0].wait_open(0)
+
+
+def test_a_kept_connection_that_was_closed_costs_nothing(serve_nginx):
+    def answer(seen, connection):
+        connection.sendall(response(b"x"))
+        if seen.target == "/close":
+            return None
+        return b""
+
+    with servers(answer) as ups:
+        site = serve_nginx(conf(f"upstream u {{ server 127.0.0.1:{ups[0].port}; keepalive 2; }}", kept()))
+        for n in range(20):
+            assert site.get("/close").status == 200
+            assert site.get("/").status == 200
+
+
+@pytest.mark.parametrize("more", [b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nsmuggle", b"\r\n"])
+@pytest.mark.parametrize("late", [False, True])
+def test_what_comes_behind_an_answer_is_nobodys(serve_nginx, more, late):
+    def answer(seen, connection):
+        if not seen.target.startswith("/bad"):
+            return response(f"0 {seen.target}".encode())
+        connection.sendall(response(b"good") + (b"" if late else more))
+        if late:
+            time.sleep(0.2)
+            connection.sendall(more)
+        return b""
+
+    with servers(answer) as ups:
+        site = serve_nginx(conf(f"upstream u {{ server 127.0.0.1:{ups[0].port}; keepalive 2; }}", kept()))
+        for n in range(5):
+            assert site.get(f"/bad{n}").text == "good"
+            if late:
+                time.sleep(0.4)
+            assert site.get(f"/next{n}").text == f"0 /next{n}"
+
+
+# Names
+
+
+class Dns:
+    """A server of DNS that knows some names."""
+
+    def __init__(self, names):
+        self.names = names
+        self.asked = []
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def _serve(self):
+        while True:
+            try:
+                query, sender = self.socket.recvfrom(1500)
+            except OSError:
+                return
+            labels, at = [], 12
+            while query[at]:
+                labels.append(query[at + 1:at + 1 + query[at]].decode())
+                at += 1 + query[at]
+            name, kind = ".".join(labels), struct.unpack(">H", query[at + 1:at + 3])[0]
+            self.asked.append((name, kind))
+            for reply in self.replies(query, name, kind):
+                self.socket.sendto(reply, sender)
+
+    def replies(self, query, name, kind):
+        known = self.names.get(name)
+        if callable(known):
+            return known(query, kind)
+        found = (known or []) if kind == 1 else []
+        code = 0 if known is not None else 3
+        return [answer(query, [(1, 60, socket.inet_aton(ip)) for ip in found], code)]
+
+
+def answer(query, records, code=0, flags=0x8180):
+    body = b"".join(b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, ttl, len(data)) + data for kind, ttl, data in records)
+    return query[:2] + struct.pack(">HHHHH", flags | code, 1, len(records), 0, 0) + query[12:] + body
+
+
+NAMED = "location / {{ resolver 127.0.0.1:{dns} ipv6=off; resolver_timeout 2s; proxy_pass http://$arg_host:{port}; {more} }}"
+
+
+def test_a_name_is_asked_for_once(serve_nginx):
+    with servers(None) as ups, Dns({"one.example": ["127.0.0.1"]}) as dns:
+        site = serve_nginx(conf("", NAMED.format(dns=dns.port, port=ups[0].port, more="")))
+        for n in range(5):
+            assert site.get("/x?host=one.example").text == "0 /x?host=one.example"
+        assert dns.asked == [("one.example", 1)]
+        assert ups[0].seen[0].get("Host") == f"one.example:{ups[0].port}"
+
+
+def test_names_that_are_not_there(serve_nginx):
+    with servers(None) as ups, Dns({"silent.example": lambda *_: [], "empty.example": []}) as dns:
+        site = serve_nginx(conf("", NAMED.format(dns=dns.port, port=ups[0].port, more="")))
+        for name, words in [("no.example", "3: Host not found"), ("empty.example", "3: Host not found"),
+                            ("silent.example", "110: Operation timed out"), ("bad..example", "3: Host not found")]:
+            assert site.get(f"/?host={name}").status == 502
+            assert f"{name} could not be resolved ({words})" in (site.directory / "error.log").read_text()
+        site = serve_nginx(conf("", f"location / {{ proxy_pass http://$arg_host:{ups[0].port}; }}"))
+        assert site.get("/?host=one.example").status == 502
+        assert "no resolver defined to resolve one.example" in (site.directory / "error.log").read_text()
+
+
+def test_answers_of_others_do_not_count(serve_nginx):
+    good = socket.inet_aton("127.0.0.1")
+
+    def forged(query, _):
+        wrong = answer(query, [(1, 60, socket.inet_aton("127.0.0.9"))])
+        other = bytes([wrong[0] ^ 1]) + wrong[1:]
+        elsewhere = wrong[:12] + b"\x03" + wrong[13:16] + b"\x00" + wrong[17:]
+        return [other, b"", b"\x00" * 12, elsewhere, answer(query, [(1, 60, good)])]
+
+    with servers(None) as ups, Dns({"one.example": forged}) as dns:
+        site = serve_nginx(conf("", NAMED.format(dns=dns.port, port=ups[0].port, more="")))
+        assert site.get("/?host=one.example").status == 200
+
+
+def test_names_that_stand_for_others(serve_nginx):
+    def alias(query, _):
+        return [answer(query, [(5, 60, b"\x03one\x07example\x00")])]
+
+    def circle(query, _):
+        return [answer(query, [(5, 60, b"\x06circle\x07example\x00")])]
+
+    names = {"alias.example": alias, "one.example": ["127.0.0.1"], "circle.example": circle}
+    with servers(None) as ups, Dns(names) as dns:
+        site = serve_nginx(conf("", NAMED.format(dns=dns.port, port=ups[0].port, more="")))
+        assert site.get("/?host=alias.example").status == 200
+        assert site.get("/?host=circle.example").status == 502
+
+
+# TLS
+
+
+def certificate(directory, name, *options):
+    """A certificate that signs itself, for a name; the paths of it and of its key."""
+    certificate, key = directory / f"{name}.crt", directory / f"{name}.key"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", certificate,
+                    "-days", "2", "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", *options],
+                   check=True, capture_output=True)
+    return certificate, key
+
+
+TLS = """
+    location /plain/ { proxy_pass https://127.0.0.1:UP; }
+    location /good/ { proxy_pass https://127.0.0.1:UP; proxy_ssl_verify on; proxy_ssl_name good.example;
+                      proxy_ssl_trusted_certificate %DIR%/good.example.crt; proxy_ssl_server_name on; }
+    location /name/ { proxy_pass https://127.0.0.1:UP; proxy_ssl_verify on; proxy_ssl_name other.example;
+                      proxy_ssl_trusted_certificate %DIR%/good.example.crt; }
+    location /other/ { proxy_pass https://127.0.0.1:UP; proxy_ssl_verify on; proxy_ssl_name good.example;
+                       proxy_ssl_trusted_certificate %DIR%/other.example.crt; }
+    location /variable/ { proxy_pass https://$arg_host:UP; }
+    location /kept/ { proxy_pass https://u; proxy_http_version 1.1; proxy_set_header Connection ""; }
+    location /mixed/ { proxy_pass http://u; proxy_http_version 1.1; proxy_set_header Connection ""; }
+    location /own/ { proxy_pass https://127.0.0.1:ASKS; proxy_ssl_certificate %DIR%/other.example.crt;
+                     proxy_ssl_certificate_key %DIR%/other.example.key; }
+    location /nobody/ { proxy_pass https://127.0.0.1:ASKS; }
+"""
+
+
+def test_tls(serve_nginx, tmp_path):
+    good, key = certificate(tmp_path, "good.example")
+    other, other_key = certificate(tmp_path, "other.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(good, key)
+    told = []
+    context.sni_callback = lambda _, name, __: told.append(name)
+    asks = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    asks.load_cert_chain(good, key)
+    asks.verify_mode = ssl.CERT_REQUIRED
+    asks.load_verify_locations(other)
+    files = {path.name: path.read_text() for path in (good, key, other, other_key)}
+
+    def sized(seen, _):
+        return response(b"x" * int(seen.target.partition("?")[0].rpartition("/")[2]) + b" %d" % len(seen.body))
+
+    with Upstream(sized, context=context) as up, Upstream(name="asks", context=asks) as second:
+        locations = TLS.replace("UP", str(up.port)).replace("ASKS", str(second.port))
+        group = f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 4; }}"
+        site = serve_nginx(conf(group, locations), files=files)
+        for size in (0, 1, 20_000, 3_000_000):
+            answer = site.request("POST", f"/plain/{size}", body=b"y" * size)
+            assert answer.body == b"x" * size + b" %d" % size
+        assert up.seen[0].get("Host") == f"127.0.0.1:{up.port}" and told == [None] * 4
+        assert site.get("/good/5").text == "xxxxx 0" and told[-1] == "good.example"
+        log = site.directory / "error.log"
+        for target, words in [("/name/1", 'upstream SSL certificate does not match "other.example"'),
+                              ("/other/1", "upstream SSL certificate verify error"),
+                              ("/nobody/1", "while reading response header from upstream")]:
+            assert site.get(target).status == 502
+            assert words in log.read_text(), (target, log.read_text())
+        assert "while SSL handshaking to upstream" in log.read_text()
+        assert site.get("/variable/3?host=127.0.0.1").text == "xxx 0"
+        assert site.get("/own/").text == "asks /own/"
+        before = up.connections
+        for _ in range(5):
+            assert site.get("/kept/1").text == "x 0"
+        assert up.connections == before + 1
+        # A connection with TLS is none without.
+        assert site.get("/mixed/1").status == 502
+
+
+# A real server behind
+
+
+def test_gunicorn_over_a_unix_socket(serve_nginx, tmp_path):
+    app = textwrap.dedent("""
+        def app(environ, start_response):
+            body = environ["wsgi.input"].read()
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [environ["PATH_INFO"].encode(), b" ", environ["HTTP_HOST"].encode(), b" %d" % len(body)]
+    """)
+    (tmp_path / "behind.py").write_text(app)
+    path = tmp_path / "g.sock"
+    process = subprocess.Popen([sys.executable, "-m", "gunicorn", "-b", f"unix:{path}", "--threads", "4", "behind:app"],
+                               cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(path.exists, "gunicorn's socket", timeout=30)
+        site = serve_nginx(conf(f"upstream u {{ server unix:{path}; keepalive 4; }}",
+                                kept(fields="proxy_set_header Host $host;")))
+        for size in itertools.chain(range(0, 5), (100_000,)):
+            assert site.request("POST", "/a%20b", body=b"x" * size).text == f"/a b test.example {size}"
+        assert site.request("POST", "/c", body=b"x" * 5000, chunked=True).text == "/c test.example 5000"
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_an_unknown_host_is_an_error(serve_nginx):
+    site = serve_nginx(conf("", "location / { return 200; }"), name="nginx")
+    (site.directory / "bad.conf").write_text(
+        "events {} http { server { location / { proxy_pass http://no.such.host.invalid; } } "
+        "upstream e { } upstream d { server 127.0.0.1:1 wieght=2; } }")
+    done = site.run("-t", "-c", "bad.conf", "-p", f"{site.directory}/")
+    assert done.returncode != 0
+    for words in ('host not found in upstream "no.such.host.invalid"', "no servers are inside upstream",
+                  'invalid parameter "wieght=2"'):
+        assert words in done.stderr, done.stderr
