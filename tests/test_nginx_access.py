@@ -493,10 +493,10 @@ def test_what_an_asked_location_says_may_become_the_arguments(serve_nginx):
             listen 127.0.0.1:%PORT%;
             location / {
                 auth_request /check;
-                auth_request_set $args "user=$sent_http_x_user";
+                auth_request_set $args "user=joe$status";
                 add_header X-Said "$args $arg_user";
             }
-            location /check { internal; add_header X-User joe; return 204; }
+            location /check { internal; return 204; }
         }
     """, files={"html/page": ""})
-    assert server.get("/page?a=b").get("X-Said") == "user=joe joe"
+    assert server.get("/page?a=b").get("X-Said") == "user=joe204 joe204"
