@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use config::model::Model;
-use config::model::tls::TlsId;
+use config::model::tls::{Contents, TlsId};
 use listen::tls::{Begun, Choice, Failure, Hello, Offer, Sessions, Store, handshake};
 use listen::{Socket, Stream};
 use telemetry::error_log::{self, Level};
@@ -41,6 +41,11 @@ impl Offers {
         let names: std::collections::HashSet<&str> =
             model.tls.certificates.iter().map(|certificate| certificate.name.as_str()).collect();
         self.store.retain(|name| names.contains(name));
+    }
+
+    /// Another certificate under a name of the model's.
+    pub fn replace(&self, name: &str, contents: &Contents) -> Result<(), String> {
+        self.store.put(name, contents)
     }
 
     /// How to go on with a client that gets this offer.
@@ -86,7 +91,10 @@ pub async fn secure(
     deadline.set_fresh(true);
     // Whoever does not get on with it makes room first.
     deadline.set_idle(Some(Duration::ZERO));
-    let choose = |hello: &Hello<'_>| event_loop.runtime().choose(ends, hello);
+    let choose = |hello: &Hello<'_>| {
+        let for_authority = event_loop.process.challenges.choose(hello);
+        for_authority.unwrap_or_else(|| event_loop.runtime().choose(ends, hello))
+    };
     match handshake(socket, input, choose, |cx| deadline.is_past(cx)).await {
         Ok(Begun::Tls(stream, negotiated)) => {
             ends.tls = Some(Arc::from(negotiated));

@@ -13,7 +13,7 @@ use config::{CommandLine, Merged, Model, SettingsFile, Vault};
 use serde_json::{Value, json};
 
 use crate::listen::{self, Bound};
-use crate::logs::ErrorLog;
+use crate::logs::{self, ErrorLog};
 use crate::python;
 use crate::state::{Outline, Plan};
 
@@ -141,8 +141,10 @@ impl Prepared {
         patient: bool,
     ) -> Result<Self, String> {
         load_certificates(&mut model)?;
+        crate::acme::fill(&mut model)?;
         let listeners = listen::bind_all(&mut model, bound, systemd, patient)?;
         let error_log = ErrorLog::open(&model)?;
+        logs::make_states(&model)?;
         let packed = model.http.as_deref().map(pack).transpose()?;
         Ok(Self { model, packed, listeners, error_log, descriptors: None })
     }

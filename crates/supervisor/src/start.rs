@@ -20,7 +20,7 @@ use crate::mold::{Launch, Mold, configure};
 use crate::origin::Origin;
 use crate::pidfile::PidFile;
 use crate::signals::Signals;
-use crate::{Embedded, children, daemon, listen, logs};
+use crate::{Embedded, acme, children, daemon, listen, logs};
 
 /// gunicorn's exit code for settings and sockets.
 const BAD_SETTINGS: u8 = 1;
@@ -112,7 +112,9 @@ fn prepare(
     }
     let pidfile = process.pidfile.as_deref().map(PidFile::create).transpose().map_err(|why| log(&why))?;
     telemetry::info!("Starting monoceros {}", env!("CARGO_PKG_VERSION"));
+    acme::fill(&mut model).map_err(|why| log(&why))?;
     let listeners = listen::bind_all(&mut model, &[], systemd, true).map_err(|why| log(&why))?;
+    logs::make_states(&model).map_err(|why| log(&why))?;
     let prepared = Some(Prepared { model, packed: None, listeners, error_log, descriptors: None });
     let configuration =
         Box::new(Configuration { applications: vec![application], prepared, shutdown_timeout: None });

@@ -8,6 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::Address;
+
 /// Index into [`Model::offers`].
 pub type TlsId = u32;
 
@@ -20,6 +22,12 @@ pub struct Model {
     pub offers: Vec<Tls>,
     /// What all listeners of gunicorn's command line offer; `None` is no TLS.
     pub everywhere: Option<TlsId>,
+    /// Those among them that speak plain HTTP all the same.
+    #[serde(default)]
+    pub plain: Vec<Address>,
+    /// Clients of these are sent to this port.
+    #[serde(default)]
+    pub redirect: Option<u16>,
 }
 
 /// A certificate.

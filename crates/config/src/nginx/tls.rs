@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use conf_syntax::{Directive, Span, Word};
 
+use super::acme;
 use super::level::Level;
 use super::reader::{Reader, list};
 use super::table::{Apply, Argument, Context, Count, Row};
@@ -229,6 +230,11 @@ impl<'a> Reader<'a> {
     fn ssl_file(&mut self, files: &mut Option<Rc<Vec<NamedFile>>>, directive: Directive<'a>) {
         let Some(word) = directive.args.first() else { return };
         let line_at = self.problems.line_at;
+        if acme::is_variable(&word) {
+            let file = NamedFile { path: word.text().into_owned().into(), at: word.span, line_at };
+            Rc::make_mut(files.get_or_insert_default()).push(file);
+            return;
+        }
         let is_special = [&b"data:"[..], b"engine:", b"store:"].iter().any(|p| word.value.starts_with(p));
         if word.value.contains(&b'$') || is_special {
             let what = if is_special { "what is no file" } else { "a path with variables" };
@@ -523,10 +529,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What a server offers; `None`: it has no certificate and rejects nobody.
-    pub(super) fn offer(&mut self, level: &Level) -> Option<TlsId> {
+    /// What a server offers; `None`: it has no certificate and rejects nobody. `acme`: the certificate that is ordered
+    /// for it.
+    pub(super) fn offer(&mut self, level: &Level, acme: Option<u32>) -> Option<TlsId> {
         let reject = level.ssl_reject_handshake.unwrap_or(false);
-        let certificates = self.certificates(level)?;
+        let certificates = self.certificates(level, acme)?;
         if certificates.is_empty() && !reject {
             return None;
         }
@@ -569,7 +576,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The certificates of a server; `None`: one cannot be used.
-    fn certificates(&mut self, level: &Level) -> Option<Vec<u32>> {
+    fn certificates(&mut self, level: &Level, acme: Option<u32>) -> Option<Vec<u32>> {
         let Some(chains) = &level.ssl_certificates else { return Some(Vec::new()) };
         let keys = level.ssl_certificate_keys.as_ref().map_or(&[][..], |keys| keys.as_slice());
         let mut found = Vec::new();
@@ -583,7 +590,19 @@ impl<'a> Reader<'a> {
                 return None;
             };
             let stapled = level.ssl_stapling_file.as_ref().filter(|_| level.ssl_stapling == Some(true));
-            match self.certificate(chain, key, level.ssl_password_file.as_ref(), stapled) {
+            let is_ordered = (chain.path.as_path(), key.path.as_path())
+                == (Path::new(acme::CERTIFICATE), Path::new(acme::CERTIFICATE_KEY));
+            let index = if is_ordered {
+                if acme.is_none() && !self.problems.has_errors() {
+                    let message = format!("\"{}\" is of a server with `acme_certificate`", acme::CERTIFICATE);
+                    let problem = self.problems.push(Severity::Error, Some(chain.at), message);
+                    problem.line_at = chain.line_at;
+                }
+                acme
+            } else {
+                self.certificate(chain, key, level.ssl_password_file.as_ref(), stapled)
+            };
+            match index {
                 Some(index) => found.push(index),
                 None => all = false,
             }

@@ -103,7 +103,8 @@ impl Environment for View<'_> {
             Variable::BodyBytesSent => text.write(format_args!("{}", self.left().body)),
             Variable::BytesSent => text.write(format_args!("{}", self.left().all)),
             Variable::LimitRate => match &*facts.limit_rate.borrow() {
-                Some(rate) => text.bytes(rate),
+                // In bytes, however it was set; what is no size is none.
+                Some(rate) => text.write(format_args!("{}", super::pace::size(rate).unwrap_or_default())),
                 None => text.bytes(b"0"),
             },
             Variable::LimitReqStatus => text.some(facts.rate_status.get()),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use config::model::tls::{Protocol, Tls};
+use config::model::tls::{Contents, Protocol, Tls};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, ALL_KX_GROUPS, default_provider};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
@@ -59,6 +59,20 @@ impl Offer {
         if tls.tickets {
             config.ticketer = sessions.tickets(&tls.ticket_keys, context, tls.session_timeout);
         }
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// An offer of one certificate, for whoever speaks one of these protocols. The error is for the log.
+    pub fn of_one(contents: &Contents, protocols: &[&[u8]]) -> Result<Self, String> {
+        let store = Store::default();
+        store.put("", contents)?;
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[&version::TLS12, &version::TLS13])
+            .map_err(|error| format!("TLS cannot be offered: {error}"))?;
+        let resolver = Resolver(vec![store.slot("")]);
+        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        config.send_tls13_tickets = 0;
         Ok(Self(Arc::new(config)))
     }
 
