@@ -485,3 +485,18 @@ def test_server_names_that_are_patterns_are_valid_referers(serve_nginx):
         ("http://shop/", "[1]"), ("http://other.example/middle", "[1]"),
     ):
         assert server.get("/", {"Referer": referer}).text == said, referer
+
+
+def test_what_an_asked_location_says_may_become_the_arguments(serve_nginx):
+    server = serve_nginx("""
+        server {
+            listen 127.0.0.1:%PORT%;
+            location / {
+                auth_request /check;
+                auth_request_set $args "user=joe$status";
+                add_header X-Said "$args $arg_user";
+            }
+            location /check { internal; return 204; }
+        }
+    """, files={"html/page": ""})
+    assert server.get("/page?a=b").get("X-Said") == "user=joe204 joe204"

@@ -75,6 +75,7 @@ CONF = r"""
         location /stream/ { proxy_pass http://127.0.0.1:UP; proxy_buffering off; }
         location /upload/ {
             proxy_pass http://127.0.0.1:UP; proxy_request_buffering off; proxy_http_version 1.1;
+            add_header X-Body $request_body;
         }
         location /trailers/ { proxy_pass http://127.0.0.1:UP; proxy_http_version 1.1; proxy_pass_trailers on; }
         location /ws/ {
@@ -243,6 +244,11 @@ def test_a_body_as_it_comes(place, chunked):
             client.send(b"0\r\n\r\n")
         assert client.response().text == "0000000019"
     assert len(place.last.body) == 200_000
+    # What fits into memory is known all the same.
+    assert place.request("POST", "/upload/small", body=b"0123456789").get("X-Body") == "0123456789"
+    assert place.request("POST", "/upload/large", body=b"0123456789" * 200).get("X-Body") is None
+    place.up.seen.pop()
+    place.up.seen.pop()
     assert place.last.get("Transfer-Encoding") == ("chunked" if chunked else None)
 
 

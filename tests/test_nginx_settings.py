@@ -389,6 +389,17 @@ def test_requests_on_a_connection_are_counted_by_the_location(serve_nginx):
             assert client.end() == "eof"
 
 
+def test_a_rate_is_told_in_bytes(serve_nginx):
+    server = serve_nginx("""
+        server {
+            listen 127.0.0.1:%PORT%;
+            location / { set $limit_rate $arg_rate; return 200 "$limit_rate"; }
+        }
+    """)
+    for rate, said in (("40k", "40960"), ("1m", "1048576"), ("7", "7"), ("", "0"), ("fast", "0")):
+        assert server.get(f"/?rate={rate}").text == said
+
+
 def test_a_link_may_be_checked_in_another_way_further_in(serve_nginx):
     server = serve_nginx("""
         server {

@@ -124,6 +124,7 @@ def test_an_exception_in_the_settings_file(serve):
     (["--no-such-flag"], ["--no-such-flag"]),
     (["-k", "gevent"], ["gevent"]),
     (["--certfile", "x.pem"], ["certfile"]),
+    (["--cert-reqs", "2"], ["cert-reqs"]),
     (["--statsd-host", "localhost:8125"], ["statsd"]),
     (["-w", "0"], ["-w: 0"]),
     (["--workers", "x"], ["x"]),

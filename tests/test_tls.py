@@ -1,5 +1,6 @@
 """TLS with an nginx.conf: certificates, names, versions, and the ends of connections."""
 
+import datetime
 import os
 import socket
 import ssl
@@ -7,6 +8,8 @@ import subprocess
 import time
 
 import pytest
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509 import ocsp
 from support.client import Client
 from support.server import wait_until, which
 from support.tls import Authority, TlsClient, context
@@ -403,3 +406,140 @@ def test_what_is_wrong_with_files_is_told_with_the_place(serve_nginx):
         done = site.run("check", "-c", "bad.conf", "-p", f"{site.directory}/")
         assert done.returncode != 0 and words in done.stderr, (directives, done.stderr)
         assert f"bad.conf:{line}" in done.stderr
+
+
+# Sessions that go on
+
+SESSIONS = """
+    ssl_certificate a.pem;
+    ssl_certificate_key a.key;
+    server {
+        listen 127.0.0.1:%PORT% ssl;
+        %FIRST%
+        return 200 "$ssl_session_reused";
+    }
+    server {
+        listen 127.0.0.1:%PORT1% ssl;
+        %SECOND%
+        return 200 "$ssl_session_reused";
+    }
+"""
+SESSION_FILES = {"a.pem": CERTIFICATES["a"].chain, "a.key": CERTIFICATES["a"].key, "b.pem": CERTIFICATES["rsa"].chain,
+                 "b.key": CERTIFICATES["rsa"].key, "one.key": os.urandom(48), "two.key": os.urandom(80)}
+
+
+def goes_on(site, made, session, port="%PORT%"):
+    with TlsClient(("127.0.0.1", site.ports[port]), made, "a.example", session=session) as client:
+        text = client.request().text
+        assert client.socket.session_reused == (text == "r")
+        return text == "r"
+
+
+def begin(site, made, port="%PORT%"):
+    with TlsClient(("127.0.0.1", site.ports[port]), made, "a.example") as client:
+        assert client.request().text == "."
+        return client.socket.session
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("first, second, here, there", [
+    ("", "", True, True),
+    ("ssl_session_tickets off;", "", False, False),
+    ("ssl_session_tickets off; ssl_session_cache shared:A:1m;", "ssl_session_tickets off; ssl_session_cache shared:A:1m;",
+     True, True),
+    ("ssl_session_tickets off; ssl_session_cache shared:A:1m;", "ssl_session_tickets off; ssl_session_cache shared:B:1m;",
+     True, False),
+    ("ssl_session_tickets off; ssl_session_cache builtin:100;", "ssl_session_cache none;", True, False),
+    ("ssl_session_ticket_key one.key;", "ssl_session_ticket_key two.key; ssl_session_ticket_key one.key;", True, True),
+    ("ssl_session_ticket_key one.key;", "ssl_session_ticket_key two.key;", True, False),
+    ("", "ssl_certificate b.pem; ssl_certificate_key b.key;", True, False),
+])
+def test_sessions_go_on_where_they_may(serve_nginx, version, first, second, here, there):
+    conf = SESSIONS.replace("%FIRST%", first).replace("%SECOND%", second)
+    site = serve_nginx(conf, files=SESSION_FILES)
+    made = context(version=version)
+    assert goes_on(site, made, begin(site, made)) == here
+    assert goes_on(site, made, begin(site, made), "%PORT1%") == there
+    if not first:
+        session = begin(site, made)
+        site.configure(conf + "server { listen 127.0.0.1:%PORT2%; return 204; }")
+        site.signal(1)
+
+        def answers():
+            try:
+                with site.connect("%PORT2%") as client:
+                    return client.request().status == 204
+            except OSError:
+                return False
+
+        wait_until(answers, "the new configuration")
+        assert goes_on(site, made, session), "also after a reload"
+
+
+def test_a_session_does_not_go_on_for_ever(serve_nginx):
+    site = serve_nginx(SESSIONS.replace("%FIRST%", "ssl_session_timeout 1s;").replace("%SECOND%", ""),
+                       files=SESSION_FILES)
+    made = context(version=ssl.TLSVersion.TLSv1_2)
+    session = begin(site, made)
+    time.sleep(2.1)
+    assert not goes_on(site, made, session)
+
+
+def test_a_stapled_answer_is_sent(serve_nginx):
+    now = datetime.datetime.now(datetime.timezone.utc)
+    answer = ocsp.OCSPResponseBuilder().add_response(
+        cert=CERTIFICATES["a"].x509, issuer=AUTHORITY.x509, algorithm=hashes.SHA256(),
+        cert_status=ocsp.OCSPCertStatus.GOOD, this_update=now - datetime.timedelta(hours=1),
+        next_update=now + datetime.timedelta(days=1), revocation_time=None, revocation_reason=None,
+    ).responder_id(ocsp.OCSPResponderEncoding.NAME, AUTHORITY.x509).sign(AUTHORITY.private, hashes.SHA256())
+    site = serve_nginx("""
+        ssl_certificate a.pem;
+        ssl_certificate_key a.key;
+        server { listen 127.0.0.1:%PORT% ssl; ssl_stapling on; ssl_stapling_file a.ocsp; }
+        server { listen 127.0.0.1:%PORT1% ssl; ssl_stapling_file a.ocsp; }
+    """, files={**SESSION_FILES, "a.ocsp": answer.public_bytes(serialization.Encoding.DER)})
+    for port, words in (("%PORT%", b"Cert Status: good"), ("%PORT1%", b"no response sent")):
+        done = subprocess.run(
+            [which("openssl"), "s_client", "-connect", f"127.0.0.1:{site.ports[port]}", "-servername", "a.example",
+             "-status"], input=b"", capture_output=True, timeout=30)
+        assert words in done.stdout
+
+
+# gunicorn's command line
+
+APP = """
+    def application(environ, start_response):
+        body = " ".join([environ["wsgi.url_scheme"], environ["SERVER_PORT"], environ["PATH_INFO"]]).encode()
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+        return [body]
+"""
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_gunicorns_certfile(serve, both):
+    one = AUTHORITY.issue("a.example")
+    files = {"both.pem": one.chain + one.key} if both else {"a.pem": one.chain, "a.key": one.key}
+    args = ["--certfile", "both.pem"] if both else ["--certfile", "a.pem", "--keyfile", "a.key"]
+    server = serve(APP, *args, "--ciphers", "ECDHE+AES128", files=files)
+    assert "https://127.0.0.1" in server.log()
+    with TlsClient(server.address, context(AUTHORITY, version=ssl.TLSVersion.TLSv1_2)) as client:
+        assert client.request(target="/x").text == f"https {server.port} /x"
+        assert client.socket.cipher()[0] == "ECDHE-ECDSA-AES128-GCM-SHA256"
+        assert client.request(target="/y").text == f"https {server.port} /y"
+    with server.connect() as client:
+        assert client.request().status == 400
+
+
+def test_gunicorns_certfile_that_cannot_be_used(serve):
+    one, other = AUTHORITY.issue("a.example"), AUTHORITY.issue("a.example")
+    files = {"a.pem": one.chain, "other.key": other.key}
+    for args, words in [
+        (["--certfile", "missing.pem"], "missing.pem cannot be used: No such file"),
+        (["--certfile", "a.pem"], "holds no private key"),
+        (["--certfile", "a.pem", "--keyfile", "other.key"], "mismatch"),
+        (["--keyfile", "other.key"], "there is no certfile"),
+        (["--certfile", "a.pem", "--ciphers", "RC4"], "`RC4`"),
+    ]:
+        server = serve(APP, *args, files=files, wait=False)
+        assert server.exit_code() != 0
+        assert words in server.log() + server.out_path.read_text(), args

@@ -23,7 +23,7 @@ _monoceros() {
 
     case "${cmd}" in
         monoceros)
-            opts="-h -v -c -b -w -k -t -D -e -p -u -g -m -R -n --help --version --config --python --bind --backlog --workers --worker-class --threads --worker-connections --max-requests --max-requests-jitter --timeout --graceful-timeout --boot-timeout --keepalive-timeout --keep-alive --max-worker-rss --asgi-loop --asgi-lifespan --asgi-disconnect-grace-period --http-parser --queue-size --queue-timeout --limit-request-line --limit-request-fields --limit-request-field_size --limit-request-head --client-max-body-size --edge-threads --edge-connections --client-header-timeout --client-body-timeout --send-timeout --keepalive-requests --lingering-timeout --server-tokens --client-body-buffer-size --response-buffer-size --response-max-temp-file-size --max-temp-space --static --static-symlinks --index --accel --no-sendfile --compress --compress-types --compress-min-length --compress-level --reload --reload-engine --reload-extra-file --reload-templates --spew --check-config --print-config --forwarded-allow-ips --forwarder-headers --header-map --root-path --proxy-protocol --proxy-allow-from --protocol --uwsgi-allow-from --permit-obsolete-folding --strip-header-spaces --permit-unconventional-http-method --permit-unconventional-http-version --casefold-http-method --preload --reuse-port --chdir --daemon --env --pid --worker-tmp-dir --user --group --umask --initgroups --pythonpath --paster --paste --paste-global --access-logfile --access-logformat --log-file --error-logfile --log-level --capture-output --enable-stdio-inheritance --disable-redirect-access-to-syslog --logger-class --log-config --log-config-json --log-syslog-to --log-syslog --log-syslog-prefix --log-syslog-facility --statsd-host --dogstatsd-tags --statsd-prefix --enable-backlog-metric --name --keyfile --certfile --ssl-version --cert-reqs --ca-certs --suppress-ragged-eofs --do-handshake-on-connect --ciphers --http-protocols --http2-cleartext --http2-max-concurrent-streams --http2-initial-window-size --http2-max-frame-size --http2-max-header-list-size --dirty-app --dirty-workers --dirty-timeout --dirty-threads --dirty-graceful-timeout --control-socket --control-socket-mode --no-control-socket"
+            opts="-h -v -c -b -w -k -t -D -e -p -u -g -m -R -n --help --version --config --python --bind --backlog --workers --worker-class --threads --worker-connections --max-requests --max-requests-jitter --timeout --graceful-timeout --boot-timeout --keepalive-timeout --keep-alive --max-worker-rss --asgi-loop --asgi-lifespan --asgi-disconnect-grace-period --http-parser --queue-size --queue-timeout --limit-request-line --limit-request-fields --limit-request-field_size --limit-request-head --client-max-body-size --edge-threads --edge-connections --client-header-timeout --client-body-timeout --send-timeout --keepalive-requests --lingering-timeout --server-tokens --client-body-buffer-size --response-buffer-size --response-max-temp-file-size --max-temp-space --static --static-symlinks --index --accel --no-sendfile --compress --compress-types --compress-min-length --compress-level --reload --reload-engine --reload-extra-file --reload-templates --spew --check-config --print-config --forwarded-allow-ips --forwarder-headers --header-map --root-path --proxy-protocol --proxy-allow-from --protocol --uwsgi-allow-from --permit-obsolete-folding --strip-header-spaces --permit-unconventional-http-method --permit-unconventional-http-version --casefold-http-method --preload --reuse-port --chdir --daemon --env --pid --worker-tmp-dir --user --group --umask --initgroups --pythonpath --paster --paste --paste-global --access-logfile --access-logformat --log-file --error-logfile --log-level --capture-output --enable-stdio-inheritance --disable-redirect-access-to-syslog --logger-class --log-config --log-config-json --log-syslog-to --log-syslog --log-syslog-prefix --log-syslog-facility --statsd-host --dogstatsd-tags --statsd-prefix --enable-backlog-metric --name --keyfile --certfile --ssl-version --cert-reqs --ca-certs --suppress-ragged-eofs --do-handshake-on-connect --ciphers --domain --acme-directory --acme-email --acme-ca-certs --acme-eab-kid --acme-eab-hmac --acme-dns-hook --acme-dir --tls --http-protocols --http2-cleartext --http2-max-concurrent-streams --http2-initial-window-size --http2-max-frame-size --http2-max-header-list-size --dirty-app --dirty-workers --dirty-timeout --dirty-threads --dirty-graceful-timeout --control-socket --control-socket-mode --no-control-socket"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -431,6 +431,42 @@ _monoceros() {
                     ;;
                 --ciphers)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --domain)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --acme-directory)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --acme-email)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --acme-ca-certs)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --acme-eab-kid)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --acme-eab-hmac)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --acme-dns-hook)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --acme-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tls)
+                    COMPREPLY=($(compgen -W "off self" -- "${cur}"))
                     return 0
                     ;;
                 --http-protocols)

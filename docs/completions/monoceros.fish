@@ -100,12 +100,22 @@ complete -c monoceros -l statsd-host -d 'The address of a statsd server' -r
 complete -c monoceros -l dogstatsd-tags -d 'Tags for statsd\'s metrics' -r
 complete -c monoceros -l statsd-prefix -d 'What the names of statsd\'s metrics begin with' -r
 complete -c monoceros -s n -l name -d 'The name of this instance in ps and top' -r
-complete -c monoceros -l keyfile -d 'The private key' -r -F
-complete -c monoceros -l certfile -d 'The certificate' -r -F
+complete -c monoceros -l keyfile -d 'The private key; without it, it is in the file of the certificate' -r -F
+complete -c monoceros -l certfile -d 'The certificate and those that lead to the root: all listeners speak TLS' -r -F
 complete -c monoceros -l ssl-version -d 'Ignored by gunicorn as well [2]' -r
 complete -c monoceros -l cert-reqs -d 'Whether clients must show a certificate [0]' -r
 complete -c monoceros -l ca-certs -d 'Authorities of clients\' certificates' -r -F
-complete -c monoceros -l ciphers -d 'Cipher suites of TLS' -r
+complete -c monoceros -l ciphers -d 'Cipher suites of TLS 1.2, in OpenSSL\'s language' -r
+complete -c monoceros -l domain -d 'A name that this server is reached by' -r
+complete -c monoceros -l acme-directory -d 'The directory of the certification authority (ACME, RFC 8555)' -r
+complete -c monoceros -l acme-email -d 'Where the authority may write to' -r
+complete -c monoceros -l acme-ca-certs -d 'Certificates by which the authority\'s own server is verified, for one of your own; else the system\'s' -r -F
+complete -c monoceros -l acme-eab-kid -d 'The identifier of a key by which the authority knows an account already (external account binding)' -r
+complete -c monoceros -l acme-eab-hmac -d 'That key, base64url' -r
+complete -c monoceros -l acme-dns-hook -d 'A program that puts a TXT record into the DNS, run as PROGRAM present|cleanup RECORD VALUE, without a shell; it returns when the record is there' -r -F
+complete -c monoceros -l acme-dir -d 'Where accounts, certificates and keys are kept; instances that share it order once' -r -F
+complete -c monoceros -l tls -d 'self, for development: all addresses speak TLS, with a certificate for localhost, this machine\'s name and each domain, signed by an authority of your own [off]' -r -f -a "off\t''
+self\t''"
 complete -c monoceros -l http-protocols -d 'Versions of HTTP that are offered [h1]' -r
 complete -c monoceros -l http2-cleartext -d 'HTTP/2 without TLS [off]' -r -f -a "off\t''
 prior-knowledge\t''

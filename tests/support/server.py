@@ -195,18 +195,27 @@ class Monoceros:
 
     def edge(self):
         """The edge's pid: the master's child that runs the master's own executable."""
+        return next(iter(self._own("edge")), None)
+
+    def acme(self):
+        """The pid of the process that orders certificates."""
+        return next(iter(self._own("acme")), None)
+
+    def _own(self, *roles):
         own = os.readlink(f"/proc/{self.process.pid}/exe")
-        for pid, (parent, _) in self.processes().items():
-            with contextlib.suppress(OSError):
-                if parent == self.process.pid and os.readlink(f"/proc/{pid}/exe") == own:
-                    return pid
-        return None
+        found = []
+        for pid, (parent, command) in self.processes().items():
+            with contextlib.suppress(OSError, IndexError):
+                if (parent == self.process.pid and os.readlink(f"/proc/{pid}/exe") == own
+                        and command.split()[1] in roles):
+                    found.append(pid)
+        return found
 
     def workers(self):
         """Pids of the workers: children of the master's children."""
         processes = self.processes()
-        edge = self.edge()
-        molds = {pid for pid, (parent, _) in processes.items() if parent == self.process.pid and pid != edge}
+        own = self._own("edge", "acme")
+        molds = {pid for pid, (parent, _) in processes.items() if parent == self.process.pid and pid not in own}
         return sorted(pid for pid, (parent, _) in processes.items() if parent in molds)
 
     def memory(self):

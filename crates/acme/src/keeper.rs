@@ -10,7 +10,7 @@ use telemetry::error_log::Level;
 use crate::Failure;
 use crate::clock::Clock;
 use crate::issuer::{Authority, Suggestion};
-use crate::key::{self, Pair};
+use crate::key::Pair;
 use crate::order::{Desk, Front};
 use crate::schedule::{self, Validity, chance, duration};
 use crate::store::{Locked, Rest, Store, Stored};
@@ -34,6 +34,8 @@ pub struct Keeper<F, C> {
     unkept: Option<Stored>,
     /// The certificate that is served.
     served: Option<Vec<u8>>,
+    /// It has been said that there is none.
+    is_without: bool,
     /// What an authority thinks of a certificate, and until when that holds.
     suggestion: Option<(Vec<u8>, Suggestion, u64)>,
     /// It has been said that somebody else orders.
@@ -54,6 +56,7 @@ impl<F: Front, C: Clock> Keeper<F, C> {
             clock,
             unkept: None,
             served: None,
+            is_without: false,
             suggestion: None,
             has_told: false,
         })
@@ -72,7 +75,7 @@ impl<F: Front, C: Clock> Keeper<F, C> {
         let now = self.clock.now();
         self.keep_again();
         let best = self.best(now);
-        self.serve(best.as_ref().map(|(stored, _)| stored), now);
+        self.serve(best.as_ref().map(|(stored, _)| stored));
         let renewal = match &best {
             Some((stored, true)) => self.renewal(stored, now).await,
             // Something else is better than nothing, but not for long.
@@ -97,7 +100,12 @@ impl<F: Front, C: Clock> Keeper<F, C> {
             Ok(Locked::No(why)) => {
                 if !self.has_told {
                     let name = &self.order.name;
-                    telemetry::info!("certificate {}: somebody else is ordering it ({}); waiting", name, why);
+                    telemetry::log!(
+                        Level::Notice,
+                        "certificate {}: somebody else is ordering it ({}); waiting",
+                        name,
+                        why
+                    );
                     self.has_told = true;
                 }
                 OTHERS_TIME
@@ -116,24 +124,20 @@ impl<F: Front, C: Clock> Keeper<F, C> {
         [kept, unkept].into_iter().flatten().max_by_key(|(stored, own)| (*own, stored.leaf.validity.from))
     }
 
-    fn serve(&mut self, best: Option<&Stored>, now: u64) {
+    fn serve(&mut self, best: Option<&Stored>) {
         match best {
             Some(stored) if self.served.as_ref() != stored.pair.chain.first() => {
                 self.front.serve(&self.order, &stored.pair);
                 self.served = stored.pair.chain.first().cloned();
             }
-            None if self.served.is_none() => match key::temporary(&self.order.identifiers, now) {
-                Ok(pair) => {
-                    telemetry::log!(
-                        Level::Notice,
-                        "certificate {}: until one is issued, one is served that no client trusts",
-                        self.order.name
-                    );
-                    self.front.serve(&self.order, &pair);
-                    self.served = pair.chain.into_iter().next();
-                }
-                Err(why) => telemetry::error!("certificate {}: {}", self.order.name, why),
-            },
+            None if !self.is_without => {
+                self.is_without = true;
+                telemetry::log!(
+                    Level::Notice,
+                    "certificate {}: until one is issued, one is served that no client trusts",
+                    self.order.name
+                );
+            }
             _ => {}
         }
     }
@@ -300,6 +304,7 @@ mod tests {
     use config::model::acme::{Challenge, Key};
 
     use super::*;
+    use crate::key;
     use crate::order::Answer;
 
     const NOW: u64 = 1_700_000_000;
@@ -401,19 +406,6 @@ mod tests {
             clock.0.set(NOW + 30 * 86400);
             keeper.turn().await;
             assert!(front.0.borrow().iter().all(|served| *served == pair));
-        });
-    }
-
-    #[test]
-    fn without_any_a_temporary_one_is_served_once() {
-        run(async {
-            let directory = tempfile::tempdir().unwrap();
-            let (clock, front) = (Hand(Rc::new(Cell::new(NOW))), Rc::new(Window::default()));
-            let mut keeper = keeper(directory.path(), &clock, &front);
-            keeper.turn().await;
-            keeper.turn().await;
-            assert_eq!(front.0.borrow().len(), 1);
-            assert_eq!(crate::chain::look(&front.0.borrow()[0].chain).unwrap().identifiers, ["a.example"]);
         });
     }
 

@@ -12,7 +12,9 @@ pub mod hook;
 pub mod issuer;
 pub mod keeper;
 pub mod key;
+pub mod local;
 pub mod order;
+pub mod program;
 
 pub mod schedule;
 pub mod store;

@@ -289,7 +289,12 @@ impl<F: Front, C: Clock> Desk<'_, F, C> {
 
     /// How control over a name is shown.
     fn kind(&self, name: &str) -> Challenge {
-        if name.starts_with("*.") { Challenge::Dns01 } else { self.issuer.challenge }
+        match self.issuer.challenge {
+            _ if name.starts_with("*.") => Challenge::Dns01,
+            // RFC 8738 §7: an address has no records.
+            Challenge::Dns01 if name.parse::<IpAddr>().is_ok() => Challenge::Http01,
+            other => other,
+        }
     }
 
     /// Asks for the order's state until it is a certain one.

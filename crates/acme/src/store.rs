@@ -331,7 +331,7 @@ fn file_name(identifier: &str) -> String {
     name.trim_start_matches('.').to_owned()
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let base64 = STANDARD.encode(der);
     let mut lines = vec![format!("-----BEGIN {label}-----")];
     lines.extend(base64.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned()));

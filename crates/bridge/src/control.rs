@@ -57,6 +57,57 @@ pub enum ToEdge {
     },
     /// Begin to accept connections.
     Accept {},
+    /// Another certificate under a name of the model's; the body is its contents.
+    Certificate {
+        /// Which.
+        name: String,
+    },
+    /// An answer for a certification authority; the body says what and where.
+    Challenge {
+        /// By which it is taken away.
+        number: u64,
+    },
+    /// Take it away.
+    ChallengeGone {
+        /// Which.
+        number: u64,
+    },
+}
+
+/// What the master tells the process that orders certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum ToAcme {
+    /// What is wanted, as the body.
+    Configure {},
+    /// The answer is where the authority looks for it.
+    ChallengeSet {
+        /// Which.
+        number: u64,
+    },
+    /// Messages go to the descriptor that comes along.
+    Reopen {},
+}
+
+/// What the process that orders certificates tells the master.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum FromAcme {
+    /// A certificate that is to be served; the body is its contents.
+    Certificate {
+        /// Its name in the model.
+        name: String,
+    },
+    /// An answer for an authority, to be put where it looks; the body says what and where.
+    Challenge {
+        /// By which it is taken away.
+        number: u64,
+    },
+    /// Take it away.
+    ChallengeGone {
+        /// Which.
+        number: u64,
+    },
 }
 
 /// What the edge tells the master.
@@ -99,6 +150,11 @@ pub enum FromEdge {
         seconds: f64,
         /// Whether it was already draining.
         graceful: bool,
+    },
+    /// An answer for a certification authority is where it looks.
+    ChallengeSet {
+        /// Which.
+        number: u64,
     },
     /// Everything has ended; the process exits next.
     Stopped {},

@@ -30,6 +30,19 @@ pub trait Host {
     fn hostname(&self) -> String {
         fs::read_to_string("/proc/sys/kernel/hostname").map(|n| n.trim().to_owned()).unwrap_or_default()
     }
+    /// Where this user's programs keep what has to be there next time.
+    fn state_dir(&self) -> PathBuf {
+        if self.identity().0 == 0 {
+            return PathBuf::from("/var/lib/monoceros");
+        }
+        let of = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let state = of("XDG_STATE_HOME").or_else(|| Some(of("HOME")?.join(".local/state")));
+        state.unwrap_or_else(|| self.current_dir()).join("monoceros")
+    }
+    /// Whether there are addresses of IPv6.
+    fn has_ipv6(&self) -> bool {
+        Path::new("/proc/net/if_inet6").exists()
+    }
     /// Addresses of a host name.
     fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 }

@@ -62,7 +62,7 @@ impl Site {
         let applications = applications(&nginx, paths)?;
         let daemon = nginx.main.daemon;
         let (shutdown_timeout, descriptors) = (nginx.main.shutdown_timeout, nginx.main.rlimit_nofile);
-        let Nginx { http, listeners, tls, main, error_logs, notes, warnings, sources, .. } = nginx;
+        let Nginx { http, listeners, tls, acme, main, error_logs, notes, warnings, sources, .. } = nginx;
         let process = process(&main, paths);
         let model = Model {
             listeners,
@@ -75,6 +75,7 @@ impl Site {
             apps: vec![],
             http: Some(Arc::new(http)),
             tls,
+            acme,
             process,
             logs: logs(&main, error_logs, paths),
             reload: None,

@@ -20,6 +20,7 @@ use telemetry::error_log::{self, Level};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::accept::Accepted;
+use crate::challenges;
 use crate::event_loop::EventLoop;
 use crate::http2;
 use crate::log::{self, Finished};
@@ -127,6 +128,11 @@ async fn secure(event_loop: &Rc<EventLoop>, connection: Connection, ends: &mut E
     let mut connection = Connection::new(stream, settings, pool, &event_loop.deadlines, 0, ends.since);
     connection.set_input(input);
     let negotiated = ends.tls.as_deref();
+    if negotiated.is_some_and(|tls| tls.alpn.as_deref() == Some(challenges::PROTOCOL)) {
+        // The handshake was all that it came for (RFC 8737 §3).
+        connection.close().await;
+        return None;
+    }
     if negotiated.is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2")) {
         let name = negotiated.and_then(|tls| tls.server_name.as_deref());
         let own = event_loop.runtime.borrow().site.as_ref()?.http2_within_tls(ends, name)?;
@@ -286,12 +292,32 @@ pub async fn answer(
     process.requests.fetch_add(1, Ordering::Relaxed);
     process.writing.fetch_add(1, Ordering::Relaxed);
     let runtime = event_loop.runtime();
-    if let Some(site) = &runtime.site {
+    let for_authority = refusal.is_none().then(|| process.challenges.response(request)).flatten();
+    if let Some(response) = for_authority {
+        Box::pin(by_authority(event_loop, exchange, ends, begun, request, response)).await;
+    } else if let Some(site) = &runtime.site {
         Box::pin(by_site(event_loop, site, exchange, ends, begun, request, refusal)).await;
     } else {
         Box::pin(by_command_line(event_loop, &runtime, exchange, ends, begun, request, refusal)).await;
     }
     process.writing.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// An authority looks for an answer: nothing of the configuration holds for it.
+async fn by_authority(
+    event_loop: &Rc<EventLoop>,
+    mut exchange: Exchange<'_>,
+    ends: &Ends,
+    begun: Instant,
+    request: &mut Request,
+    response: exchange::Response,
+) {
+    exchange.close_after();
+    let status = response.status;
+    let logged = log::response_fields(event_loop, &response);
+    let sent = exchange.respond(response, &event_loop.date()).await;
+    let finished = Finished { request, ends: &ends.peer, begun, outcome: None };
+    log::finish(event_loop, &finished, status, logged.as_ref(), &sent);
 }
 
 async fn by_command_line(

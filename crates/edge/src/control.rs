@@ -20,6 +20,7 @@ use telemetry::{AccessFormat, AccessLog, Target};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::apps::Apps;
+use crate::challenges::Challenges;
 use crate::configuration::Configuration;
 use crate::event_loop::{self, Message, Process, Start};
 use crate::spread::Spread;
@@ -102,6 +103,7 @@ fn start(model: Model, listeners: &[OwnedFd]) -> io::Result<Started> {
     let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded_channel()).unzip();
     let process = Arc::new(Process {
         apps: Apps::new(count, events_in),
+        challenges: Challenges::default(),
         temp: TempSpace::new(temp_dir, model.edge.buffers.temp_space),
         inboxes,
         spread: Spread::new(count),
@@ -258,6 +260,23 @@ impl Control {
                 self.all(|| Ok(Message::Stop(limit)))
             }
             ToEdge::Accept {} => self.all(|| Ok(Message::Accept)),
+            ToEdge::Certificate { ref name } => {
+                if let Err(error) = self.configuration.tls.replace(name, &received.body()?) {
+                    error_log::write(Level::Error, format_args!("{error}"));
+                }
+                Ok(())
+            }
+            ToEdge::Challenge { number } => {
+                match self.process.challenges.put(number, received.body()?) {
+                    Ok(()) => self.tell(&FromEdge::ChallengeSet { number })?,
+                    Err(error) => error_log::write(Level::Error, format_args!("{error}")),
+                }
+                Ok(())
+            }
+            ToEdge::ChallengeGone { number } => {
+                self.process.challenges.take(number);
+                Ok(())
+            }
         }
     }
 

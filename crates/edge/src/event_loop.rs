@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 
 use crate::accept::{Accepted, accept};
 use crate::apps::{Apps, Sides};
+use crate::challenges::Challenges;
 use crate::configuration::Configuration;
 use crate::connection;
 use crate::runtime::Runtime;
@@ -53,6 +54,8 @@ pub enum Message {
 pub struct Process {
     /// The applications' queues.
     pub apps: Apps,
+    /// What certification authorities look for.
+    pub challenges: Challenges,
     /// All temporary files.
     pub temp: Arc<TempSpace>,
     /// Where each loop listens for messages.

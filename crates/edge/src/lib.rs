@@ -7,6 +7,7 @@
 
 mod accept;
 mod apps;
+mod challenges;
 mod configuration;
 mod connection;
 mod control;

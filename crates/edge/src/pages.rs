@@ -1,6 +1,6 @@
 //! The pages that the edge itself answers with.
 
-use exchange::{Name, Response};
+use exchange::{Method, Name, Request, Response};
 
 /// A small page that names the status.
 pub fn page(status: u16) -> Response {
@@ -16,6 +16,29 @@ pub fn page(status: u16) -> Response {
 pub fn closing(status: u16) -> Response {
     let mut response = page(status);
     response.close = true;
+    response
+}
+
+/// Sends a client to the same place by TLS.
+pub fn to_tls(request: &Request, port: u16) -> Response {
+    let authority = &request.authority;
+    let host = match authority.iter().rposition(|&byte| byte == b':') {
+        // A colon within brackets belongs to the address.
+        Some(at) if authority[at..].iter().all(|byte| *byte != b']') => &authority[..at],
+        _ => authority,
+    };
+    if host.is_empty() || !request.target.starts_with(b"/") {
+        return closing(400);
+    }
+    let mut location = [b"https://", host].concat();
+    if port != 443 {
+        location.extend_from_slice(format!(":{port}").as_bytes());
+    }
+    location.extend_from_slice(&request.target);
+    // The other methods are asked again with their bodies.
+    let status = if matches!(request.method, Method::Get | Method::Head) { 301 } else { 308 };
+    let mut response = closing(status);
+    response.fields.push_known(Name::Location, &location);
     response
 }
 

@@ -45,6 +45,11 @@ impl Phases<'_> {
             log::refused(self.ends.peer.remote, request, 400, why);
             return Some(pages::closing(400));
         }
+        if request.scheme == exchange::Scheme::Http
+            && let Some(port) = self.runtime.redirect(self.ends)
+        {
+            return Some(pages::to_tls(request, port));
+        }
         // preaccess: what no location is asked for.
         if let Some(response) = refuse_method(request) {
             return Some(response);

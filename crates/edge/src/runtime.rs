@@ -75,10 +75,11 @@ impl Runtime {
 
     /// Whether a connection to this address begins with a TLS handshake.
     pub fn begins_with_tls(&self, ends: &Ends) -> bool {
-        match &self.site {
-            Some(site) => site.listen(ends).is_some_and(|listen| listen.tls),
-            None => self.configuration.model.tls.everywhere.is_some(),
+        if let Some(site) = &self.site {
+            return site.listen(ends).is_some_and(|listen| listen.tls);
         }
+        let tls = &self.configuration.model.tls;
+        tls.everywhere.is_some() && !tls.plain.contains(&ends.address)
     }
 
     /// How to go on with a client that begins a handshake.
@@ -89,6 +90,12 @@ impl Runtime {
             None => model.tls.everywhere.map(|id| (id, false)),
         };
         chosen.map_or(Choice::Reject, |(id, http2)| tls.choose(model, id, http2))
+    }
+
+    /// The port that clients of this address are sent to, because TLS is spoken there.
+    pub fn redirect(&self, ends: &Ends) -> Option<u16> {
+        let tls = &self.configuration.model.tls;
+        tls.redirect.filter(|_| tls.plain.contains(&ends.address))
     }
 
     /// The directory that serves this path, and the path within it.

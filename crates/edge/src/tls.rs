@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use config::model::Model;
-use config::model::tls::TlsId;
-use listen::tls::{Begun, Choice, Failure, Hello, Offer, Store, handshake};
+use config::model::tls::{Contents, TlsId};
+use listen::tls::{Begun, Choice, Failure, Hello, Offer, Sessions, Store, handshake};
 use listen::{Socket, Stream};
 use telemetry::error_log::{self, Level};
 
@@ -22,16 +22,18 @@ const HTTP2: [&[u8]; 4] = [b"h2", b"http/1.1", b"http/1.0", b"http/0.9"];
 #[derive(Default)]
 pub struct Offers {
     store: Arc<Store>,
+    sessions: Arc<Sessions>,
     /// Without and with HTTP/2.
-    offers: Vec<[OnceLock<Choice>; 2]>,
+    made: Vec<[OnceLock<Choice>; 2]>,
 }
 
 impl Offers {
     /// The offers of a model. Certificates of an earlier configuration that are the same are kept.
     pub fn open(model: &Model, before: Option<&Self>) -> Result<Self, String> {
         let store = before.map_or_else(Arc::default, |before| Arc::clone(&before.store));
+        let sessions = before.map_or_else(Arc::default, |before| Arc::clone(&before.sessions));
         store.put_all(&model.tls.certificates)?;
-        Ok(Self { store, offers: model.tls.offers.iter().map(|_| Default::default()).collect() })
+        Ok(Self { store, sessions, made: model.tls.offers.iter().map(|_| Default::default()).collect() })
     }
 
     /// From now on only certificates of this model are wanted.
@@ -41,9 +43,14 @@ impl Offers {
         self.store.retain(|name| names.contains(name));
     }
 
+    /// Another certificate under a name of the model's.
+    pub fn replace(&self, name: &str, contents: &Contents) -> Result<(), String> {
+        self.store.put(name, contents)
+    }
+
     /// How to go on with a client that gets this offer.
     pub fn choose(&self, model: &Model, id: TlsId, http2: bool) -> Choice {
-        let (Some(offers), Some(tls)) = (self.offers.get(id as usize), model.tls.offers.get(id as usize))
+        let (Some(offers), Some(tls)) = (self.made.get(id as usize), model.tls.offers.get(id as usize))
         else {
             return Choice::Reject;
         };
@@ -58,7 +65,7 @@ impl Offers {
                 .filter_map(|at| Some(&*certificates.get(*at as usize)?.name))
                 .collect();
             let protocols: &[&[u8]] = if http2 { &HTTP2 } else { &HTTP1 };
-            match Offer::new(tls, &names, protocols, &self.store) {
+            match Offer::new(tls, &names, protocols, &self.store, &self.sessions) {
                 Ok(offer) => Choice::Offer(offer),
                 Err(error) => {
                     error_log::write(Level::Critical, format_args!("{error}"));
@@ -84,7 +91,10 @@ pub async fn secure(
     deadline.set_fresh(true);
     // Whoever does not get on with it makes room first.
     deadline.set_idle(Some(Duration::ZERO));
-    let choose = |hello: &Hello<'_>| event_loop.runtime().choose(ends, hello);
+    let choose = |hello: &Hello<'_>| {
+        let for_authority = event_loop.process.challenges.choose(hello);
+        for_authority.unwrap_or_else(|| event_loop.runtime().choose(ends, hello))
+    };
     match handshake(socket, input, choose, |cx| deadline.is_past(cx)).await {
         Ok(Begun::Tls(stream, negotiated)) => {
             ends.tls = Some(Arc::from(negotiated));

@@ -1,6 +1,7 @@
 //! The binary: argv → master, edge; nothing else.
 #![forbid(unsafe_code)]
 
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 /// Many small allocations on several threads are the edge's whole life; the master hardly notices.
@@ -19,14 +20,15 @@ fn main() -> ExitCode {
     // Only a master sets the variable: an application that is called `edge` is one all the same.
     let control = std::env::var(supervisor::CONTROL_FD).ok();
     match (std::env::args_os().nth(1), control) {
-        (Some(word), Some(control)) if word == "edge" => run_edge(&control),
+        (Some(word), Some(control)) if word == "edge" => run_child(&control, edge::run),
+        (Some(word), Some(control)) if word == "acme" => run_child(&control, acme::program::run),
         _ => supervisor::run(std::env::args_os(), std::env::vars_os(), EMBEDDED),
     }
 }
 
-fn run_edge(control: &str) -> ExitCode {
+fn run_child(control: &str, run: fn(OwnedFd) -> ExitCode) -> ExitCode {
     match control.parse().map_err(std::io::Error::other).and_then(sys::inherited_fd) {
-        Ok(control) => edge::run(control),
+        Ok(control) => run(control),
         Err(error) => {
             eprintln!("monoceros: {}={control}: {error}", supervisor::CONTROL_FD);
             ExitCode::FAILURE

@@ -9,13 +9,38 @@ use crate::configuration::{Configuration, Prepared};
 pub(crate) fn lines(configuration: &Configuration) -> Vec<String> {
     let Some(prepared) = &configuration.prepared else { return vec![] };
     let model = &prepared.model;
-    vec![
+    let mut lines = vec![
         format!("Monoceros {} is ready (pid {})", env!("CARGO_PKG_VERSION"), std::process::id()),
         format!("Listening at: {}", join(urls(prepared))),
         statics(model),
         application(model, configuration),
         logs(model),
-    ]
+    ];
+    lines.extend(certificates(model));
+    lines
+}
+
+/// Whose certificates there are, and how to trust one's own.
+fn certificates(model: &Model) -> Vec<String> {
+    let mut lines = Vec::new();
+    for order in &model.acme.certificates {
+        let issuers = order.issuers.iter().filter_map(|at| model.acme.issuers.get(*at as usize));
+        let names = issuers.map(|issuer| issuer.name.clone());
+        let identifiers = order.identifiers.iter().cloned();
+        lines.push(format!("Certificate: for {} from {}", join(identifiers), join(names)));
+    }
+    if let Some(local) = &model.acme.local {
+        let path = ::acme::local::authority(local);
+        let path = path.display();
+        lines.push(format!(
+            "Certificate: for {} from an authority of your own",
+            join(local.identifiers.iter().cloned())
+        ));
+        lines.push(format!("To trust it: curl --cacert {path}, SSL_CERT_FILE={path} for Python's ssl, or for everything on this machine"));
+        lines.push(format!("             sudo cp {path} /usr/local/share/ca-certificates/monoceros.crt && sudo update-ca-certificates"));
+        lines.push("             (browsers keep authorities of their own: import the file there)".to_owned());
+    }
+    lines
 }
 
 /// Five lines for whoever has started it by an nginx.conf and its own name.
@@ -60,9 +85,11 @@ pub(crate) fn site_lines(configuration: &Configuration, http: &Http) -> Vec<Stri
 fn urls(prepared: &Prepared) -> impl Iterator<Item = String> {
     let model = &prepared.model;
     prepared.listeners.iter().enumerate().map(move |(at, listener)| {
-        let tls = match &model.http {
-            Some(http) => http.listens.get(at).is_some_and(|listen| listen.tls),
-            None => model.tls.everywhere.is_some(),
+        let tls = if let Some(http) = &model.http {
+            http.listens.get(at).is_some_and(|listen| listen.tls)
+        } else {
+            let address = model.listeners.get(at).map(|listener| &listener.address);
+            model.tls.everywhere.is_some() && address.is_none_or(|a| !model.tls.plain.contains(a))
         };
         listener.url(tls)
     })

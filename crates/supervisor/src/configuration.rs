@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use bridge::control::MoldSettings;
 use config::model::http::Http;
-use config::{CommandLine, Merged, Model, SettingsFile};
+use config::model::tls::Which;
+use config::{CommandLine, Merged, Model, SettingsFile, Vault};
 use serde_json::{Value, json};
 
 use crate::listen::{self, Bound};
-use crate::logs::ErrorLog;
+use crate::logs::{self, ErrorLog};
 use crate::python;
 use crate::state::{Outline, Plan};
 
@@ -139,8 +140,11 @@ impl Prepared {
         systemd: &[Arc<Bound>],
         patient: bool,
     ) -> Result<Self, String> {
+        load_certificates(&mut model)?;
+        crate::acme::fill(&mut model)?;
         let listeners = listen::bind_all(&mut model, bound, systemd, patient)?;
         let error_log = ErrorLog::open(&model)?;
+        logs::make_states(&model)?;
         let packed = model.http.as_deref().map(pack).transpose()?;
         Ok(Self { model, packed, listeners, error_log, descriptors: None })
     }
@@ -156,4 +160,21 @@ fn pack(http: &Http) -> Result<OwnedFd, String> {
 /// A variable of the environment.
 fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&'a OsStr> {
     environment.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str())
+}
+
+/// Reads the certificates that the command line names and checks that they can be used; those of an nginx.conf have been
+/// read with it. The error is a sentence for the user.
+pub(crate) fn load_certificates(model: &mut Model) -> Result<(), String> {
+    for certificate in &mut model.tls.certificates {
+        let (Some(files), None) = (&certificate.files, &certificate.contents) else { continue };
+        let contents = ::listen::tls::Files.certificate(files).map_err(|fault| {
+            let (what, path) = match fault.which {
+                Which::Key => ("keyfile", &files.key),
+                _ => ("certfile", &files.chain),
+            };
+            format!("{what}: {} cannot be used: {}", path.display(), fault.why)
+        })?;
+        certificate.contents = Some(contents);
+    }
+    Ok(())
 }

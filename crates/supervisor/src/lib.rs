@@ -5,6 +5,7 @@
 //! async runtime, one thread.
 #![forbid(unsafe_code)]
 
+mod acme;
 mod announce;
 mod channel;
 mod children;

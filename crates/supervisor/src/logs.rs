@@ -99,6 +99,21 @@ fn open_file(path: &Path, process: &Process) -> io::Result<OwnedFd> {
 }
 
 /// Makes the directory of temporary files, as nginx does, for the user of the edge.
+/// Makes the directories for certificates, which belong to whoever orders them.
+pub(crate) fn make_states(model: &Model) -> Result<(), String> {
+    for issuer in &model.acme.issuers {
+        let path = &issuer.state;
+        let made = match path.parent() {
+            Some(parent) => {
+                std::fs::create_dir_all(parent).and_then(|()| make_directory(path, &model.process))
+            }
+            None => make_directory(path, &model.process),
+        };
+        made.map_err(|error| format!("mkdir() \"{}\" failed ({})", path.display(), errno(&error)))?;
+    }
+    Ok(())
+}
+
 fn make_directory(path: &Path, process: &Process) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),

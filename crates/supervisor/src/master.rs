@@ -9,6 +9,7 @@ use bridge::control::{FromEdge, FromMold, MoldSettings, Received, ToEdge};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Pid;
 
+use crate::acme::Acme;
 use crate::channel::{Channel, Incoming};
 use crate::children::{self, Child};
 use crate::configuration::{Configuration, Prepared};
@@ -52,6 +53,7 @@ pub(crate) struct Master {
     /// The cycle whose configuration the edge has.
     pub(crate) configured: u64,
     pub(crate) edge: Option<Edge>,
+    pub(crate) acme: Acme,
     /// The program that was started to take over.
     pub(crate) successor: Option<Pid>,
     /// The program that this one was started to take over from.
@@ -86,6 +88,7 @@ impl Master {
             configurations: BTreeMap::from([(1, configuration)]),
             configured: 1,
             edge: None,
+            acme: Acme::default(),
             successor: None,
             predecessor: None,
             detached: false,
@@ -110,8 +113,10 @@ impl Master {
             self.take_signals();
             self.take_from_edge();
             self.take_from_molds();
+            self.take_from_acme();
             self.state.tick(self.begin.elapsed());
             self.act();
+            self.tend_acme();
             self.round();
         }
     }
@@ -128,6 +133,11 @@ impl Master {
         if self.needs_rounds() {
             until = Some(until.map_or(self.next_round, |at| at.min(self.next_round)));
         }
+        if self.wants_acme()
+            && let Some(at) = self.acme.deadline()
+        {
+            until = Some(until.map_or(at, |until| until.min(at)));
+        }
         let timeout = until.map(|at| {
             // A millisecond late is better than a turn too early.
             let left = at.saturating_sub(now) + Duration::from_millis(1);
@@ -137,6 +147,9 @@ impl Master {
             self.signals.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         if let Some(edge) = self.edge.as_ref().filter(|edge| !edge.closed) {
             fds.push(interest(edge.channel.as_fd(), edge.channel.is_waiting()));
+        }
+        if let Some(channel) = self.acme.channel() {
+            fds.push(interest(channel.as_fd(), channel.is_waiting()));
         }
         for mold in self.molds.values().filter(|mold| !mold.closed) {
             fds.push(interest(mold.channel.as_fd(), mold.channel.is_waiting()));
@@ -184,6 +197,7 @@ impl Master {
             FromEdge::WorkerOverran { worker, method, path, seconds, graceful } => {
                 Event::WorkerOverran { worker, method, path, seconds, graceful }
             }
+            FromEdge::ChallengeSet { number } => return self.challenge_set(number),
             FromEdge::Stopped {} => Event::EdgeStopped,
             FromEdge::Fatal { text } => Event::EdgeFatal { text },
         };
@@ -315,6 +329,9 @@ impl Master {
             self.take_from_edge();
             self.edge = None;
             self.event(Event::EdgeGone { status });
+            return;
+        }
+        if self.acme_ended(pid, status) {
             return;
         }
         let mold = self.molds.iter().find(|(_, mold)| mold.pid == pid).map(|(generation, _)| *generation);

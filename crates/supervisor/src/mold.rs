@@ -111,15 +111,24 @@ impl Launch {
 
     /// Starts an edge. It has a process group of its own: a terminal's signals are the master's to answer.
     pub(crate) fn edge() -> io::Result<(Pid, ControlSocket)> {
-        let (ours, theirs) = ControlSocket::pair()?;
-        let mut command = Command::new(daemon::program());
-        command.arg("edge").env(CONTROL_FD, theirs.as_raw_fd().to_string());
-        without_own(&mut command);
-        let options =
-            sys::SpawnOptions { keep: &[theirs.as_fd()], new_process_group: true, ..Default::default() };
-        let child = sys::spawn(command, &options)?;
-        Ok((pid(&child)?, ours))
+        own_program("edge")
     }
+
+    /// Starts the process that orders certificates.
+    pub(crate) fn acme() -> io::Result<(Pid, ControlSocket)> {
+        own_program("acme")
+    }
+}
+
+fn own_program(role: &str) -> io::Result<(Pid, ControlSocket)> {
+    let (ours, theirs) = ControlSocket::pair()?;
+    let mut command = Command::new(daemon::program());
+    command.arg(role).env(CONTROL_FD, theirs.as_raw_fd().to_string());
+    without_own(&mut command);
+    let options =
+        sys::SpawnOptions { keep: &[theirs.as_fd()], new_process_group: true, ..Default::default() };
+    let child = sys::spawn(command, &options)?;
+    Ok((pid(&child)?, ours))
 }
 
 /// The message that goes with [`Settled::body`](crate::configuration::Settled::body).

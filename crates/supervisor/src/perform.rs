@@ -63,7 +63,10 @@ impl Master {
             }
             Action::StartEdge => self.start_edge(),
             Action::ConfigureEdge { cycle } => self.adopt(cycle),
-            Action::Accept => self.tell_edge(ToEdge::Accept {}, vec![]),
+            Action::Accept => {
+                self.tell_edge(ToEdge::Accept {}, vec![]);
+                self.acme.is_open = true;
+            }
             Action::StopEdge { graceful, seconds } => {
                 self.notify("STOPPING=1");
                 self.tell_edge(ToEdge::Stop { graceful, seconds }, vec![]);
@@ -150,7 +153,9 @@ impl Master {
         if let Some(prepared) = self.prepared() {
             set_descriptors(pid, prepared);
         }
-        self.configure_edge()
+        self.configure_edge()?;
+        self.repeat_challenges();
+        Ok(())
     }
 
     fn configure_edge(&mut self) -> io::Result<()> {
@@ -172,6 +177,7 @@ impl Master {
         if let Err(error) = self.configure_edge() {
             telemetry::error!("The edge keeps its old settings: {}", error);
         }
+        self.configure_acme();
         let old = self.configurations.remove(&old).and_then(|c| c.prepared);
         let pidfile = self.pidfile.take();
         let Some(new) = self.prepared() else { return };
@@ -187,6 +193,8 @@ impl Master {
         let log = new.error_log.copies().into_iter().take(1).collect();
         self.pidfile = pidfile;
         if has_other_logs {
+            let copies = self.prepared().map_or_else(Vec::new, |new| new.error_log.copies());
+            self.acme.reopen(copies.into_iter().take(1).collect());
             self.tell_edge(ToEdge::Reopen {}, log);
         }
     }
@@ -250,8 +258,10 @@ impl Master {
             telemetry::error!("{}", error);
         }
         let for_edge = log.copies().into_iter().take(1).collect();
+        let for_acme = log.copies().into_iter().take(1).collect();
         let for_molds: Vec<(u64, Vec<OwnedFd>)> = self.molds.keys().map(|g| (*g, log.copies())).collect();
         self.tell_edge(ToEdge::Reopen {}, for_edge);
+        self.acme.reopen(for_acme);
         for (generation, fds) in for_molds {
             // Without a file there is nothing to open again.
             if !fds.is_empty() {

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 use serde_json::Value;
 
 use crate::channel::Incoming;
-use crate::configuration::{Application, Configuration, Prepared};
+use crate::configuration::{Application, Configuration, Prepared, load_certificates};
 use crate::listen::Bound;
 use crate::logs::ErrorLog;
 use crate::master::Master;
@@ -20,7 +20,7 @@ use crate::mold::{Launch, Mold, configure};
 use crate::origin::Origin;
 use crate::pidfile::PidFile;
 use crate::signals::Signals;
-use crate::{Embedded, children, daemon, listen, logs};
+use crate::{Embedded, acme, children, daemon, listen, logs};
 
 /// gunicorn's exit code for settings and sockets.
 const BAD_SETTINGS: u8 = 1;
@@ -87,11 +87,12 @@ fn prepare(
     if print_config {
         print!("{}", settled.merged.settings.print_config());
     }
+    let mut model = settled.merged.model.clone();
+    load_certificates(&mut model).map_err(|why| fail(&why))?;
     if check_config || print_config {
         // The application's traceback belongs on the terminal here, and nothing is opened or bound.
         return Ok(Outcome::Checked(settled.body(true)));
     }
-    let mut model = settled.merged.model.clone();
     let process = model.process.clone();
     if process.daemon && !daemon::is_detached(&launch.environment) {
         let keep_output = model.logs.stdio_inheritance;
@@ -111,7 +112,9 @@ fn prepare(
     }
     let pidfile = process.pidfile.as_deref().map(PidFile::create).transpose().map_err(|why| log(&why))?;
     telemetry::info!("Starting monoceros {}", env!("CARGO_PKG_VERSION"));
+    acme::fill(&mut model).map_err(|why| log(&why))?;
     let listeners = listen::bind_all(&mut model, &[], systemd, true).map_err(|why| log(&why))?;
+    logs::make_states(&model).map_err(|why| log(&why))?;
     let prepared = Some(Prepared { model, packed: None, listeners, error_log, descriptors: None });
     let configuration =
         Box::new(Configuration { applications: vec![application], prepared, shutdown_timeout: None });

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Logs;
+use super::tls::Contents;
+
 /// Let's Encrypt's directory.
 pub const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
 
@@ -15,6 +18,20 @@ pub struct Model {
     pub issuers: Vec<Issuer>,
     /// No two of one name.
     pub certificates: Vec<Order>,
+    /// A certificate that an authority of one's own gives.
+    #[serde(default)]
+    pub local: Option<Local>,
+}
+
+/// A certificate for development, signed by an authority of one's own; both are made when they are not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Local {
+    /// By which servers know it.
+    pub name: String,
+    /// Where both are kept.
+    pub state: PathBuf,
+    /// What it is valid for.
+    pub identifiers: Vec<String>,
 }
 
 /// A certification authority, and the account with it.
@@ -139,4 +156,36 @@ impl Key {
             _ => return None,
         })
     }
+}
+
+/// What answers a challenge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// At `/.well-known/acme-challenge/TOKEN`.
+    Http {
+        /// Letters, digits, `-` and `_`.
+        token: String,
+        /// What is to be there.
+        content: String,
+    },
+    /// For those who speak `acme-tls/1`.
+    TlsAlpn {
+        /// The name that they ask for.
+        server_name: String,
+        /// The certificate and its key.
+        contents: Contents,
+    },
+}
+
+/// All that the process that orders certificates is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Mandate {
+    /// What is wanted.
+    pub acme: Model,
+    /// The user that the process becomes.
+    pub uid: Option<u32>,
+    /// And the group.
+    pub gid: Option<u32>,
+    /// Where messages go.
+    pub logs: Logs,
 }

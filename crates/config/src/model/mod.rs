@@ -47,6 +47,9 @@ pub struct Model {
     /// Certificates, and what servers offer to clients that speak TLS.
     #[serde(default)]
     pub tls: tls::Model,
+    /// Certificates that come by themselves.
+    #[serde(default)]
+    pub acme: acme::Model,
     /// Identity and surroundings of the processes.
     pub process: Process,
     /// Access and error log.

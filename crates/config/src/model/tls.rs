@@ -1,11 +1,14 @@
 //! TLS: what servers offer, and the certificates that they share.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::Address;
 
 /// Index into [`Model::offers`].
 pub type TlsId = u32;
@@ -19,6 +22,12 @@ pub struct Model {
     pub offers: Vec<Tls>,
     /// What all listeners of gunicorn's command line offer; `None` is no TLS.
     pub everywhere: Option<TlsId>,
+    /// Those among them that speak plain HTTP all the same.
+    #[serde(default)]
+    pub plain: Vec<Address>,
+    /// Clients of these are sent to this port.
+    #[serde(default)]
+    pub redirect: Option<u16>,
 }
 
 /// A certificate.
@@ -41,6 +50,8 @@ pub struct CertificateFiles {
     pub key: PathBuf,
     /// Passwords that the key may have, one a line.
     pub passwords: Option<PathBuf>,
+    /// An answer of the issuer's that the certificate is good, DER.
+    pub ocsp: Option<PathBuf>,
 }
 
 /// A certificate and its key, checked.
@@ -125,6 +136,23 @@ pub struct Tls {
     pub groups: Vec<u16>,
     /// Bytes of one record at most.
     pub record_size: u32,
+    /// How long a session may go on after it began.
+    pub session_timeout: Duration,
+    /// Sessions are remembered; `None`: only clients remember theirs, by tickets.
+    pub session_cache: Option<SessionCache>,
+    /// Clients get tickets.
+    pub tickets: bool,
+    /// Keys of tickets, nginx's 48 or 80 bytes; the first encrypts. Empty: the process makes its own.
+    pub ticket_keys: Vec<Secret>,
+}
+
+/// Where sessions are remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SessionCache {
+    /// Servers that name the same share it.
+    pub name: String,
+    /// How many.
+    pub sessions: u32,
 }
 
 /// A version.
@@ -140,6 +168,9 @@ pub enum Protocol {
 pub trait Vault {
     /// A certificate and its key.
     fn certificate(&self, files: &CertificateFiles) -> Result<Contents, Fault>;
+
+    /// A file as it is. The error says what is wrong with it.
+    fn file(&self, path: &Path) -> Result<Vec<u8>, String>;
 }
 
 /// A file that cannot be used.
@@ -160,6 +191,8 @@ pub enum Which {
     Key,
     /// The passwords.
     Passwords,
+    /// The issuer's answer.
+    Ocsp,
 }
 
 #[cfg(test)]

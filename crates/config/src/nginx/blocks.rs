@@ -88,7 +88,8 @@ impl<'a> Reader<'a> {
         self.end_of_server_names();
         let content = level.content.take();
         let server = self.settle(level, Some(http));
-        let tls = self.offer(&server.level);
+        let acme = self.acme_order();
+        let tls = self.offer(&server.level, acme);
         let mut inner = self.inner(later, &server, Context::SERVER);
         if let Some(content) = content {
             answer_outside_of_locations(&mut inner.locations, content, &server);

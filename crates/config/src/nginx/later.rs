@@ -41,12 +41,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ),
     ("it comes later", &["client_body_early_read"]),
     ("it is for other systems", &["degradation", "degrade"]),
-    (
-        "resumption of TLS sessions comes later",
-        &["ssl_session_cache", "ssl_session_ticket_key", "ssl_session_tickets", "ssl_session_timeout"],
-    ),
     ("ECH is not there", &["ssl_ech_file"]),
-    ("stapling comes later", &["ssl_stapling_file"]),
     ("certificates with variables come later", &["ssl_certificate_cache"]),
     (
         "knowing browsers comes later; `map $http_user_agent` is there",
@@ -65,7 +60,6 @@ const SWITCHES: &[(&str, &[&str])] = &[
     ("changing images comes later", &["image_filter"]),
     ("early data comes later", &["ssl_early_data"]),
     ("client certificates come later", &["ssl_verify_client", "ssl_ocsp"]),
-    ("stapling comes later", &["ssl_stapling"]),
     ("certificate compression comes later", &["ssl_certificate_compression"]),
     ("the cache comes later", &["proxy_cache", "proxy_store"]),
 ];
@@ -264,7 +258,6 @@ const OPTIONS: &[(&str, &[&str])] = &[
             "ssl_verify_depth",
         ],
     ),
-    ("it needs `ssl_stapling`, which is not there yet", &["ssl_stapling_responder", "ssl_stapling_verify"]),
     (
         "it needs `memcached_pass`, which is not there yet",
         &[

@@ -20,7 +20,7 @@ use crate::model::http::{
     NextUpstream, Precompressed, Proxied, ProxyRedirect, RealIpHeader, Regex, Resolver, Root, Satisfy,
     ServerTokens, TryFiles, UserIdMode, ValidReferers, Value, Who,
 };
-use crate::model::tls::Protocol;
+use crate::model::tls::{Protocol, Secret, SessionCache};
 
 macro_rules! level {
     (inherited { $($i:ident: $it:ty,)* } own { $($o:ident: $ot:ty,)* }) => {
@@ -79,6 +79,12 @@ level! {
         ssl_groups: Vec<u16>,
         ssl_reject_handshake: bool,
         ssl_buffer_size: u64,
+        ssl_session_cache: Option<SessionCache>,
+        ssl_session_timeout: Duration,
+        ssl_session_tickets: bool,
+        ssl_session_ticket_keys: Rc<Vec<Secret>>,
+        ssl_stapling: bool,
+        ssl_stapling_file: NamedFile,
         // Files.
         root: (Root, usize),
         internal: bool,

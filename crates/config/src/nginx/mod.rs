@@ -11,6 +11,7 @@
 )]
 
 mod access;
+mod acme;
 mod address;
 mod app;
 mod blocks;
@@ -58,6 +59,7 @@ use std::path::Path;
 
 use conf_syntax::{Directives, Loader, Parsed, Sources, SyntaxErrorKind, parse, parse_option};
 
+pub(crate) use acme::{contact, identifier};
 pub use app::{AppBlock, AppSetting};
 pub use error_log::{ErrorLog, ErrorTarget};
 pub use problem::NginxReport;
@@ -95,6 +97,7 @@ const FEATURES: &[Feature] = &[
     ("Clients", clients::ROWS),
     ("HTTP/2", http2::ROWS),
     ("TLS", tls::ROWS),
+    ("Certificates that come by themselves", acme::ROWS),
     ("Access", access::ROWS),
     ("Limits", limits::ROWS),
     ("Fields of the response", headers::ROWS),
@@ -117,6 +120,8 @@ pub struct Nginx {
     pub apps: Vec<AppBlock>,
     /// Certificates, and what servers offer by TLS.
     pub tls: tls_model::Model,
+    /// Certificates that are ordered.
+    pub acme: crate::model::acme::Model,
     /// What stands outside of `http`.
     pub main: MainSettings,
     /// The logs that [`Settings::error_log`](crate::model::http::Settings::error_log) names.
@@ -179,6 +184,7 @@ pub(crate) fn read_at(
                 listeners: parts.listeners,
                 apps: parts.apps,
                 tls: parts.tls,
+                acme: parts.acme,
                 main: parts.main,
                 error_logs: parts.error_logs,
                 notes: Notes { diagnostics: notes.diagnostics },
@@ -200,6 +206,7 @@ struct Parts {
     listeners: Vec<Listener>,
     apps: Vec<AppBlock>,
     tls: tls_model::Model,
+    acme: crate::model::acme::Model,
     main: MainSettings,
     error_logs: Vec<Vec<ErrorLog>>,
 }
@@ -242,6 +249,7 @@ fn lower<'a>(
         charset_maps,
         apps,
         offers,
+        acme,
         upstreams,
         proxies: proxy_passes,
         ..
@@ -261,7 +269,7 @@ fn lower<'a>(
         proxy_settings,
     };
     let error_logs = error_logs.iter().map(|logs| logs.to_vec()).collect();
-    Ok((Parts { http, listeners, apps, tls: offers.model, main, error_logs }, problems))
+    Ok((Parts { http, listeners, apps, tls: offers.model, acme: acme.model, main, error_logs }, problems))
 }
 
 /// Finds the variables that are defined anywhere and would otherwise be taken for built-in ones.
@@ -299,6 +307,7 @@ impl<'a> Reader<'a> {
             machine,
             vault,
             offers: tls::Offers::default(),
+            acme: acme::Acme::default(),
             prefix: prefix.to_owned(),
             conf_prefix: main.parent().unwrap_or(prefix).to_owned(),
             problems: Problems::default(),

@@ -29,6 +29,7 @@ pub(super) struct Reader<'a> {
     pub machine: &'a dyn crate::host::Host,
     pub vault: &'a dyn crate::model::tls::Vault,
     pub offers: super::tls::Offers,
+    pub acme: super::acme::Acme,
     /// Relative paths start here, those of `include` and `auth_basic_user_file` beside the main file.
     pub prefix: PathBuf,
     pub conf_prefix: PathBuf,

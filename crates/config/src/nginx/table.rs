@@ -23,6 +23,8 @@ impl Context {
     pub(super) const SERVER_IF: Self = Self(1 << 5);
     pub(super) const LOCATION_IF: Self = Self(1 << 6);
     pub(super) const LIMIT_EXCEPT: Self = Self(1 << 7);
+    /// `acme_issuer`
+    pub(super) const ISSUER: Self = Self(1 << 10);
     /// Inside blocks that are not read, because what they are about is not there yet.
     pub(super) const LATER: Self = Self(1 << 8);
     pub(super) const UPSTREAM: Self = Self(1 << 9);
@@ -32,7 +34,7 @@ impl Context {
 
     pub(super) const ANY: Self = Self(u16::MAX);
 
-    const NAMES: [(Self, &'static str); 10] = [
+    const NAMES: [(Self, &'static str); 11] = [
         (Self::MAIN, "main"),
         (Self::EVENTS, "events"),
         (Self::HTTP, "http"),
@@ -41,6 +43,7 @@ impl Context {
         (Self::SERVER_IF, "if in server"),
         (Self::LOCATION_IF, "if in location"),
         (Self::LIMIT_EXCEPT, "limit_except"),
+        (Self::ISSUER, "acme_issuer"),
         (Self::LATER, "blocks that are not there yet"),
         (Self::UPSTREAM, "upstream"),
     ];

@@ -1,15 +1,20 @@
 //! TLS: certificates, and what is offered to clients.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use conf_syntax::{Directive, Span, Word};
 
+use super::acme;
 use super::level::Level;
 use super::reader::{Reader, list};
 use super::table::{Apply, Argument, Context, Count, Row};
-use crate::model::tls::{self as model, Certificate, CertificateFiles, Protocol, Tls, TlsId, Which};
+use crate::model::tls::{
+    self as model, Certificate, CertificateFiles, Protocol, Secret, SessionCache, Tls, TlsId, Which,
+};
 use crate::report::Severity;
 use crate::tls::{DEFAULT_12, DEFAULT_13, DEFAULT_GROUPS, ciphers, groups, suites_of_13};
 
@@ -114,6 +119,69 @@ pub(super) const ROWS: &[Row] = &[
         "`Ciphersuites`, `CipherString`, `Curves`, `Groups`, `MinProtocol`, `MaxProtocol`, `Protocol` and some of \
          `Options`; others are errors.",
     ),
+    Row::new(
+        "ssl_session_cache",
+        HEAD,
+        Count::between(1, 2),
+        Apply::Custom(|r, l, d| r.ssl_session_cache(l, d)),
+        "none",
+        "Where sessions are remembered: `off`, `none`, `builtin`, `shared:NAME:SIZE`.",
+    )
+    .differs("One that is `shared` holds about half as many sessions as nginx's; `builtin` is shared as well."),
+    Row::one(
+        "ssl_session_timeout",
+        HEAD,
+        Apply::Seconds(|l| &mut l.ssl_session_timeout),
+        "5m",
+        "How long a session may go on, also by a ticket.",
+    ),
+    Row::flag(
+        "ssl_session_tickets",
+        HEAD,
+        |l| &mut l.ssl_session_tickets,
+        "on",
+        "Clients get tickets, by which their sessions go on.",
+    )
+    .differs("Keys change every twelve hours, are known for 24 more, and live on over reloads."),
+    Row::one(
+        "ssl_session_ticket_key",
+        HEAD,
+        Apply::Custom(|r, l, d| r.ssl_session_ticket_key(l, d)),
+        "",
+        "A file of 48 or 80 random bytes: a key that tickets are encrypted with, to have the same on many machines. The \
+         first of several encrypts.",
+    )
+    .repeats()
+    .differs("Tickets are not nginx's: machines that share them all run this program."),
+    Row::one(
+        "ssl_stapling_file",
+        HEAD,
+        Apply::Custom(|r, l, d| l.ssl_stapling_file = r.conf_path(d)),
+        "",
+        "The issuer's answer that the certificate is good (OCSP), DER; it is sent to clients that ask for it.",
+    ),
+    Row::one(
+        "ssl_stapling",
+        HEAD,
+        Apply::Custom(|r, l, d| r.ssl_stapling(l, d)),
+        "off",
+        "The issuer's answers are sent to clients that ask for them.",
+    )
+    .differs("None are fetched: with `ssl_stapling_file` there is one, without it handshakes go without."),
+    Row::one(
+        "ssl_stapling_verify",
+        HEAD,
+        Apply::Quiet(Argument::Flag, "no answers are fetched"),
+        "off",
+        "Answers that were fetched are checked.",
+    ),
+    Row::one(
+        "ssl_stapling_responder",
+        HEAD,
+        Apply::Quiet(Argument::Any, "no answers are fetched"),
+        "",
+        "Whom to ask for them.",
+    ),
     Row::one(
         "ssl_dhparam",
         HEAD,
@@ -146,6 +214,8 @@ pub(super) struct Offers {
     pub model: model::Model,
     /// `None`: it has been told what is wrong with it.
     by_files: HashMap<CertificateFiles, Option<u32>>,
+    /// Sessions of each cache.
+    caches: HashMap<String, u32>,
 }
 
 impl<'a> Reader<'a> {
@@ -160,6 +230,11 @@ impl<'a> Reader<'a> {
     fn ssl_file(&mut self, files: &mut Option<Rc<Vec<NamedFile>>>, directive: Directive<'a>) {
         let Some(word) = directive.args.first() else { return };
         let line_at = self.problems.line_at;
+        if acme::is_variable(&word) {
+            let file = NamedFile { path: word.text().into_owned().into(), at: word.span, line_at };
+            Rc::make_mut(files.get_or_insert_default()).push(file);
+            return;
+        }
         let is_special = [&b"data:"[..], b"engine:", b"store:"].iter().any(|p| word.value.starts_with(p));
         if word.value.contains(&b'$') || is_special {
             let what = if is_special { "what is no file" } else { "a path with variables" };
@@ -285,6 +360,93 @@ impl<'a> Reader<'a> {
         level.ssl_buffer_size = Some(size.min(*RECORDS.end()));
     }
 
+    fn ssl_session_cache(&mut self, level: &mut Level, directive: Directive<'a>) {
+        /// Sessions of a cache whose size nobody says.
+        const BUILTIN: u64 = 20_480;
+        /// What one takes of memory, about.
+        const EACH: u64 = 512;
+        /// nginx's least size of shared memory.
+        const LEAST: u64 = 8 * 4096;
+        let mut cache = None;
+        for word in directive.args {
+            let text = word.text().into_owned();
+            let parts: Vec<&str> = text.split(':').collect();
+            let sessions = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+            let found = match parts.as_slice() {
+                ["off" | "none"] => {
+                    level.ssl_session_cache = Some(None);
+                    return;
+                }
+                ["builtin"] => Some(SessionCache { name: "builtin".to_owned(), sessions: sessions(BUILTIN) }),
+                ["builtin", n] => n
+                    .parse()
+                    .ok()
+                    .filter(|n| *n > 0)
+                    .map(|n| SessionCache { name: "builtin".to_owned(), sessions: sessions(n) }),
+                ["shared", name, size] if !name.is_empty() => {
+                    let size = super::units::size(size.as_bytes());
+                    if size.is_some_and(|size| size < LEAST) {
+                        self.error(word.span, format!("session cache \"{text}\" is too small"))
+                            .help("32k is the least, 1m holds about 2000 sessions");
+                        return;
+                    }
+                    size.map(|size| SessionCache {
+                        name: format!("shared:{name}"),
+                        sessions: sessions(size / EACH),
+                    })
+                }
+                _ => None,
+            };
+            let Some(found) = found else {
+                self.error(word.span, format!("invalid session cache \"{text}\""))
+                    .help("write `off`, `none`, `builtin`, or `shared:NAME:SIZE` as `shared:SSL:10m`");
+                return;
+            };
+            // Of both kinds the shared one has them all.
+            if cache.is_none() || found.name.starts_with("shared:") {
+                cache = Some(found);
+            }
+        }
+        if let Some(cache) = &cache {
+            let known = self.offers.caches.entry(cache.name.clone()).or_insert(cache.sessions);
+            if *known != cache.sessions && cache.name.starts_with("shared:") {
+                self.error(
+                    directive.head(),
+                    format!("the size of the session cache \"{}\" conflicts with an earlier one", cache.name),
+                );
+                return;
+            }
+        }
+        level.ssl_session_cache = Some(cache);
+    }
+
+    fn ssl_session_ticket_key(&mut self, level: &mut Level, directive: Directive<'a>) {
+        let Some(word) = directive.args.first() else { return };
+        let path = self.conf_prefix.join(&*word.text());
+        let shown = path.display();
+        match self.vault.file(&path) {
+            Ok(key) if matches!(key.len(), 48 | 80) => {
+                Rc::make_mut(level.ssl_session_ticket_keys.get_or_insert_default()).push(Secret(key));
+            }
+            Ok(_) => {
+                let message = format!("\"{shown}\" must be 48 or 80 bytes");
+                self.error(word.span, message).help("`openssl rand 80 > ticket.key` makes one");
+            }
+            Err(why) => {
+                self.error(word.span, format!("cannot load \"{shown}\": {why}"));
+            }
+        }
+    }
+
+    fn ssl_stapling(&mut self, level: &mut Level, directive: Directive<'a>) {
+        let Some(word) = directive.args.first() else { return };
+        level.ssl_stapling = self.flag(word, "ssl_stapling");
+        if level.ssl_stapling == Some(true) {
+            self.note(directive.head(), "no answers about certificates are fetched: without `ssl_stapling_file` handshakes go without")
+                .help("clients do not need them; some authorities do not give them any more");
+        }
+    }
+
     fn ssl_conf_command(&mut self, level: &mut Level, directive: Directive<'a>) {
         let mut words = directive.args.iter();
         let (Some(name), Some(word)) = (words.next(), words.next()) else { return };
@@ -345,6 +507,7 @@ impl<'a> Reader<'a> {
                 None => (true, option.trim_start_matches('+')),
             };
             match &*name.to_ascii_lowercase() {
+                "sessionticket" => level.ssl_session_tickets = Some(on),
                 "serverpreference" => level.ssl_prefer_server_ciphers = Some(on),
                 "prioritizechacha"
                 | "ktls"
@@ -366,10 +529,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What a server offers; `None`: it has no certificate and rejects nobody.
-    pub(super) fn offer(&mut self, level: &Level) -> Option<TlsId> {
+    /// What a server offers; `None`: it has no certificate and rejects nobody. `acme`: the certificate that is ordered
+    /// for it.
+    pub(super) fn offer(&mut self, level: &Level, acme: Option<u32>) -> Option<TlsId> {
         let reject = level.ssl_reject_handshake.unwrap_or(false);
-        let certificates = self.certificates(level)?;
+        let certificates = self.certificates(level, acme)?;
         if certificates.is_empty() && !reject {
             return None;
         }
@@ -398,6 +562,10 @@ impl<'a> Reader<'a> {
             server_order: level.ssl_prefer_server_ciphers.unwrap_or(false),
             groups: level.ssl_groups.clone().unwrap_or_else(|| DEFAULT_GROUPS.to_vec()),
             record_size: level.ssl_buffer_size.unwrap_or(*RECORDS.end()) as u32,
+            session_timeout: level.ssl_session_timeout.unwrap_or(Duration::from_secs(300)),
+            session_cache: level.ssl_session_cache.clone().flatten(),
+            tickets: level.ssl_session_tickets.unwrap_or(true),
+            ticket_keys: level.ssl_session_ticket_keys.as_deref().cloned().unwrap_or_default(),
         };
         let offers = &mut self.offers.model.offers;
         let known = offers.iter().position(|known| *known == offer);
@@ -408,7 +576,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The certificates of a server; `None`: one cannot be used.
-    fn certificates(&mut self, level: &Level) -> Option<Vec<u32>> {
+    fn certificates(&mut self, level: &Level, acme: Option<u32>) -> Option<Vec<u32>> {
         let Some(chains) = &level.ssl_certificates else { return Some(Vec::new()) };
         let keys = level.ssl_certificate_keys.as_ref().map_or(&[][..], |keys| keys.as_slice());
         let mut found = Vec::new();
@@ -421,7 +589,20 @@ impl<'a> Reader<'a> {
                 problem.line_at = chain.line_at;
                 return None;
             };
-            match self.certificate(chain, key, level.ssl_password_file.as_ref()) {
+            let stapled = level.ssl_stapling_file.as_ref().filter(|_| level.ssl_stapling == Some(true));
+            let is_ordered = (chain.path.as_path(), key.path.as_path())
+                == (Path::new(acme::CERTIFICATE), Path::new(acme::CERTIFICATE_KEY));
+            let index = if is_ordered {
+                if acme.is_none() && !self.problems.has_errors() {
+                    let message = format!("\"{}\" is of a server with `acme_certificate`", acme::CERTIFICATE);
+                    let problem = self.problems.push(Severity::Error, Some(chain.at), message);
+                    problem.line_at = chain.line_at;
+                }
+                acme
+            } else {
+                self.certificate(chain, key, level.ssl_password_file.as_ref(), stapled)
+            };
+            match index {
                 Some(index) => found.push(index),
                 None => all = false,
             }
@@ -434,11 +615,13 @@ impl<'a> Reader<'a> {
         chain: &NamedFile,
         key: &NamedFile,
         passwords: Option<&NamedFile>,
+        stapled: Option<&NamedFile>,
     ) -> Option<u32> {
         let files = CertificateFiles {
             chain: chain.path.clone(),
             key: key.path.clone(),
             passwords: passwords.map(|file| file.path.clone()),
+            ocsp: stapled.map(|file| file.path.clone()),
         };
         if let Some(known) = self.offers.by_files.get(&files) {
             return *known;
@@ -446,13 +629,17 @@ impl<'a> Reader<'a> {
         let index = match self.vault.certificate(&files) {
             Ok(contents) => {
                 let certificates = &mut self.offers.model.certificates;
-                let name = format!("{} {}", files.chain.display(), files.key.display());
+                let mut name = format!("{} {}", files.chain.display(), files.key.display());
+                if let Some(ocsp) = &files.ocsp {
+                    let _ = write!(name, " {}", ocsp.display());
+                }
                 certificates.push(Certificate { name, files: Some(files.clone()), contents: Some(contents) });
                 Some(certificates.len() as u32 - 1)
             }
             Err(fault) => {
                 let (what, file) = match (fault.which, passwords) {
                     (Which::Passwords, Some(file)) => ("cannot load passwords", file),
+                    (Which::Ocsp, _) => ("cannot load the answer", stapled.unwrap_or(chain)),
                     (Which::Key, _) => ("cannot load certificate key", key),
                     _ => ("cannot load certificate", chain),
                 };

@@ -52,6 +52,14 @@ impl Host for Machine {
         (0, 0)
     }
 
+    fn hostname(&self) -> String {
+        "machine.example".to_owned()
+    }
+
+    fn has_ipv6(&self) -> bool {
+        true
+    }
+
     fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         match name {
             "localhost" => Ok(vec![

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use config::model::http::{LogLevel, RealIpHeader, Satisfy};
+use config::model::http::{LogLevel, RealIpHeader, Satisfy, Variable};
 use exchange::{Name, Request, Response};
 use limits::access::Verdict;
 use limits::auth_basic::{self, Credentials};
@@ -233,7 +233,14 @@ impl Visit<'_, '_> {
             let own = self.facts.upstream.replace(inner);
             for (variable, value) in &self.settings().auth_request_set {
                 let text = self.value_of(value, request, &answer);
-                self.state.store(*variable, &text);
+                let name =
+                    self.site.http().defined.get(*variable as usize).map_or("", |defined| &defined.name);
+                // As with `set`, what is there by itself is changed and not stored beside it.
+                match Variable::built_in(name) {
+                    Some(Variable::Args) => request.query = text,
+                    Some(Variable::LimitRate) => *self.facts.limit_rate.borrow_mut() = Some(text),
+                    _ => self.state.store(*variable, &text),
+                }
             }
             self.facts.upstream.replace(own);
         }

@@ -103,7 +103,8 @@ impl Environment for View<'_> {
             Variable::BodyBytesSent => text.write(format_args!("{}", self.left().body)),
             Variable::BytesSent => text.write(format_args!("{}", self.left().all)),
             Variable::LimitRate => match &*facts.limit_rate.borrow() {
-                Some(rate) => text.bytes(rate),
+                // In bytes, however it was set; what is no size is none.
+                Some(rate) => text.write(format_args!("{}", super::pace::size(rate).unwrap_or_default())),
                 None => text.bytes(b"0"),
             },
             Variable::LimitReqStatus => text.some(facts.rate_status.get()),
@@ -161,6 +162,7 @@ impl Environment for View<'_> {
             Variable::SslCiphers => {
                 facts.of_tls(&mut text, |tls, text| names(&tls.client_suites, suite, text))
             }
+            Variable::SslClientVerify => facts.of_tls(&mut text, |_, text| text.extend_from_slice(b"NONE")),
             Variable::SslCurve => match facts.tls.as_ref().and_then(|tls| tls.group) {
                 Some(number) => {
                     group(number, text.0);

@@ -52,8 +52,16 @@ impl Vault for Files {
             Some(of_key) if of_key.as_ref() != public => {
                 Err(fault(Which::Key, "key values mismatch: it is not the key of the certificate"))
             }
-            _ => Ok(Contents { chain, key: Secret(der), form, ocsp: None }),
+            _ => {
+                let ocsp = files.ocsp.as_ref().map(|path| self.file(path).map(Der)).transpose();
+                let ocsp = ocsp.map_err(|why| fault(Which::Ocsp, why))?;
+                Ok(Contents { chain, key: Secret(der), form, ocsp })
+            }
         }
+    }
+
+    fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
+        read(path).map_err(|error| errno(&error))
     }
 }
 

@@ -15,10 +15,12 @@ mod key;
 mod load;
 mod offer;
 mod pem;
+mod sessions;
 mod store;
 
 pub use encrypted::{Encrypted, Session};
 pub use handshake::{Begun, Choice, Failure, Hello, Negotiated, handshake};
 pub use load::Files;
 pub use offer::Offer;
+pub use sessions::Sessions;
 pub use store::Store;

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use config::model::tls::{Protocol, Tls};
+use aws_lc_rs::digest::{SHA256, digest};
+use config::model::tls::{Contents, Protocol, Tls};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, ALL_KX_GROUPS, default_provider};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureAlgorithm, version};
 
+use super::sessions::{Context, Sessions};
 use super::store::{Slot, Store};
 
 /// Versions, suites, groups, certificates: ready for any number of handshakes.
@@ -17,7 +19,13 @@ pub struct Offer(Arc<ServerConfig>);
 
 impl Offer {
     /// `protocols`: what may be spoken within, the best first. The error is for the log.
-    pub fn new(tls: &Tls, names: &[&str], protocols: &[&[u8]], store: &Store) -> Result<Self, String> {
+    pub fn new(
+        tls: &Tls,
+        names: &[&str],
+        protocols: &[&[u8]],
+        store: &Store,
+        sessions: &Sessions,
+    ) -> Result<Self, String> {
         let suites = tls.suites.iter();
         let suites = suites.filter_map(|n| ALL_CIPHER_SUITES.iter().find(|s| u16::from(s.suite()) == *n));
         let groups = tls.groups.iter();
@@ -43,12 +51,41 @@ impl Offer {
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         config.ignore_client_order = tls.server_order;
         config.max_fragment_size = Some(tls.record_size as usize);
+        let context = context(names);
+        config.session_storage = match &tls.session_cache {
+            Some(cache) => sessions.cache(cache, context, tls.session_timeout),
+            None => Arc::new(NoServerSessionStorage {}),
+        };
+        if tls.tickets {
+            config.ticketer = sessions.tickets(&tls.ticket_keys, context, tls.session_timeout);
+        }
+        Ok(Self(Arc::new(config)))
+    }
+
+    /// An offer of one certificate, for whoever speaks one of these protocols. The error is for the log.
+    pub fn of_one(contents: &Contents, protocols: &[&[u8]]) -> Result<Self, String> {
+        let store = Store::default();
+        store.put("", contents)?;
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[&version::TLS12, &version::TLS13])
+            .map_err(|error| format!("TLS cannot be offered: {error}"))?;
+        let resolver = Resolver(vec![store.slot("")]);
+        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(resolver));
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        config.send_tls13_tickets = 0;
         Ok(Self(Arc::new(config)))
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.0)
     }
+}
+
+/// A session goes on only where the same certificates are shown.
+fn context(names: &[&str]) -> Context {
+    let mut context = [0; 32];
+    context.copy_from_slice(digest(&SHA256, names.join("\n").as_bytes()).as_ref());
+    context
 }
 
 /// Of several certificates the one that the client can check.

@@ -13,7 +13,7 @@ const LONGEST_UNIX_PATH: usize = 107;
 impl Lowering<'_> {
     pub(super) fn listeners(&mut self) -> Vec<Listener> {
         let (backlog, reuse_port) = (self.int("backlog") as u32, self.flag("reuse_port"));
-        let texts = self.list("bind").to_vec();
+        let texts = self.binds();
         let mut listeners: Vec<Listener> = Vec::new();
         for (i, text) in texts.iter().enumerate() {
             match self.address(text) {
@@ -26,7 +26,11 @@ impl Lowering<'_> {
                         };
                         self.error("bind", i, message, None);
                     } else {
-                        let options = SocketOptions::default();
+                        let mut options = SocketOptions::default();
+                        if text.starts_with("https://[::]") || text.starts_with("http://[::]") {
+                            // Ours, for all addresses of both kinds.
+                            options.ipv6_only = Some(false);
+                        }
                         listeners.push(Listener {
                             address,
                             text: text.clone(),
@@ -46,6 +50,15 @@ impl Lowering<'_> {
         listeners
     }
 
+    /// Where to listen: what is said, else for names of the internet what the internet expects.
+    pub(super) fn binds(&self) -> Vec<String> {
+        if self.is_given("bind") || !self.orders() {
+            return self.list("bind").to_vec();
+        }
+        let host = if self.input.host.has_ipv6() { "[::]" } else { "0.0.0.0" };
+        vec![format!("http://{host}:80"), format!("https://{host}:443")]
+    }
+
     fn address(&self, text: &str) -> Result<Address, (String, Option<String>)> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -57,7 +70,8 @@ impl Lowering<'_> {
                 _ => fail(format!("`{number}` is not the number of a descriptor"), "write it as `fd://3`"),
             };
         }
-        let address = text.strip_prefix("tcp://").unwrap_or(text);
+        let schemes = ["tcp://", "http://", "https://"];
+        let address = schemes.iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
         tcp(text, address, self.input.host)
     }
 

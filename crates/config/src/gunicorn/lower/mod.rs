@@ -4,6 +4,7 @@ mod app;
 mod bind;
 mod edge;
 mod process;
+mod tls;
 
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub(crate) fn lower(
         Lowering { input: *input, effective, diagnostics, base: input.command_line.current_dir().to_owned() };
     lowering.base = lowering.chdir();
     let listeners = lowering.listeners();
+    let (tls, acme) = lowering.tls(&listeners);
     let edge = lowering.edge();
     let app = lowering.app();
     let process = lowering.process();
@@ -57,7 +59,8 @@ pub(crate) fn lower(
         compress,
         apps: vec![app],
         http: None,
-        tls: crate::model::tls::Model::default(),
+        tls,
+        acme,
         process,
         logs,
         reload,
@@ -110,6 +113,9 @@ impl Lowering<'_> {
                 }
             }
             None => self.effective.set("wsgi_app", target),
+        }
+        if !self.is_given("bind") && self.orders() {
+            self.effective.set("bind", Value::List(self.binds()));
         }
         self.effective.set("user", owner(model.process.uid));
         self.effective.set("group", owner(model.process.gid));

@@ -161,7 +161,7 @@ pub(super) const ROWS: &[Setting] = &[
         .flags(&["--http-protocols"])
         .default("h1")
         .doc("Versions of HTTP that are offered.")
-        .not_yet("HTTP/2 and HTTP/3 come with TLS, which is not there yet"),
+        .not_yet("by the command line it is HTTP/1 only; an nginx.conf with `http2 on` has HTTP/2"),
     Setting::new("http2_cleartext", Section::Http2, Kind::Words(&["off", "prior-knowledge", "upgrade", "both"]))
         .flags(&["--http2-cleartext"])
         .default("off")

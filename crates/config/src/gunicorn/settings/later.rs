@@ -2,7 +2,7 @@
 
 use super::{Kind, MANY, Section, Setting};
 
-const TLS: &str = "TLS is not there yet; let a proxy end it and name that proxy in forwarded_allow_ips";
+const CLIENTS: &str = "certificates of clients are not there yet";
 const ASGI: &str = "ASGI is not there yet";
 const DIRTY: &str = "dirty arbiters are not there yet";
 const PASTE: &str =
@@ -43,42 +43,40 @@ pub(super) const ROWS: &[Setting] = &[
     Setting::new("keyfile", Section::Ssl, Kind::Path)
         .flags(&["--keyfile"])
         .meta("FILE")
-        .doc("The private key.")
-        .not_yet(TLS),
+        .doc("The private key; without it, it is in the file of the certificate."),
     Setting::new("certfile", Section::Ssl, Kind::Path)
         .flags(&["--certfile"])
         .meta("FILE")
-        .doc("The certificate.")
-        .not_yet(TLS),
+        .doc("The certificate and those that lead to the root: all listeners speak TLS."),
     Setting::new("ssl_version", Section::Ssl, Kind::Text)
         .flags(&["--ssl-version"])
         .default("2")
         .doc("Ignored by gunicorn as well.")
-        .not_yet(TLS),
+        .no_effect("TLS 1.2 and 1.3 are spoken; gunicorn ignores it as well"),
     Setting::new("cert_reqs", Section::Ssl, Kind::Int(0, 2))
         .flags(&["--cert-reqs"])
         .default("0")
         .doc("Whether clients must show a certificate.")
-        .not_yet(TLS),
+        .not_yet(CLIENTS),
     Setting::new("ca_certs", Section::Ssl, Kind::Path)
         .flags(&["--ca-certs"])
         .meta("FILE")
         .doc("Authorities of clients' certificates.")
-        .not_yet(TLS),
+        .not_yet(CLIENTS),
     Setting::new("suppress_ragged_eofs", Section::Ssl, Kind::Flag(true))
         .flags(&["--suppress-ragged-eofs"])
         .default("true")
         .doc("Take a connection that ends without TLS's farewell for ended.")
-        .not_yet(TLS),
+        .no_effect("a client that leaves without a farewell is taken for gone, and nothing is logged"),
     Setting::new("do_handshake_on_connect", Section::Ssl, Kind::Flag(true))
         .flags(&["--do-handshake-on-connect"])
         .default("false")
         .doc("Do the TLS handshake at once.")
-        .not_yet(TLS),
+        .no_effect("workers have nothing to do with handshakes"),
     Setting::new("ciphers", Section::Ssl, Kind::Text)
         .flags(&["--ciphers"])
-        .doc("Cipher suites of TLS.")
-        .not_yet(TLS),
+        .doc("Cipher suites of TLS 1.2, in OpenSSL's language.")
+        .differs("There are ECDHE with AES-GCM and ChaCha20; others are left out."),
     Setting::new("dirty_apps", Section::Dirty, Kind::List)
         .flags(&["--dirty-app"])
         .default("")

@@ -3,6 +3,7 @@
 //! Everything else in this front end is driven by it: flags, types, defaults, `--help`, the reference, the manual
 //! page, shell completions. A setting's meaning for a running instance is in `gunicorn::lower`.
 
+mod certificates;
 mod files;
 mod http;
 mod later;
@@ -120,6 +121,7 @@ pub enum Section {
     Naming,
     Hooks,
     Ssl,
+    Certificates,
     Http2,
     Dirty,
     Control,
@@ -127,7 +129,7 @@ pub enum Section {
 
 impl Section {
     /// All, in the order of the reference.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::ConfigFile,
         Self::Socket,
         Self::Workers,
@@ -143,6 +145,7 @@ impl Section {
         Self::Naming,
         Self::Hooks,
         Self::Ssl,
+        Self::Certificates,
         Self::Http2,
         Self::Dirty,
         Self::Control,
@@ -166,6 +169,7 @@ impl Section {
             Self::Naming => "Process naming",
             Self::Hooks => "Hooks",
             Self::Ssl => "TLS",
+            Self::Certificates => "Certificates that come by themselves",
             Self::Http2 => "HTTP/2",
             Self::Dirty => "Dirty arbiters",
             Self::Control => "Control socket",
@@ -260,7 +264,9 @@ const MANY: u64 = u32::MAX as u64;
 
 static ALL: LazyLock<Vec<Setting>> = LazyLock::new(|| {
     let mut all = Vec::new();
-    for part in [workers::ROWS, http::ROWS, files::ROWS, process::ROWS, logs::ROWS, later::ROWS] {
+    for part in
+        [workers::ROWS, http::ROWS, certificates::ROWS, files::ROWS, process::ROWS, logs::ROWS, later::ROWS]
+    {
         all.extend_from_slice(part);
     }
     all.sort_by_key(|s| s.section);

@@ -113,7 +113,7 @@ pub(super) const ROWS: &[Setting] = &[
     hook("worker_exit", 2, "Runs in a worker that is about to end."),
     hook("nworkers_changed", 3, "Runs in the mold after the number of workers has changed."),
     hook("on_exit", 1, "Runs in the mold before the instance ends."),
-    hook("ssl_context", 2, "Makes the TLS context.").not_yet("TLS is not there yet"),
+    hook("ssl_context", 2, "Makes the TLS context.").not_yet("TLS is spoken by the edge, which runs no Python; certfile, keyfile and ciphers say what it needs"),
 ];
 
 const fn hook(name: &'static str, arguments: u8, doc: &'static str) -> Setting {

@@ -130,6 +130,7 @@ variables! {
         SslAlpnProtocol = "ssl_alpn_protocol", "The protocol that ALPN has chosen";
         SslCipher = "ssl_cipher", "The cipher suite, by OpenSSL's name";
         SslCiphers = "ssl_ciphers", "The suites that the client offers, colons between them";
+        SslClientVerify = "ssl_client_verify", "`NONE`: no certificates of clients are asked for";
         SslCurve = "ssl_curve", "The group of the key exchange";
         SslCurves = "ssl_curves", "The groups that the client offers, colons between them";
         SslProtocol = "ssl_protocol", "The version of TLS";

@@ -134,6 +134,7 @@ impl Visit<'_, '_> {
                 && !self.is_inner(),
         };
         let streams = matches!(body, OutgoingBody::Stream { .. });
+        let body_memory = usize::try_from(self.settings().body_buffer).unwrap_or(usize::MAX);
         let deadlines = Rc::clone(&self.event_loop.deadlines);
         let begun = Instant::now();
         let mut choice = target.group.choose(target.key.clone(), settings.next_tries);
@@ -159,9 +160,18 @@ impl Visit<'_, '_> {
                 exchange: &mut self.exchange,
                 // What is answered already, or is to be finished in any case, needs no client.
                 alone: self.alone || settings.ignore_client_abort,
+                kept: Some(Bytes::new()),
+                limit: body_memory,
+                received: 0,
             };
             let outgoing = Outgoing { head: &head.bytes, body: again(&mut body), to };
             let asked = ask_one(lease, &pool, &limits, &deadlines, &mut client, outgoing, &attempt).await;
+            if streams {
+                // What of it fits into memory is known to `$request_body`.
+                let ClientSide { kept, received, .. } = client;
+                self.facts.body_length.set(received);
+                *self.facts.body.borrow_mut() = kept.filter(|kept| !kept.is_empty());
+            }
             let in_time = settings.next_timeout.is_zero() || begun.elapsed() < settings.next_timeout;
             let (failure, lease) = match asked {
                 Ok(answer) => {
@@ -344,6 +354,11 @@ struct ClientSide<'a, 'e> {
     exchange: &'a mut Exchange<'e>,
     /// It does not matter whether it is there.
     alone: bool,
+    /// The body so far, as long as it is no longer than `limit`.
+    kept: Option<Bytes>,
+    limit: usize,
+    /// Bytes of the body so far.
+    received: u64,
 }
 
 impl Client for ClientSide<'_, '_> {
@@ -356,6 +371,16 @@ impl Client for ClientSide<'_, '_> {
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        self.exchange.body().poll_data(cx)
+        let polled = self.exchange.body().poll_data(cx);
+        if let Poll::Ready(Some(Ok(data))) = &polled {
+            self.received += data.len() as u64;
+            self.kept = match self.kept.take() {
+                Some(kept) if kept.len() + data.len() > self.limit => None,
+                Some(kept) if kept.is_empty() => Some(data.clone()),
+                Some(kept) => Some([&kept[..], data].concat().into()),
+                None => None,
+            };
+        }
+        polled
     }
 }

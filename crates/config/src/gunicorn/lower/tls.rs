@@ -1,0 +1,248 @@
+//! TLS: certificates that are ordered (`domain`), of an authority of one's own (`tls = self`), or files (`certfile`).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Lowering;
+use crate::host::Entry;
+use crate::model::acme::{self, Challenge, ExternalAccount, Issuer, Key, Local, Order};
+use crate::model::tls::{self, Certificate, CertificateFiles, Protocol, Tls};
+use crate::model::{Address, Listener};
+use crate::nginx::identifier;
+use crate::tls::{DEFAULT_12, DEFAULT_13, DEFAULT_GROUPS, ciphers};
+
+/// The name of the certificate of an authority of one's own.
+const LOCAL: &str = "local";
+/// Names of one certificate: what Let's Encrypt takes.
+const MOST_NAMES: usize = 100;
+
+impl Lowering<'_> {
+    /// Whether certificates are to be ordered, so that the addresses are 80 and 443 if nobody says others.
+    pub(super) fn orders(&self) -> bool {
+        !self.list("domain").is_empty() && !self.is_local()
+    }
+
+    fn is_local(&self) -> bool {
+        self.text("tls") == Some("self")
+    }
+
+    /// What is offered, and what is ordered for it.
+    pub(super) fn tls(&mut self, listeners: &[Listener]) -> (tls::Model, acme::Model) {
+        let domains = self.domains();
+        let suites = self.suites();
+        if self.is_local() {
+            let state = self.path("acme_dir").unwrap_or_else(|| self.input.host.state_dir().join("tls"));
+            let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+            let own = identifier(&self.input.host.hostname());
+            names.extend(own.into_iter().chain(domains));
+            dedup(&mut names);
+            let local = Some(Local { name: LOCAL.to_owned(), state, identifiers: names });
+            self.no_files();
+            return (
+                offer(certificate(LOCAL), suites, vec![], None),
+                acme::Model { local, ..acme::Model::default() },
+            );
+        }
+        let Some(first) = domains.first().cloned() else {
+            self.note_unused();
+            return (self.of_files(suites), acme::Model::default());
+        };
+        self.no_files();
+        let (plain, secured): (Vec<&Listener>, Vec<&Listener>) = listeners.iter().partition(|l| is_plain(l));
+        if secured.is_empty() && !listeners.is_empty() {
+            let help = "add one, such as `-b :443`; port 80 and `http://` addresses are plain";
+            self.error("domain", 0, "domain: no address is left that could speak TLS", help);
+        }
+        let redirect = secured.iter().find_map(|l| match l.address {
+            Address::Tcp(address) => Some(address.port()),
+            _ => None,
+        });
+        let challenge = if self.path("acme_dns_hook").is_some() {
+            Challenge::Dns01
+        } else if plain.is_empty() {
+            Challenge::TlsAlpn01
+        } else {
+            Challenge::Http01
+        };
+        let issuers = self.issuers(challenge);
+        let order = Order {
+            name: first.clone(),
+            identifiers: domains,
+            key: Key::P256,
+            issuers: (0..issuers.len() as u32).collect(),
+        };
+        let plain = plain.into_iter().map(|l| l.address.clone()).collect();
+        let model = acme::Model { issuers, certificates: vec![order], local: None };
+        (offer(certificate(&first), suites, plain, redirect), model)
+    }
+
+    /// One certificate for all listeners.
+    fn of_files(&mut self, suites: Vec<u16>) -> tls::Model {
+        let (chain, key) = (self.path("certfile"), self.path("keyfile"));
+        let Some(chain) = chain else {
+            if key.is_some() {
+                let help = "the certificate is missing: give it with --certfile";
+                self.error("keyfile", 0, "keyfile: there is no certfile", help);
+            }
+            return tls::Model::default();
+        };
+        // As with Python's ssl module, both may be in one file.
+        let key = key.unwrap_or_else(|| chain.clone());
+        let name = format!("{} {}", chain.display(), key.display());
+        let files = Some(CertificateFiles { chain, key, passwords: None, ocsp: None });
+        offer(Certificate { name, files, contents: None }, suites, vec![], None)
+    }
+
+    /// Files have no place where certificates come by themselves.
+    fn no_files(&mut self) {
+        if self.path("certfile").is_some() {
+            let help = "remove one: `domain` orders a certificate, `tls` makes one";
+            self.error("certfile", 0, "certfile: the certificate comes from somewhere else", help);
+        }
+    }
+
+    /// Those of TLS 1.2; Python's ssl module chooses among no others either.
+    fn suites(&mut self) -> Vec<u16> {
+        let Some(text) = self.text("ciphers").map(str::to_owned) else { return DEFAULT_12.to_vec() };
+        let chosen = ciphers(&text);
+        if chosen.suites.is_empty() {
+            let help = "of TLS 1.2 there are ECDHE-ECDSA and ECDHE-RSA with AES256-GCM-SHA384, AES128-GCM-SHA256 and \
+                        CHACHA20-POLY1305";
+            self.error("ciphers", 0, format!("ciphers: `{text}` chooses none that is there"), help);
+        }
+        if !chosen.missing.is_empty() {
+            let names = chosen.missing.join(", ");
+            let message = format!("ciphers: not offered: {names}");
+            self.tell(crate::report::Severity::Note, "ciphers", message, None);
+        }
+        chosen.suites
+    }
+
+    fn domains(&mut self) -> Vec<String> {
+        let has_hook = self.path("acme_dns_hook").is_some();
+        let is_local = self.is_local();
+        let mut domains = Vec::new();
+        for (i, text) in self.list("domain").to_vec().iter().enumerate() {
+            match identifier(text) {
+                Ok(name) if name.starts_with("*.") && !has_hook && !is_local => {
+                    let message = format!("domain: a certificate for `{name}` needs the DNS");
+                    self.error("domain", i, message, "name a program for records by --acme-dns-hook");
+                }
+                Ok(name) => domains.push(name),
+                Err(why) => self.error("domain", i, format!("domain: `{text}`: {why}"), None),
+            }
+        }
+        dedup(&mut domains);
+        if domains.len() > MOST_NAMES {
+            self.error("domain", 0, format!("domain: a certificate has {MOST_NAMES} names at most"), None);
+        }
+        domains
+    }
+
+    fn issuers(&mut self, challenge: Challenge) -> Vec<Issuer> {
+        let state = self.path("acme_dir").unwrap_or_else(|| self.input.host.state_dir().join("acme"));
+        let external_account = match (self.text("acme_eab_kid"), self.text("acme_eab_hmac")) {
+            (Some(id), Some(key)) => Some(ExternalAccount { id: id.to_owned(), key: key.to_owned() }),
+            (Some(_), None) => {
+                let message = "acme_eab_kid: the key itself is missing";
+                self.error("acme_eab_kid", 0, message, "give it by `acme_eab_hmac` or $ACME_EAB_HMAC");
+                None
+            }
+            // Perhaps the environment has it for something else.
+            (None, _) => None,
+        };
+        let dns_hook = self.existing("acme_dns_hook");
+        let trusted = self.existing("acme_ca_certs");
+        let contact = self.text("acme_email").map(crate::nginx::contact).into_iter().collect::<Vec<_>>();
+        let mut issuers = Vec::new();
+        for (i, directory) in self.list("acme_directory").to_vec().into_iter().enumerate() {
+            if !directory.starts_with("https://") || directory.len() < 10 {
+                let message = format!("acme_directory: `{directory}` is no URL that begins with https://");
+                self.error("acme_directory", i, message, None);
+                continue;
+            }
+            issuers.push(Issuer {
+                name: directory
+                    .trim_start_matches("https://")
+                    .split('/')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
+                directory,
+                contact: contact.clone(),
+                account_key: None,
+                challenge,
+                external_account: external_account.clone(),
+                profile: None,
+                trusted: trusted.clone(),
+                verify: true,
+                state: state.clone(),
+                accepted_terms: true,
+                dns_hook: dns_hook.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+            });
+        }
+        issuers
+    }
+
+    /// A file that has to be there.
+    fn existing(&mut self, name: &str) -> Option<PathBuf> {
+        let path = self.path(name)?;
+        if self.input.host.entry(&path) != Entry::File {
+            self.error(name, 0, format!("{name}: `{}` is no file", path.display()), None);
+        }
+        Some(path)
+    }
+
+    fn note_unused(&mut self) {
+        let names =
+            ["acme_directory", "acme_email", "acme_ca_certs", "acme_eab_kid", "acme_dns_hook", "acme_dir"];
+        for name in names {
+            if self.is_given(name) {
+                let message = format!("{name} changes nothing without domain");
+                self.tell(crate::report::Severity::Note, name, message, None);
+            }
+        }
+    }
+}
+
+/// Whether an address speaks plain HTTP although others speak TLS.
+fn is_plain(listener: &Listener) -> bool {
+    listener.text.starts_with("http://") || matches!(listener.address, Address::Tcp(a) if a.port() == 80)
+}
+
+/// One that comes by itself.
+fn certificate(name: &str) -> Certificate {
+    Certificate { name: name.to_owned(), files: None, contents: None }
+}
+
+fn offer(
+    certificate: Certificate,
+    suites: Vec<u16>,
+    plain: Vec<Address>,
+    redirect: Option<u16>,
+) -> tls::Model {
+    tls::Model {
+        certificates: vec![certificate],
+        offers: vec![Tls {
+            certificates: vec![0],
+            reject: false,
+            protocols: vec![Protocol::Tls12, Protocol::Tls13],
+            suites: DEFAULT_13.into_iter().chain(suites).collect(),
+            server_order: false,
+            groups: DEFAULT_GROUPS.to_vec(),
+            record_size: 16384,
+            session_timeout: Duration::from_secs(300),
+            session_cache: None,
+            tickets: true,
+            ticket_keys: vec![],
+        }],
+        everywhere: Some(0),
+        plain,
+        redirect,
+    }
+}
+
+fn dedup(names: &mut Vec<String>) {
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+}
