@@ -485,3 +485,19 @@ def test_an_unknown_host_is_an_error(serve_nginx):
     for words in ('host not found in upstream "no.such.host.invalid"', "no servers are inside upstream",
                   'invalid parameter "wieght=2"'):
         assert words in done.stderr, done.stderr
+
+
+def test_a_client_that_pauses_its_body_is_no_failure_of_the_server(serve_nginx):
+    locations = """
+        client_body_timeout 1s; lingering_timeout 1s; proxy_send_timeout 1s;
+        location / { proxy_pass http://u; proxy_http_version 1.1; proxy_request_buffering off; }
+    """
+    with servers(None, None) as ups:
+        site = serve_nginx(conf(group(ups), locations))
+        with contextlib.ExitStack() as stack:
+            paused = [stack.enter_context(site.connect(timeout=20)) for _ in range(4)]
+            for client in paused:
+                client.send(b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"a" * 100)
+            assert [client.response().status for client in paused] == [408] * 4
+        assert counts(site, 4) == {"0": 2, "1": 2}
+        assert "timed out (110" not in (site.directory / "error.log").read_text()

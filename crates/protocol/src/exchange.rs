@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use exchange::{BodySource, Response};
+use bytes::Bytes;
+use exchange::{BodyError, BodySource, Response};
 use http1::HeadError;
 
 use crate::pace::Pace;
@@ -128,6 +129,14 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => connection.body(),
             Self::Http2(exchange) => exchange.body(),
+        }
+    }
+
+    /// The next piece of the body, for which the time began with [`Exchange::body`] or the piece before.
+    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match self {
+            Self::Http1(connection) => connection.poll_data(cx),
+            Self::Http2(exchange) => exchange.poll_data(cx),
         }
     }
 

@@ -196,7 +196,8 @@ impl Connection {
             if let Some(fault) = refused {
                 return Poll::Ready(Err(fault));
             }
-            if self.deadline.is_past(cx) {
+            // While all that is there has left, it is the client that is waited for, and its time that passes.
+            if !sender.is_dry && self.deadline.is_past(cx) {
                 return Poll::Ready(Err(Fault::Timeout));
             }
             if sender.is_reading() {
@@ -293,12 +294,14 @@ struct Sender<'a> {
     ended: bool,
     /// The client's body is awaited.
     reading: bool,
+    /// It is, and all that came before has left.
+    is_dry: bool,
     done: bool,
 }
 
 impl<'a> Sender<'a> {
     fn new(outgoing: Outgoing<'a>) -> Self {
-        Self { outgoing, at: 0, offset: 0, block: BytesMut::new(), ended: false, reading: false, done: false }
+        Self { outgoing, at: 0, offset: 0, block: BytesMut::new(), ended: false, reading: false, is_dry: false, done: false }
     }
 
     /// The client is asked for its body: whether it is gone shows there.
@@ -324,13 +327,18 @@ impl<'a> Sender<'a> {
             };
             if rest.is_empty() && body.is_empty() {
                 if more.is_pending() {
+                    self.is_dry = true;
                     return Poll::Pending;
                 }
                 if let Err(error) = std::task::ready!(connection.stream.poll_flush(cx)) {
                     return Poll::Ready(Err(Fault::Io("send", error)));
                 }
+                self.is_dry = false;
                 self.done = true;
                 return Poll::Ready(Ok(()));
+            }
+            if std::mem::take(&mut self.is_dry) {
+                connection.deadline.set(limits.send_timeout);
             }
             match connection.stream.poll_write(cx, &[IoSlice::new(rest), IoSlice::new(body)]) {
                 Poll::Pending => return Poll::Pending,

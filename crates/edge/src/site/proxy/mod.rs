@@ -163,6 +163,7 @@ impl Visit<'_, '_> {
                 kept: Some(Bytes::new()),
                 limit: body_memory,
                 received: 0,
+                asked: false,
             };
             let outgoing = Outgoing { head: &head.bytes, body: again(&mut body), to };
             let asked = ask_one(lease, &pool, &limits, &deadlines, &mut client, outgoing, &attempt).await;
@@ -359,6 +360,8 @@ struct ClientSide<'a, 'e> {
     limit: usize,
     /// Bytes of the body so far.
     received: u64,
+    /// It was asked for its body.
+    asked: bool,
 }
 
 impl Client for ClientSide<'_, '_> {
@@ -371,7 +374,11 @@ impl Client for ClientSide<'_, '_> {
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        let polled = self.exchange.body().poll_data(cx);
+        if !std::mem::replace(&mut self.asked, true) {
+            // The time for the first piece begins.
+            let _ = self.exchange.body();
+        }
+        let polled = self.exchange.poll_body(cx);
         if let Poll::Ready(Some(Ok(data))) = &polled {
             self.received += data.len() as u64;
             self.kept = match self.kept.take() {
