@@ -564,6 +564,18 @@ def test_a_request_takes_longer_than_all_that_is_waited_for(server):
         assert client.answer(1).status == 401
 
 
+def test_an_early_response_is_there_before_the_reset(server):
+    # Clients that find both together take the reset for the response's failure.
+    with connect(server) as client:
+        client.request(1, "/return", "POST", ("content-length", "1000000"), end=False)
+        client.data(1, b"x" * 10_000)
+        ended = client.until(lambda f: f.stream == 1 and f.flags & END_STREAM)
+        begun = time.monotonic()
+        assert ended.kind in (HEADERS, DATA)
+        assert client.reset_of(1) == NO_ERROR
+        assert time.monotonic() - begun > 0.05
+
+
 def test_a_client_that_opens_no_window_is_not_waited_for(server):
     with connect(server, "%PORT2%", x4=0) as client:
         client.request(1, "/small")

@@ -402,3 +402,18 @@ def test_standard_error_stays_where_it_is_if_it_is_logged_to(serve_nginx):
     server.wait_log("GET /stderr")
     assert "GET /file" not in server.log()
     assert b"GET /file" in read(server, "main.log") and b"GET /stderr" not in read(server, "main.log")
+
+
+def test_a_connection_that_the_configuration_closes_is_444_in_the_log(serve_nginx):
+    site = serve_nginx("""
+        log_format short "$request_uri $status";
+        server {
+            listen 127.0.0.1:%PORT%;
+            access_log %DIR%/short.log short;
+            location /closed { return 444; }
+        }
+    """)
+    with site.connect() as client:
+        client.send(build("GET", "/closed"))
+        assert client.end() == "eof"
+    wait_until(lambda: "/closed 444\n" in (site.directory / "short.log").read_text(), "the line")

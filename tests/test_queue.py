@@ -200,6 +200,12 @@ def test_overrun_is_504_with_the_stack(serve):
     assert notes(server) == ["POST /stuck?token=1"]
 
 
+def test_overrun_beside_other_threads_shows_its_stack_at_once(serve):
+    server = serve(APP, "--timeout", "1s", "--threads", "2", "--graceful-timeout", "60s")
+    assert server.get("/stuck", timeout=30).status == 504
+    server.wait_log("in stuck_in_here")
+
+
 def test_overrun_of_a_get_is_not_run_again(serve):
     server = serve(APP, "--timeout", "1s")
     assert server.get("/stuck", timeout=30).status == 504

@@ -16,6 +16,9 @@ from . import application, facade
 from .log import reopen
 from .mold import APP_LOAD_ERROR, WORKER_BOOT_ERROR, describe, print_own_traceback, set_title
 
+# SIGSTKFLT, which Linux never sends and Python has no name for before 3.11. The master sends it.
+SHOW_STACKS = 16
+
 
 class Boot:
     """Calling it boots the worker and runs it to its end; returns the exit code."""
@@ -128,6 +131,7 @@ class Boot:
         # The stacks are written by C code in the signal handler itself: they come even when Python is stuck. Then the
         # handler above follows, because it is what was there before. A crash of C code shows its stack, too.
         faulthandler.enable(file=2, all_threads=True)
+        faulthandler.register(SHOW_STACKS, file=2, all_threads=True)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
 
     def load(self):

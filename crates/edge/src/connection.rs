@@ -380,11 +380,12 @@ async fn by_site(
         visited.log(event_loop, request, status, fields.as_ref(), Some(&sent));
     } else {
         exchange.close_after();
+        let status = if visited.facts.closed.get() { 444 } else { 499 };
         if visited.has_after() {
             let exchange = exchange.reborrow();
-            visited = Box::pin(visited.after(event_loop, site, exchange, ends, request, 499, None)).await;
+            visited = Box::pin(visited.after(event_loop, site, exchange, ends, request, status, None)).await;
         }
-        visited.log(event_loop, request, 499, None, None);
+        visited.log(event_loop, request, status, None, None);
     }
     visited.end(site);
 }

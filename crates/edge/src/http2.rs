@@ -50,4 +50,7 @@ async fn request(event_loop: Rc<EventLoop>, mut exchange: Exchange, ends: Rc<End
     let any = AnyExchange::Http2(&mut exchange);
     connection::answer(&event_loop, any, &ends, begun, &mut request, refusal).await;
     connection::give_back(&event_loop, request);
+    if exchange.is_early() {
+        Box::pin(exchange.linger()).await;
+    }
 }

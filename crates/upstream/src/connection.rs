@@ -301,7 +301,16 @@ struct Sender<'a> {
 
 impl<'a> Sender<'a> {
     fn new(outgoing: Outgoing<'a>) -> Self {
-        Self { outgoing, at: 0, offset: 0, block: BytesMut::new(), ended: false, reading: false, is_dry: false, done: false }
+        Self {
+            outgoing,
+            at: 0,
+            offset: 0,
+            block: BytesMut::new(),
+            ended: false,
+            reading: false,
+            is_dry: false,
+            done: false,
+        }
     }
 
     /// The client is asked for its body: whether it is gone shows there.

@@ -173,7 +173,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "ssl_object_cache_inheritable",
         MAIN,
-        Apply::Quiet(Argument::Flag, "there is no TLS yet"),
+        Apply::Quiet(Argument::Flag, "certificates are read anew at every reload"),
         "on",
         "Keeps certificates over a reload.",
     ),
@@ -181,12 +181,15 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "load_module",
         MAIN,
-        Apply::NotYet("nginx's modules are part of nginx; what is there needs no loading"),
+        Apply::Quiet(
+            Argument::Any,
+            "what is there needs no loading; a directive of a module that is not there is told of where it stands",
+        ),
         "",
         "Loads a module.",
     )
     .repeats(),
-    Row::one("ssl_engine", MAIN, Apply::NotYet("TLS comes later"), "", "Hardware for TLS."),
+    Row::one("ssl_engine", MAIN, Apply::NotYet("the library for TLS knows no engines; remove it"), "", "Hardware for TLS."),
     Row::one(
         "google_perftools_profiles",
         MAIN,

@@ -15,6 +15,8 @@ use super::proxy::Asked;
 
 /// See the module. It changes while the request goes its way, and variables read it: so all of it is in cells.
 pub struct Facts<'a> {
+    /// The connection is closed without a response because the configuration says so: 444.
+    pub closed: Cell<bool>,
     /// What all event loops share.
     pub process: &'a crate::event_loop::Process,
     /// The site that serves.

@@ -273,6 +273,7 @@ fn facts<'a>(
         settings: Cell::new(settings),
         host: RefCell::default(),
         port: Cell::new(None),
+        closed: Cell::new(false),
         ranges: Cell::new(false),
         retry_after: Cell::new(None),
         user: RefCell::default(),
@@ -370,6 +371,7 @@ impl<'s> Visit<'_, 's> {
                 Step::Respond(response) => return Some(response),
                 Step::Close if self.is_inner() => return Some(Response::new(444)),
                 Step::Close => {
+                    self.facts.closed.set(true);
                     self.exchange.abandon(self.settings().reset_timedout);
                     return None;
                 }

@@ -1,7 +1,9 @@
 //! One stream: a request, its body, and the watch over its client.
 
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream};
@@ -14,6 +16,9 @@ use super::turns::Priority;
 use super::wire::Wire;
 use crate::pace::{Pace, Paced};
 use crate::{ClientEvent, Deadline, Refusal, h1};
+
+/// Between an early response and the reset behind it.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// One request of a connection, and the way back to its client.
 pub struct Exchange {
@@ -118,6 +123,29 @@ impl Exchange {
     /// Ready when the client has cancelled the request, or is gone altogether.
     pub fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent> {
         self.respond.poll_reset(cx).map(|_| ClientEvent::Gone)
+    }
+
+    /// Waits a little after a response that came before the request's end. What then tells the client to send no more is
+    /// a reset, and clients that find it together with the response take it for the response's failure.
+    pub async fn linger(&mut self) {
+        self.deadline.set(LAST_WORDS);
+        poll_fn(|cx| {
+            loop {
+                match self.stream.poll_data(cx) {
+                    // The client's window stays shut: this is not more than it may send anyway.
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending if self.deadline.is_past(cx) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Whether the response has left before the request's end.
+    pub fn is_early(&self) -> bool {
+        self.is_answered && !self.stream.is_end_stream()
     }
 
     /// There will be no response, which the client is told.

@@ -10,6 +10,8 @@ const QUICK: Duration = Duration::from_secs(1);
 
 const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
+/// SIGSTKFLT, which Linux never sends: at it a worker writes the stack of every thread and goes on.
+const SHOW_STACKS: i32 = 16;
 const SIGTERM: i32 = 15;
 
 /// Where a worker is in its life.
@@ -367,12 +369,14 @@ impl State {
         );
         match life {
             Life::Aborting { .. } | Life::Killed => {}
-            // Other requests of the same worker may finish first.
+            // Other requests of the same worker may finish first. What this one does is told now.
             Life::Serving if graceful => {
+                self.act(Action::SignalWorker { worker, signal: SHOW_STACKS });
                 let grace = self.generations.get(&generation).map_or(ABORT, |g| g.plan.graceful_timeout);
                 self.drain(worker, grace, true, now);
             }
             Life::Draining { until, .. } if graceful => {
+                self.act(Action::SignalWorker { worker, signal: SHOW_STACKS });
                 if let Some(w) = self.workers.get_mut(&worker) {
                     w.life = Life::Draining { until, abort: true };
                 }
