@@ -84,8 +84,8 @@ pub fn ciphers(text: &str) -> Chosen {
             "@STRENGTH" => chosen.sort_by_key(|suite| std::cmp::Reverse(suite.bits)),
             _ if word.starts_with('@') => {}
             _ => {
-                let (sign, names) = match word.split_at(1) {
-                    (sign @ ("!" | "-" | "+"), names) => (sign, names),
+                let (sign, names) = match word.split_at_checked(1) {
+                    Some((sign @ ("!" | "-" | "+"), names)) => (sign, names),
                     _ => ("", word),
                 };
                 let is_meant = |suite: &&Suite| names.split('+').all(|name| suite.is(name));
@@ -149,6 +149,11 @@ mod tests {
 
     fn names(text: &str) -> Vec<&'static str> {
         ciphers(text).suites.iter().filter_map(|number| super::super::suite_name(*number)).collect()
+    }
+
+    #[test]
+    fn a_word_may_begin_with_any_letter() {
+        assert!(ciphers("\u{e9}:!\u{e9}:\u{c46}").suites.is_empty());
     }
 
     #[test]
