@@ -54,31 +54,21 @@ pub struct Ends {
 }
 
 /// Serves a connection to its end. `refused`: there are too many, it is only told so.
-pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool) {
-    let local = local_address(&accepted);
-    let peer = Peer { remote: accepted.peer, local };
-    let Accepted { socket, address, number, since, requests, proxied, tls, .. } = accepted;
-    let Ok(socket) = watch(socket, peer.remote) else { return };
-    let (stream, tls) = match tls {
-        Some((session, negotiated)) => (Stream::Tls(Encrypted::resume(socket, session)), Some(negotiated)),
-        None => (Stream::Plain(socket), None),
-    };
-    let settings = event_loop.runtime.borrow().head(&address);
-    let pool = Rc::clone(&event_loop.pool);
-    let mut connection = Connection::new(stream, settings, pool, &event_loop.deadlines, requests, since);
-    let server = local.map_or_else(|| ("localhost".to_owned(), 80), |l| (name_of(l.ip()), l.port()));
-    let mut ends = Ends { peer, address, number, since, proxied, tls, plain: false, server };
+pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Box<Accepted>, refused: bool) {
+    let Some((mut connection, mut ends)) = begin(event_loop, accepted) else { return };
+    // Whatever comes before the first request, another loop has done.
+    let is_new = connection.requests() == 0;
     if refused {
         // In a box, as all that is rare: what stays in this future, every idle connection holds.
         return Box::pin(turn_away(event_loop, connection, &ends)).await;
     }
-    if requests == 0 && is_proxied(event_loop, &ends) {
+    if is_new && is_proxied(event_loop, &ends) {
         match Box::pin(proxy_header(&mut connection, &ends)).await {
             Some(header) => ends.proxied = header.addresses.map(Box::new),
             None => return,
         }
     }
-    if requests == 0 && event_loop.runtime.borrow().begins_with_tls(&ends) {
+    if is_new && event_loop.runtime.borrow().begins_with_tls(&ends) {
         match Box::pin(secure(event_loop, connection, &mut ends)).await {
             Some(Secured::Http1(secured)) => connection = secured,
             Some(Secured::Http2(secured, own)) => {
@@ -104,12 +94,30 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Accepted, refused: bool
         {
             return Box::pin(http2::serve(event_loop, connection, own, ends)).await;
         }
-        exchange(event_loop, &mut connection, &ends).await;
+        // In a box, so that an idle connection is small.
+        Box::pin(exchange(event_loop, &mut connection, &ends)).await;
         if !connection.is_open() {
             break;
         }
     }
     Box::pin(connection.close()).await;
+}
+
+/// What was accepted, as a connection. Not a part of [`serve`], which would keep a place for all that passes through.
+fn begin(event_loop: &EventLoop, accepted: Box<Accepted>) -> Option<(Connection, Ends)> {
+    let local = local_address(&accepted);
+    let peer = Peer { remote: accepted.peer, local };
+    let Accepted { socket, address, number, since, requests, proxied, tls, .. } = *accepted;
+    let socket = watch(socket, peer.remote).ok()?;
+    let (stream, tls) = match tls {
+        Some((session, negotiated)) => (Stream::Tls(Encrypted::resume(socket, session)), Some(negotiated)),
+        None => (Stream::Plain(socket), None),
+    };
+    let settings = event_loop.runtime.borrow().head(&address);
+    let pool = Rc::clone(&event_loop.pool);
+    let connection = Connection::new(stream, settings, pool, &event_loop.deadlines, requests, since);
+    let server = local.map_or_else(|| ("localhost".to_owned(), 80), |l| (name_of(l.ip()), l.port()));
+    Some((connection, Ends { peer, address, number, since, proxied, tls, plain: false, server }))
 }
 
 /// A connection after its handshake.
@@ -238,7 +246,6 @@ async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends:
         connection.close_after();
         return;
     }
-    // From here on in one box, so that an idle connection is small.
     answer(event_loop, Exchange::Http1(connection), ends, begun, &mut request, read.err()).await;
     give_back(event_loop, request);
     connection.discard_body().await;

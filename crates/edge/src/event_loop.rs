@@ -351,6 +351,8 @@ impl EventLoop {
         let refused = is_new && self.process.is_full() && !self.deadlines.end_oldest_idle();
         self.process.spread.begin(self.index);
         let this = Rc::clone(self);
+        // In a box: the task of an idle connection keeps a place for what it began with.
+        let accepted = Box::new(accepted);
         tokio::task::spawn_local(async move {
             connection::serve(&this, accepted, refused).await;
             this.process.spread.end(this.index);
