@@ -16,7 +16,8 @@ mod response;
 mod version;
 
 pub use body::{
-    Body, BodyError, BodySource, Chunk, ChunkStream, FileBody, FileIdentity, NoBody, Piece, StreamError,
+    Body, BodyError, BodySource, Chunk, ChunkStream, FileBody, FileIdentity, NoBody, Nothing, Piece,
+    StreamError,
 };
 pub use browser::Browser;
 pub use coding::{AcceptEncoding, Coding};

@@ -20,7 +20,7 @@ use crate::connect::{Route, Via, connect};
 use crate::{Attempt, Failure, Fault, Lease, Pool, Stream};
 
 /// Bytes that one read takes at most.
-pub(crate) const READ_SIZE: usize = 16 * 1024;
+pub(crate) const READ_SIZE: usize = 64 * 1024;
 /// Bytes of a file that are read at once.
 const BLOCK: usize = 64 * 1024;
 /// Interim responses before the one that counts.

@@ -52,6 +52,10 @@ impl ChunkStream for Watched {
         polled
     }
 
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        self.inner.poll_ahead(cx);
+    }
+
     fn trailers(&mut self) -> Option<Fields> {
         self.inner.trailers()
     }
