@@ -240,7 +240,7 @@ async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends:
         connection.begin_with(Rc::clone(head));
     }
     let mut request = event_loop.requests.borrow_mut().pop().unwrap_or_default();
-    let begun = Instant::now();
+    let begun = exchange::now();
     let read = read_head(event_loop, connection, &mut request).await;
     if read == Ok(false) {
         connection.close_after();

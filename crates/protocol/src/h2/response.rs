@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::future::poll_fn;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::task::{Context, Poll};
 
@@ -62,8 +63,7 @@ impl Exchange {
                             .write_file(
                                 &mut stream,
                                 &body.file,
-                                piece.start,
-                                piece.len,
+                                piece.start..piece.start + piece.len,
                                 left == 0,
                                 sent,
                                 &mut Nothing,
@@ -160,7 +160,7 @@ impl Exchange {
             match chunk {
                 None => break,
                 Some(Ok(Chunk::Flush)) => {
-                    self.write(stream, collected.split().freeze(), false, sent, &mut *body).await?
+                    self.write(stream, collected.split().freeze(), false, sent, &mut *body).await?;
                 }
                 Some(Ok(Chunk::Data(data))) => {
                     let room = usize::try_from(left(sent, &collected)).unwrap_or(usize::MAX);
@@ -177,7 +177,7 @@ impl Exchange {
                 Some(Ok(Chunk::File { file, start, len })) => {
                     let len = len.min(left(sent, &collected));
                     self.write(stream, collected.split().freeze(), false, sent, &mut *body).await?;
-                    self.write_file(stream, &file, start, len, false, sent, &mut *body).await?;
+                    self.write_file(stream, &file, start..start + len, false, sent, &mut *body).await?;
                 }
                 Some(Err(error)) => {
                     self.write(stream, collected.split().freeze(), false, sent, &mut *body).await?;
@@ -201,13 +201,12 @@ impl Exchange {
         &mut self,
         stream: &mut SendStream<Bytes>,
         file: &File,
-        start: u64,
-        len: u64,
+        range: Range<u64>,
         ends: bool,
         sent: &mut Sent,
         ahead: &mut dyn ChunkStream,
     ) -> Result<(), WriteError> {
-        let (mut offset, end) = (start, start + len);
+        let Range { start: mut offset, end } = range;
         while offset < end {
             // Not before there is a place for it: what waits for a slow client is on the disk.
             self.room(stream, 1, ahead).await?;
