@@ -103,7 +103,7 @@ complete -c monoceros -s n -l name -d 'The name of this instance in ps and top' 
 complete -c monoceros -l keyfile -d 'The private key; without it, it is in the file of the certificate' -r -F
 complete -c monoceros -l certfile -d 'The certificate and those that lead to the root: all listeners speak TLS' -r -F
 complete -c monoceros -l ssl-version -d 'Ignored by gunicorn as well [2]' -r
-complete -c monoceros -l cert-reqs -d 'Whether clients must show a certificate [0]' -r
+complete -c monoceros -l cert-reqs -d 'Whether clients show a certificate: 0 no, 1 they may, 2 they must [0]' -r
 complete -c monoceros -l ca-certs -d 'Authorities of clients\' certificates' -r -F
 complete -c monoceros -l ciphers -d 'Cipher suites of TLS 1.2, in OpenSSL\'s language' -r
 complete -c monoceros -l domain -d 'A name that this server is reached by' -r

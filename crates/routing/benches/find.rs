@@ -79,6 +79,7 @@ fn server(locations: Locations) -> Server {
             underscores: false,
             merge_slashes: true,
             http2: config::model::http::Http2::default(),
+            verify_client: config::model::tls::Verify::Off,
         },
         settings: 0,
         rewrite: Vec::new(),

@@ -91,6 +91,7 @@ pub(crate) fn server(locations: config::model::http::Locations) -> Server {
             underscores: false,
             merge_slashes: true,
             http2: config::model::http::Http2::default(),
+            verify_client: config::model::tls::Verify::Off,
         },
         settings: 0,
         rewrite: Vec::new(),

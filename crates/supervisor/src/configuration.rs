@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bridge::control::MoldSettings;
 use config::model::http::Http;
-use config::model::tls::Which;
+use config::model::tls::{Listed, Which};
 use config::{CommandLine, Merged, Model, SettingsFile, Vault};
 use serde_json::{Value, json};
 
@@ -175,6 +175,13 @@ pub(crate) fn load_certificates(model: &mut Model) -> Result<(), String> {
             format!("{what}: {} cannot be used: {}", path.display(), fault.why)
         })?;
         certificate.contents = Some(contents);
+    }
+    for clients in model.tls.offers.iter_mut().filter_map(|offer| offer.clients.as_mut()) {
+        if let Some(path) = clients.file.take() {
+            let list = ::listen::tls::Files.list(&path, Listed::Certificates);
+            clients.trusted =
+                list.map_err(|why| format!("ca_certs: {} cannot be used: {why}", path.display()))?;
+        }
     }
     Ok(())
 }

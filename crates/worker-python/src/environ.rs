@@ -43,6 +43,7 @@ pub(crate) struct Environs {
     remote_port: Port,
     protocol: [Py<PyAny>; 3],
     scheme: [Py<PyAny>; 2],
+    https: (Py<PyAny>, Py<PyAny>),
 }
 
 macro_rules! keys {
@@ -132,6 +133,7 @@ impl Environs {
             remote_port: Port::new(),
             protocol: [text("HTTP/1.0"), text("HTTP/1.1"), text("HTTP/2.0")],
             scheme: [text("http"), text("https")],
+            https: (text("HTTPS"), text("on")),
         })
     }
 
@@ -164,6 +166,10 @@ impl Environs {
         };
         set(&environ, &keys.protocol, self.protocol[protocol].bind(py))?;
         set(&environ, &keys.scheme, self.scheme[usize::from(request.scheme() == 1)].bind(py))?;
+        if request.scheme() == 1 {
+            // PEP 3333 asks servers for it.
+            set(&environ, &self.https.0, self.https.1.bind(py))?;
+        }
         set(&environ, &keys.server_name, &self.server_name.text(py, request.server_name())?)?;
         set(&environ, &keys.server_port, &self.server_port.text(py, request.server_port())?)?;
         set(&environ, &keys.remote_addr, &self.remote_addr.text(py, request.remote_address())?)?;

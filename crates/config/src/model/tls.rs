@@ -142,8 +142,44 @@ pub struct Tls {
     pub session_cache: Option<SessionCache>,
     /// Clients get tickets.
     pub tickets: bool,
+    /// Clients are asked for certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Box<Clients>>,
     /// Keys of tickets, nginx's 48 or 80 bytes; the first encrypts. Empty: the process makes its own.
     pub ticket_keys: Vec<Secret>,
+}
+
+/// Whether clients show certificates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Verify {
+    /// They are not asked.
+    #[default]
+    Off,
+    /// They must have one that is good.
+    On,
+    /// They may have one, which must be good.
+    Optional,
+    /// They may have one that nobody knows.
+    OptionalNoCa,
+}
+
+/// Which certificates of clients are good.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Clients {
+    /// Whether they need one; never [`Verify::Off`].
+    pub verify: Verify,
+    /// A handshake without a good one fails; else requests are refused.
+    pub strict: bool,
+    /// Authorities.
+    pub trusted: Vec<Der>,
+    /// Where they are still to be read from.
+    pub file: Option<PathBuf>,
+    /// How many of them, the first, are named to clients.
+    pub named: u32,
+    /// How many certificates may lie between a client's and that of a trusted authority.
+    pub depth: u32,
+    /// Lists of revoked certificates: with them each certificate of a chain must be in the scope of one.
+    pub revocations: Option<Vec<Der>>,
 }
 
 /// Where sessions are remembered.
@@ -169,8 +205,20 @@ pub trait Vault {
     /// A certificate and its key.
     fn certificate(&self, files: &CertificateFiles) -> Result<Contents, Fault>;
 
+    /// The certificates, or lists of revocations, of a file in PEM. The error says what is wrong with it.
+    fn list(&self, path: &Path, kind: Listed) -> Result<Vec<Der>, String>;
+
     /// A file as it is. The error says what is wrong with it.
     fn file(&self, path: &Path) -> Result<Vec<u8>, String>;
+}
+
+/// What a file lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Listed {
+    /// Certificates.
+    Certificates,
+    /// Lists of revoked certificates.
+    Revocations,
 }
 
 /// A file that cannot be used.

@@ -59,7 +59,7 @@ const SWITCHES: &[(&str, &[&str])] = &[
     ("HTTP/3 comes later", &["http3"]),
     ("changing images comes later", &["image_filter"]),
     ("early data comes later", &["ssl_early_data"]),
-    ("client certificates come later", &["ssl_verify_client", "ssl_ocsp"]),
+    ("answers about certificates of clients are not asked for; `ssl_crl` is there", &["ssl_ocsp"]),
     ("certificate compression comes later", &["ssl_certificate_compression"]),
     ("the cache comes later", &["proxy_cache", "proxy_store"]),
 ];
@@ -247,17 +247,7 @@ const OPTIONS: &[(&str, &[&str])] = &[
             "image_filter_webp_quality",
         ],
     ),
-    (
-        "it needs `ssl_verify_client`, which is not there yet",
-        &[
-            "ssl_client_certificate",
-            "ssl_crl",
-            "ssl_ocsp_cache",
-            "ssl_ocsp_responder",
-            "ssl_trusted_certificate",
-            "ssl_verify_depth",
-        ],
-    ),
+    ("it needs `ssl_ocsp`, which is not there yet", &["ssl_ocsp_cache", "ssl_ocsp_responder"]),
     (
         "it needs `memcached_pass`, which is not there yet",
         &[

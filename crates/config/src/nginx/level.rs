@@ -20,7 +20,7 @@ use crate::model::http::{
     NextUpstream, Precompressed, Proxied, ProxyRedirect, RealIpHeader, Regex, Resolver, Root, Satisfy,
     ServerTokens, TryFiles, UserIdMode, ValidReferers, Value, Who,
 };
-use crate::model::tls::{Protocol, Secret, SessionCache};
+use crate::model::tls::{Protocol, Secret, SessionCache, Verify};
 
 macro_rules! level {
     (inherited { $($i:ident: $it:ty,)* } own { $($o:ident: $ot:ty,)* }) => {
@@ -83,6 +83,11 @@ level! {
         ssl_session_timeout: Duration,
         ssl_session_tickets: bool,
         ssl_session_ticket_keys: Rc<Vec<Secret>>,
+        ssl_verify_client: Verify,
+        ssl_client_certificate: NamedFile,
+        ssl_trusted_certificate: NamedFile,
+        ssl_crl: NamedFile,
+        ssl_verify_depth: u64,
         ssl_stapling: bool,
         ssl_stapling_file: NamedFile,
         // Files.

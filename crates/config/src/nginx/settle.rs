@@ -259,6 +259,7 @@ pub(super) fn head_settings(l: &Level) -> HeadSettings {
         underscores: l.underscores.unwrap_or(false),
         merge_slashes: l.merge_slashes.unwrap_or(true),
         http2: super::http2::settle(l),
+        verify_client: l.ssl_verify_client.unwrap_or_default(),
     }
 }
 

@@ -13,13 +13,17 @@ use super::level::Level;
 use super::reader::{Reader, list};
 use super::table::{Apply, Argument, Context, Count, Row};
 use crate::model::tls::{
-    self as model, Certificate, CertificateFiles, Protocol, Secret, SessionCache, Tls, TlsId, Which,
+    self as model, Certificate, CertificateFiles, Clients, Der, Listed, Protocol, Secret, SessionCache, Tls,
+    TlsId, Verify, Which,
 };
 use crate::report::Severity;
 use crate::tls::{DEFAULT_12, DEFAULT_13, DEFAULT_GROUPS, ciphers, groups, suites_of_13};
 
 const HEAD: Context = Context::HTTP.or(Context::SERVER);
 const ONE_OR_MORE: Count = Count::at_least(1);
+
+/// No chain is longer: messages of a handshake have a limit.
+const MOST_DEPTH: u64 = 100;
 
 /// Bytes that a record may have.
 const RECORDS: std::ops::RangeInclusive<u64> = 32..=16384;
@@ -154,6 +158,44 @@ pub(super) const ROWS: &[Row] = &[
     .repeats()
     .differs("Tickets are not nginx's: machines that share them all run this program."),
     Row::one(
+        "ssl_verify_client",
+        HEAD,
+        Apply::Custom(|r, l, d| r.ssl_verify_client(l, d)),
+        "off",
+        "Clients are asked for certificates: `on`, `optional`, `optional_no_ca`. Without a good one the answer is 400, 495 \
+         or 496 to `error_page`.",
+    )
+    .differs("Authorities with name constraints, and signatures with SHA-1 or RSA keys under 2048 bits, are not taken."),
+    Row::one(
+        "ssl_client_certificate",
+        HEAD,
+        Apply::Custom(|r, l, d| l.ssl_client_certificate = r.conf_path(d)),
+        "",
+        "A file of authorities that are trusted to sign certificates of clients, and that clients are told of.",
+    ),
+    Row::one(
+        "ssl_trusted_certificate",
+        HEAD,
+        Apply::Custom(|r, l, d| l.ssl_trusted_certificate = r.conf_path(d)),
+        "",
+        "The same, and clients are not told of them.",
+    ),
+    Row::one(
+        "ssl_crl",
+        HEAD,
+        Apply::Custom(|r, l, d| l.ssl_crl = r.conf_path(d)),
+        "",
+        "A file of lists of revoked certificates of clients, one of each authority.",
+    )
+    .differs("No lists of a part only, and no changes to another list."),
+    Row::one(
+        "ssl_verify_depth",
+        HEAD,
+        Apply::Number(|l| &mut l.ssl_verify_depth),
+        "1",
+        "How many certificates may lie between a client's and a trusted one.",
+    ),
+    Row::one(
         "ssl_stapling_file",
         HEAD,
         Apply::Custom(|r, l, d| l.ssl_stapling_file = r.conf_path(d)),
@@ -214,6 +256,8 @@ pub(super) struct Offers {
     pub model: model::Model,
     /// `None`: it has been told what is wrong with it.
     by_files: HashMap<CertificateFiles, Option<u32>>,
+    /// What files list; `None`: it has been told what is wrong with it.
+    listed: HashMap<(PathBuf, Listed), Option<Rc<Vec<Der>>>>,
     /// Sessions of each cache.
     caches: HashMap<String, u32>,
 }
@@ -287,6 +331,20 @@ impl<'a> Reader<'a> {
         }
         if !protocols.is_empty() {
             level.ssl_protocols = Some(protocols);
+        }
+    }
+
+    fn ssl_verify_client(&mut self, level: &mut Level, directive: Directive<'a>) {
+        const NAMES: [(&str, Verify); 4] = [
+            ("off", Verify::Off),
+            ("on", Verify::On),
+            ("optional", Verify::Optional),
+            ("optional_no_ca", Verify::OptionalNoCa),
+        ];
+        let Some(word) = directive.args.first() else { return };
+        match NAMES.iter().find(|(name, _)| word.value.eq_ignore_ascii_case(name.as_bytes())) {
+            Some((_, verify)) => level.ssl_verify_client = Some(*verify),
+            None => self.not_one_of(word, &NAMES.map(|(name, _)| name)),
         }
     }
 
@@ -537,6 +595,7 @@ impl<'a> Reader<'a> {
         if certificates.is_empty() && !reject {
             return None;
         }
+        let clients = self.clients(level)?;
         let mut protocols =
             level.ssl_protocols.clone().unwrap_or_else(|| vec![Protocol::Tls12, Protocol::Tls13]);
         let (least, most) = (level.ssl_min_protocol, level.ssl_max_protocol);
@@ -565,6 +624,7 @@ impl<'a> Reader<'a> {
             session_timeout: level.ssl_session_timeout.unwrap_or(Duration::from_secs(300)),
             session_cache: level.ssl_session_cache.clone().flatten(),
             tickets: level.ssl_session_tickets.unwrap_or(true),
+            clients,
             ticket_keys: level.ssl_session_ticket_keys.as_deref().cloned().unwrap_or_default(),
         };
         let offers = &mut self.offers.model.offers;
@@ -573,6 +633,69 @@ impl<'a> Reader<'a> {
             offers.push(offer);
             offers.len() - 1
         }) as TlsId)
+    }
+
+    /// Which certificates of clients are good; `None`: something cannot be used.
+    #[expect(clippy::option_option, reason = "an error, or none")]
+    fn clients(&mut self, level: &Level) -> Option<Option<Box<Clients>>> {
+        let mut trusted = Vec::new();
+        let mut is_sound = true;
+        let mut named = 0;
+        for file in [&level.ssl_client_certificate, &level.ssl_trusted_certificate].into_iter().flatten() {
+            match self.listed(file, Listed::Certificates) {
+                Some(list) => trusted.extend(list.iter().cloned()),
+                None => is_sound = false,
+            }
+            if level.ssl_client_certificate.as_ref().is_some_and(|told| told.path == file.path) {
+                named = trusted.len() as u32;
+            }
+        }
+        let revocations = level.ssl_crl.as_ref().map(|file| self.listed(file, Listed::Revocations));
+        if matches!(revocations, Some(None)) || !is_sound {
+            return None;
+        }
+        let verify = level.ssl_verify_client.unwrap_or_default();
+        if verify == Verify::Off {
+            return Some(None);
+        }
+        if trusted.is_empty() && verify != Verify::OptionalNoCa {
+            let message = "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client";
+            let problem = self.problems.push(Severity::Error, None, message);
+            problem.line_at = None;
+            return None;
+        }
+        Some(Some(Box::new(Clients {
+            verify,
+            strict: false,
+            trusted,
+            file: None,
+            named,
+            depth: level.ssl_verify_depth.unwrap_or(1).min(MOST_DEPTH) as u32,
+            revocations: revocations.flatten().map(|list| list.to_vec()),
+        })))
+    }
+
+    /// What a file lists; `None`: it has been told what is wrong with it.
+    fn listed(&mut self, file: &NamedFile, kind: Listed) -> Option<Rc<Vec<Der>>> {
+        let key = (file.path.clone(), kind);
+        if let Some(known) = self.offers.listed.get(&key) {
+            return known.clone();
+        }
+        let list = match self.vault.list(&file.path, kind) {
+            Ok(list) => Some(Rc::new(list)),
+            Err(why) => {
+                let what = match kind {
+                    Listed::Certificates => "certificates",
+                    Listed::Revocations => "lists of revocations",
+                };
+                let message = format!("cannot load {what} \"{}\": {why}", file.path.display());
+                let problem = self.problems.push(Severity::Error, Some(file.at), message);
+                problem.line_at = file.line_at;
+                None
+            }
+        };
+        self.offers.listed.insert(key, list.clone());
+        list
     }
 
     /// The certificates of a server; `None`: one cannot be used.

@@ -7,11 +7,10 @@ use conf_syntax::Span;
 use crate::model::http::{Defined, DefinedId, Source, Variable};
 
 /// Variables of nginx's modules that are empty whatever happens, as in nginx where such a module has nothing to do.
-const EMPTY: &[&str] = &["upstream_", "ssl_client_", "ssl_ech_"];
+const EMPTY: &[&str] = &["upstream_", "ssl_client_sigalg", "ssl_ech_"];
 
 /// The same, of those that have names of their own.
 const EMPTY_NAMES: &[&str] = &[
-    "ssl_session_id",
     "ssl_sigalg",
     "ssl_early_data",
     "uid_reset",

@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use config::model::http::{FileTest, LogLevel, Root, SecureLink, Value, Variable};
 use exchange::{AcceptEncoding, Fields, Request, Response};
 use handlers::files::by_path::FileContext;
+use listen::tls::Field;
 use routing::Environment;
 use telemetry::error_log::Level;
 
@@ -162,7 +163,42 @@ impl Environment for View<'_> {
             Variable::SslCiphers => {
                 facts.of_tls(&mut text, |tls, text| names(&tls.client_suites, suite, text))
             }
-            Variable::SslClientVerify => facts.of_tls(&mut text, |_, text| text.extend_from_slice(b"NONE")),
+            Variable::SslClientCert => facts.of_certificate(Field::Pem, |pem| {
+                let end = pem.len().saturating_sub(1);
+                for line in pem[..end].split_inclusive(|byte| *byte == b'\n') {
+                    text.bytes(line);
+                    if line.ends_with(b"\n") {
+                        text.bytes(b"\t");
+                    }
+                }
+            }),
+            Variable::SslClientEscapedCert => facts.of_certificate(Field::Pem, |pem| {
+                for byte in pem {
+                    if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+                        text.bytes(&[*byte]);
+                    } else {
+                        text.write(format_args!("%{byte:02X}"));
+                    }
+                }
+            }),
+            Variable::SslClientRawCert => facts.certificate(Field::Pem, &mut text),
+            Variable::SslClientFingerprint => facts.certificate(Field::Fingerprint, &mut text),
+            Variable::SslClientIDn => facts.certificate(Field::Issuer, &mut text),
+            Variable::SslClientIDnLegacy => facts.certificate(Field::IssuerLegacy, &mut text),
+            Variable::SslClientSDn => facts.certificate(Field::Subject, &mut text),
+            Variable::SslClientSDnLegacy => facts.certificate(Field::SubjectLegacy, &mut text),
+            Variable::SslClientSerial => facts.certificate(Field::Serial, &mut text),
+            Variable::SslClientVEnd => facts.certificate(Field::End, &mut text),
+            Variable::SslClientVRemain => facts.certificate(Field::Remaining, &mut text),
+            Variable::SslClientVStart => facts.certificate(Field::Start, &mut text),
+            Variable::SslClientVerify => match facts.tls.as_ref().map(|tls| tls.client.as_deref()) {
+                None => false,
+                Some(None) => text.bytes(b"NONE"),
+                Some(Some(client)) => match client.verdict {
+                    Ok(()) => text.bytes(b"SUCCESS"),
+                    Err(flaw) => text.write(format_args!("FAILED:{flaw}")),
+                },
+            },
             Variable::SslCurve => match facts.tls.as_ref().and_then(|tls| tls.group) {
                 Some(number) => {
                     group(number, text.0);
@@ -180,6 +216,10 @@ impl Environment for View<'_> {
                 Some(name) => text.bytes(name.as_bytes()),
                 None => false,
             },
+            Variable::SslSessionId => facts
+                .tls
+                .as_ref()
+                .is_some_and(|tls| tls.session.iter().all(|byte| text.write(format_args!("{byte:02x}")))),
             Variable::SslSessionReused => {
                 facts.of_tls(&mut text, |tls, text| text.push(if tls.resumed { b'r' } else { b'.' }))
             }
@@ -360,6 +400,22 @@ impl Facts<'_> {
         let Some(tls) = &self.tls else { return false };
         show(tls, text.0);
         true
+    }
+
+    /// What the client's certificate says.
+    fn certificate(&self, field: Field, text: &mut Text<'_>) -> bool {
+        let client = self.tls.as_ref().and_then(|tls| tls.client.as_ref());
+        client.is_some_and(|client| client.write(field, text.0))
+    }
+
+    fn of_certificate(&self, field: Field, show: impl FnOnce(&[u8])) -> bool {
+        let mut value = Vec::new();
+        let client = self.tls.as_ref().and_then(|tls| tls.client.as_ref());
+        let is_there = client.is_some_and(|client| client.write(field, &mut value));
+        if is_there {
+            show(&value);
+        }
+        is_there
     }
 
     /// `$server_name`

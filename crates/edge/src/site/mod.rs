@@ -176,6 +176,17 @@ impl Site {
         Some((tls, listen.http2 || server.head.http2.enabled))
     }
 
+    /// Whether a server trusts the same clients as the address's default server.
+    fn trusts_as_default(&self, ends: &Ends, server: ServerId) -> bool {
+        let trusted = |server: ServerId| {
+            let tls = self.http().servers.get(server as usize)?.tls?;
+            Some(&self.configuration.model.tls.offers.get(tls as usize)?.clients)
+        };
+        self.listen(ends).is_some_and(|listen| {
+            listen.default_server == server || trusted(listen.default_server) == trusted(server)
+        })
+    }
+
     /// What HTTP/2 is spoken with on a connection whose client has named this server.
     pub fn http2_within_tls(&self, ends: &Ends, name: Option<&str>) -> Option<h2::Settings> {
         let server = self.server_of_handshake(ends, name)?;

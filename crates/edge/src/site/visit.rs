@@ -8,7 +8,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use config::model::http::{Content, ServerId, Settings, Variable};
+use config::model::tls::Verify;
 use exchange::{Browser, Method, Name, Request, Response};
+use listen::tls::Negotiated;
 use protocol::{Exchange, Refusal};
 use routing::{Answer, Outcome, Scope, State, URI_CHANGES};
 use telemetry::error_log::Level;
@@ -155,6 +157,11 @@ pub async fn serve<'s>(
         // What follows a CONNECT is not for us: whoever sent it may take it for the inside of a tunnel.
         return Box::pin(visit.end(request, 405)).await;
     }
+    if let Some(tls) = &ends.tls
+        && let Some(status) = visit.check_client(request, tls)
+    {
+        return Box::pin(visit.end(request, status)).await;
+    }
     visit.real_ip(request);
     visit.facts.debug(format_args!(
         "http request line: \"{} {} {}\"",
@@ -175,6 +182,40 @@ pub async fn serve<'s>(
     }
     let after = visit.take_after();
     Visited { after, ..Visited::of(visit, response) }
+}
+
+impl Visit<'_, '_> {
+    /// Whether the client may talk to this server, by its certificate; else the status that says that it may not.
+    fn check_client(&self, request: &Request, tls: &Negotiated) -> Option<u16> {
+        let verify = self.site.http().servers.get(self.server as usize)?.head.verify_client;
+        if verify == Verify::Off {
+            return None;
+        }
+        let tell = |message: std::fmt::Arguments<'_>| self.facts.log(Level::Info, Some(request), message);
+        // The handshake has looked at what the server of its name trusts; nginx lets a certificate that the default
+        // server trusts pass with another, if the client has named none.
+        let is_another = match tls.server_name.as_deref() {
+            Some(name) => name.as_bytes() != *self.facts.host.borrow(),
+            None => tls.client.is_some() && !self.site.trusts_as_default(self.ends, self.server),
+        };
+        if is_another {
+            tell(format_args!(
+                "client attempted to request the server name different from the one that was negotiated"
+            ));
+            return Some(421);
+        }
+        match tls.client.as_ref().map(|client| client.verdict) {
+            Some(Err(flaw)) if verify != Verify::OptionalNoCa || !flaw.is_missing_trust() => {
+                tell(format_args!("client SSL certificate verify error: ({}:{flaw})", flaw.number()));
+                Some(495)
+            }
+            None if verify == Verify::On => {
+                tell(format_args!("client sent no required SSL certificate"));
+                Some(496)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A head that is refused is answered by the default server.

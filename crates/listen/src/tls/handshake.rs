@@ -5,9 +5,10 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use rustls::HandshakeKind;
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
+use rustls::{HandshakeKind, ServerConnection};
 
+use super::certificate::ClientCertificate;
 use super::encrypted::Encrypted;
 use super::offer::Offer;
 use crate::socket::Socket;
@@ -67,6 +68,10 @@ pub struct Negotiated {
     pub client_suites: Box<[u16]>,
     /// All its groups.
     pub client_groups: Box<[u16]>,
+    /// The certificate that the client has shown.
+    pub client: Option<Box<ClientCertificate>>,
+    /// The session's name: it stays when the session goes on.
+    pub session: [u8; 32],
 }
 
 /// Why there is no stream.
@@ -119,18 +124,39 @@ pub async fn handshake(
         let _ = socket.try_write(&UNRECOGNIZED_NAME);
         return Err(Failure::Rejected);
     };
-    let session = match accepted.into_connection(offer.config()) {
+    let clients = offer.clients();
+    let mut session = match accepted.into_connection(offer.config()) {
         Ok(session) => session,
         Err((error, alert)) => return Err(refused(&socket, &error, alert)),
     };
+    let name = name_session(&mut session);
     let mut stream = Encrypted::new(socket, session);
     let finished = poll_fn(|cx| match poll_finish(&mut stream, &mut behind, cx) {
         Poll::Pending if is_late(cx) => Poll::Ready(Err(Failure::Timeout)),
         polled => polled,
     });
     finished.await?;
-    let negotiated = agreed(&mut stream, of_client);
+    let mut negotiated = agreed(&mut stream, of_client);
+    negotiated.session = name;
+    if let (Some(clients), Some(chain)) = (clients, stream.session().peer_certificates())
+        && let Some(own) = chain.first()
+    {
+        let client = ClientCertificate { der: own.as_ref().into(), verdict: clients.check(chain) };
+        negotiated.client = Some(Box::new(client));
+    }
     Ok(Begun::Tls(Stream::Tls(stream), Box::new(negotiated)))
+}
+
+/// The name of the session that goes on, or a new one.
+fn name_session(session: &mut ServerConnection) -> [u8; 32] {
+    let mut name = [0; 32];
+    match session.received_resumption_data().and_then(|data| data.first_chunk()) {
+        Some(known) => name = *known,
+        // Without random bytes there would have been no handshake.
+        None => drop(aws_lc_rs::rand::fill(&mut name)),
+    }
+    session.set_resumption_data(&name);
+    name
 }
 
 /// Numbers that clients only send to see whether somebody stumbles over them (RFC 8701), or that stand for something

@@ -5,12 +5,13 @@ use std::io;
 use std::path::Path;
 
 use config::Vault;
-use config::model::tls::{CertificateFiles, Contents, Der, Fault, KeyForm, Secret, Which};
+use config::model::tls::{CertificateFiles, Contents, Der, Fault, KeyForm, Listed, Secret, Which};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::SigningKey;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::clients;
 use super::key::{self, Wrong};
 use super::pem::{self, Section};
 
@@ -57,6 +58,32 @@ impl Vault for Files {
                 let ocsp = ocsp.map_err(|why| fault(Which::Ocsp, why))?;
                 Ok(Contents { chain, key: Secret(der), form, ocsp })
             }
+        }
+    }
+
+    fn list(&self, path: &Path, kind: Listed) -> Result<Vec<Der>, String> {
+        let sections = sections(path)?;
+        let found: Vec<Der> = match kind {
+            Listed::Certificates => certificates(sections),
+            Listed::Revocations => {
+                let lists = sections.into_iter().filter(|section| section.label == "X509 CRL");
+                lists.map(|section| Der(section.data)).collect()
+            }
+        };
+        let what = match kind {
+            Listed::Certificates => "certificate",
+            Listed::Revocations => "list of revocations",
+        };
+        if found.is_empty() {
+            return Err(format!("it holds no {what}"));
+        }
+        let is_sound = |der: &Der| match kind {
+            Listed::Certificates => public_key(der).is_some(),
+            Listed::Revocations => clients::is_list(&der.0),
+        };
+        match found.iter().position(|der| !is_sound(der)) {
+            Some(at) => Err(format!("{what} {} in it cannot be made out", at + 1)),
+            None => Ok(found),
         }
     }
 

@@ -9,6 +9,9 @@
 //! came from somewhere else, is there for the next handshake. [`handshake`] hands the client's hello to whoever
 //! chooses the offer, so that a protocol that is only spoken in the handshake (`acme-tls/1`) finds its place there.
 
+mod certificate;
+mod clients;
+mod der;
 mod encrypted;
 mod handshake;
 mod key;
@@ -18,6 +21,8 @@ mod pem;
 mod sessions;
 mod store;
 
+pub use certificate::{ClientCertificate, Field};
+pub use clients::Flaw;
 pub use encrypted::{Encrypted, Session};
 pub use handshake::{Begun, Choice, Failure, Hello, Negotiated, handshake};
 pub use load::Files;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{self, SHA256};
 use config::model::tls::{Contents, Protocol, Tls};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, ALL_KX_GROUPS, default_provider};
@@ -10,12 +10,16 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureAlgorithm, version};
 
+use super::clients::Clients;
 use super::sessions::{Context, Sessions};
 use super::store::{Slot, Store};
 
 /// Versions, suites, groups, certificates: ready for any number of handshakes.
 #[derive(Clone, Debug)]
-pub struct Offer(Arc<ServerConfig>);
+pub struct Offer {
+    config: Arc<ServerConfig>,
+    clients: Option<Arc<Clients>>,
+}
 
 impl Offer {
     /// `protocols`: what may be spoken within, the best first. The error is for the log.
@@ -47,11 +51,16 @@ impl Offer {
             .with_protocol_versions(&versions)
             .map_err(|error| format!("TLS cannot be offered: {error}"))?;
         let resolver = Resolver(names.iter().map(|name| store.slot(name)).collect());
-        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(resolver));
+        let clients = tls.clients.as_deref().map(Clients::new).transpose()?.map(Arc::new);
+        let builder = match &clients {
+            Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients) as Arc<_>),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         config.ignore_client_order = tls.server_order;
         config.max_fragment_size = Some(tls.record_size as usize);
-        let context = context(names);
+        let context = context(names, tls);
         config.session_storage = match &tls.session_cache {
             Some(cache) => sessions.cache(cache, context, tls.session_timeout),
             None => Arc::new(NoServerSessionStorage {}),
@@ -59,7 +68,7 @@ impl Offer {
         if tls.tickets {
             config.ticketer = sessions.tickets(&tls.ticket_keys, context, tls.session_timeout);
         }
-        Ok(Self(Arc::new(config)))
+        Ok(Self { config: Arc::new(config), clients })
     }
 
     /// An offer of one certificate, for whoever speaks one of these protocols. The error is for the log.
@@ -73,18 +82,33 @@ impl Offer {
         let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(resolver));
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         config.send_tls13_tickets = 0;
-        Ok(Self(Arc::new(config)))
+        Ok(Self { config: Arc::new(config), clients: None })
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.config)
+    }
+
+    /// Who looks at certificates of clients.
+    pub(super) fn clients(&self) -> Option<Arc<Clients>> {
+        self.clients.clone()
     }
 }
 
-/// A session goes on only where the same certificates are shown.
-fn context(names: &[&str]) -> Context {
+/// A session goes on only where the same certificates are shown, and the same clients trusted.
+fn context(names: &[&str], tls: &Tls) -> Context {
+    let mut hash = digest::Context::new(&SHA256);
+    hash.update(names.join("\n").as_bytes());
+    if let Some(clients) = &tls.clients {
+        hash.update(format!("\n{:?} {} {}", clients.verify, clients.strict, clients.depth).as_bytes());
+        let lists = clients.revocations.iter().flatten();
+        for der in clients.trusted.iter().chain(lists) {
+            hash.update(&(der.0.len() as u64).to_be_bytes());
+            hash.update(&der.0);
+        }
+    }
     let mut context = [0; 32];
-    context.copy_from_slice(digest(&SHA256, names.join("\n").as_bytes()).as_ref());
+    context.copy_from_slice(hash.finish().as_ref());
     context
 }
 

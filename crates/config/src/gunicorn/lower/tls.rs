@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Lowering;
 use crate::host::Entry;
 use crate::model::acme::{self, Challenge, ExternalAccount, Issuer, Key, Local, Order};
-use crate::model::tls::{self, Certificate, CertificateFiles, Protocol, Tls};
+use crate::model::tls::{self, Certificate, CertificateFiles, Clients, Protocol, Tls, Verify};
 use crate::model::{Address, Listener};
 use crate::nginx::identifier;
 use crate::tls::{DEFAULT_12, DEFAULT_13, DEFAULT_GROUPS, ciphers};
@@ -28,6 +28,49 @@ impl Lowering<'_> {
 
     /// What is offered, and what is ordered for it.
     pub(super) fn tls(&mut self, listeners: &[Listener]) -> (tls::Model, acme::Model) {
+        let (mut model, acme) = self.certificates(listeners);
+        let clients = self.clients();
+        match model.offers.first_mut() {
+            Some(offer) => offer.clients = clients,
+            None if clients.is_some() => {
+                self.error(
+                    "cert_reqs",
+                    0,
+                    "cert_reqs: there is no TLS",
+                    "give a certificate with --certfile",
+                );
+            }
+            None => {}
+        }
+        (model, acme)
+    }
+
+    /// Which certificates of clients are good.
+    fn clients(&mut self) -> Option<Box<Clients>> {
+        /// OpenSSL's, if nobody says another.
+        const DEPTH: u32 = 100;
+        let verify = match self.int("cert_reqs") {
+            0 => return None,
+            1 => Verify::Optional,
+            _ => Verify::On,
+        };
+        let Some(file) = self.path("ca_certs") else {
+            let help = "name the authorities with --ca-certs; without them every client would be refused";
+            self.error("cert_reqs", 0, "cert_reqs: there are no ca_certs", help);
+            return None;
+        };
+        Some(Box::new(Clients {
+            verify,
+            strict: true,
+            trusted: Vec::new(),
+            file: Some(file),
+            named: 0,
+            depth: DEPTH,
+            revocations: None,
+        }))
+    }
+
+    fn certificates(&mut self, listeners: &[Listener]) -> (tls::Model, acme::Model) {
         let domains = self.domains();
         let suites = self.suites();
         if self.is_local() {
@@ -234,6 +277,7 @@ fn offer(
             session_timeout: Duration::from_secs(300),
             session_cache: None,
             tickets: true,
+            clients: None,
             ticket_keys: vec![],
         }],
         everywhere: Some(0),

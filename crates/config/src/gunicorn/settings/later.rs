@@ -2,7 +2,6 @@
 
 use super::{Kind, MANY, Section, Setting};
 
-const CLIENTS: &str = "certificates of clients are not there yet";
 const ASGI: &str = "ASGI is not there yet";
 const DIRTY: &str = "dirty arbiters are not there yet";
 const PASTE: &str =
@@ -56,13 +55,11 @@ pub(super) const ROWS: &[Setting] = &[
     Setting::new("cert_reqs", Section::Ssl, Kind::Int(0, 2))
         .flags(&["--cert-reqs"])
         .default("0")
-        .doc("Whether clients must show a certificate.")
-        .not_yet(CLIENTS),
+        .doc("Whether clients show a certificate: 0 no, 1 they may, 2 they must. A handshake without a good one fails."),
     Setting::new("ca_certs", Section::Ssl, Kind::Path)
         .flags(&["--ca-certs"])
         .meta("FILE")
-        .doc("Authorities of clients' certificates.")
-        .not_yet(CLIENTS),
+        .doc("Authorities of clients' certificates."),
     Setting::new("suppress_ragged_eofs", Section::Ssl, Kind::Flag(true))
         .flags(&["--suppress-ragged-eofs"])
         .default("true")

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{IpNetwork, Value};
 use crate::model::Symlinks;
+use crate::model::tls::Verify;
 
 /// What holds before a location is known: of the default server of the address, until the name is known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct HeadSettings {
     /// HTTP/2.
     #[serde(default)]
     pub http2: Http2,
+    /// `ssl_verify_client`
+    #[serde(default)]
+    pub verify_client: Verify,
 }
 
 /// What holds for HTTP/2.
