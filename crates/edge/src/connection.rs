@@ -89,7 +89,7 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Box<Accepted>, refused:
         if connection.requests() == 0
             && ends.tls.is_none()
             && !ends.plain
-            && let Some(own) = http2_of(event_loop, &ends)
+            && let Some(own) = event_loop.runtime.borrow().http2(&ends)
             && connection.begins_with(h2::PREFACE).await
         {
             return Box::pin(http2::serve(event_loop, connection, own, ends)).await;
@@ -143,7 +143,7 @@ async fn secure(event_loop: &Rc<EventLoop>, connection: Connection, ends: &mut E
     }
     if negotiated.is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2")) {
         let name = negotiated.and_then(|tls| tls.server_name.as_deref());
-        let own = event_loop.runtime.borrow().site.as_ref()?.http2_within_tls(ends, name)?;
+        let own = event_loop.runtime.borrow().http2_within_tls(ends, name)?;
         return Some(Secured::Http2(connection, own));
     }
     Some(Secured::Http1(connection))
@@ -162,12 +162,6 @@ async fn turn_away(event_loop: &EventLoop, mut connection: Connection, ends: &En
     let mut busy = pages::busy(1);
     busy.close = true;
     connection.respond(busy, &event_loop.date()).await;
-}
-
-/// What HTTP/2 would be spoken with, where it may be.
-fn http2_of(event_loop: &EventLoop, ends: &Ends) -> Option<h2::Settings> {
-    let local = ends.peer.local.map(|local| local.ip());
-    event_loop.runtime.borrow().site.as_ref()?.http2(&ends.address, local)
 }
 
 fn is_proxied(event_loop: &EventLoop, ends: &Ends) -> bool {
