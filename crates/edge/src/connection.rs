@@ -89,7 +89,7 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Box<Accepted>, refused:
         if connection.requests() == 0
             && ends.tls.is_none()
             && !ends.plain
-            && let Some(own) = event_loop.runtime.borrow().http2(&ends)
+            && let Some(own) = http2_of(event_loop, &ends)
             && connection.begins_with(h2::PREFACE).await
         {
             return Box::pin(http2::serve(event_loop, connection, own, ends)).await;
@@ -162,6 +162,11 @@ async fn turn_away(event_loop: &EventLoop, mut connection: Connection, ends: &En
     let mut busy = pages::busy(1);
     busy.close = true;
     connection.respond(busy, &event_loop.date()).await;
+}
+
+/// What HTTP/2 would be spoken with, where it may be. By itself, so that nothing is borrowed while a client is waited for.
+fn http2_of(event_loop: &EventLoop, ends: &Ends) -> Option<h2::Settings> {
+    event_loop.runtime.borrow().http2(ends)
 }
 
 fn is_proxied(event_loop: &EventLoop, ends: &Ends) -> bool {
