@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use cache::Caches;
 use config::model::Model;
 use limits::Zones;
 use telemetry::AccessLogs;
@@ -20,6 +21,8 @@ pub struct Configuration {
     pub tls: Offers,
     /// Groups of servers that requests are passed on to, in the model's order.
     pub groups: Vec<Arc<Group>>,
+    /// What is kept of answers.
+    pub caches: Caches,
     /// nginx's access logs; `None` by gunicorn's command line.
     pub logs: Option<Arc<AccessLogs>>,
 }
@@ -33,6 +36,8 @@ impl Configuration {
         let tls = Offers::open(&model, before.map(|before| &before.tls)).map_err(io::Error::other)?;
         let logs = http.map(AccessLogs::open).transpose().map_err(io::Error::other)?;
         let groups = http.map_or_else(Vec::new, |http| http.upstreams.iter().map(Group::new).collect());
-        Ok(Arc::new(Self { model, zones, tls, groups, logs }))
+        let caches = http.map_or(&[][..], |http| http.caches.as_slice());
+        let caches = Caches::new(caches, before.map(|before| &before.caches));
+        Ok(Arc::new(Self { model, zones, tls, groups, caches, logs }))
     }
 }

@@ -57,6 +57,12 @@ impl ErrorLog {
             make_directory(path, &model.process)
                 .map_err(|error| format!("mkdir() \"{}\" failed ({})", path.display(), errno(&error)))?;
         }
+        // Nor is a cache, in whose directory the edge makes others.
+        for cache in model.http.as_deref().into_iter().flat_map(|http| &http.caches) {
+            let path = &cache.path;
+            make_directory(path, &model.process)
+                .map_err(|error| format!("mkdir() \"{}\" failed ({})", path.display(), errno(&error)))?;
+        }
         let all = logs.main.iter().chain(logs.others.iter().flatten());
         for log in all {
             if let ErrorTarget::File(path) = &log.target {

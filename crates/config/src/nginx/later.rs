@@ -50,7 +50,7 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("mail comes later", &["mail"]),
     ("memcached comes later", &["memcached_pass"]),
     ("seeking in videos comes later", &["mp4"]),
-    ("the cache comes later", &["proxy_cache_path", "slice"]),
+    ("slices come later", &["slice"]),
     ("uwsgi comes later", &["uwsgi_pass"]),
 ];
 
@@ -61,7 +61,7 @@ const SWITCHES: &[(&str, &[&str])] = &[
     ("early data comes later", &["ssl_early_data"]),
     ("answers about certificates of clients are not asked for; `ssl_crl` is there", &["ssl_ocsp"]),
     ("certificate compression comes later", &["ssl_certificate_compression"]),
-    ("the cache comes later", &["proxy_cache", "proxy_store"]),
+    ("storing answers as files comes later", &["proxy_store"]),
 ];
 
 /// What stands in blocks that are not read.
@@ -267,26 +267,7 @@ const OPTIONS: &[(&str, &[&str])] = &[
         "it needs `mp4`, which is not there yet",
         &["mp4_buffer_size", "mp4_max_buffer_size", "mp4_start_key_frame"],
     ),
-    (
-        "it needs `proxy_cache` or `proxy_store`, which are not there yet",
-        &[
-            "proxy_cache_background_update",
-            "proxy_cache_bypass",
-            "proxy_cache_convert_head",
-            "proxy_cache_key",
-            "proxy_cache_lock",
-            "proxy_cache_lock_age",
-            "proxy_cache_lock_timeout",
-            "proxy_cache_max_range_offset",
-            "proxy_cache_methods",
-            "proxy_cache_min_uses",
-            "proxy_cache_revalidate",
-            "proxy_cache_use_stale",
-            "proxy_cache_valid",
-            "proxy_no_cache",
-            "proxy_store_access",
-        ],
-    ),
+    ("it needs `proxy_store`, which is not there yet", &["proxy_store_access"]),
     (
         "it needs `scgi_pass`, which is not there yet",
         &[

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use conf_syntax::Span;
 
+use super::cache::CacheLevel;
 use super::dav::DavMethods;
 use super::error_log::ErrorLog;
 use super::tls::NamedFile;
@@ -15,7 +16,7 @@ use super::types::Types;
 use super::user_id::UserIdFlags;
 use crate::model::Symlinks;
 use crate::model::http::{
-    AccessLog, AccessRule, AddHeader, AutoindexFormat, Content, CookieMatch, ErrorPage, Expires,
+    AccessLog, AccessRule, AddHeader, AutoindexFormat, CACHE_KINDS, Content, CookieMatch, ErrorPage, Expires,
     IfModifiedSince, IgnoreHeaders, KeepaliveDisable, LimitConn, LimitReq, LingeringClose, LogLevel,
     NextUpstream, Precompressed, Proxied, ProxyRedirect, RealIpHeader, Regex, Resolver, Root, Satisfy,
     ServerTokens, TryFiles, UserIdMode, ValidReferers, Value, Who,
@@ -29,6 +30,8 @@ macro_rules! level {
         pub(super) struct Level {
             $(pub $i: Option<$it>,)*
             $(pub $o: Option<$ot>,)*
+            /// What is said of caches, by their kind.
+            pub caches: [Option<Rc<CacheLevel>>; CACHE_KINDS],
         }
 
         impl Level {
@@ -37,11 +40,18 @@ macro_rules! level {
                 $(if self.$i.is_none() {
                     self.$i.clone_from(&parent.$i);
                 })*
+                for (own, parent) in self.caches.iter_mut().zip(&parent.caches) {
+                    match (own, parent) {
+                        (own @ None, _) => own.clone_from(parent),
+                        (Some(own), Some(parent)) => Rc::make_mut(own).inherit(parent),
+                        (Some(_), None) => {}
+                    }
+                }
             }
 
             /// Whether it says nothing.
             pub(super) fn is_empty(&self) -> bool {
-                true $(&& self.$i.is_none())* && !self.has_own()
+                true $(&& self.$i.is_none())* && self.caches.iter().all(Option::is_none) && !self.has_own()
             }
 
             /// Whether it says something that is not inherited.

@@ -16,6 +16,7 @@ mod address;
 mod app;
 mod blocks;
 mod bodies;
+mod cache;
 mod charset;
 mod clients;
 mod compression;
@@ -84,6 +85,8 @@ const FEATURES: &[Feature] = &[
     ("Names", server_name::ROWS),
     ("Applications", app::ROWS),
     ("Other servers", proxy::ROWS),
+    ("The cache of their answers", cache::PROXY),
+    ("The cache of applications' answers", cache::APP),
     ("TLS to other servers", proxy_tls::ROWS),
     ("Groups of servers", upstream::ROWS),
     ("Names while serving", resolver::ROWS),
@@ -232,6 +235,7 @@ fn lower<'a>(
     reader.main(directives);
     (reader.problems.line_at, reader.problems.hint) = (None, None);
     reader.check_zones();
+    reader.check_caches();
     reader.check_recodings();
     reader.check_variables();
     let (listeners, listens) = reader.listeners();
@@ -252,9 +256,10 @@ fn lower<'a>(
         acme,
         upstreams,
         proxies: proxy_passes,
+        caches,
         ..
     } = reader;
-    let Shared { settings, types, error_logs, proxies: proxy_settings, .. } = shared;
+    let Shared { settings, types, error_logs, proxies: proxy_settings, caches: cache_settings, .. } = shared;
     let http = Http {
         listens,
         servers,
@@ -267,6 +272,8 @@ fn lower<'a>(
         upstreams,
         proxies: proxy_passes,
         proxy_settings,
+        caches: caches.zones,
+        cache_settings,
     };
     let error_logs = error_logs.iter().map(|logs| logs.to_vec()).collect();
     Ok((Parts { http, listeners, apps, tls: offers.model, acme: acme.model, main, error_logs }, problems))
@@ -323,6 +330,7 @@ impl<'a> Reader<'a> {
             upstreams: Vec::new(),
             upstream: None,
             proxies: Vec::new(),
+            caches: cache::CacheZones::default(),
             zone_uses: HashMap::new(),
             apps: Vec::new(),
             patterns: HashMap::new(),

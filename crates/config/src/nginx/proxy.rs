@@ -419,8 +419,11 @@ impl<'a> Reader<'a> {
                 Some(&"X-Accel-Limit-Rate") => ignore.accel_limit_rate = true,
                 Some(&"X-Accel-Buffering") => ignore.accel_buffering = true,
                 Some(&"X-Accel-Charset") => ignore.accel_charset = true,
-                // They speak to the cache.
-                Some(_) => {}
+                Some(&"X-Accel-Expires") => ignore.accel_expires = true,
+                Some(&"Expires") => ignore.expires = true,
+                Some(&"Cache-Control") => ignore.cache_control = true,
+                Some(&"Set-Cookie") => ignore.set_cookie = true,
+                Some(_) => ignore.vary = true,
                 None => self.not_one_of(word, &NAMES),
             }
         }
@@ -623,25 +626,33 @@ impl<'a> Reader<'a> {
                 continue;
             };
             match *name {
-                "error" => next.error = true,
-                "timeout" => next.timeout = true,
-                "invalid_header" => next.invalid_header = true,
-                "http_500" => next.http_500 = true,
-                "http_502" => next.http_502 = true,
-                "http_503" => next.http_503 = true,
-                "http_504" => next.http_504 = true,
-                "http_403" => next.http_403 = true,
-                "http_404" => next.http_404 = true,
-                "http_429" => next.http_429 = true,
-                "non_idempotent" => next.non_idempotent = true,
-                _ => is_off = true,
+                "off" => is_off = true,
+                name => add_next(&mut next, name),
             }
         }
         level.proxy_next = Some(if is_off { NONE } else { next });
     }
 }
 
-const NONE: NextUpstream = NextUpstream {
+/// One more reason; the name is one of nginx's.
+pub(super) fn add_next(next: &mut NextUpstream, name: &str) {
+    match name {
+        "error" => next.error = true,
+        "timeout" => next.timeout = true,
+        "invalid_header" => next.invalid_header = true,
+        "http_500" => next.http_500 = true,
+        "http_502" => next.http_502 = true,
+        "http_503" => next.http_503 = true,
+        "http_504" => next.http_504 = true,
+        "http_403" => next.http_403 = true,
+        "http_404" => next.http_404 = true,
+        "http_429" => next.http_429 = true,
+        "non_idempotent" => next.non_idempotent = true,
+        _ => {}
+    }
+}
+
+pub(super) const NONE: NextUpstream = NextUpstream {
     error: false,
     timeout: false,
     invalid_header: false,

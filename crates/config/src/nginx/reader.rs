@@ -48,6 +48,7 @@ pub(super) struct Reader<'a> {
     /// The group that is being read.
     pub upstream: Option<super::upstream::Group>,
     pub proxies: Vec<ProxyPass>,
+    pub caches: super::cache::CacheZones,
     pub zone_uses: HashMap<String, super::limits::ZoneUse>,
     pub apps: Vec<AppBlock>,
     pub patterns: HashMap<Vec<u8>, Option<Vec<String>>>,

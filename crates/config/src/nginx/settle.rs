@@ -10,9 +10,9 @@ use super::level::Level;
 use super::types::Types;
 use crate::model::Symlinks;
 use crate::model::http::{
-    AuthBasic, Autoindex, Charset, Compression, HeadSettings, KeepaliveDisable, LogLevel, OpenFileCache,
-    Proxied, ProxySettings, RealIp, RealIpHeader, Refusal, Root, SecureLink, Settings, SettingsId,
-    SubFilters, Value,
+    AuthBasic, Autoindex, CacheKind, CacheSettings, Charset, Compression, HeadSettings, KeepaliveDisable,
+    LogLevel, OpenFileCache, Proxied, ProxySettings, RealIp, RealIpHeader, Refusal, Root, SecureLink,
+    Settings, SettingsId, SubFilters, Value,
 };
 
 /// A block whose settings are known.
@@ -29,6 +29,7 @@ pub(super) struct Shared {
     pub types: Vec<Rc<Types>>,
     pub error_logs: Vec<Rc<Vec<ErrorLog>>>,
     pub proxies: Vec<ProxySettings>,
+    pub caches: Vec<CacheSettings>,
     proxies_by_value: HashMap<ProxySettings, u32>,
     error_logs_by_value: HashMap<Rc<Vec<ErrorLog>>, u32>,
     settings_by_hash: HashMap<u64, Vec<SettingsId>>,
@@ -101,6 +102,16 @@ impl Shared {
             self.proxies.push(settings);
         }
         Some(index)
+    }
+
+    /// Few blocks have one, and most of them the same.
+    fn cache(&mut self, level: &Level, kind: CacheKind) -> Option<u32> {
+        let settings = super::cache::settle(level, kind)?;
+        let index = self.caches.iter().position(|other| *other == settings).unwrap_or_else(|| {
+            self.caches.push(settings);
+            self.caches.len() - 1
+        });
+        Some(index as u32)
     }
 
     fn error_log(&mut self, logs: &Rc<Vec<ErrorLog>>) -> u32 {
@@ -213,6 +224,7 @@ impl Shared {
             post_action: l.post_action.clone().filter(|path| !matches!(&path[..], b"" | b"off")),
             user_id: super::user_id::settle(l),
             proxy: self.proxy(l),
+            caches: [CacheKind::Proxy, CacheKind::App].map(|kind| self.cache(l, kind)),
         }
     }
 }

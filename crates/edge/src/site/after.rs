@@ -26,6 +26,10 @@ pub struct Company {
     pub(super) body: Option<BufferedBody>,
     /// What follows a response 101.
     pub(super) tunnel: Option<super::proxy::Tunnel>,
+    /// What is fetched anew when the response has left.
+    pub(super) renewals: Vec<super::kept::Renewal>,
+    /// The request that is served is one of them.
+    pub(super) renewal: Option<Box<(cache::Ticket, std::sync::Arc<cache::Stored>)>>,
     mirrors: Vec<Mirror>,
     post_action: Option<Vec<u8>>,
 }
@@ -64,7 +68,10 @@ impl Visit<'_, '_> {
             self.company().post_action = Some(path.clone());
         }
         let has_more = |company: &Company| {
-            !company.mirrors.is_empty() || company.post_action.is_some() || company.tunnel.is_some()
+            !company.mirrors.is_empty()
+                || company.post_action.is_some()
+                || company.tunnel.is_some()
+                || !company.renewals.is_empty()
         };
         self.company.take().filter(|company| has_more(company))
     }
@@ -108,10 +115,14 @@ impl<'s> Visited<'s> {
         });
         let mut visit = visit::visit(event_loop, site, exchange, ends, facts, state);
         let (mirrors, post_action) = (std::mem::take(&mut after.mirrors), after.post_action.take());
+        let renewals = std::mem::take(&mut after.renewals);
         let has_body = after.body.is_some();
         visit.company = Some(after);
         // Whether the client is still there does not matter any more.
         visit.alone = true;
+        for renewal in renewals {
+            visit.renew(renewal).await;
+        }
         for Mirror { path, args, method, body } in mirrors {
             let ask = Ask { path, args, method, body: body && has_body, shown: None };
             visit.ask(request, ask).await;

@@ -158,7 +158,9 @@ impl Visit<'_, '_> {
             utc_offset: telemetry::utc_offset(),
             ranges: self.facts.ranges.get() && !self.error_page,
             // An application has weighed them itself, and so has another server.
-            conditions: !self.error_page && self.facts.outcome.get().is_none() && !self.facts.passed.get(),
+            conditions: !self.error_page
+                && (self.facts.keeps.get()
+                    || (self.facts.outcome.get().is_none() && !self.facts.passed.get())),
         }
     }
 

@@ -5,7 +5,11 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use buffering::BufferedBody;
-use config::model::http::{Content, LogLevel, Regex as RegexModel, TryLast, Value, Variable};
+use bytes::Bytes;
+use cache::{Freshness, Stored};
+use config::model::http::{
+    CacheKind, CacheSettings, Content, IgnoreHeaders, LogLevel, Regex as RegexModel, TryLast, Value, Variable,
+};
 use exchange::{AcceptEncoding, Fields, Method, Name, Request, Response};
 use filters::nginx::FilterContext;
 use handlers::files::by_path::{FileContext, Kind, Outcome, Place as FilePlace};
@@ -14,7 +18,9 @@ use telemetry::error_log::Level;
 
 use super::environment::{Sent, View};
 use super::facts::level;
+use super::kept::{self, Consulted, Keeping};
 use super::observed;
+use super::proxy::wants_next;
 use super::visit::{Step, Visit};
 use crate::intake;
 
@@ -121,6 +127,16 @@ impl Visit<'_, '_> {
         // Of the configuration that the request began with: in another the number may be another application's.
         let Some(app) = self.site.apps.get(index as usize).map(Rc::clone) else { return Step::Page(500) };
         let name = self.site.app_name(index);
+        let mut keeping = None;
+        if self.place.caches[CacheKind::App as usize].is_some() {
+            let own = || own_key(&name, request);
+            let authorized = request.fields.has(Name::Authorization);
+            match Box::pin(self.consult(request, CacheKind::App, own, authorized)).await {
+                Consulted::Ask(asks) => keeping = asks,
+                Consulted::Kept(stored) => return self.kept_of_app(&stored),
+                Consulted::Step(step) => return step,
+            }
+        }
         *self.facts.app.borrow_mut() = Some(name);
         let body = match self.take_body(request).await {
             Ok(body) => body,
@@ -129,10 +145,12 @@ impl Visit<'_, '_> {
         let asked = Instant::now();
         let server = self.server_address();
         let server = (&server.0[..], server.1);
-        let called = if self.alone {
-            intake::call_alone(&app, request, &body, server).await
+        let for_all = keeping.as_deref().and_then(|keeping| Self::for_all(request, keeping));
+        let asking = for_all.as_ref().unwrap_or(request);
+        let called = if self.alone || for_all.is_some() {
+            intake::call_alone(&app, asking, &body, server).await
         } else {
-            intake::call(&app, &mut self.exchange, request, &body, server).await
+            intake::call(&app, &mut self.exchange, asking, &body, server).await
         };
         if let Some(company) = self.company.as_mut().filter(|_| request.has_body()) {
             company.body = Some(body);
@@ -145,6 +163,14 @@ impl Visit<'_, '_> {
                 let (status, words) = intake::describe(failure, called.outcome);
                 let log = if status == 499 { Level::Info } else { Level::Error };
                 self.facts.log(log, Some(request), format_args!("{words} (worker {})", called.outcome.pid));
+                let is_meant = |settings: &CacheSettings, stored: &Stored| match status {
+                    499 => false,
+                    504 => settings.use_stale.timeout || stored.may_fail(kept::seconds()),
+                    _ => settings.use_stale.error || stored.may_fail(kept::seconds()),
+                };
+                if let Some(stored) = self.stale_for(keeping.as_mut(), is_meant) {
+                    return self.kept_of_app(&stored);
+                }
                 return match status {
                     499 => Step::Gone,
                     503 => {
@@ -155,6 +181,22 @@ impl Visit<'_, '_> {
                 };
             }
         };
+        let mut fresh = Freshness::default();
+        if keeping.is_some() {
+            let lines = response.fields.iter().map(|(_, name, value)| (name, value));
+            fresh = cache::weigh(lines, IgnoreHeaders::default(), kept::seconds());
+            let status = response.status;
+            let is_meant = |settings: &CacheSettings, _: &Stored| wants_next(settings.use_stale, status);
+            let stale = match self.stale_for(keeping.as_mut(), is_meant) {
+                None if status == 304 => {
+                    keeping.as_mut().and_then(|keeping| self.renewed(request, keeping, &fresh))
+                }
+                stale => stale,
+            };
+            if let Some(stored) = stale {
+                return self.kept_of_app(&stored);
+            }
+        }
         let (body, seen) = observed::watch(response.body);
         response.body = body;
         *self.facts.answer.borrow_mut() = Some(seen);
@@ -169,11 +211,77 @@ impl Visit<'_, '_> {
         }
         if self.settings().intercept_errors && response.status >= 300 && self.has_error_page(response.status)
         {
+            if let Some(keeping) = &keeping {
+                Self::remember(keeping, response.status, Some(&fresh));
+            }
             return Step::Page(response.status);
         }
         for name in [Name::XAccelBuffering, Name::XAccelCharset, Name::XAccelExpires, Name::XAccelLimitRate] {
             response.fields.remove(name);
         }
+        let Some(keeping) = keeping else { return Step::Respond(response) };
+        let cacheable = keeping.cacheable && !fresh.forbidden;
+        self.facts.keeps.set(cacheable);
+        let length = response
+            .fields
+            .only(Name::ContentLength)
+            .and_then(|length| std::str::from_utf8(length).ok().and_then(|length| length.parse().ok()));
+        let without_body = request.method == Method::Head && !keeping.settings.convert_head;
+        let head = {
+            let head = head_of(&response);
+            move || head
+        };
+        let body = std::mem::take(&mut response.body);
+        let memory = self.site.configuration.model.edge.buffers.response;
+        let status = response.status;
+        response.body =
+            self.put_in_cache(request, *keeping, fresh, status, without_body, head, body, length, memory);
+        Step::Respond(response)
+    }
+
+    /// The request whose answer is for others too: without what its sender has already.
+    fn for_all(request: &Request, keeping: &Keeping) -> Option<Request> {
+        if !keeping.cacheable {
+            return None;
+        }
+        let mut for_all = request.clone();
+        for name in [
+            Name::IfModifiedSince,
+            Name::IfUnmodifiedSince,
+            Name::IfNoneMatch,
+            Name::IfMatch,
+            Name::Range,
+            Name::IfRange,
+        ] {
+            for_all.fields.remove(name);
+        }
+        if for_all.method == Method::Head && keeping.settings.convert_head {
+            for_all.method = Method::Get;
+        }
+        if let Some(stored) = keeping.stale.as_ref().filter(|_| keeping.settings.revalidate) {
+            if let Some(modified) = stored.meta.last_modified {
+                for_all.fields.push_known(Name::IfModifiedSince, &exchange::http_date(modified));
+            }
+            if !stored.meta.etag.is_empty() {
+                for_all.fields.push_known(Name::IfNoneMatch, &stored.meta.etag);
+            }
+        }
+        Some(for_all)
+    }
+
+    /// What is kept of an application becomes the response.
+    fn kept_of_app(&self, stored: &Stored) -> Step {
+        let mut response = Response::new(stored.head.status);
+        for (name, value) in stored.head.lines(&stored.meta.head) {
+            if stored.meta.without_body || Name::of(name) != Name::ContentLength {
+                response.fields.push(name, value);
+            }
+        }
+        if !stored.meta.without_body {
+            response.body = stored.body();
+        }
+        self.facts.keeps.set(true);
+        self.facts.ranges.set(response.status == 200);
         Step::Respond(response)
     }
 
@@ -263,6 +371,27 @@ fn fixed(made: Result<Response, u16>) -> Step {
         Ok(response) => Step::Respond(response),
         Err(status) => Step::Page(status),
     }
+}
+
+/// What tells requests to an application apart where the configuration does not say.
+fn own_key(name: &str, request: &Request) -> Vec<u8> {
+    let scheme = request.scheme.as_str().as_bytes();
+    let parts: [&[u8]; 6] =
+        [name.as_bytes(), scheme, &request.authority, &request.target, &request.path, &request.query];
+    parts.join(&b' ')
+}
+
+/// The head of an application's answer, as it is kept.
+fn head_of(response: &Response) -> Bytes {
+    let mut head = format!("HTTP/1.1 {} \r\n", response.status).into_bytes();
+    for (_, name, value) in response.fields.iter() {
+        head.extend_from_slice(name);
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value);
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    head.into()
 }
 
 /// Path and arguments of a target.

@@ -228,6 +228,9 @@ impl Environment for View<'_> {
             | Variable::ProxyPort
             | Variable::ProxyInternalBodyLength
             | Variable::ProxyInternalChunked
+            | Variable::UpstreamCacheStatus
+            | Variable::UpstreamCacheLastModified
+            | Variable::UpstreamCacheEtag
             | Variable::UpstreamAddr
             | Variable::UpstreamStatus
             | Variable::UpstreamConnectTime

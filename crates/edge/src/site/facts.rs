@@ -85,6 +85,8 @@ pub struct Facts<'a> {
     pub upstream: RefCell<Option<Box<Asked>>>,
     /// The response is another server's, which has weighed the request's conditions itself.
     pub passed: Cell<bool>,
+    /// The request's conditions were not passed on, whoever answers: what is kept is for others too.
+    pub keeps: Cell<bool>,
     /// What few requests need.
     pub rare: RefCell<Option<Box<Rare>>>,
 }

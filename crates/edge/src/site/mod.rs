@@ -8,6 +8,7 @@ mod content;
 mod dav;
 mod environment;
 mod facts;
+mod kept;
 mod log;
 mod observed;
 mod pace;

@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use config::model::http::{HeadSettings, LingeringClose, ServerTokens, Settings, SettingsId};
+use config::model::http::{
+    CACHE_KINDS, CacheSettings, HeadSettings, LingeringClose, ServerTokens, Settings, SettingsId,
+};
 use filters::nginx::{NginxFilters, Types};
 use handlers::files::by_path::PathFiles;
 use limits::access::Access;
@@ -42,6 +44,8 @@ pub struct Place {
     pub addition_types: Option<Types>,
     /// `ssi_types`, where there are pages.
     pub ssi_types: Option<Types>,
+    /// What is kept of answers, by the kind of who gives them.
+    pub caches: [Option<Rc<CacheSettings>>; CACHE_KINDS],
     /// How requests are passed on, where they are.
     pub proxy: Option<Rc<ProxyPlace>>,
 }
@@ -79,6 +83,9 @@ impl Place {
             }),
             gzip_disable: regexes(&settings.compression.disable),
             addition_types: settings.addition.as_ref().map(|addition| Types::new(addition.types.as_ref())),
+            caches: settings.caches.map(|at| {
+                at.and_then(|at| http.cache_settings.get(at as usize)).map(|cache| Rc::new(cache.clone()))
+            }),
             proxy: settings
                 .proxy
                 .and_then(|at| http.proxy_settings.get(at as usize))

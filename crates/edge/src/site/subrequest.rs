@@ -75,7 +75,7 @@ impl Visit<'_, '_> {
         answer
     }
 
-    fn step_in(&mut self) -> Outer {
+    pub(super) fn step_in(&mut self) -> Outer {
         let facts = &self.facts;
         let outer = Outer {
             settings: self.place.id,
@@ -95,6 +95,7 @@ impl Visit<'_, '_> {
             app: facts.app.take(),
             upstream: facts.upstream.take(),
             passed: facts.passed.take(),
+            keeps: facts.keeps.take(),
             target_changed: std::mem::replace(&mut self.target_changed, true),
             location_valid: std::mem::replace(&mut self.location_valid, true),
             body_length: facts.body_length.get(),
@@ -105,7 +106,7 @@ impl Visit<'_, '_> {
     }
 
     /// What holds is the outer request's again.
-    fn step_out(&mut self, outer: Outer) {
+    pub(super) fn step_out(&mut self, outer: Outer) {
         self.depth -= 1;
         let facts = &self.facts;
         facts.ranges.set(outer.ranges);
@@ -119,6 +120,7 @@ impl Visit<'_, '_> {
             facts.rare().asked = asked;
         }
         facts.passed.set(outer.passed);
+        facts.keeps.set(outer.keeps);
         self.target_changed = outer.target_changed;
         self.location_valid = outer.location_valid;
         facts.body_length.set(outer.body_length);
@@ -140,7 +142,7 @@ impl Visit<'_, '_> {
 }
 
 /// What is the outer request's own while an inner one is served.
-struct Outer {
+pub(super) struct Outer {
     settings: config::model::http::SettingsId,
     content: config::model::http::Content,
     internal: bool,
@@ -158,6 +160,7 @@ struct Outer {
     app: Option<String>,
     upstream: Option<Box<super::proxy::Asked>>,
     passed: bool,
+    keeps: bool,
     target_changed: bool,
     location_valid: bool,
     body_length: u64,

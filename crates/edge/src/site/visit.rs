@@ -334,6 +334,7 @@ fn facts<'a>(
         body: RefCell::default(),
         upstream: RefCell::default(),
         passed: Cell::new(false),
+        keeps: Cell::new(false),
         rare: RefCell::default(),
     })
 }

@@ -9,10 +9,12 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+mod cache;
 mod proxy;
 mod settings;
 mod variable;
 
+pub use cache::*;
 pub use proxy::*;
 pub use settings::*;
 pub use variable::{Part, Value, Variable};
@@ -52,6 +54,10 @@ pub struct Http {
     pub proxies: Vec<ProxyPass>,
     /// What [`Settings::proxy`] names.
     pub proxy_settings: Vec<ProxySettings>,
+    /// `proxy_cache_path`
+    pub caches: Vec<CacheZone>,
+    /// What [`Settings::caches`] names.
+    pub cache_settings: Vec<CacheSettings>,
 }
 
 /// What was packed is not what this program packs.

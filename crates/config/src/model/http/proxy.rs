@@ -207,6 +207,11 @@ pub struct IgnoreHeaders {
     pub accel_limit_rate: bool,
     pub accel_buffering: bool,
     pub accel_charset: bool,
+    pub accel_expires: bool,
+    pub expires: bool,
+    pub cache_control: bool,
+    pub set_cookie: bool,
+    pub vary: bool,
 }
 
 /// What of a redirect's or refresh's URL is replaced by what.

@@ -553,6 +553,9 @@ pub struct Settings {
     pub user_id: Option<Box<UserId>>,
     /// Where requests are passed on, or could be: the index of how, in [`Http::proxy_settings`](super::Http).
     pub proxy: Option<u32>,
+    /// What is kept of answers, by [`CacheKind`](super::CacheKind): indexes into
+    /// [`Http::cache_settings`](super::Http).
+    pub caches: [Option<u32>; super::CACHE_KINDS],
 }
 
 impl Settings {

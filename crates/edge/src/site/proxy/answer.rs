@@ -2,15 +2,18 @@
 
 use buffering::{ResponseBuffer, ResponseLimits};
 use bytes::Bytes;
-use config::model::http::{ProxyPass, ProxyTarget};
+use cache::Stored;
+use config::model::http::{CacheSettings, ProxyPass, ProxyTarget};
 use exchange::{Body, Fields, Name, Request, Response, Version};
 use http1::ResponseHead;
 use upstream::{Answer, buffered, direct};
 
+use super::super::kept::{self, Keeping};
 use super::super::visit::{Step, Visit};
 use super::outgoing::Head;
 use super::place::{Match, ProxyPlace, Redirect};
 use super::tunnel::Tunnel;
+use super::wants_next;
 
 impl Visit<'_, '_> {
     pub(super) fn answered(
@@ -20,12 +23,30 @@ impl Visit<'_, '_> {
         pass: &ProxyPass,
         asked: &Head,
         answer: Answer,
+        mut keeping: Option<Box<Keeping>>,
     ) -> Step {
-        let Answer { head, bytes, body } = answer;
+        let Answer { head, bytes, mut body } = answer;
+        let settings = &place.settings;
+        let fresh = keeping
+            .as_ref()
+            .map(|_| cache::weigh(head.lines(&bytes), settings.ignore, kept::seconds()))
+            .unwrap_or_default();
+        if keeping.is_some() {
+            let is_meant = |cache: &CacheSettings, _: &Stored| wants_next(cache.use_stale, head.status);
+            let stale = match self.stale_for(keeping.as_mut(), is_meant) {
+                None if head.status == 304 => {
+                    keeping.as_mut().and_then(|keeping| self.renewed(request, keeping, &fresh))
+                }
+                stale => stale,
+            };
+            if let Some(stored) = stale {
+                let _ = body.take_whole();
+                return self.kept(request, place, pass, &stored);
+            }
+        }
         if let Some(asked) = self.facts.upstream.borrow_mut().as_mut() {
             asked.head = bytes.clone();
         }
-        let settings = &place.settings;
         let accel = Accel::of(&head, &bytes);
         if !settings.ignore.accel_limit_rate
             && let Some(rate) = accel.limit_rate
@@ -44,6 +65,9 @@ impl Visit<'_, '_> {
             return self.accelerate(request, &response, &to);
         }
         if settings.intercept_errors && head.status >= 300 && self.has_error_page(head.status) {
+            if let Some(keeping) = &keeping {
+                Self::remember(keeping, head.status, Some(&fresh));
+            }
             let mut challenges = Fields::new();
             for (_, value) in head.lines(&bytes).filter(|(n, _)| n.eq_ignore_ascii_case(b"www-authenticate"))
             {
@@ -57,19 +81,18 @@ impl Visit<'_, '_> {
             return Step::Page(head.status);
         }
         let mut response = Response::new(head.status);
-        let reason = head.reason.of(&bytes);
-        if reason != http1::reason_phrase(head.status).unwrap_or_default().as_bytes() {
-            let start = head.reason.start as usize;
-            response.reason = Some(bytes.slice(start..start + reason.len()));
-        }
+        set_reason(&mut response, &head, &bytes);
         self.pass_fields(request, place, pass, &head, &bytes, &mut response.fields);
         if !settings.ignore.accel_charset
             && let Some(charset) = accel.charset
         {
             set_charset(&mut response.fields, charset);
         }
-        self.facts.passed.set(true);
-        self.facts.ranges.set(settings.force_ranges && response.status == 200);
+        let cacheable = Keeping::is_cacheable(keeping.as_deref()) && !fresh.forbidden;
+        self.facts.passed.set(!cacheable);
+        self.facts.keeps.set(cacheable);
+        let ranges = settings.force_ranges || (cacheable && fresh.ranges);
+        self.facts.ranges.set(ranges && response.status == 200);
         if head.status == 101 {
             if let Some((stream, input, deadline)) = body.into_stream() {
                 self.company().tunnel =
@@ -77,7 +100,6 @@ impl Visit<'_, '_> {
             }
             return Step::Respond(response);
         }
-        let mut body = body;
         if let Some(rate) = &settings.limit_rate {
             let rate = self.value(rate, request);
             if let Some(rate) = super::super::pace::size(&rate).filter(|rate| *rate > 0) {
@@ -88,7 +110,29 @@ impl Visit<'_, '_> {
         if !asked.without_body {
             response.fields.remove(Name::ContentLength);
         }
+        let buffering = match accel.buffering {
+            Some(says) if !settings.ignore.accel_buffering => says,
+            _ => settings.buffering,
+        };
+        let keeping = keeping.filter(|_| buffering);
         if let Some(whole) = body.take_whole() {
+            if let Some(keeping) = keeping {
+                let kept = if whole.is_empty() { Body::Empty } else { Body::Full(whole) };
+                let (status, without) = (head.status, asked.without_body);
+                let (memory, length) = (settings.memory, head.content_length);
+                response.body = self.put_in_cache(
+                    request,
+                    *keeping,
+                    fresh,
+                    status,
+                    without,
+                    || bytes,
+                    kept,
+                    length,
+                    memory,
+                );
+                return Step::Respond(response);
+            }
             if !whole.is_empty() {
                 response.body = Body::Full(whole);
             }
@@ -97,10 +141,14 @@ impl Visit<'_, '_> {
         if let Some(length) = head.content_length {
             response.fields.push_known(Name::ContentLength, length.to_string().as_bytes());
         }
-        let buffering = match accel.buffering {
-            Some(says) if !settings.ignore.accel_buffering => says,
-            _ => settings.buffering,
-        };
+        if let Some(keeping) = keeping {
+            let kept = direct(body, settings.pass_trailers);
+            let (status, without) = (head.status, asked.without_body);
+            let (memory, length) = (settings.memory, head.content_length);
+            response.body =
+                self.put_in_cache(request, *keeping, fresh, status, without, || bytes, kept, length, memory);
+            return Step::Respond(response);
+        }
         response.body = if buffering {
             let limits = ResponseLimits {
                 memory: usize::try_from(settings.memory).unwrap_or(usize::MAX),
@@ -111,6 +159,44 @@ impl Visit<'_, '_> {
         } else {
             direct(body, settings.pass_trailers)
         };
+        Step::Respond(response)
+    }
+
+    /// What is kept becomes the response.
+    pub(super) fn kept(
+        &mut self,
+        request: &Request,
+        place: &ProxyPlace,
+        pass: &ProxyPass,
+        stored: &Stored,
+    ) -> Step {
+        let (head, bytes) = (&stored.head, &stored.meta.head);
+        let settings = &place.settings;
+        if let Some(asked) = self.facts.upstream.borrow_mut().as_mut() {
+            asked.head = bytes.clone();
+        }
+        let accel = Accel::of(head, bytes);
+        if !settings.ignore.accel_limit_rate
+            && let Some(rate) = accel.limit_rate
+        {
+            *self.facts.limit_rate.borrow_mut() = Some(rate.to_vec());
+        }
+        let mut response = Response::new(head.status);
+        set_reason(&mut response, head, bytes);
+        self.pass_fields(request, place, pass, head, bytes, &mut response.fields);
+        if !settings.ignore.accel_charset
+            && let Some(charset) = accel.charset
+        {
+            set_charset(&mut response.fields, charset);
+        }
+        self.facts.passed.set(false);
+        self.facts.keeps.set(true);
+        let ranges = settings.force_ranges || response.fields.has(Name::AcceptRanges);
+        self.facts.ranges.set(ranges && response.status == 200);
+        if !stored.meta.without_body {
+            response.fields.remove(Name::ContentLength);
+            response.body = stored.body();
+        }
         Step::Respond(response)
     }
 
@@ -311,6 +397,14 @@ impl Visit<'_, '_> {
             }
             return;
         }
+    }
+}
+
+fn set_reason(response: &mut Response, head: &ResponseHead, bytes: &Bytes) {
+    let reason = head.reason.of(bytes);
+    if reason != http1::reason_phrase(head.status).unwrap_or_default().as_bytes() {
+        let start = head.reason.start as usize;
+        response.reason = Some(bytes.slice(start..start + reason.len()));
     }
 }
 

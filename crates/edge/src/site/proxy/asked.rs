@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cache::Stored;
 use config::model::http::Variable;
 use exchange::{Name, Request};
 use upstream::Attempt;
@@ -24,6 +26,10 @@ pub struct Asked {
     pub body_length: Option<u64>,
     /// It is passed on in chunks.
     pub chunked: bool,
+    /// `$upstream_cache_status`; empty without a cache.
+    pub cache_status: &'static str,
+    /// What is asked for anew, if the server may say that it is still the same.
+    pub revalidates: Option<Arc<Stored>>,
 }
 
 impl Asked {
@@ -36,6 +42,17 @@ impl Asked {
                 self.body_length.is_some_and(|length| put(length.to_string().as_bytes(), out))
             }
             Variable::ProxyInternalChunked => self.chunked && put(b"chunked", out),
+            Variable::UpstreamCacheStatus => {
+                !self.cache_status.is_empty() && put(self.cache_status.as_bytes(), out)
+            }
+            Variable::UpstreamCacheLastModified => {
+                let modified = self.revalidates.as_ref().and_then(|stored| stored.meta.last_modified);
+                modified.is_some_and(|modified| put(&exchange::http_date(modified), out))
+            }
+            Variable::UpstreamCacheEtag => self
+                .revalidates
+                .as_ref()
+                .is_some_and(|stored| !stored.meta.etag.is_empty() && put(&stored.meta.etag, out)),
             Variable::UpstreamAddr => self.each(out, |attempt, text| text.push_str(&attempt.address)),
             Variable::UpstreamStatus => self.each(out, |attempt, text| match attempt.status.get() {
                 0 => text.push('-'),

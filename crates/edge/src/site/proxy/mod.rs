@@ -12,7 +12,8 @@ use std::time::Instant;
 
 use buffering::BufferedBody;
 use bytes::Bytes;
-use config::model::http::NextUpstream;
+use cache::Stored;
+use config::model::http::{CacheKind, CacheSettings, NextUpstream};
 use exchange::{BodyError, Name, Request, Version};
 use http1::AnswerTo;
 use protocol::{ClientEvent, Exchange};
@@ -22,6 +23,7 @@ use upstream::{
     Via,
 };
 
+use super::kept::{self, Consulted, Keeping};
 use super::visit::{Step, Visit};
 
 pub use asked::{Asked, add_forwarded};
@@ -43,6 +45,20 @@ impl Visit<'_, '_> {
             Ok(target) => target,
             Err(status) => return Step::Page(status),
         };
+        let mut keeping = None;
+        if self.place.caches[CacheKind::Proxy as usize].is_some() {
+            self.note_target(&target, None, false);
+            let own = || [target.scheme.as_bytes(), &target.host, &target.uri].concat();
+            // What the configuration sets in its place is nobody's secret.
+            let authorized = request.fields.has(Name::Authorization)
+                && settings.pass_headers
+                && place.passes_on(Name::Authorization, b"authorization");
+            match Box::pin(self.consult(request, CacheKind::Proxy, own, authorized)).await {
+                Consulted::Ask(asks) => keeping = asks,
+                Consulted::Kept(stored) => return self.kept(request, &place, pass, &stored),
+                Consulted::Step(step) => return step,
+            }
+        }
         let streams = self.streams_body(request, &place);
         let mut body = BufferedBody::Empty;
         let set;
@@ -73,20 +89,37 @@ impl Visit<'_, '_> {
                 OutgoingBody::Bytes(&[])
             }
         };
-        let head = match self.head(request, &place, &target.uri) {
+        let head = match self.head(request, &place, &target.uri, keeping.as_deref()) {
             Ok(head) => head,
             Err(status) => return Step::Page(status),
         };
-        if let Err(status) = self.find_server(request, &place, &mut target).await {
-            return Step::Page(status);
-        }
-        let asked = self.ask_servers(request, &place, &target, &head, outgoing).await;
+        let found = self.find_server(request, &place, &mut target).await;
+        let asked = match found {
+            Ok(()) => self.ask_servers(request, &place, &target, &head, outgoing, keeping.as_deref()).await,
+            Err(status) => Err((Step::Page(status), Unanswered::Error)),
+        };
         if let Some(company) = self.company.as_mut().filter(|_| request.has_body() && !streams) {
             company.body = Some(body);
         }
         match asked {
-            Ok(answer) => self.answered(request, &place, pass, &head, answer),
-            Err(step) => step,
+            Ok(answer) => self.answered(request, &place, pass, &head, answer, keeping),
+            Err((step, why)) => {
+                let is_meant = |settings: &CacheSettings, stored: &Stored| match why {
+                    Unanswered::Error => settings.use_stale.error || stored.may_fail(kept::seconds()),
+                    Unanswered::Timeout => settings.use_stale.timeout || stored.may_fail(kept::seconds()),
+                    Unanswered::Invalid => {
+                        settings.use_stale.invalid_header || stored.may_fail(kept::seconds())
+                    }
+                    Unanswered::Client => false,
+                };
+                if let Some(stored) = self.stale_for(keeping.as_mut(), is_meant) {
+                    return self.kept(request, &place, pass, &stored);
+                }
+                if let (Some(keeping), Step::Page(status @ (502 | 504))) = (&keeping, &step) {
+                    Self::remember(keeping, *status, None);
+                }
+                step
+            }
         }
     }
 
@@ -119,9 +152,11 @@ impl Visit<'_, '_> {
         target: &Target,
         head: &Head,
         mut body: OutgoingBody<'_>,
-    ) -> Result<Answer, Step> {
+        keeping: Option<&Keeping>,
+    ) -> Result<Answer, (Step, Unanswered)> {
         let settings = &place.settings;
-        let via = self.via(request, place, target).map_err(Step::Page)?;
+        let via =
+            self.via(request, place, target).map_err(|status| (Step::Page(status), Unanswered::Client))?;
         let limits = self.limits(request, place, via);
         let pool = match target.pool.and_then(|at| self.site.pools.get(at as usize)) {
             Some(pool) if !head.odd_framing => Rc::clone(pool),
@@ -153,13 +188,14 @@ impl Visit<'_, '_> {
                     Some("connecting to upstream"),
                     format_args!("no live upstreams"),
                 );
-                return Err(Step::Page(502));
+                return Err((Step::Page(502), Unanswered::Error));
             };
             let attempt = self.begin_attempt(lease.peer.name.clone(), std::mem::take(&mut is_first));
             let mut client = ClientSide {
                 exchange: &mut self.exchange,
                 // What is answered already, or is to be finished in any case, needs no client.
-                alone: self.alone || settings.ignore_client_abort,
+                // What is kept is for others too.
+                alone: self.alone || settings.ignore_client_abort || Keeping::is_cacheable(keeping),
                 kept: Some(Bytes::new()),
                 limit: body_memory,
                 received: 0,
@@ -198,7 +234,7 @@ impl Visit<'_, '_> {
             attempt.status.set(failure.fault.status());
             attempt.end();
             if let Some(step) = self.ended_by_client(request, target, &lease, &failure) {
-                return Err(step);
+                return Err((step, Unanswered::Client));
             }
             self.log_upstream(
                 Level::Error,
@@ -228,7 +264,12 @@ impl Visit<'_, '_> {
                 self.note_failed(request, target, &lease);
             }
             if !may || !choice.use_up() {
-                return Err(Step::Page(failure.fault.status()));
+                let why = match failure.fault {
+                    Fault::Timeout => Unanswered::Timeout,
+                    Fault::Invalid(_) | Fault::Flood => Unanswered::Invalid,
+                    _ => Unanswered::Error,
+                };
+                return Err((Step::Page(failure.fault.status()), why));
             }
         }
     }
@@ -309,8 +350,18 @@ impl Visit<'_, '_> {
     }
 }
 
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug)]
+enum Unanswered {
+    Error,
+    Timeout,
+    Invalid,
+    /// Nobody is to blame but the client, or the configuration.
+    Client,
+}
+
 /// Whether another server is asked after this status.
-fn wants_next(next: NextUpstream, status: u16) -> bool {
+pub(super) fn wants_next(next: NextUpstream, status: u16) -> bool {
     match status {
         500 => next.http_500,
         502 => next.http_502,

@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use config::model::http::{Balance, ProxyPass, ProxyTarget, Upstream, UpstreamAddress, Variable};
-use exchange::Request;
+use exchange::{Method, Name, Request};
 use routing::escape::{Escape, escape};
 use telemetry::error_log::Level;
 use upstream::{Group, Key, Via};
 
+use super::super::kept::Keeping;
 use super::super::visit::Visit;
 use super::place::ProxyPlace;
 
@@ -183,11 +184,21 @@ impl Visit<'_, '_> {
     }
 
     /// The head of the request. `Err`: the status, because a field of the configuration would be none.
-    pub(super) fn head(&mut self, request: &Request, place: &ProxyPlace, uri: &[u8]) -> Result<Head, u16> {
+    pub(super) fn head(
+        &mut self,
+        request: &Request,
+        place: &ProxyPlace,
+        uri: &[u8],
+        keeping: Option<&Keeping>,
+    ) -> Result<Head, u16> {
         let settings = &place.settings;
+        let cacheable = Keeping::is_cacheable(keeping);
         let mut out = Vec::with_capacity(1024);
         let method = settings.method.as_ref().map(|method| self.value(method, request));
-        let method = method.as_deref().unwrap_or(request.method.as_bytes());
+        // What answers GET answers HEAD too.
+        let converts = keeping.is_some_and(|keeping| keeping.settings.convert_head);
+        let own = if converts && request.method == Method::Head { b"GET" } else { request.method.as_bytes() };
+        let method = method.as_deref().unwrap_or(own);
         if !http1::is_token(method) {
             let shown = String::from_utf8_lossy(method).into_owned();
             self.facts.log(
@@ -202,7 +213,7 @@ impl Visit<'_, '_> {
         out.extend_from_slice(uri);
         out.extend_from_slice(if settings.http11 { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" });
         let without_body = method == b"HEAD";
-        let is_idempotent = exchange::Method::of(method).is_idempotent();
+        let is_idempotent = Method::of(method).is_idempotent();
         let mut odd_framing = false;
         for (name, value) in &settings.set_headers {
             let value = self.value(value, request);
@@ -239,8 +250,23 @@ impl Visit<'_, '_> {
         }
         if settings.pass_headers {
             for (known, name, value) in request.fields.iter() {
-                if place.passes_on(known, name) {
+                // What is kept is whole, and for those too that have other conditions.
+                if place.passes_on(known, name) && !(cacheable && is_condition(known)) {
                     field(&mut out, name, value);
+                }
+            }
+        }
+        if cacheable {
+            for (known, name, variable) in [
+                (Name::IfModifiedSince, &b"If-Modified-Since"[..], Variable::UpstreamCacheLastModified),
+                (Name::IfNoneMatch, b"If-None-Match", Variable::UpstreamCacheEtag),
+            ] {
+                let asked = self.facts.upstream.borrow();
+                let mut value = Vec::new();
+                if place.passes_on(known, name)
+                    && asked.as_ref().is_some_and(|asked| asked.variable(&variable, &mut value))
+                {
+                    field(&mut out, name, &value);
                 }
             }
         }
@@ -283,6 +309,19 @@ impl Visit<'_, '_> {
         }
         parsed.ok()
     }
+}
+
+/// What a request says of what its sender has already, or of the part that it wants.
+const fn is_condition(name: Name) -> bool {
+    matches!(
+        name,
+        Name::IfModifiedSince
+            | Name::IfUnmodifiedSince
+            | Name::IfNoneMatch
+            | Name::IfMatch
+            | Name::Range
+            | Name::IfRange
+    )
 }
 
 /// What a URL begins with, and its usual port.

@@ -1,0 +1,177 @@
+//! What goes on beside the requests: the files that are there are found when a zone is opened (the loader), and what
+//! nobody asks for, or is too much, goes (the manager).
+
+use std::fs::{self, DirEntry};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use config::model::http::CachePace;
+
+use crate::key;
+use crate::zone::{Zone, now};
+
+/// How long a temporary file may lie whose writer is nobody we know.
+const ABANDONED: Duration = Duration::from_secs(60);
+
+/// Begins both, in a thread that ends with the zone.
+pub fn spawn(zone: &Arc<Zone>) {
+    let weak = Arc::downgrade(zone);
+    let name = format!("cache-{}", zone.name().chars().take(9).collect::<String>());
+    let spawned = thread::Builder::new().name(name).stack_size(256 * 1024).spawn(move || run(&weak));
+    if spawned.is_err() {
+        // What is there is still found when somebody asks for it.
+        zone.index().cold = true;
+    }
+}
+
+fn run(zone: &Weak<Zone>) {
+    if let Some(zone) = zone.upgrade() {
+        let mut turn = Turn::new(zone.model().loader);
+        load(&zone, zone.directory(), zone.depth(), &mut turn);
+        zone.index().cold = false;
+    }
+    while let Some(zone) = zone.upgrade() {
+        let wait = manage(&zone);
+        let signal = Arc::clone(&zone.signal);
+        drop(zone);
+        signal.wait(wait);
+    }
+}
+
+/// Work in small portions.
+struct Turn {
+    pace: CachePace,
+    files: u32,
+    begun: Instant,
+}
+
+impl Turn {
+    fn new(pace: CachePace) -> Self {
+        Self { pace, files: 0, begun: Instant::now() }
+    }
+
+    /// One more file; rests where it is time to.
+    fn count(&mut self) {
+        self.files += 1;
+        if self.is_over() {
+            thread::sleep(self.pace.sleep);
+            *self = Self::new(self.pace);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.files >= self.pace.files.max(1) || self.begun.elapsed() >= self.pace.threshold
+    }
+}
+
+fn load(zone: &Zone, directory: &Path, depth: usize, turn: &mut Turn) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() {
+            if depth > 0 {
+                load(zone, &entry.path(), depth - 1, turn);
+            }
+        } else if kind.is_file() && depth == 0 {
+            load_file(zone, &entry);
+            turn.count();
+        }
+    }
+}
+
+fn load_file(zone: &Zone, entry: &DirEntry) {
+    let name = entry.file_name();
+    let name = name.as_encoded_bytes();
+    let Ok(looked) = entry.metadata() else { return };
+    let Some(id) = key::parse(name) else {
+        if is_abandoned(name, looked.modified().ok()) {
+            let _ = fs::remove_file(entry.path());
+        }
+        return;
+    };
+    let size = zone.model().size;
+    let mut index = zone.index();
+    // One that is known by now was used, or written anew.
+    if index.get(&id).is_none_or(|node| !node.exists) {
+        let uses = index.touch(id, now()).uses.max(1);
+        index.set_file(&id, Some(looked.blocks() * 512));
+        if let Some(node) = index.get_mut(&id) {
+            node.uses = uses;
+        }
+        let gone = index.shrink(size);
+        drop(index);
+        zone.remove_files(&gone);
+    }
+}
+
+/// A temporary file of a process that is no more.
+fn is_abandoned(name: &[u8], modified: Option<SystemTime>) -> bool {
+    let mut parts = name.split(|byte| *byte == b'.');
+    let is_ours = parts.next().is_some_and(|name| key::parse(name).is_some());
+    let pid =
+        parts.next().and_then(|pid| std::str::from_utf8(pid).ok()).and_then(|pid| pid.parse::<u32>().ok());
+    let (Some(pid), true) = (pid, is_ours) else { return false };
+    let is_old = modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > ABANDONED);
+    is_old && (pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists())
+}
+
+/// Removes what is to go; says when to look again.
+fn manage(zone: &Zone) -> Duration {
+    let model = zone.model().clone();
+    let now = now();
+    let mut turn = Turn::new(model.manager);
+    loop {
+        let gone = {
+            let mut index = zone.index();
+            let is_full = model.max_size.is_some_and(|most| index.size > most)
+                || (model.min_free > 0 && free(zone.directory()).is_some_and(|free| free < model.min_free));
+            let gone = match index.inactive(now, model.inactive) {
+                Some(id) if index.get(&id).is_some_and(|node| node.busy > 0) => {
+                    index.touch(id, now);
+                    None
+                }
+                Some(id) => Some(id),
+                None if is_full => index.oldest(|node| node.exists),
+                None => {
+                    return Duration::from_secs(if model.min_free > 0 { 1 } else { 10 })
+                        .min(model.inactive.max(Duration::from_secs(1)));
+                }
+            };
+            gone.map(|id| (id, index.forget(&id)))
+        };
+        match gone {
+            Some((id, true)) => zone.remove_files(&[id]),
+            Some(_) => {}
+            // All that is too much is in use.
+            None => return Duration::from_secs(1),
+        }
+        turn.files += 1;
+        if turn.is_over() {
+            return model.manager.sleep;
+        }
+    }
+}
+
+fn free(directory: &Path) -> Option<u64> {
+    let looked = rustix::fs::statvfs(directory).ok()?;
+    Some(looked.f_bavail * looked.f_frsize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_dead_process_left_is_abandoned() {
+        let old = SystemTime::now() - 2 * ABANDONED;
+        let name = |pid: u32| format!("b7f54b2df7773722d382f4809d65029c.{pid}.7").into_bytes();
+        // No process has a number as large as that.
+        assert!(is_abandoned(&name(u32::MAX), Some(old)));
+        assert!(!is_abandoned(&name(u32::MAX), Some(SystemTime::now())));
+        assert!(!is_abandoned(&name(1), Some(old)));
+        assert!(!is_abandoned(b"README.md", Some(old)));
+    }
+}

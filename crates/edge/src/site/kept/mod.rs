@@ -1,0 +1,415 @@
+//! The cache between the client and who answers: what is looked for before anybody is asked, and what becomes of an
+//! answer. The same for all kinds of servers; who they are shows in [`CacheKind`] only.
+
+mod tee;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use cache::{Ask, Found, Freshness, Key, Look, Meta, Renewed, Stored, Ticket, Writer, Zone};
+use config::model::http::{CacheKind, CacheName, CacheSettings, Content, SettingsId, Value};
+use exchange::{Body, Method, Name, Request, Response};
+use telemetry::error_log::Level;
+
+use super::visit::{Step, Visit};
+
+/// What a request has to do with the cache while somebody else is asked.
+pub(super) struct Keeping {
+    pub settings: Rc<CacheSettings>,
+    zone: Arc<Zone>,
+    key: Key,
+    ticket: Option<Ticket>,
+    /// What holds no more, and would do if there is nothing better.
+    pub stale: Option<Arc<Stored>>,
+    /// The answer may be kept: the request is made so that it is for others too.
+    pub cacheable: bool,
+    /// The request has `Authorization`.
+    authorized: bool,
+}
+
+/// How a request goes on.
+pub(super) enum Consulted {
+    /// With what is kept.
+    Kept(Arc<Stored>),
+    /// So.
+    Step(Step),
+    /// By asking.
+    Ask(Option<Box<Keeping>>),
+}
+
+/// What is fetched anew when the response has left.
+pub(super) struct Renewal {
+    request: Box<Request>,
+    settings: SettingsId,
+    content: Content,
+    /// `internal`, `target_changed` and `location_valid` of the visit.
+    way: [bool; 3],
+    pub part: Box<(Ticket, Arc<Stored>)>,
+}
+
+impl Visit<'_, '_> {
+    /// Looks for what is kept. `own` is the key where the configuration names none; `shown` tells what a client's
+    /// `Authorization` has to do with the answer.
+    pub(super) async fn consult(
+        &mut self,
+        request: &Request,
+        kind: CacheKind,
+        own: impl FnOnce() -> Vec<u8>,
+        authorized: bool,
+    ) -> Consulted {
+        let Some(settings) = self.place.caches[kind as usize].clone() else { return Consulted::Ask(None) };
+        let is_meant = match request.method {
+            Method::Get | Method::Head => true,
+            Method::Post => settings.post,
+            _ => false,
+        };
+        let purges = self.is_any(&settings.purge, request);
+        if !is_meant && !purges {
+            return Consulted::Ask(None);
+        }
+        let zone = match &settings.zone {
+            CacheName::Fixed(at) => self.site.configuration.caches.zone(*at).map(Arc::clone),
+            CacheName::Variable(name) => {
+                let name = self.value(name, request);
+                if name.is_empty() || name == b"off" {
+                    return Consulted::Ask(None);
+                }
+                let named = self.site.configuration.caches.named(&name).map(Arc::clone);
+                if named.is_none() {
+                    let name = String::from_utf8_lossy(&name).into_owned();
+                    self.facts.log(Level::Error, Some(request), format_args!("cache \"{name}\" not found"));
+                }
+                named
+            }
+        };
+        let Some(zone) = zone else { return Consulted::Step(Step::Page(500)) };
+        let key = match &settings.key {
+            Some(key) => self.value(key, request),
+            None => own(),
+        };
+        let key = Key::new(key);
+        if purges {
+            return Consulted::Step(purge(zone, key).await);
+        }
+        let apart = settings.key.iter().flat_map(Value::variables).any(tells_users_apart);
+        let mut keeping = Box::new(Keeping {
+            authorized: authorized && !apart,
+            zone,
+            key,
+            ticket: None,
+            stale: None,
+            cacheable: true,
+            settings,
+        });
+        if let Some(part) = self.company.as_mut().and_then(|company| company.renewal.take()) {
+            let (ticket, stored) = *part;
+            keeping.ticket = Some(ticket);
+            self.note_cache("EXPIRED");
+            self.note_stale(&keeping, &stored);
+            keeping.stale = Some(stored);
+            return Consulted::Ask(Some(keeping));
+        }
+        if self.is_any(&keeping.settings.bypass, request) {
+            self.note_cache("BYPASS");
+            return Consulted::Ask(Some(keeping));
+        }
+        self.look(request, keeping).await
+    }
+
+    async fn look(&mut self, request: &Request, mut keeping: Box<Keeping>) -> Consulted {
+        let settings = Rc::clone(&keeping.settings);
+        let until = Instant::now() + settings.lock_timeout;
+        let mut waits = !settings.lock_timeout.is_zero();
+        let mut ticket = None;
+        loop {
+            let lock = settings.lock.then_some(settings.lock_age);
+            let ask = Ask { key: &keeping.key, request, min_uses: settings.min_uses, lock };
+            let Look { found, ticket: own } = keeping.zone.look(ask, ticket.take());
+            if let Found::Hit(stored) | Found::Stale(stored) | Found::Updating(stored) = &found
+                && !stored.is_verified()
+            {
+                let reader = Arc::clone(stored);
+                let read = tokio::task::spawn_blocking(move || reader.verify()).await;
+                let is_good = read.unwrap_or(false);
+                keeping.zone.verified(&own, stored, is_good);
+                if !is_good {
+                    let what =
+                        format_args!("cache file of \"{}\" is damaged", keeping.key.text.escape_ascii());
+                    self.facts.log(Level::Critical, Some(request), what);
+                    drop(own);
+                    continue;
+                }
+            }
+            let now = seconds();
+            match found {
+                Found::Locked => {
+                    if waits && own.wait(until).await {
+                        ticket = Some(own);
+                        continue;
+                    }
+                    if std::mem::take(&mut waits) {
+                        self.facts.log(Level::Info, Some(request), format_args!("cache lock timeout"));
+                    }
+                    keeping.cacheable = false;
+                    self.note_cache("MISS");
+                }
+                Found::Hit(stored) => {
+                    self.note_cache("HIT");
+                    return Consulted::Kept(stored);
+                }
+                Found::Status(status) => {
+                    self.note_cache("HIT");
+                    return Consulted::Step(Step::Page(status));
+                }
+                Found::Stale(stored) => {
+                    let may = settings.stale_updating || stored.may_update(now);
+                    if may && settings.background_update {
+                        self.note_cache("STALE");
+                        self.renew_later(request, own, &stored);
+                        return Consulted::Kept(stored);
+                    }
+                    self.expired(&mut keeping, stored);
+                    keeping.ticket = Some(own);
+                }
+                Found::Updating(stored) => {
+                    if settings.stale_updating || stored.may_update(now) {
+                        self.note_cache("UPDATING");
+                        return Consulted::Kept(stored);
+                    }
+                    self.expired(&mut keeping, stored);
+                    keeping.ticket = Some(own);
+                }
+                Found::Scarce => {
+                    keeping.cacheable = false;
+                    self.note_cache("MISS");
+                }
+                Found::Nothing => {
+                    keeping.ticket = Some(own);
+                    self.note_cache("MISS");
+                }
+            }
+            if let (Some(most), Some(range)) = (settings.max_range_offset, request.fields.first(Name::Range))
+            {
+                keeping.cacheable &= begins_before(range, most);
+            }
+            return Consulted::Ask(Some(keeping));
+        }
+    }
+
+    fn expired(&mut self, keeping: &mut Keeping, stored: Arc<Stored>) {
+        self.note_cache("EXPIRED");
+        self.note_stale(keeping, &stored);
+        keeping.stale = Some(stored);
+    }
+
+    fn note_stale(&self, keeping: &Keeping, stored: &Arc<Stored>) {
+        if keeping.settings.revalidate {
+            self.facts.upstream.borrow_mut().get_or_insert_default().revalidates = Some(Arc::clone(stored));
+        }
+    }
+
+    /// `$upstream_cache_status`
+    pub(super) fn note_cache(&self, status: &'static str) {
+        self.facts.upstream.borrow_mut().get_or_insert_default().cache_status = status;
+    }
+
+    fn renew_later(&mut self, request: &Request, ticket: Ticket, stored: &Arc<Stored>) {
+        let renewal = Renewal {
+            request: Box::new(request.clone()),
+            settings: self.place.id,
+            content: self.content.clone(),
+            way: [self.internal, self.target_changed, self.location_valid],
+            part: Box::new((ticket, Arc::clone(stored))),
+        };
+        self.company().renewals.push(renewal);
+    }
+
+    /// Fetches anew what was sent although it held no more.
+    pub(super) async fn renew(&mut self, renewal: Renewal) {
+        let Renewal { mut request, settings, content, way, part } = renewal;
+        let outer = self.step_in();
+        [self.internal, self.target_changed, self.location_valid] = way;
+        self.enter(settings, content);
+        request.content_length = Some(0);
+        self.company().renewal = Some(part);
+        // What comes is kept whether or not somebody takes it.
+        let _ = Box::pin(self.content(&mut request)).await;
+        self.company().renewal = None;
+        self.step_out(outer);
+    }
+
+    /// Whether one of the values is neither empty nor `0`.
+    fn is_any(&mut self, values: &[Value], request: &Request) -> bool {
+        values.iter().any(|value| {
+            let text = self.value(value, request);
+            !text.is_empty() && text != b"0"
+        })
+    }
+
+    /// What is sent in place of an answer that did not come, or is an error.
+    pub(super) fn stale_for(
+        &mut self,
+        keeping: Option<&mut Box<Keeping>>,
+        is_meant: impl FnOnce(&CacheSettings, &Stored) -> bool,
+    ) -> Option<Arc<Stored>> {
+        let keeping = keeping?;
+        let stored = keeping.stale.take_if(|stored| is_meant(&keeping.settings, stored))?;
+        self.note_cache("STALE");
+        Some(stored)
+    }
+
+    /// The server says that what is kept is still the same.
+    pub(super) fn renewed(
+        &mut self,
+        request: &Request,
+        keeping: &mut Keeping,
+        fresh: &Freshness,
+    ) -> Option<Arc<Stored>> {
+        if !keeping.settings.revalidate {
+            return None;
+        }
+        let stored = keeping.stale.take()?;
+        self.note_cache("REVALIDATED");
+        let now = seconds();
+        // What the new answer does not say, the kept one did.
+        let said = if fresh.valid.is_some() {
+            fresh.clone()
+        } else {
+            let ignore = self.place.proxy.as_ref().map(|place| place.settings.ignore).unwrap_or_default();
+            cache::weigh(stored.head.lines(&stored.meta.head), ignore, now)
+        };
+        let rules = &keeping.settings.valid;
+        let valid = said.valid.or_else(|| cache::valid_for(rules, stored.head.status).map(|time| now + time));
+        if let (Some(valid), Some(ticket)) = (valid.filter(|_| !fresh.forbidden), &keeping.ticket) {
+            let renewed = Renewed { date: now, valid, updating: said.updating, error: said.error };
+            if let Err(error) = keeping.zone.renew(ticket, &stored, renewed) {
+                let what = format_args!("cache file could not be written: {error}");
+                self.facts.log(Level::Critical, Some(request), what);
+            }
+        }
+        Some(stored)
+    }
+
+    /// An answer that is no more than its status is remembered as such.
+    pub(super) fn remember(keeping: &Keeping, status: u16, fresh: Option<&Freshness>) {
+        if !keeping.cacheable || keeping.authorized || fresh.is_some_and(|fresh| fresh.forbidden) {
+            return;
+        }
+        let now = seconds();
+        let valid = fresh.and_then(|fresh| fresh.valid);
+        let valid =
+            valid.or_else(|| cache::valid_for(&keeping.settings.valid, status).map(|time| now + time));
+        if let (Some(valid), Some(ticket)) = (valid, &keeping.ticket) {
+            ticket.remember(status, valid);
+        }
+    }
+
+    /// Keeps an answer, if that may be: its body then comes by way of the file. `head` makes what is kept of its head.
+    #[expect(clippy::too_many_arguments, reason = "all that an answer has")]
+    pub(super) fn put_in_cache(
+        &mut self,
+        request: &Request,
+        mut keeping: Keeping,
+        fresh: Freshness,
+        status: u16,
+        without_body: bool,
+        head: impl FnOnce() -> Bytes,
+        body: Body,
+        length: Option<u64>,
+        memory: u64,
+    ) -> Body {
+        if !keeping.cacheable
+            || fresh.forbidden
+            || (keeping.authorized && !fresh.shared)
+            || self.is_any(&keeping.settings.no_cache, request)
+        {
+            return body;
+        }
+        let now = seconds();
+        let valid =
+            fresh.valid.or_else(|| cache::valid_for(&keeping.settings.valid, status).map(|time| now + time));
+        let Some(valid) = valid else { return body };
+        let mut ticket = match keeping.ticket.take() {
+            Some(ticket) => ticket,
+            None => keeping.zone.ticket(&keeping.key),
+        };
+        let variant = cache::variant(&keeping.key, &fresh.vary, request);
+        ticket.settle(variant);
+        let is_whole = matches!(status, 200 | 206);
+        let meta = Meta {
+            date: now,
+            valid,
+            updating: fresh.updating,
+            error: fresh.error,
+            last_modified: fresh.last_modified.filter(|_| is_whole),
+            without_body,
+            variant,
+            key: keeping.key.text,
+            vary: fresh.vary,
+            etag: if is_whole { fresh.etag } else { Vec::new() },
+            tags: Vec::new(),
+            head: head(),
+        };
+        match Writer::begin(ticket, meta) {
+            Ok(writer) => tee::tee(body, writer, length.filter(|_| !without_body), memory),
+            Err(error) => {
+                let what = format_args!("cache file could not be written: {error}");
+                self.facts.log(Level::Critical, Some(request), what);
+                body
+            }
+        }
+    }
+}
+
+impl Keeping {
+    /// Whether the request is made so that its answer may be kept.
+    pub(super) fn is_cacheable(keeping: Option<&Self>) -> bool {
+        keeping.is_some_and(|keeping| keeping.cacheable)
+    }
+}
+
+/// `proxy_cache_purge`
+async fn purge(zone: Arc<Zone>, key: Key) -> Step {
+    let purged = tokio::task::spawn_blocking(move || match key.text.strip_suffix(b"*") {
+        Some(start) => zone.purge_where(|text, _| text.starts_with(start)) > 0,
+        None => zone.purge(&key),
+    });
+    match purged.await {
+        Ok(true) => Step::Respond(Response::new(204)),
+        Ok(false) => Step::Page(404),
+        Err(_) => Step::Page(500),
+    }
+}
+
+/// Whether a key with this variable is another for each user.
+fn tells_users_apart(variable: &config::model::http::Variable) -> bool {
+    use config::model::http::Variable;
+    match variable {
+        Variable::RemoteUser => true,
+        Variable::Http(name) => name == b"authorization",
+        _ => false,
+    }
+}
+
+/// `proxy_cache_max_range_offset`
+fn begins_before(range: &[u8], most: u64) -> bool {
+    if most == 0 {
+        return false;
+    }
+    let Some((unit, set)) = range.split_at_checked(6) else { return true };
+    if !unit.eq_ignore_ascii_case(b"bytes=") {
+        return true;
+    }
+    let set = set.trim_ascii_start();
+    let end = set.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(set.len());
+    let start = std::str::from_utf8(&set[..end]).ok().and_then(|digits| digits.parse::<u64>().ok());
+    // The last bytes are behind every other.
+    !set.starts_with(b"-") && start.is_some_and(|start| start < most)
+}
+
+/// Seconds since 1970.
+pub(super) fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
