@@ -88,6 +88,7 @@ CONF = """
         server_name on.example;
         http2 on;
         ssl_verify_client on;
+        add_header X-Verify $ssl_client_verify always;
         location / { return 200 "$ssl_client_verify"; }
         location /show { return 200 %SHOW%; }
         location /raw { return 200 "$ssl_client_raw_cert"; }
@@ -202,6 +203,7 @@ def test_who_needs_one(ask, version):
     assert missing.status == 400 and "No required SSL certificate was sent" in missing.text
     wrong = ask("on.example", "stranger", version=version)
     assert wrong.status == 400 and "The SSL certificate error" in wrong.text
+    assert dict(wrong.fields)["X-Verify"].startswith("FAILED:unable")
     assert ask("optional.example", version=version).text == "NONE"
     assert ask("optional.example", "good", version=version).text == "SUCCESS"
     assert (ask("optional.example", "stranger", version=version).text

@@ -116,8 +116,8 @@ complete -c monoceros -l acme-dns-hook -d 'A program that puts a TXT record into
 complete -c monoceros -l acme-dir -d 'Where accounts, certificates and keys are kept; instances that share it order once' -r -F
 complete -c monoceros -l tls -d 'self, for development: all addresses speak TLS, with a certificate for localhost, this machine\'s name and each domain, signed by an authority of your own [off]' -r -f -a "off\t''
 self\t''"
-complete -c monoceros -l http-protocols -d 'Versions of HTTP that are offered [h1]' -r
-complete -c monoceros -l http2-cleartext -d 'HTTP/2 without TLS [off]' -r -f -a "off\t''
+complete -c monoceros -l http-protocols -d 'Versions of HTTP that are offered within TLS: h1, or h2,h1 [h1]' -r
+complete -c monoceros -l http2-cleartext -d 'HTTP/2 without TLS, with h2 among http_protocols [off]' -r -f -a "off\t''
 prior-knowledge\t''
 upgrade\t''
 both\t''"

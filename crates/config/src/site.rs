@@ -149,6 +149,7 @@ fn edge(main: &MainSettings) -> Edge {
         .worker_processes
         .map_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32), NonZeroU32::get);
     Edge {
+        http2: None,
         threads: main.worker_processes,
         connections: main.worker_connections.unwrap_or(CONNECTIONS).saturating_mul(loops),
         limits: Limits {

@@ -219,8 +219,6 @@ fn what_is_not_there_is_refused_everywhere() {
             Kind::Hook(_) => ("", json!("module.function")),
             _ => ("other", json!("other")),
         };
-        let (text, json) =
-            if s.name == "http2_max_frame_size" { ("20000", json!(20000)) } else { (text, json) };
         let file = SettingsFile {
             path: "gunicorn.conf.py".into(),
             values: [(s.name.to_owned(), json)].into_iter().collect(),
@@ -242,7 +240,7 @@ fn what_is_not_there_is_refused_everywhere() {
         }
         count += 1;
     }
-    assert!(count > 40);
+    assert!(count > 30);
 }
 
 #[test]

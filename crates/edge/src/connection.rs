@@ -143,7 +143,7 @@ async fn secure(event_loop: &Rc<EventLoop>, connection: Connection, ends: &mut E
     }
     if negotiated.is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2")) {
         let name = negotiated.and_then(|tls| tls.server_name.as_deref());
-        let own = event_loop.runtime.borrow().site.as_ref()?.http2_within_tls(ends, name)?;
+        let own = event_loop.runtime.borrow().http2_within_tls(ends, name)?;
         return Some(Secured::Http2(connection, own));
     }
     Some(Secured::Http1(connection))
@@ -164,10 +164,9 @@ async fn turn_away(event_loop: &EventLoop, mut connection: Connection, ends: &En
     connection.respond(&mut busy, &event_loop.date()).await;
 }
 
-/// What HTTP/2 would be spoken with, where it may be.
+/// What HTTP/2 would be spoken with, where it may be. By itself, so that nothing is borrowed while a client is waited for.
 fn http2_of(event_loop: &EventLoop, ends: &Ends) -> Option<h2::Settings> {
-    let local = ends.peer.local.map(|local| local.ip());
-    event_loop.runtime.borrow().site.as_ref()?.http2(&ends.address, local)
+    event_loop.runtime.borrow().http2(ends)
 }
 
 fn is_proxied(event_loop: &EventLoop, ends: &Ends) -> bool {

@@ -12,11 +12,14 @@ use filters::{CompressOptions, Filters, Levels};
 use handlers::app::{self, App};
 use handlers::files::{Accel, FileOptions, FileServer};
 use listen::tls::{Choice, Hello};
-use protocol::h1;
+use protocol::{h1, h2};
 
 use crate::configuration::Configuration;
 use crate::connection::Ends;
 use crate::site::Site;
+
+/// Bytes of a response's frame, nginx's `http2_chunk_size`.
+const HTTP2_CHUNK: usize = 8 * 1024;
 
 /// What a request needs of the configuration. Replaced as a whole at a reload; a request keeps the one that
 /// it began with.
@@ -87,9 +90,37 @@ impl Runtime {
         let Configuration { model, tls, .. } = &*self.configuration;
         let chosen = match &self.site {
             Some(site) => site.offer(ends, hello.server_name),
-            None => model.tls.everywhere.map(|id| (id, false)),
+            None => model.tls.everywhere.map(|id| (id, model.edge.http2.is_some())),
         };
         chosen.map_or(Choice::Reject, |(id, http2)| tls.choose(model, id, http2))
+    }
+
+    /// What HTTP/2 is spoken with on a fresh connection without TLS; `None` where only HTTP/1 is.
+    pub fn http2(&self, ends: &Ends) -> Option<h2::Settings> {
+        if let Some(site) = &self.site {
+            return site.http2(&ends.address, ends.peer.local.map(|local| local.ip()));
+        }
+        self.http2_settings().filter(|(clear_text, _)| *clear_text).map(|(_, settings)| settings)
+    }
+
+    /// What HTTP/2 is spoken with on a connection whose client has chosen it, and named this server.
+    pub fn http2_within_tls(&self, ends: &Ends, name: Option<&str>) -> Option<h2::Settings> {
+        match &self.site {
+            Some(site) => site.http2_within_tls(ends, name),
+            None => self.http2_settings().map(|(_, settings)| settings),
+        }
+    }
+
+    /// By gunicorn's command line, and whether without TLS as well.
+    fn http2_settings(&self) -> Option<(bool, h2::Settings)> {
+        let http2 = self.configuration.model.edge.http2.as_ref()?;
+        let settings = h2::Settings {
+            max_concurrent_streams: http2.max_concurrent_streams,
+            preread: http2.window,
+            chunk: HTTP2_CHUNK,
+            max_frame: http2.max_frame,
+        };
+        Some((http2.clear_text, settings))
     }
 
     /// The port that clients of this address are sent to, because TLS is spoken there.

@@ -143,6 +143,22 @@ pub struct Edge {
     pub buffers: Buffers,
     /// Say `Server: monoceros` in responses that bring no `Server` of their own.
     pub server_tokens: bool,
+    /// HTTP/2 by gunicorn's command line; `None` is HTTP/1 only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http2: Option<Http2>,
+}
+
+/// HTTP/2 as gunicorn's settings say it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Http2 {
+    /// Also without TLS, with prior knowledge.
+    pub clear_text: bool,
+    /// Requests at once on one connection.
+    pub max_concurrent_streams: u32,
+    /// Bytes of a request's body before somebody asks for them.
+    pub window: u32,
+    /// Bytes of a frame of a client's.
+    pub max_frame: u32,
 }
 
 impl Edge {

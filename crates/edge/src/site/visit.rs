@@ -160,7 +160,7 @@ pub async fn serve<'s>(
     if let Some(tls) = &ends.tls
         && let Some(status) = visit.check_client(request, tls)
     {
-        return Box::pin(visit.end(request, status)).await;
+        return Box::pin(visit.end_filtered(request, status)).await;
     }
     visit.real_ip(request);
     visit.facts.debug(format_args!(
@@ -386,6 +386,17 @@ impl<'s> Visit<'_, 's> {
         if let Some(response) = &mut response {
             response.close = true;
         }
+        Visited::of(self, response)
+    }
+
+    /// The same, with the fields that the configuration adds (`add_header … always`).
+    async fn end_filtered(mut self, request: &mut Request, status: u16) -> Visited<'s> {
+        let response = self.finish(request, Step::Page(status)).await;
+        let response = response.map(|response| {
+            let mut response = self.filter(request, response);
+            response.close = true;
+            response
+        });
         Visited::of(self, response)
     }
 

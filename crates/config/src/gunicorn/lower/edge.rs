@@ -5,8 +5,8 @@ use std::num::NonZeroU32;
 use super::Lowering;
 use crate::host::Entry;
 use crate::model::{
-    Buffers, Coding, Compress, Edge, Files, Forwarded, HeaderMap, InvalidNetwork, IpNetwork, Levels, Limits,
-    Location, SchemeHeader, Symlinks, Timeouts, Trusted,
+    Buffers, Coding, Compress, Edge, Files, Forwarded, HeaderMap, Http2, InvalidNetwork, IpNetwork, Levels,
+    Limits, Location, SchemeHeader, Symlinks, Timeouts, Trusted,
 };
 
 impl Lowering<'_> {
@@ -47,8 +47,64 @@ impl Lowering<'_> {
             limits,
             timeouts,
             buffers: self.buffers(),
+            http2: self.http2(),
             server_tokens: self.flag("server_tokens"),
         }
+    }
+
+    /// HTTP/2, if it is spoken.
+    fn http2(&mut self) -> Option<Http2> {
+        const BYTES: std::ops::RangeInclusive<u64> = 1024..=16 << 20;
+        let names = self.list("http_protocols").to_vec();
+        let mut wanted = self.comes_by_itself() && !self.is_given("http_protocols");
+        let mut has_http1 = wanted;
+        for (i, name) in names.iter().enumerate() {
+            match name.as_str() {
+                "h1" => has_http1 = true,
+                "h2" => wanted = true,
+                "h3" => {
+                    let message = "http_protocols: HTTP/3 is not there yet";
+                    self.error("http_protocols", i, message, "write `h2,h1`");
+                }
+                other => {
+                    let message = format!("http_protocols: `{other}` is no version of HTTP");
+                    self.error("http_protocols", i, message, "write `h1`, or `h2,h1`");
+                }
+            }
+        }
+        if wanted && !has_http1 {
+            let message = "http_protocols: HTTP/1 is always offered";
+            self.error("http_protocols", 0, message, "write `h2,h1`");
+        }
+        let clear_text = match self.text("http2_cleartext") {
+            None | Some("off") => false,
+            Some("prior-knowledge") => true,
+            Some(other) => {
+                let message = format!("http2_cleartext: there is no `{other}`: RFC 9113 has no upgrade");
+                self.error("http2_cleartext", 0, message, "write `prior-knowledge`");
+                false
+            }
+        };
+        if clear_text && !wanted {
+            let message = "http2_cleartext: HTTP/2 is not among http_protocols";
+            self.error("http2_cleartext", 0, message, "add `--http-protocols h2,h1`");
+        }
+        let streams = self.int("http2_max_concurrent_streams");
+        if streams == 0 || streams > 10_000 {
+            let message = "http2_max_concurrent_streams: it may be from 1 to 10000";
+            self.error("http2_max_concurrent_streams", 0, message, None);
+        }
+        let window = self.int("http2_initial_window_size");
+        if !BYTES.contains(&window) {
+            let message = "http2_initial_window_size: it may be from 1024 to 16777216";
+            self.error("http2_initial_window_size", 0, message, None);
+        }
+        wanted.then(|| Http2 {
+            clear_text,
+            max_concurrent_streams: streams as u32,
+            window: window as u32,
+            max_frame: self.int("http2_max_frame_size") as u32,
+        })
     }
 
     fn edge_threads(&mut self) -> Option<NonZeroU32> {

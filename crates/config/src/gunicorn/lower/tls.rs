@@ -22,6 +22,11 @@ impl Lowering<'_> {
         !self.list("domain").is_empty() && !self.is_local()
     }
 
+    /// Whether there is a certificate that nobody has to bring.
+    pub(super) fn comes_by_itself(&self) -> bool {
+        self.orders() || self.is_local()
+    }
+
     fn is_local(&self) -> bool {
         self.text("tls") == Some("self")
     }

@@ -160,31 +160,29 @@ pub(super) const ROWS: &[Setting] = &[
     Setting::new("http_protocols", Section::Http2, Kind::Commas)
         .flags(&["--http-protocols"])
         .default("h1")
-        .doc("Versions of HTTP that are offered.")
-        .not_yet("by the command line it is HTTP/1 only; an nginx.conf with `http2 on` has HTTP/2"),
+        .doc("Versions of HTTP that are offered within TLS: `h1`, or `h2,h1`.")
+        .differs("With a certificate that comes by itself (`domain`, `tls`) both are offered if nobody says otherwise; \
+            HTTP/1 always is."),
     Setting::new("http2_cleartext", Section::Http2, Kind::Words(&["off", "prior-knowledge", "upgrade", "both"]))
         .flags(&["--http2-cleartext"])
         .default("off")
-        .doc("HTTP/2 without TLS.")
-        .not_yet("HTTP/2 is not there yet"),
+        .doc("HTTP/2 without TLS, with `h2` among `http_protocols`.")
+        .differs("With prior knowledge only: RFC 9113 has done away with the upgrade."),
     Setting::new("http2_max_concurrent_streams", Section::Http2, Kind::Int(0, MANY))
         .flags(&["--http2-max-concurrent-streams"])
         .default("100")
-        .doc("Requests at once on one HTTP/2 connection.")
-        .not_yet("HTTP/2 is not there yet"),
+        .doc("Requests at once on one HTTP/2 connection."),
     Setting::new("http2_initial_window_size", Section::Http2, Kind::Int(0, MANY))
         .flags(&["--http2-initial-window-size"])
         .default("65535")
-        .doc("Bytes that a client may send on an HTTP/2 stream before it is told to go on.")
-        .not_yet("HTTP/2 is not there yet"),
+        .doc("Bytes that a client may send on an HTTP/2 stream before it is told to go on."),
     Setting::new("http2_max_frame_size", Section::Http2, Kind::Int(16_384, 16_777_215))
         .flags(&["--http2-max-frame-size"])
         .default("16384")
-        .doc("Bytes of an HTTP/2 frame.")
-        .not_yet("HTTP/2 is not there yet"),
+        .doc("Bytes of an HTTP/2 frame."),
     Setting::new("http2_max_header_list_size", Section::Http2, Kind::Int(0, MANY))
         .flags(&["--http2-max-header-list-size"])
         .default("65536")
         .doc("Bytes of all header fields of an HTTP/2 request.")
-        .not_yet("HTTP/2 is not there yet"),
+        .no_effect("`limit_request_head` holds for both versions of HTTP"),
 ];
