@@ -207,6 +207,16 @@ def conf(settings, directory):
 PROXIED = {"1k": 1024, "100k": 100 * 1024}
 
 
+def files_behind(fleet, files):
+    """The server that answers are asked of."""
+    return fleet.start(
+        "nginx",
+        path="/1k",
+        site=lambda port: f"sendfile on; keepalive_requests 1000000000; open_file_cache max=10 inactive=1h;"
+        f" server {{ listen {LOOPBACK}:{port}; root {files}; }}",
+    )
+
+
 def proxy(settings, directory):
     """One nginx.conf for both in front of the same nginx, over connections that are kept."""
     names = settings.choose("monoceros", "nginx") if settings.nginx else []
@@ -217,12 +227,7 @@ def proxy(settings, directory):
     where = directory / "behind-server"
     where.mkdir()
     with Fleet(settings, where) as fleet:
-        behind = fleet.start(
-            "nginx",
-            path="/1k",
-            site=lambda port: f"sendfile on; keepalive_requests 1000000000; open_file_cache max=10 inactive=1h;"
-            f" server {{ listen {LOOPBACK}:{port}; root {files}; }}",
-        ) if names else None
+        behind = files_behind(fleet, files) if names else None
         for name in PROXIED:
 
             def site(port):
@@ -243,3 +248,34 @@ def proxy(settings, directory):
             place = directory / name
             place.mkdir()
             yield measure(settings, place, f"proxy-{name}", "nginx.conf: proxy_pass", f"/{name}", names, bars, site=site)
+
+
+def cache(settings, directory):
+    """One nginx.conf for both; after the first request every answer comes from the cache."""
+    names = settings.choose("monoceros", "nginx") if settings.nginx else []
+    files = directory / "behind"
+    files.mkdir()
+    (files / "1k").write_bytes(b"x" * 1024)
+    where = directory / "behind-server"
+    where.mkdir()
+    with Fleet(settings, where) as fleet:
+        behind = files_behind(fleet, files) if names else None
+
+        def site(port):
+            kept = directory / f"kept-{port}"
+            kept.mkdir()
+            kept.chmod(0o777)
+            return (
+                f"keepalive_requests 1000000000; sendfile on; open_file_cache max=100 inactive=1h;"
+                f" proxy_cache_path {kept} levels=1:2 keys_zone=kept:10m inactive=1h;"
+                f" server {{ listen {LOOPBACK}:{port}; location / {{ proxy_pass http://{LOOPBACK}:{behind.port};"
+                f" proxy_cache kept; proxy_cache_valid 200 1h; }} }}"
+            )
+
+        def bars(outcome, figures):
+            for connections in CONNECTIONS:
+                ratio = figures.ratio("nginx", connections, "cost")
+                outcome.bar(f"CPU at most 0.9 of nginx's at {connections}", ratio, 0.9)
+            errors_bar(outcome, figures)
+
+        yield measure(settings, directory, "cache", "nginx.conf: proxy_cache, a hit", "/1k", names, bars, site=site)
