@@ -161,7 +161,7 @@ async fn turn_away(event_loop: &EventLoop, mut connection: Connection, ends: &En
     }
     let mut busy = pages::busy(1);
     busy.close = true;
-    connection.respond(busy, &event_loop.date()).await;
+    connection.respond(&mut busy, &event_loop.date()).await;
 }
 
 /// What HTTP/2 would be spoken with, where it may be. By itself, so that nothing is borrowed while a client is waited for.
@@ -239,7 +239,7 @@ async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends:
         connection.begin_with(Rc::clone(head));
     }
     let mut request = event_loop.requests.borrow_mut().pop().unwrap_or_default();
-    let begun = Instant::now();
+    let begun = exchange::now();
     let read = read_head(event_loop, connection, &mut request).await;
     if read == Ok(false) {
         connection.close_after();
@@ -316,12 +316,12 @@ async fn by_authority(
     ends: &Ends,
     begun: Instant,
     request: &mut Request,
-    response: exchange::Response,
+    mut response: exchange::Response,
 ) {
     exchange.close_after();
     let status = response.status;
     let logged = log::response_fields(event_loop, &response);
-    let sent = exchange.respond(response, &event_loop.date()).await;
+    let sent = exchange.respond(&mut response, &event_loop.date()).await;
     let finished = Finished { request, ends: &ends.peer, begun, outcome: None };
     log::finish(event_loop, &finished, status, logged.as_ref(), &sent);
 }
@@ -348,10 +348,10 @@ async fn by_command_line(
     };
     let outcome = phases.outcome.take();
     let finished = Finished { request, ends: &ends.peer, begun, outcome };
-    if let Some(response) = response {
+    if let Some(mut response) = response {
         let status = response.status;
         let logged = log::response_fields(event_loop, &response);
-        let sent = exchange.respond(response, &event_loop.date()).await;
+        let sent = exchange.respond(&mut response, &event_loop.date()).await;
         log::finish(event_loop, &finished, status, logged.as_ref(), &sent);
     } else {
         exchange.close_after();
@@ -369,10 +369,10 @@ async fn by_site(
     refusal: Option<Refusal>,
 ) {
     let mut visited = site::serve(event_loop, site, exchange.reborrow(), ends, begun, request, refusal).await;
-    if let Some(response) = visited.response.take() {
+    if let Some(mut response) = visited.response.take() {
         let status = response.status;
         let fields = visited.wants_fields(event_loop).then(|| response.fields.clone());
-        let mut sent = exchange.respond(response, &event_loop.date()).await;
+        let mut sent = exchange.respond(&mut response, &event_loop.date()).await;
         if let Some(mut tunnel) = visited.take_tunnel()
             && sent.outcome.is_ok()
         {

@@ -159,6 +159,7 @@ pub fn run(start: Start) -> io::Result<()> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .event_interval(61)
+        .on_thread_unpark(exchange::begin_turn)
         .on_thread_park(|| {
             PARKING.with_borrow(|sides| {
                 if let Some(sides) = sides {
@@ -367,8 +368,9 @@ impl EventLoop {
     /// The value of `Date`, made once a second.
     pub fn date(&self) -> [u8; 29] {
         let mut date = self.date.borrow_mut();
-        if date.0.elapsed() >= Duration::from_millis(500) {
-            *date = (Instant::now(), date_now());
+        let now = exchange::now();
+        if now.duration_since(date.0) >= Duration::from_millis(500) {
+            *date = (now, date_now());
         }
         date.1
     }

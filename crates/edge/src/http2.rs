@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Instant;
 
 use protocol::h2::{Connection, Ended, Exchange, Settings};
 use protocol::{Exchange as AnyExchange, h1};
@@ -45,7 +44,7 @@ pub async fn serve(event_loop: &Rc<EventLoop>, connection: h1::Connection, own: 
 /// One request and its response.
 async fn request(event_loop: Rc<EventLoop>, mut exchange: Exchange, ends: Rc<Ends>) {
     let mut request = event_loop.requests.borrow_mut().pop().unwrap_or_default();
-    let begun = Instant::now();
+    let begun = exchange::now();
     let refusal = exchange.read_head(&mut request).err();
     let any = AnyExchange::Http2(&mut exchange);
     connection::answer(&event_loop, any, &ends, begun, &mut request, refusal).await;

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
 
 use buffering::BufferedBody;
 use exchange::{Method, Name, Request, Response};
@@ -64,7 +63,7 @@ impl Phases<'_> {
     async fn content(&mut self, request: &mut Request) -> Option<Response> {
         let runtime = Rc::clone(&self.runtime);
         if let Some((server, rest)) = runtime.static_for(&request.path) {
-            return Some(match server.serve(request, rest, Instant::now()) {
+            return Some(match server.serve(request, rest, exchange::now()) {
                 FileOutcome::Response(response) => response,
                 FileOutcome::NotFound => pages::page(404),
             });
@@ -101,7 +100,7 @@ impl Phases<'_> {
                 log::fault(level, request, status, words, Some(outcome));
                 match status {
                     499 => None,
-                    503 => Some(pages::busy(app.retry_after(Instant::now()))),
+                    503 => Some(pages::busy(app.retry_after(exchange::now()))),
                     status => Some(pages::page(status)),
                 }
             }
@@ -110,7 +109,7 @@ impl Phases<'_> {
 
     /// `X-Accel-Redirect` and `X-Sendfile` of the application.
     fn accelerate(&self, request: &Request, response: Response) -> Response {
-        match self.runtime.accel.apply(request, response, Instant::now()) {
+        match self.runtime.accel.apply(request, response, exchange::now()) {
             AccelAnswer::Untouched(response) | AccelAnswer::File(response) => response,
             AccelAnswer::Refused(response, why) => {
                 log::fault(Level::Error, request, response.status, why, self.outcome);

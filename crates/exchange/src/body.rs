@@ -129,9 +129,23 @@ pub trait ChunkStream {
     /// The next piece; `None` after the last.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, StreamError>>>;
 
+    /// The client takes nothing just now: takes in what may come meanwhile, if that is to be kept for it. Called each
+    /// time the task is woken while it waits for the client.
+    fn poll_ahead(&mut self, _: &mut Context<'_>) {}
+
     /// The trailer section: asked for once after the last piece, where the framing has a place for it.
     fn trailers(&mut self) -> Option<Fields> {
         None
+    }
+}
+
+/// The stream that has nothing more.
+#[derive(Clone, Copy, Debug)]
+pub struct Nothing;
+
+impl ChunkStream for Nothing {
+    fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Chunk, StreamError>>> {
+        Poll::Ready(None)
     }
 }
 

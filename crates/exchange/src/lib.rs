@@ -10,19 +10,22 @@ mod coding;
 mod date;
 mod fields;
 mod name;
+mod now;
 mod precondition;
 mod request;
 mod response;
 mod version;
 
 pub use body::{
-    Body, BodyError, BodySource, Chunk, ChunkStream, FileBody, FileIdentity, NoBody, Piece, StreamError,
+    Body, BodyError, BodySource, Chunk, ChunkStream, FileBody, FileIdentity, NoBody, Nothing, Piece,
+    StreamError,
 };
 pub use browser::Browser;
 pub use coding::{AcceptEncoding, Coding};
 pub use date::{http_date, parse_http_date};
 pub use fields::Fields;
 pub use name::Name;
+pub use now::{begin_turn, now};
 pub use precondition::{Precondition, Validators};
 pub use request::{Method, Peer, Request, Scheme};
 pub use response::Response;

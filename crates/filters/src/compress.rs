@@ -3,10 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use exchange::{
-    AcceptEncoding, Body, Chunk, ChunkStream, Coding, Fields, FileIdentity, Method, Name, Request, Response,
-    StreamError,
-};
+use exchange::{AcceptEncoding, Body, Coding, Fields, FileIdentity, Method, Name, Request, Response};
 
 use crate::encoder::{Encoder, Spare};
 use crate::forms::{Collector, Forms, Key};
@@ -133,7 +130,7 @@ impl Compress {
         }
         if request.method == Method::Head {
             // Of unknown length, so that no Content-Length is made up that GET would not have.
-            response.body = Body::Stream(Box::new(Ended));
+            response.body = Body::Stream(Box::new(exchange::Nothing));
             return;
         }
         let size = response.body.len();
@@ -222,16 +219,4 @@ pub(crate) fn forbids(fields: &Fields) -> bool {
     fields.all(Name::CacheControl).any(|value| {
         value.split(|&b| b == b',').any(|d| d.trim_ascii().eq_ignore_ascii_case(b"no-transform"))
     })
-}
-
-/// A body that nobody reads.
-pub(crate) struct Ended;
-
-impl ChunkStream for Ended {
-    fn poll_chunk(
-        &mut self,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<Chunk, StreamError>>> {
-        std::task::Poll::Ready(None)
-    }
 }

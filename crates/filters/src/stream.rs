@@ -33,6 +33,13 @@ pub enum Part {
 }
 
 impl Source {
+    /// See [`ChunkStream::poll_ahead`].
+    pub fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        if let Self::Stream(inner) = self {
+            inner.poll_ahead(cx);
+        }
+    }
+
     /// Of a file body.
     pub fn file(body: FileBody) -> Self {
         let mut rest = vec![Part::Bytes(body.suffix)];
@@ -160,6 +167,10 @@ impl Compressed {
 }
 
 impl ChunkStream for Compressed {
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        self.source.poll_ahead(cx);
+    }
+
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, StreamError>>> {
         if std::mem::take(&mut self.flush_next) {
             return Poll::Ready(Some(Ok(Chunk::Flush)));

@@ -1,15 +1,14 @@
 //! A client's socket.
 
 use std::fs::File;
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use rustix::net::{SendFlags, Shutdown};
-use tokio::io::{AsyncRead, AsyncReadExt, Interest, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// What a listener accepted.
@@ -50,9 +49,25 @@ impl Socket {
     /// A read that fills less than the capacity leaves nothing to read, which the runtime remembers: the next
     /// poll waits without asking the kernel once more.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(s) => pin!(s.read_buf(buf)).poll(cx),
-            Self::Unix(s) => pin!(s.read_buf(buf)).poll(cx),
+        let room = buf.capacity() - buf.len();
+        debug_assert!(room > 0, "a read into no room looks like the end");
+        loop {
+            ready!(self.poll_read_ready(cx))?;
+            let mut short = None;
+            let read = self.try_io(Interest::READABLE, || {
+                let read = sys::recv_behind(self.as_fd(), buf)?;
+                if read > 0 && read < room {
+                    short = Some(read);
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(read)
+            });
+            match (short, read) {
+                (Some(read), _) => return Poll::Ready(Ok(read)),
+                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                (None, Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                (None, read) => return Poll::Ready(read),
+            }
         }
     }
 
@@ -72,10 +87,7 @@ impl Socket {
 
     /// Writes some of the bytes.
     pub fn try_write(&self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(s) => s.try_write(buf),
-            Self::Unix(s) => s.try_write(buf),
-        }
+        self.try_send(buf, SendFlags::NOSIGNAL)
     }
 
     /// Writes some of the bytes of all slices.
@@ -88,18 +100,23 @@ impl Socket {
 
     /// Writes some of the bytes and tells the kernel that more follow at once, so that they share a segment.
     pub fn try_write_more(&self, buf: &[u8]) -> io::Result<usize> {
-        self.try_io(|| Ok(rustix::net::send(self.as_fd(), buf, SendFlags::MORE | SendFlags::NOSIGNAL)?))
+        self.try_send(buf, SendFlags::MORE | SendFlags::NOSIGNAL)
+    }
+
+    /// Not by the runtime: the C library's call would first look whether its thread is to be cancelled.
+    fn try_send(&self, buf: &[u8], flags: SendFlags) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, || Ok(rustix::net::send(self.as_fd(), buf, flags)?))
     }
 
     /// Sends some bytes of a file from `offset`, which moves with them. 0 is the end of the file.
     pub fn try_send_file(&self, file: &File, offset: &mut u64, count: usize) -> io::Result<usize> {
-        self.try_io(|| Ok(rustix::fs::sendfile(self.as_fd(), file, Some(offset), count)?))
+        self.try_io(Interest::WRITABLE, || Ok(rustix::fs::sendfile(self.as_fd(), file, Some(offset), count)?))
     }
 
-    fn try_io<T>(&self, call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    fn try_io<T>(&self, interest: Interest, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         match self {
-            Self::Tcp(s) => s.try_io(Interest::WRITABLE, call),
-            Self::Unix(s) => s.try_io(Interest::WRITABLE, call),
+            Self::Tcp(s) => s.try_io(interest, call),
+            Self::Unix(s) => s.try_io(interest, call),
         }
     }
 

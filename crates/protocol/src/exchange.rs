@@ -197,8 +197,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Writes the response. `date` is the value of `Date`.
-    pub async fn respond(&mut self, response: Response, date: &[u8]) -> Sent {
+    /// Writes the response and uses its body up. `date` is the value of `Date`.
+    pub async fn respond(&mut self, response: &mut Response, date: &[u8]) -> Sent {
         match self {
             Self::Http1(connection) => connection.respond(response, date).await,
             // In a box, so that what HTTP/1 waits with is not larger.

@@ -1,15 +1,16 @@
 //! Host names with wildcards, as servers and maps have them.
 
-use std::collections::HashMap;
-
 use config::model::http::ServerName;
+use fnv::FnvHashMap;
 
 /// Values by name: exact ones, then the longest wildcard in front, then the longest behind. All names are lower case.
+///
+/// The hash is a quick one that can be foreseen: what is in the maps, the configuration says, and no client.
 #[derive(Debug)]
 pub(crate) struct Names<T> {
-    exact: HashMap<Box<[u8]>, T>,
+    exact: FnvHashMap<Box<[u8]>, T>,
     /// `.example.com`, the name itself.
-    dotted: HashMap<Box<[u8]>, T>,
+    dotted: FnvHashMap<Box<[u8]>, T>,
     /// `*.example.com` and `.example.com`, both by `example.com`.
     leading: Wildcards<T>,
     /// `www.example.*` by `www.example`.
@@ -18,7 +19,7 @@ pub(crate) struct Names<T> {
 
 #[derive(Debug)]
 struct Wildcards<T> {
-    by_rest: HashMap<Box<[u8]>, T>,
+    by_rest: FnvHashMap<Box<[u8]>, T>,
     /// The longest key: what is longer need not be looked up, however many labels a client sends.
     longest: usize,
 }
@@ -26,8 +27,8 @@ struct Wildcards<T> {
 impl<T: Copy> Names<T> {
     pub(crate) fn new() -> Self {
         Self {
-            exact: HashMap::new(),
-            dotted: HashMap::new(),
+            exact: FnvHashMap::default(),
+            dotted: FnvHashMap::default(),
             leading: Wildcards::new(),
             trailing: Wildcards::new(),
         }
@@ -75,7 +76,7 @@ impl<T: Copy> Names<T> {
 
 impl<T> Wildcards<T> {
     fn new() -> Self {
-        Self { by_rest: HashMap::new(), longest: 0 }
+        Self { by_rest: FnvHashMap::default(), longest: 0 }
     }
 
     fn add(&mut self, rest: &[u8], value: T) {

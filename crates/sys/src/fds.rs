@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 
+use bytes::BytesMut;
 use rustix::fs::{MemfdFlags, OFlags, SealFlags};
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{
@@ -15,6 +16,17 @@ use rustix::net::{
 
 /// How many descriptors one message carries at most (the kernel's SCM_MAX_FD).
 pub const MOST_DESCRIPTORS: usize = 253;
+
+/// Receives what a socket has, behind what `buf` holds and within its spare capacity. 0 is the end.
+///
+/// A call of the system and nothing else: the C library's would first look whether its thread is to be cancelled.
+pub fn recv_behind(socket: impl AsFd, buf: &mut BytesMut) -> io::Result<usize> {
+    let ((received, _), _) = rustix::net::recv(socket, buf.spare_capacity_mut(), RecvFlags::empty())?;
+    let received = received.len();
+    // SAFETY: so many bytes behind the length have been written.
+    unsafe { buf.set_len(buf.len() + received) };
+    Ok(received)
+}
 
 /// Takes ownership of a descriptor that this process was started with, and sets close-on-exec on it.
 ///
@@ -163,6 +175,19 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
         // The only copy was the received one: its peer is at the end now.
         assert_eq!(recv_with_fds(&other, &mut [0; 8]).unwrap().length, 0);
+    }
+
+    #[test]
+    fn what_is_received_stands_behind_what_was_there() {
+        let (a, b) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        let mut buf = BytesMut::with_capacity(64);
+        buf.extend_from_slice(b"one ");
+        rustix::io::write(&a, b"two").unwrap();
+        assert_eq!(recv_behind(&b, &mut buf).unwrap(), 3);
+        assert_eq!(&buf[..], b"one two");
+        drop(a);
+        assert_eq!(recv_behind(&b, &mut buf).unwrap(), 0);
+        assert_eq!(&buf[..], b"one two");
     }
 
     #[test]

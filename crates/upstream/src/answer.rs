@@ -1,9 +1,6 @@
 //! The body of an answer on its way to the client: at the client's pace, or as fast as the server sends.
 
-use std::cell::RefCell;
-use std::future::poll_fn;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use buffering::ResponseBuffer;
 use exchange::{Body, Chunk, ChunkStream, Fields, StreamError};
@@ -16,17 +13,10 @@ pub fn direct(body: AnswerBody, trailers: bool) -> Body {
 }
 
 /// Reads as fast as the server sends, as long as there is room: so it is free for others when its last byte has come.
+///
+/// What the client takes as it comes passes through no buffer. Only while it takes nothing is there something to keep.
 pub fn buffered(body: AnswerBody, buffer: ResponseBuffer, trailers: bool) -> Body {
-    let shared = Rc::new(RefCell::new(Shared {
-        buffer,
-        end: None,
-        trailers: None,
-        consumer: None,
-        producer: None,
-        abandoned: false,
-    }));
-    tokio::task::spawn_local(pump(body, Rc::clone(&shared), trailers));
-    Body::Stream(Box::new(Buffered(shared)))
+    Body::Stream(Box::new(Buffered { body, buffer, end: None, trailers }))
 }
 
 struct Direct {
@@ -44,82 +34,42 @@ impl ChunkStream for Direct {
     }
 }
 
-struct Shared {
+struct Buffered {
+    body: AnswerBody,
+    /// What came while the client took nothing.
     buffer: ResponseBuffer,
+    /// How the answer ended, once it has.
     end: Option<Result<(), &'static str>>,
-    trailers: Option<Fields>,
-    consumer: Option<Waker>,
-    producer: Option<Waker>,
-    /// Nobody takes it any more.
-    abandoned: bool,
+    trailers: bool,
 }
-
-async fn pump(mut body: AnswerBody, shared: Rc<RefCell<Shared>>, trailers: bool) {
-    poll_fn(|cx| {
-        loop {
-            {
-                let mut shared = shared.borrow_mut();
-                if shared.abandoned {
-                    return Poll::Ready(());
-                }
-                shared.producer = Some(cx.waker().clone());
-                if !shared.buffer.has_room() {
-                    return Poll::Pending;
-                }
-            }
-            let next = std::task::ready!(body.poll_next(cx));
-            let mut shared = shared.borrow_mut();
-            match next {
-                Some(Ok(data)) => shared.buffer.push(data),
-                Some(Err(words)) => shared.end = Some(Err(words)),
-                None => {
-                    shared.end = Some(Ok(()));
-                    shared.trailers = body.trailers().filter(|_| trailers);
-                }
-            }
-            if let Some(consumer) = shared.consumer.take() {
-                consumer.wake();
-            }
-            if shared.end.is_some() {
-                return Poll::Ready(());
-            }
-        }
-    })
-    .await;
-}
-
-struct Buffered(Rc<RefCell<Shared>>);
 
 impl ChunkStream for Buffered {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, StreamError>>> {
-        let mut shared = self.0.borrow_mut();
-        if let Some(chunk) = shared.buffer.pop() {
-            if let Some(producer) = shared.producer.take() {
-                producer.wake();
-            }
+        if let Some(chunk) = self.buffer.pop() {
             return Poll::Ready(Some(Ok(chunk)));
         }
-        match shared.end {
+        match self.end {
             Some(Ok(())) => Poll::Ready(None),
             Some(Err(words)) => Poll::Ready(Some(Err(StreamError(words)))),
-            None => {
-                shared.consumer = Some(cx.waker().clone());
-                Poll::Pending
+            None => self
+                .body
+                .poll_next(cx)
+                .map(|next| next.map(|next| next.map(Chunk::Data).map_err(StreamError))),
+        }
+    }
+
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        while self.end.is_none() && self.buffer.has_room() {
+            match self.body.poll_next(cx) {
+                Poll::Ready(Some(Ok(data))) => self.buffer.push(data),
+                Poll::Ready(Some(Err(words))) => self.end = Some(Err(words)),
+                Poll::Ready(None) => self.end = Some(Ok(())),
+                Poll::Pending => return,
             }
         }
     }
 
     fn trailers(&mut self) -> Option<Fields> {
-        self.0.borrow_mut().trailers.take()
-    }
-}
-
-impl Drop for Buffered {
-    fn drop(&mut self) {
-        let mut shared = self.0.borrow_mut();
-        shared.abandoned = true;
-        if let Some(producer) = shared.producer.take() {
-            producer.wake();
-        }
+        self.body.trailers().filter(|_| self.trailers)
     }
 }

@@ -35,7 +35,7 @@ impl Attempt {
     pub fn new(address: String) -> Self {
         Self {
             address,
-            begun: Instant::now(),
+            begun: exchange::now(),
             status: Cell::new(0),
             connect_time: Cell::new(None),
             header_time: Cell::new(None),
@@ -50,7 +50,7 @@ impl Attempt {
     /// It is over.
     pub fn end(&self) {
         if self.response_time.get().is_none() {
-            self.response_time.set(Some(self.begun.elapsed()));
+            self.response_time.set(Some(exchange::now().duration_since(self.begun)));
         }
     }
 

@@ -20,7 +20,7 @@ use crate::connect::{Route, Via, connect};
 use crate::{Attempt, Failure, Fault, Lease, Pool, Stream};
 
 /// Bytes that one read takes at most.
-pub(crate) const READ_SIZE: usize = 16 * 1024;
+pub(crate) const READ_SIZE: usize = 64 * 1024;
 /// Bytes of a file that are read at once.
 const BLOCK: usize = 64 * 1024;
 /// Interim responses before the one that counts.
@@ -107,6 +107,16 @@ impl Connection {
         if let Some(kept) = pool.take(address, limits.route.via.as_ref()) {
             return Ok((kept, true));
         }
+        // In a box: a request that finds a kept connection does not pay for the size of a handshake.
+        Box::pin(Self::connect(address, limits, deadlines, client)).await.map(|new| (new, false))
+    }
+
+    async fn connect(
+        address: &UpstreamAddress,
+        limits: &Limits,
+        deadlines: &Rc<Deadlines>,
+        client: &mut dyn Client,
+    ) -> Result<Self, Failure> {
         let failure = |fault| Failure { fault, action: "connecting to upstream", sent: false, reused: false };
         let deadline = deadlines.register();
         deadline.set(limits.connect_timeout);
@@ -149,15 +159,14 @@ impl Connection {
                 Stream::Encrypted(Box::new(encrypted))
             }
         };
-        let connection = Self {
+        Ok(Self {
             stream,
             input: BytesMut::new(),
             deadline,
             requests: 0,
-            opened: Instant::now(),
+            opened: exchange::now(),
             via: limits.route.via.clone(),
-        };
-        Ok((connection, false))
+        })
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -208,7 +217,7 @@ impl Connection {
         .await;
         match outcome {
             Ok(length) => {
-                attempt.header_time.set(Some(attempt.begun.elapsed()));
+                attempt.header_time.set(Some(exchange::now().duration_since(attempt.begun)));
                 attempt.status.set(head.status);
                 let bytes = self.input.split_to(length).freeze();
                 // What was asked early is answered early: what is left of the request makes no sense to anybody.

@@ -41,7 +41,7 @@ impl Pool {
         let is_wanted = |idle: &Idle| idle.address == *address && idle.connection.via.as_ref() == via;
         while let Some(at) = idle.iter().position(is_wanted) {
             let mut found = idle.remove(at)?;
-            if found.since.elapsed() < timeout && is_quiet(&mut found.connection) {
+            if exchange::now().duration_since(found.since) < timeout && is_quiet(&mut found.connection) {
                 return Some(found.connection);
             }
         }
@@ -51,14 +51,16 @@ impl Pool {
     /// Keeps a connection whose answer has ended, or closes it.
     pub(crate) fn give(&self, connection: Connection, address: &UpstreamAddress) {
         let Some(keepalive) = &self.keepalive else { return };
-        if connection.requests >= keepalive.requests || connection.opened.elapsed() > keepalive.time {
+        if connection.requests >= keepalive.requests
+            || exchange::now().duration_since(connection.opened) > keepalive.time
+        {
             return;
         }
         let mut idle = self.idle.borrow_mut();
         while idle.len() >= keepalive.connections as usize {
             idle.pop_back();
         }
-        idle.push_front(Idle { connection, address: address.clone(), since: Instant::now() });
+        idle.push_front(Idle { connection, address: address.clone(), since: exchange::now() });
     }
 
     /// Closes those that the servers have closed, and those that have been idle too long. To be called now and then.

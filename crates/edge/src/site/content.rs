@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::rc::Rc;
-use std::time::Instant;
 
 use buffering::BufferedBody;
 use bytes::Bytes;
@@ -32,7 +31,7 @@ impl Visit<'_, '_> {
         for (value, wants_directory) in &tries.tries {
             let uri = self.value(value, request);
             let path = self.file_of(request, &uri);
-            let kind = place.files.probe(&path, Instant::now(), &mut self.eyes(request));
+            let kind = place.files.probe(&path, exchange::now(), &mut self.eyes(request));
             let found = match kind.map(|look| look.kind) {
                 Some(Kind::Directory) => *wants_directory,
                 Some(Kind::File | Kind::Other) => !*wants_directory,
@@ -93,7 +92,7 @@ impl Visit<'_, '_> {
         let path = self.file_of(request, &request.path);
         let place = Rc::clone(&self.place);
         let files = FilePlace { path: &path, uri: &request.path };
-        match place.files.serve(request, files, Instant::now(), &mut self.eyes(request)) {
+        match place.files.serve(request, files, exchange::now(), &mut self.eyes(request)) {
             Outcome::Response(response) => {
                 self.facts.ranges.set(true);
                 Step::Respond(response)
@@ -142,7 +141,7 @@ impl Visit<'_, '_> {
             Ok(body) => body,
             Err(step) => return step,
         };
-        let asked = Instant::now();
+        let asked = exchange::now();
         let server = self.server_address();
         let server = (&server.0[..], server.1);
         let for_all = keeping.as_deref().and_then(|keeping| Self::for_all(request, keeping));
@@ -174,7 +173,7 @@ impl Visit<'_, '_> {
                 return match status {
                     499 => Step::Gone,
                     503 => {
-                        self.facts.retry_after.set(Some(app.retry_after(Instant::now())));
+                        self.facts.retry_after.set(Some(app.retry_after(exchange::now())));
                         Step::Page(503)
                     }
                     status => Step::Page(status),

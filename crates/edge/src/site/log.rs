@@ -1,7 +1,5 @@
 //! The log phase.
 
-use std::time::Instant;
-
 use exchange::{Fields, Request, Response};
 use protocol::{Sent as Written, WriteError};
 use routing::{Scope, State};
@@ -80,7 +78,7 @@ fn write(event_loop: &EventLoop, facts: &Facts<'_>, state: &mut State, request: 
     let Some(logs) = &mut *logs else { return };
     let view = View { facts, sent };
     let variables = &facts.site.routing.variables;
-    logs.log(facts.settings.get(), Instant::now(), &mut |variable, out| {
+    logs.log(facts.settings.get(), exchange::now(), &mut |variable, out| {
         variables.variable(variable, state, Scope { request, environment: &view }, out)
     });
 }

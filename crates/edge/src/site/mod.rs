@@ -30,6 +30,7 @@ use std::sync::Arc;
 use config::model::Address;
 use config::model::http::{DefinedId, Http, Http2, Part, ServerId, SettingsId, Value, Variable};
 use config::model::tls::TlsId;
+use fnv::FnvHashMap;
 use handlers::app::App;
 use handlers::files::by_path::{Memory, Types};
 use limits::auth_basic::{UserFiles, Verified};
@@ -60,7 +61,7 @@ pub struct Site {
     places: Vec<OnceCell<Rc<Place>>>,
     /// The applications, in the model's order.
     apps: Vec<Rc<App>>,
-    listeners: HashMap<Address, usize>,
+    listeners: FnvHashMap<Address, usize>,
     /// What holds on a fresh connection of each listener.
     heads: Vec<Rc<h1::Settings>>,
     types: Vec<Rc<Types>>,

@@ -23,7 +23,7 @@ pub fn watch(body: Body) -> (Body, Rc<Seen>) {
         Body::Stream(inner) => (Body::Stream(Box::new(Watched { inner, seen: Rc::clone(&seen) })), seen),
         body => {
             seen.bytes.set(body.len().unwrap_or_default());
-            seen.end.set(Some(Instant::now()));
+            seen.end.set(Some(exchange::now()));
             (body, seen)
         }
     }
@@ -45,11 +45,15 @@ impl ChunkStream for Watched {
                 self.seen.bytes.set(self.seen.bytes.get() + len);
             }
             Poll::Ready(None | Some(Err(_))) if self.seen.end.get().is_none() => {
-                self.seen.end.set(Some(Instant::now()));
+                self.seen.end.set(Some(exchange::now()));
             }
             _ => {}
         }
         polled
+    }
+
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        self.inner.poll_ahead(cx);
     }
 
     fn trailers(&mut self) -> Option<Fields> {

@@ -7,7 +7,6 @@ use flate2::write::MultiGzDecoder;
 
 use super::pump::{self, Change};
 use super::weaken;
-use crate::compress::Ended;
 
 /// Whether the body is compressed with gzip, and with nothing else.
 pub fn is_gzip(fields: &Fields) -> bool {
@@ -23,7 +22,7 @@ pub fn run(request: &Request, response: &mut Response) {
     response.of_file = None;
     let body = std::mem::take(&mut response.body);
     response.body = if request.method == Method::Head {
-        Body::Stream(Box::new(Ended))
+        Body::Stream(Box::new(exchange::Nothing))
     } else {
         pump::change(body, Gunzip(MultiGzDecoder::new(Vec::new())))
     };

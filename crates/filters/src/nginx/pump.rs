@@ -151,6 +151,10 @@ impl<C: Change> Changed<C> {
 }
 
 impl<C: Change> ChunkStream for Changed<C> {
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        self.source.poll_ahead(cx);
+    }
+
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, StreamError>>> {
         if std::mem::take(&mut self.flush_next) {
             return Poll::Ready(Some(Ok(Chunk::Flush)));

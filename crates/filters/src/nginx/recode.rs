@@ -8,7 +8,6 @@ use config::model::http::CharsetMap;
 use exchange::{Body, Method, Name, Request, Response, StreamError};
 
 use super::pump::{self, Change};
-use crate::compress::Ended;
 
 /// Bodies in memory up to this length are recoded at once.
 const AT_ONCE: usize = 32 * 1024;
@@ -103,7 +102,7 @@ pub fn run(table: &Rc<Table>, request: &Request, response: &mut Response) {
         response.fields.remove(Name::AcceptRanges);
         if request.method == Method::Head {
             // No length is made up that GET would not have.
-            response.body = Body::Stream(Box::new(Ended));
+            response.body = Body::Stream(Box::new(exchange::Nothing));
             return;
         }
     }

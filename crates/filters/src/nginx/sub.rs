@@ -7,7 +7,6 @@ use exchange::{Body, Method, Name, Request, Response, StreamError};
 
 use super::pump::{self, Change};
 use super::{FilterContext, Types, evaluated, weaken};
-use crate::compress::Ended;
 
 /// Bodies in memory up to this length are changed at once, and keep a known length.
 const AT_ONCE: usize = 32 * 1024;
@@ -69,7 +68,7 @@ impl Substitution {
         let mut replacer = Replacer::new(patterns, self.once);
         response.body = match std::mem::take(&mut response.body) {
             // No length is made up that GET would not have.
-            _ if request.method == Method::Head => Body::Stream(Box::new(Ended)),
+            _ if request.method == Method::Head => Body::Stream(Box::new(exchange::Nothing)),
             Body::Full(bytes) if bytes.len() <= AT_ONCE => {
                 let mut out = Vec::with_capacity(bytes.len());
                 replacer.push(&bytes, &mut out);

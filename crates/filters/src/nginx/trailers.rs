@@ -83,6 +83,12 @@ impl ChunkStream for Trailed {
         }
     }
 
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        if let Some(inner) = &mut self.inner {
+            inner.poll_ahead(cx);
+        }
+    }
+
     fn trailers(&mut self) -> Option<Fields> {
         self.fields.take()
     }

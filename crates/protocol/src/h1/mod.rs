@@ -210,7 +210,8 @@ impl Connection {
     /// What holds from now on: a location's time-outs and limits in the place of the listener's.
     pub fn set_settings(&mut self, settings: Rc<Settings>) {
         self.settings = settings;
-        self.worn = self.is_worn() || self.opened.elapsed() > self.settings.keepalive_time;
+        self.worn = self.is_worn()
+            || exchange::now().saturating_duration_since(self.opened) > self.settings.keepalive_time;
     }
 
     fn is_worn(&self) -> bool {

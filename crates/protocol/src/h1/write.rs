@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::task::{Context, Poll, ready};
 
-use exchange::{Body, Chunk, ChunkStream, Name, Response};
+use exchange::{Body, Chunk, ChunkStream, Name, Nothing, Response};
 use http1::{EncodeError, ResponseEncoder, Version, response_body_allowed};
 
 use super::Connection;
@@ -19,6 +19,8 @@ const COLLECT_LIMIT: usize = 64 * 1024;
 /// Bytes of a file that one call of sendfile asks for: others on the loop get their turn after it.
 const SENDFILE_LIMIT: u64 = 512 * 1024;
 
+const SHORTER: &str = "the file became shorter while it was sent";
+
 /// How the end of the body is told to the client.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Framing {
@@ -30,10 +32,25 @@ enum Framing {
 
 impl Connection {
     /// Writes the response of the current request and settles what becomes of the connection: afterwards
-    /// [`Connection::is_open`] tells whether it can take another. `date` is the value of `Date`.
-    pub async fn respond(&mut self, response: Response, date: &[u8]) -> Sent {
+    /// [`Connection::is_open`] tells whether it can take another. `date` is the value of `Date`. The body is used up.
+    ///
+    /// Most responses leave at once and wait for nothing; the rest is in boxes, for every request pays for the size of
+    /// what it may have to wait for.
+    pub async fn respond(&mut self, response: &mut Response, date: &[u8]) -> Sent {
         let mut sent = 0;
-        let outcome = self.respond_inner(response, date, &mut sent).await;
+        if response.close || self.worn || self.is_last() || self.deadline.is_ending() {
+            self.keep_alive = false;
+        }
+        if self.keep_alive && !self.body_is_done() {
+            Box::pin(self.settle_body(response.body.len())).await;
+        }
+        let outcome = match self.begin_response(response, date) {
+            Err(error) => Err(error),
+            Ok(framing) => match self.respond_now(response, framing, &mut sent) {
+                Some(outcome) => outcome,
+                None => Box::pin(self.respond_later(response, framing, &mut sent)).await,
+            },
+        };
         if outcome.is_err() {
             self.keep_alive = false;
             let resets = match outcome {
@@ -58,51 +75,112 @@ impl Connection {
         self.keep_alive && !self.worn
     }
 
-    async fn respond_inner(
-        &mut self,
-        mut response: Response,
-        date: &[u8],
-        sent: &mut u64,
-    ) -> Result<(), WriteError> {
-        if response.close || self.worn || self.is_last() || self.deadline.is_ending() {
-            self.keep_alive = false;
-        }
-        if self.keep_alive {
-            self.settle_body(response.body.len()).await;
-        }
-        let framing = self.framing(&response);
+    /// Writes the head to the output. Tells how the end of the body is told; nothing more follows a head alone.
+    fn begin_response(&mut self, response: &mut Response, date: &[u8]) -> Result<Framing, WriteError> {
+        let framing = self.framing(response);
         self.ends_with_close = framing == Framing::Close;
         if self.ends_with_close {
             self.keep_alive = false;
         }
         self.set_nodelay(self.settings.nodelay);
-        if self.encode_head(&response, framing, date).is_err() {
+        if self.encode_head(response, framing, date).is_err() {
             // Handlers check what they take from outside, so this is a fault of the program; nothing has left.
-            response = Response::text(500, "text/plain", "Internal Server Error\n");
+            *response = Response::text(500, "text/plain", "Internal Server Error\n");
             self.keep_alive = false;
             let length = Framing::Length(response.body.len().unwrap_or(0));
-            self.encode_head(&response, length, date)
+            self.encode_head(response, length, date)
                 .map_err(|_| WriteError::Broken("no head could be made"))?;
         }
         self.deadline.set(self.settings.send_timeout);
         if framing == Framing::None || self.is_head {
-            return self.flush().await;
+            response.body = Body::Empty;
         }
-        match response.body {
+        Ok(framing)
+    }
+
+    /// Writes what can be written without waiting. `None`: something is left, in the output and in the response.
+    fn respond_now(
+        &mut self,
+        response: &mut Response,
+        framing: Framing,
+        sent: &mut u64,
+    ) -> Option<Result<(), WriteError>> {
+        if self.pace.is_some() {
+            return None;
+        }
+        match &mut response.body {
+            Body::Full(body) if body.len() <= COPY_LIMIT => {
+                *sent = body.len() as u64;
+                self.buffers().output.extend_from_slice(body);
+                response.body = Body::Empty;
+            }
+            Body::Empty => {}
+            Body::File(body) if self.settings.sendfile && !self.stream.is_encrypted() => {
+                let [piece] = &mut body.pieces[..] else { return None };
+                if !piece.prefix.is_empty() || !body.suffix.is_empty() || piece.len > SENDFILE_LIMIT {
+                    return None;
+                }
+                if let Err(error) = self.send_now(piece.len > 0)? {
+                    return Some(Err(error));
+                }
+                while piece.len > 0 {
+                    let written = self.stream.try_send_file(&body.file, &mut piece.start, piece.len as usize);
+                    match self.written(written) {
+                        Ok(Some(0)) => return Some(Err(WriteError::Broken(SHORTER))),
+                        Ok(Some(n)) => {
+                            piece.len -= n as u64;
+                            *sent += n as u64;
+                        }
+                        Ok(None) => return None,
+                        Err(error) => return Some(Err(error)),
+                    }
+                }
+                return Some(Ok(()));
+            }
+            _ => return None,
+        }
+        debug_assert!(framing != Framing::Chunked || self.is_head, "a body in memory has a length");
+        self.send_now(false)
+    }
+
+    /// Writes the output. `None`: some of it is left. `more`: something follows at once.
+    fn send_now(&mut self, more: bool) -> Option<Result<(), WriteError>> {
+        let mut buffers = self.buffers.take()?;
+        let mut done = 0;
+        let outcome = loop {
+            let rest = &buffers.output[done..];
+            if rest.is_empty() {
+                break Some(Ok(()));
+            }
+            let written = if more { self.stream.try_write_more(rest) } else { self.stream.try_write(rest) };
+            match self.written(written) {
+                Ok(Some(n)) => done += n,
+                Ok(None) => break None,
+                Err(error) => break Some(Err(error)),
+            }
+        };
+        buffers.output.drain(..done);
+        self.buffers = Some(buffers);
+        outcome
+    }
+
+    /// Writes what [`Connection::respond_now`] has left.
+    async fn respond_later(
+        &mut self,
+        response: &mut Response,
+        framing: Framing,
+        sent: &mut u64,
+    ) -> Result<(), WriteError> {
+        match std::mem::take(&mut response.body) {
             Body::Empty => self.flush().await,
             Body::Full(body) => {
                 *sent = body.len() as u64;
-                if body.len() <= COPY_LIMIT {
-                    self.buffers().output.extend_from_slice(&body);
-                    self.flush().await
-                } else {
-                    self.write_all(&body).await
-                }
+                self.write_all(&body, &mut Nothing).await
             }
             Body::File(body) => {
                 for piece in body.pieces {
                     self.buffers().output.extend_from_slice(&piece.prefix);
-                    self.write_file(&body.file, piece.start, piece.len, sent).await?;
+                    self.write_file(&body.file, piece.start, piece.len, sent, &mut Nothing).await?;
                     *sent += piece.prefix.len() as u64;
                 }
                 *sent += body.suffix.len() as u64;
@@ -209,10 +287,10 @@ impl Connection {
                 None => break,
                 Some(Err(error)) => {
                     // What is whole may leave; the end that is missing says the rest.
-                    self.flush().await?;
+                    self.flush_ahead(&mut *stream).await?;
                     return Err(WriteError::Broken(error.0));
                 }
-                Some(Ok(Chunk::Flush)) => self.flush().await?,
+                Some(Ok(Chunk::Flush)) => self.flush_ahead(&mut *stream).await?,
                 Some(Ok(Chunk::Data(data))) => {
                     let data = if let Framing::Length(length) = framing {
                         data.slice(..data.len().min(usize::try_from(length - *sent).unwrap_or(usize::MAX)))
@@ -230,11 +308,11 @@ impl Connection {
                     if data.len() <= COPY_LIMIT {
                         output.extend_from_slice(&data);
                     } else {
-                        self.write_all(&data).await?;
+                        self.write_all(&data, &mut *stream).await?;
                     }
                     self.end_chunk(framing);
                     if self.buffers().output.len() >= COLLECT_LIMIT {
-                        self.flush().await?;
+                        self.flush_ahead(&mut *stream).await?;
                     }
                 }
                 Some(Ok(Chunk::File { file, start, len })) => {
@@ -246,7 +324,7 @@ impl Connection {
                     if framing == Framing::Chunked {
                         http1::encode_chunk_size(&mut self.buffers().output, len);
                     }
-                    self.write_file(&file, start, len, sent).await?;
+                    self.write_file(&file, start, len, sent, &mut *stream).await?;
                     self.end_chunk(framing);
                 }
             }
@@ -278,17 +356,21 @@ impl Connection {
 
     /// Writes what is collected.
     async fn flush(&mut self) -> Result<(), WriteError> {
-        self.write_all(&[]).await
+        self.write_all(&[], &mut Nothing).await
     }
 
-    /// Writes what is collected, then `body`.
-    async fn write_all(&mut self, body: &[u8]) -> Result<(), WriteError> {
+    async fn flush_ahead(&mut self, ahead: &mut dyn ChunkStream) -> Result<(), WriteError> {
+        self.write_all(&[], ahead).await
+    }
+
+    /// Writes what is collected, then `body`. While the client takes nothing, what comes after may be taken in.
+    async fn write_all(&mut self, body: &[u8], ahead: &mut dyn ChunkStream) -> Result<(), WriteError> {
         let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
         let mut done = 0;
         let total = buffers.output.len() + body.len();
         let result = poll_fn(|cx| {
             while done < total {
-                let most = ready!(self.poll_pace(cx));
+                let most = ready!(self.poll_pace(cx, ahead));
                 let head = buffers.output.get(done..).unwrap_or_default();
                 let head = &head[..head.len().min(most)];
                 let rest = &body[done.saturating_sub(buffers.output.len())..];
@@ -300,7 +382,7 @@ impl Connection {
                 };
                 match self.written(written) {
                     Ok(Some(n)) => done += n,
-                    Ok(None) => ready!(self.poll_room(cx))?,
+                    Ok(None) => ready!(self.poll_room(cx, ahead))?,
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
@@ -313,21 +395,31 @@ impl Connection {
     }
 
     /// Ready with how many bytes the response's pace lets leave now.
-    fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+    fn poll_pace(&mut self, cx: &mut Context<'_>, ahead: &mut dyn ChunkStream) -> Poll<usize> {
         let Some(pace) = &mut self.pace else { return Poll::Ready(usize::MAX) };
-        let most = ready!(pace.poll_room(cx));
+        let Poll::Ready(most) = pace.poll_room(cx) else {
+            ahead.poll_ahead(cx);
+            return Poll::Pending;
+        };
         // It was not the client that took nothing.
         self.deadline.set(self.settings.send_timeout);
         Poll::Ready(most)
     }
 
     /// Ready when the client takes more.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+    fn poll_room(
+        &mut self,
+        cx: &mut Context<'_>,
+        ahead: &mut dyn ChunkStream,
+    ) -> Poll<Result<(), WriteError>> {
         match self.stream.poll_write_ready(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(_)) => Poll::Ready(Err(WriteError::Gone)),
             Poll::Pending if self.deadline.is_past(cx) => Poll::Ready(Err(WriteError::Timeout)),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                ahead.poll_ahead(cx);
+                Poll::Pending
+            }
         }
     }
 
@@ -341,8 +433,7 @@ impl Connection {
                 self.deadline.set(self.settings.send_timeout);
                 Ok(Some(n))
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(Some(0)),
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
             Err(_) => Err(WriteError::Gone),
         }
     }
@@ -354,16 +445,17 @@ impl Connection {
         start: u64,
         len: u64,
         sent: &mut u64,
+        ahead: &mut dyn ChunkStream,
     ) -> Result<(), WriteError> {
         if !self.settings.sendfile || self.stream.is_encrypted() {
-            return self.write_file_copied(file, start, len, sent).await;
+            return self.write_file_copied(file, start, len, sent, ahead).await;
         }
         let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
         let (mut done, mut offset, end) = (0, start, start + len);
         let result = poll_fn(|cx| {
             let mut budget = SENDFILE_LIMIT;
             while done < buffers.output.len() || offset < end {
-                let most = ready!(self.poll_pace(cx));
+                let most = ready!(self.poll_pace(cx, ahead));
                 let is_head = done < buffers.output.len();
                 let written = if is_head {
                     let head = &buffers.output[done..];
@@ -374,9 +466,7 @@ impl Connection {
                 };
                 match self.written(written) {
                     Ok(Some(0)) if !is_head => {
-                        return Poll::Ready(Err(WriteError::Broken(
-                            "the file became shorter while it was sent",
-                        )));
+                        return Poll::Ready(Err(WriteError::Broken(SHORTER)));
                     }
                     Ok(Some(n)) if is_head => done += n,
                     Ok(Some(n)) => {
@@ -387,7 +477,7 @@ impl Connection {
                             return Poll::Pending;
                         }
                     }
-                    Ok(None) => ready!(self.poll_room(cx))?,
+                    Ok(None) => ready!(self.poll_room(cx, ahead))?,
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
@@ -405,6 +495,7 @@ impl Connection {
         start: u64,
         len: u64,
         sent: &mut u64,
+        ahead: &mut dyn ChunkStream,
     ) -> Result<(), WriteError> {
         let mut block = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(COLLECT_LIMIT)];
         let mut offset = start;
@@ -412,9 +503,9 @@ impl Connection {
         while offset < start + len {
             let want = usize::try_from(start + len - offset).unwrap_or(usize::MAX).min(block.len());
             match file.read_at(&mut block[..want], offset) {
-                Ok(0) => return Err(WriteError::Broken("the file became shorter while it was sent")),
+                Ok(0) => return Err(WriteError::Broken(SHORTER)),
                 Ok(n) => {
-                    self.write_all(&block[..n]).await?;
+                    self.write_all(&block[..n], ahead).await?;
                     *sent += n as u64;
                     offset += n as u64;
                     budget = budget.saturating_sub(n as u64);

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::future::poll_fn;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::task::{Context, Poll};
 
 use ::h2::{Reason, SendStream};
 use bytes::{Bytes, BytesMut};
-use exchange::{Body, Chunk, ChunkStream, Fields, Name, Response};
+use exchange::{Body, Chunk, ChunkStream, Fields, Name, Nothing, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http1::response_body_allowed;
 
@@ -24,7 +25,7 @@ impl Exchange {
     ///
     /// What the codec has been given counts as sent: it is within the client's windows, and the connection ends if
     /// the client does not take it in `send_timeout`.
-    pub async fn respond(&mut self, response: Response, date: &[u8]) -> Sent {
+    pub async fn respond(&mut self, response: &mut Response, date: &[u8]) -> Sent {
         let mut sent = Sent { body: 0, head: 0, outcome: Ok(()) };
         self.deadline.set(self.settings.send_timeout);
         sent.outcome = self.respond_inner(response, date, &mut sent).await;
@@ -33,14 +34,14 @@ impl Exchange {
 
     async fn respond_inner(
         &mut self,
-        response: Response,
+        response: &mut Response,
         date: &[u8],
         sent: &mut Sent,
     ) -> Result<(), WriteError> {
         let has_body = response_body_allowed(response.status) && !self.is_head;
-        let length = self.length(&response);
+        let length = self.length(response);
         let ends = !has_body || length == Some(0);
-        let (head, size) = self.encode(&response, length, date);
+        let (head, size) = self.encode(response, length, date);
         sent.head = size;
         self.is_answered = true;
         // An error means that the client has cancelled the request or is gone.
@@ -48,18 +49,25 @@ impl Exchange {
         if ends {
             return Ok(());
         }
-        let outcome = match response.body {
+        let outcome = match std::mem::take(&mut response.body) {
             Body::Empty => stream.send_data(Bytes::new(), true).map_err(|_| WriteError::Gone),
-            Body::Full(body) => self.write(&mut stream, body, true, sent).await,
+            Body::Full(body) => self.write(&mut stream, body, true, sent, &mut Nothing).await,
             Body::File(body) => {
                 let mut left = body.len();
                 let mut outcome = Ok(());
                 for piece in body.pieces {
                     left -= piece.prefix.len() as u64 + piece.len;
-                    outcome = self.write(&mut stream, piece.prefix, false, sent).await;
+                    outcome = self.write(&mut stream, piece.prefix, false, sent, &mut Nothing).await;
                     if outcome.is_ok() {
                         outcome = self
-                            .write_file(&mut stream, &body.file, piece.start, piece.len, left == 0, sent)
+                            .write_file(
+                                &mut stream,
+                                &body.file,
+                                piece.start..piece.start + piece.len,
+                                left == 0,
+                                sent,
+                                &mut Nothing,
+                            )
                             .await;
                     }
                     if outcome.is_err() {
@@ -67,7 +75,9 @@ impl Exchange {
                     }
                 }
                 match outcome {
-                    Ok(()) if left > 0 => self.write(&mut stream, body.suffix, true, sent).await,
+                    Ok(()) if left > 0 => {
+                        self.write(&mut stream, body.suffix, true, sent, &mut Nothing).await
+                    }
                     other => other,
                 }
             }
@@ -149,32 +159,34 @@ impl Exchange {
             .await;
             match chunk {
                 None => break,
-                Some(Ok(Chunk::Flush)) => self.write(stream, collected.split().freeze(), false, sent).await?,
+                Some(Ok(Chunk::Flush)) => {
+                    self.write(stream, collected.split().freeze(), false, sent, &mut *body).await?;
+                }
                 Some(Ok(Chunk::Data(data))) => {
                     let room = usize::try_from(left(sent, &collected)).unwrap_or(usize::MAX);
                     let data = data.slice(..data.len().min(room));
                     if collected.is_empty() && data.len() >= COLLECT_LIMIT {
-                        self.write(stream, data, false, sent).await?;
+                        self.write(stream, data, false, sent, &mut *body).await?;
                         continue;
                     }
                     collected.extend_from_slice(&data);
                     if collected.len() >= COLLECT_LIMIT {
-                        self.write(stream, collected.split().freeze(), false, sent).await?;
+                        self.write(stream, collected.split().freeze(), false, sent, &mut *body).await?;
                     }
                 }
                 Some(Ok(Chunk::File { file, start, len })) => {
                     let len = len.min(left(sent, &collected));
-                    self.write(stream, collected.split().freeze(), false, sent).await?;
-                    self.write_file(stream, &file, start, len, false, sent).await?;
+                    self.write(stream, collected.split().freeze(), false, sent, &mut *body).await?;
+                    self.write_file(stream, &file, start..start + len, false, sent, &mut *body).await?;
                 }
                 Some(Err(error)) => {
-                    self.write(stream, collected.split().freeze(), false, sent).await?;
+                    self.write(stream, collected.split().freeze(), false, sent, &mut *body).await?;
                     return Err(WriteError::Broken(error.0));
                 }
             }
         }
         let trailers = body.trailers().map(|fields| trailers(&fields)).filter(|fields| !fields.is_empty());
-        self.write(stream, collected.freeze(), false, sent).await?;
+        self.write(stream, collected.freeze(), false, sent, &mut *body).await?;
         if length.is_some_and(|length| sent.body < length) {
             return Err(WriteError::Broken("the body is shorter than its Content-Length"));
         }
@@ -189,15 +201,15 @@ impl Exchange {
         &mut self,
         stream: &mut SendStream<Bytes>,
         file: &File,
-        start: u64,
-        len: u64,
+        range: Range<u64>,
         ends: bool,
         sent: &mut Sent,
+        ahead: &mut dyn ChunkStream,
     ) -> Result<(), WriteError> {
-        let (mut offset, end) = (start, start + len);
+        let Range { start: mut offset, end } = range;
         while offset < end {
             // Not before there is a place for it: what waits for a slow client is on the disk.
-            self.room(stream, 1).await?;
+            self.room(stream, 1, ahead).await?;
             let want = (end - offset).min(FILE_BLOCK) as usize;
             let mut block = BytesMut::zeroed(want);
             match file.read_at(&mut block, offset) {
@@ -206,7 +218,7 @@ impl Exchange {
                 Err(_) => return Err(WriteError::Broken("the file could not be read")),
             }
             offset += block.len() as u64;
-            self.write(stream, block.freeze(), ends && offset == end, sent).await?;
+            self.write(stream, block.freeze(), ends && offset == end, sent, ahead).await?;
         }
         Ok(())
     }
@@ -218,9 +230,10 @@ impl Exchange {
         mut data: Bytes,
         ends: bool,
         sent: &mut Sent,
+        ahead: &mut dyn ChunkStream,
     ) -> Result<(), WriteError> {
         while !data.is_empty() {
-            let room = self.room(stream, data.len()).await?;
+            let room = self.room(stream, data.len(), ahead).await?;
             let piece = data.split_to(room.min(data.len()));
             let count = piece.len();
             stream.send_data(piece, ends && data.is_empty()).map_err(|_| WriteError::Gone)?;
@@ -234,8 +247,21 @@ impl Exchange {
         Ok(())
     }
 
-    async fn room(&mut self, stream: &mut SendStream<Bytes>, want: usize) -> Result<usize, WriteError> {
-        poll_fn(|cx| self.poll_room(cx, stream, want)).await
+    /// Waits until something may be handed over; what comes after may be taken in meanwhile.
+    async fn room(
+        &mut self,
+        stream: &mut SendStream<Bytes>,
+        want: usize,
+        ahead: &mut dyn ChunkStream,
+    ) -> Result<usize, WriteError> {
+        poll_fn(|cx| {
+            let room = self.poll_room(cx, stream, want);
+            if room.is_pending() {
+                ahead.poll_ahead(cx);
+            }
+            room
+        })
+        .await
     }
 
     /// Ready with how many bytes may be handed over.

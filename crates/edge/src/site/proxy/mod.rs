@@ -8,7 +8,6 @@ mod tunnel;
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use buffering::BufferedBody;
 use bytes::Bytes;
@@ -93,7 +92,11 @@ impl Visit<'_, '_> {
             Ok(head) => head,
             Err(status) => return Step::Page(status),
         };
-        let found = self.find_server(request, &place, &mut target).await;
+        let found = if target.unresolved.is_some() {
+            Box::pin(self.find_server(request, &place, &mut target)).await
+        } else {
+            Ok(())
+        };
         let asked = match found {
             Ok(()) => self.ask_servers(request, &place, &target, &head, outgoing, keeping.as_deref()).await,
             Err(status) => Err((Step::Page(status), Unanswered::Error)),
@@ -171,7 +174,7 @@ impl Visit<'_, '_> {
         let streams = matches!(body, OutgoingBody::Stream { .. });
         let body_memory = usize::try_from(self.settings().body_buffer).unwrap_or(usize::MAX);
         let deadlines = Rc::clone(&self.event_loop.deadlines);
-        let begun = Instant::now();
+        let begun = exchange::now();
         let mut choice = target.group.choose(target.key.clone(), settings.next_tries);
         let mut is_first = true;
         loop {
@@ -209,7 +212,8 @@ impl Visit<'_, '_> {
                 self.facts.body_length.set(received);
                 *self.facts.body.borrow_mut() = kept.filter(|kept| !kept.is_empty());
             }
-            let in_time = settings.next_timeout.is_zero() || begun.elapsed() < settings.next_timeout;
+            let in_time = settings.next_timeout.is_zero()
+                || exchange::now().duration_since(begun) < settings.next_timeout;
             let (failure, lease) = match asked {
                 Ok(answer) => {
                     let status = answer.head.status;
@@ -397,7 +401,7 @@ async fn ask_one(
         Ok(connected) => connected,
         Err(failure) => return Err((failure, lease)),
     };
-    attempt.connect_time.set(Some(attempt.begun.elapsed()));
+    attempt.connect_time.set(Some(exchange::now().duration_since(attempt.begun)));
     connection.ask(reused, outgoing, limits, client, attempt, lease, pool).await
 }
 
