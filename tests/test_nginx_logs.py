@@ -28,7 +28,7 @@ ALL = """
         location /if { access_log %DIR%/if.log plain if=$loud; return 200; }
         location /off { access_log off; return 200; }
         location /two { access_log %DIR%/two-a.log plain; access_log %DIR%/two-b.log raw; return 200; }
-        location /by { access_log %DIR%/by/$arg_site.log plain; return 200; }
+        location /by { root %DIR%; access_log %DIR%/by/$arg_site.log plain; return 200; }
         location /buffer { access_log %DIR%/buffer.log plain buffer=64k; return 200; }
         location /flush { access_log %DIR%/flush.log plain buffer=64k flush=300ms; return 200; }
         location /full { access_log %DIR%/full.log plain buffer=1k; return 200; }
@@ -189,6 +189,7 @@ def test_logs_are_opened_again(serve_nginx):
     server = serve_nginx("""
         server {
             listen 127.0.0.1:%PORT%;
+            root %DIR%;
             location / { access_log %DIR%/a.log; return 200; }
             location /by { access_log %DIR%/$arg_x.log; return 200; }
             location /buffer { access_log %DIR%/buffer.log combined buffer=64k; return 200; }

@@ -13,4 +13,4 @@ mod temp;
 
 pub use request::{BodyBuffer, BufferedBody, SpilledBody};
 pub use response::{ResponseBuffer, ResponseLimits};
-pub use temp::{SpillError, TempFile, TempSpace};
+pub use temp::{Named, SpillError, TempFile, TempSpace};

@@ -1,12 +1,12 @@
 //! A request's body, collected until it is whole.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::temp::Lease;
-use crate::{SpillError, TempFile, TempSpace};
+use crate::{Named, SpillError, TempFile, TempSpace};
 
 /// Collects a body: up to `memory_limit` bytes in memory, a longer one in a temporary file.
 #[derive(Debug)]
@@ -14,13 +14,20 @@ pub struct BodyBuffer {
     memory: Vec<u8>,
     memory_limit: usize,
     file: Option<TempFile>,
+    /// The body goes to a file whatever its length, and the file has a name.
+    named: Option<Named>,
     space: Arc<TempSpace>,
 }
 
 impl BodyBuffer {
     /// An empty buffer; `memory_limit` is nginx's `client_body_buffer_size`.
     pub const fn new(memory_limit: usize, space: Arc<TempSpace>) -> Self {
-        Self { memory: Vec::new(), memory_limit, file: None, space }
+        Self { memory: Vec::new(), memory_limit, file: None, named: None, space }
+    }
+
+    /// The same, but that every body goes to a file that has a name.
+    pub const fn in_file(memory_limit: usize, space: Arc<TempSpace>, named: Named) -> Self {
+        Self { memory: Vec::new(), memory_limit, file: None, named: Some(named), space }
     }
 
     /// Reserves memory for a body whose length was announced. No more than a buffer of the memory limit
@@ -52,7 +59,7 @@ impl BodyBuffer {
         // Memory is from now on what gathers small pieces (a chunk may be one byte long) for one write.
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(self.space.create()?),
+            none => none.insert(self.space.create_for_body(self.named)?),
         };
         if !self.memory.is_empty() {
             file.append(&self.memory)?;
@@ -71,18 +78,16 @@ impl BodyBuffer {
     /// # Errors
     /// The last bytes found no space.
     pub fn finish(mut self) -> Result<BufferedBody, SpillError> {
-        let Some(mut file) = self.file.take() else {
-            return Ok(if self.memory.is_empty() {
-                BufferedBody::Empty
-            } else {
-                BufferedBody::Memory(self.memory.into())
-            });
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None if self.memory.is_empty() => return Ok(BufferedBody::Empty),
+            None if self.named.is_none() => return Ok(BufferedBody::Memory(self.memory.into())),
+            None => self.space.create_for_body(self.named)?,
         };
         if !self.memory.is_empty() {
             file.append(&self.memory)?;
         }
-        let (file, len, lease) = file.into_parts();
-        Ok(BufferedBody::File(SpilledBody { file, len, _lease: lease }))
+        Ok(BufferedBody::File(SpilledBody(file)))
     }
 }
 
@@ -104,7 +109,7 @@ impl BufferedBody {
         match self {
             Self::Empty => 0,
             Self::Memory(bytes) => bytes.len() as u64,
-            Self::File(spilled) => spilled.len,
+            Self::File(spilled) => spilled.len(),
         }
     }
 
@@ -117,26 +122,27 @@ impl BufferedBody {
 /// A body in a temporary file, whose space is given back when this is dropped (the file itself lives as
 /// long as any [`Arc`] or duplicate of its descriptor).
 #[derive(Debug)]
-pub struct SpilledBody {
-    file: Arc<File>,
-    len: u64,
-    _lease: Lease,
-}
+pub struct SpilledBody(TempFile);
 
 impl SpilledBody {
     /// The file. Its offset stands at the end; read with positioned reads, or seek in a duplicate's user.
     pub const fn file(&self) -> &Arc<File> {
-        &self.file
+        self.0.file()
+    }
+
+    /// Its path, which is gone already unless the body is [`BodyBuffer::in_file`].
+    pub fn path(&self) -> &Path {
+        self.0.path()
     }
 
     /// Length in bytes; never 0.
     pub const fn len(&self) -> u64 {
-        self.len
+        self.0.len()
     }
 
     /// Never.
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.0.is_empty()
     }
 }
 
@@ -188,6 +194,36 @@ mod tests {
         assert!(buffer.memory.capacity() < 2000);
         buffer.push(&[0; 1000]).unwrap();
         assert_eq!(buffer.push(b"x").unwrap_err().status(), 500);
+    }
+
+    #[test]
+    fn a_body_in_a_file_of_its_own_has_a_name_until_it_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let space = TempSpace::new(dir.path(), 50);
+        let body_of = |bytes: &[u8], named| {
+            let mut buffer = BodyBuffer::in_file(10, Arc::clone(&space), named);
+            buffer.push(bytes).unwrap();
+            buffer.finish().unwrap()
+        };
+        let path_of = |body: &BufferedBody| match body {
+            BufferedBody::File(spilled) => spilled.path().to_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert!(body_of(b"", Named::Keep).is_empty());
+        let removed = body_of(b"short", Named::Remove);
+        let kept = body_of(b"longer than memory", Named::Keep);
+        let (removed_path, kept_path) = (path_of(&removed), path_of(&kept));
+        assert_eq!(std::fs::read(&removed_path).unwrap(), b"short");
+        assert_eq!(std::fs::read(&kept_path).unwrap(), b"longer than memory");
+        drop((removed, kept));
+        assert!(!removed_path.exists());
+        assert!(kept_path.exists());
+        assert_eq!(space.used(), 0);
+        // Another process that begins to count, too, takes none that is there.
+        let other = TempSpace::new(dir.path(), 50);
+        let mut buffer = BodyBuffer::in_file(10, other, Named::Keep);
+        buffer.push(b"another").unwrap();
+        assert_ne!(path_of(&buffer.finish().unwrap()), kept_path);
     }
 
     #[test]

@@ -47,18 +47,32 @@ impl SpillError {
     }
 }
 
+/// What becomes of a file with a name when its [`TempFile`] is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// It stays. Its bytes no longer count as temporary then.
+    Keep,
+    /// It is removed.
+    Remove,
+}
+
+/// So many numbers are tried for a name.
+const TRIES: usize = 100;
+
 /// Where temporary files are made, and how much they may hold together.
 #[derive(Debug)]
 pub struct TempSpace {
     dir: PathBuf,
     cap: u64,
     used: AtomicU64,
+    /// The last number that a body's file was given.
+    number: AtomicU64,
 }
 
 impl TempSpace {
     /// Files in `dir`, together at most `cap` bytes.
     pub fn new(dir: impl Into<PathBuf>, cap: u64) -> Arc<Self> {
-        Arc::new(Self { dir: dir.into(), cap, used: AtomicU64::new(0) })
+        Arc::new(Self { dir: dir.into(), cap, used: AtomicU64::new(0), number: AtomicU64::new(0) })
     }
 
     /// The directory.
@@ -80,7 +94,40 @@ impl TempSpace {
     /// unlinked at once), mode 0600.
     pub fn create(self: &Arc<Self>) -> Result<TempFile, SpillError> {
         let file = nameless(&self.dir).map_err(|error| self.error(error))?;
-        Ok(TempFile { file: Arc::new(file), len: 0, lease: Lease { space: Arc::clone(self), bytes: 0 } })
+        Ok(self.temp_file(file, PathBuf::new(), None))
+    }
+
+    /// The same for a body, whose file has a number; with `named` it is a name in the directory.
+    pub(crate) fn create_for_body(self: &Arc<Self>, named: Option<Named>) -> Result<TempFile, SpillError> {
+        let mut path = self.numbered();
+        if named.is_none() {
+            let file = nameless(&self.dir).map_err(|error| self.error(error))?;
+            return Ok(self.temp_file(file, path, None));
+        }
+        for _ in 0..TRIES {
+            match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => return Ok(self.temp_file(file, path, named)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    // Of an earlier process: far away from those that it made.
+                    let far = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), &path);
+                    self.number.fetch_add(far % 1_000_000_000, Ordering::Relaxed);
+                    path = self.numbered();
+                }
+                Err(error) => return Err(self.error(error)),
+            }
+        }
+        Err(self.error(io::ErrorKind::AlreadyExists.into()))
+    }
+
+    /// A path as nginx makes them.
+    fn numbered(&self) -> PathBuf {
+        let number = self.number.fetch_add(1, Ordering::Relaxed).wrapping_add(1) % 10_000_000_000;
+        self.dir.join(format!("{number:010}"))
+    }
+
+    fn temp_file(self: &Arc<Self>, file: File, path: PathBuf, named: Option<Named>) -> TempFile {
+        let lease = Lease { space: Arc::clone(self), bytes: 0 };
+        TempFile { file: Arc::new(file), len: 0, path, named, lease }
     }
 
     fn take(&self, bytes: u64) -> Result<(), SpillError> {
@@ -136,7 +183,18 @@ impl Drop for Lease {
 pub struct TempFile {
     file: Arc<File>,
     len: u64,
+    path: PathBuf,
+    named: Option<Named>,
     lease: Lease,
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        if self.named == Some(Named::Remove) {
+            // Somebody may have removed or renamed it before.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 impl TempFile {
@@ -148,6 +206,11 @@ impl TempFile {
     /// Whether nothing was appended yet.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Where it lies, if it has a name.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The file; read it with positioned reads only.
@@ -175,10 +238,6 @@ impl TempFile {
         }
         self.len += bytes;
         Ok(())
-    }
-
-    pub(crate) fn into_parts(self) -> (Arc<File>, u64, Lease) {
-        (self.file, self.len, self.lease)
     }
 }
 

@@ -100,6 +100,8 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Box<Accepted>, refused:
             break;
         }
     }
+    // Whoever has seen the end finds the request in the log.
+    tokio::task::yield_now().await;
     Box::pin(connection.close()).await;
 }
 

@@ -20,6 +20,7 @@ use sys::Watched;
 use telemetry::error_log::{self, Level, Limit};
 use telemetry::{AccessLog, AccessLogs, AccessLogsWriter, AccessWriter};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
 
@@ -33,6 +34,10 @@ use crate::spread::{self, Spread, Trend};
 
 /// How long requests are left to workers that are awake before it is seen whether they went on.
 const WATCH_AFTER: Duration = Duration::from_millis(1);
+
+/// Time between two writes to the logs. A single line is there at once; of many each waits so long at most, and they
+/// are one write.
+const WRITE_EVERY: Duration = Duration::from_millis(1);
 
 /// What the control loop tells an event loop.
 pub enum Message {
@@ -144,6 +149,8 @@ pub struct EventLoop {
     pub access: RefCell<Option<AccessWriter>>,
     /// Its buffers of nginx.conf's access logs.
     pub logs: RefCell<Option<AccessLogsWriter>>,
+    /// Lines wait that a log is to have at once.
+    pub lines: Notify,
     /// Accept errors are logged at most so often.
     pub accept_errors: Limit,
     date: RefCell<(Instant, [u8; 29])>,
@@ -203,6 +210,7 @@ impl EventLoop {
             pool: Rc::default(),
             requests: RefCell::default(),
             access: RefCell::new(access.map(|a| a.writer())),
+            lines: Notify::new(),
             accept_errors: Limit::new(),
             date: RefCell::new((Instant::now(), date_now())),
             acceptors: RefCell::default(),
@@ -212,6 +220,20 @@ impl EventLoop {
     /// What runs beside the connections: the ticker, the driver of the bridge, the flush of the log.
     fn spawn_services(self: &Rc<Self>) {
         tokio::task::spawn_local(Rc::clone(&self.deadlines).tick());
+        let this = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            loop {
+                // Behind the tasks that have their turn now.
+                this.lines.notified().await;
+                if let Some(access) = &mut *this.access.borrow_mut() {
+                    access.flush();
+                }
+                if let Some(logs) = &mut *this.logs.borrow_mut() {
+                    logs.write();
+                }
+                tokio::time::sleep(WRITE_EVERY).await;
+            }
+        });
         let this = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let mut interval = tokio::time::interval(spread::INTERVAL);

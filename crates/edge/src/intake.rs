@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use buffering::{BodyBuffer, BufferedBody};
+use buffering::{BodyBuffer, BufferedBody, Named};
 use exchange::{BodyError, Request};
 use handlers::app::{Answer, App, Failure, Outcome, Watch};
 use protocol::{ClientEvent, Exchange};
@@ -20,17 +20,23 @@ pub struct BodyFailure {
     pub ours: bool,
 }
 
-/// The whole body, before a worker hears of the request: `memory` bytes in memory, the rest in a file.
+/// The whole body, before a worker hears of the request: `memory` bytes in memory, the rest in a file; all of it in one
+/// that is `named`.
 pub async fn buffer_body(
     event_loop: &EventLoop,
     exchange: &mut Exchange<'_>,
     request: &Request,
     memory: usize,
+    named: Option<Named>,
 ) -> Result<BufferedBody, BodyFailure> {
     if !request.has_body() {
         return Ok(BufferedBody::Empty);
     }
-    let mut buffer = BodyBuffer::new(memory, event_loop.process.temp.clone());
+    let space = event_loop.process.temp.clone();
+    let mut buffer = match named {
+        None => BodyBuffer::new(memory, space),
+        Some(named) => BodyBuffer::in_file(memory, space, named),
+    };
     if let Some(length) = request.content_length {
         buffer.expect(length);
     }

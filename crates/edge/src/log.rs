@@ -103,7 +103,9 @@ fn access(event_loop: &EventLoop, finished: &Finished<'_>, status: u16, fields: 
         request_fields: &Section(&request.fields),
         response_fields: &Section(fields.unwrap_or(&NO_FIELDS)),
     };
-    writer.log(&event, now);
+    if writer.log(&event, now) {
+        event_loop.lines.notify_one();
+    }
 }
 
 /// One line about a request that failed: what, which, whose, why.

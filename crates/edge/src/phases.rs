@@ -79,7 +79,7 @@ impl Phases<'_> {
     /// The whole body, before a worker hears of the request.
     async fn body(&mut self, request: &Request) -> Result<BufferedBody, Option<Response>> {
         let memory = self.runtime.body_memory;
-        let buffered = intake::buffer_body(self.event_loop, &mut self.exchange, request, memory).await;
+        let buffered = intake::buffer_body(self.event_loop, &mut self.exchange, request, memory, None).await;
         buffered.map_err(|BodyFailure { status, words, ours }| {
             let level = if ours { Level::Error } else { Level::Info };
             log::fault(level, request, status.unwrap_or(499), &words, None);

@@ -127,6 +127,8 @@ pub struct Request {
     pub peer: Peer,
     /// The length that the head announced: `Some(0)` without a body, `None` when chunked.
     pub content_length: Option<u64>,
+    /// Bytes of the head as it came; 0 where it came compressed.
+    pub head_length: usize,
 }
 
 impl Request {
@@ -143,6 +145,7 @@ impl Request {
         self.scheme = Scheme::Http;
         self.peer = Peer::default();
         self.content_length = Some(0);
+        self.head_length = 0;
     }
 
     /// Whether a body follows (perhaps an empty chunked one).

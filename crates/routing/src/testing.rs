@@ -123,6 +123,10 @@ impl Environment for Edge {
         None
     }
 
+    fn prefix(&self) -> &[u8] {
+        b"/prefix"
+    }
+
     fn variable(&self, variable: &Variable, _: &Request, out: &mut Vec<u8>) -> bool {
         let is_known = *variable == Variable::Status;
         if is_known {

@@ -95,6 +95,11 @@ impl LogFile {
         Ok(file)
     }
 
+    /// Opens it for the caller alone: [`reopen`] does not know of it.
+    pub(crate) fn open_alone(target: Target) -> io::Result<Arc<Self>> {
+        Ok(Self::with_file(open(&target)?, target))
+    }
+
     /// Takes an open file. `target` is for messages, and for [`LogFile::reopen`].
     pub(crate) fn with_file(file: File, target: Target) -> Arc<Self> {
         Arc::new(Self { target, sink: Mutex::new(Sink::new(file)) })

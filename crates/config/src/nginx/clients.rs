@@ -6,7 +6,7 @@ use super::level::Level;
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use super::units;
-use crate::model::http::{KeepaliveDisable, LingeringClose, ServerTokens};
+use crate::model::http::{BodyFile, KeepaliveDisable, LingeringClose, ServerTokens};
 
 const ALL: Context = Context::ALL;
 const HEAD: Context = Context::HTTP.or(Context::SERVER);
@@ -53,17 +53,20 @@ pub(super) const ROWS: &[Row] = &[
         "Where bodies lie that are too large for memory.",
     )
     .differs(
-        "One directory serves everything: the first that is named; there are no levels \
-             below it, because the files have no names.",
+        "One directory serves everything: the first that is named. There are no levels below it: files have no names, \
+             but for those of `client_body_in_file_only`.",
     ),
     Row::one(
         "client_body_in_file_only",
         ALL,
-        Apply::Custom(|r, l, d| r.in_file_only(l, d)),
+        Apply::Custom(|r, l, d| {
+            l.body_in_file =
+                r.word(d, &[("off", None), ("on", Some(BodyFile::Keep)), ("clean", Some(BodyFile::Clean))]);
+        }),
         "off",
-        "Keeps bodies in files.",
-    )
-    .differs("Only `off` is there yet."),
+        "Puts every body into a file with a name (`$request_body_file`): `on` keeps it, `clean` removes it when the \
+             request is over.",
+    ),
     Row::one(
         "client_body_in_single_buffer",
         ALL,
@@ -190,9 +193,9 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "subrequest_output_buffer_size",
         ALL,
-        Apply::Quiet(Argument::Size, MEMORY),
+        Apply::Size(|l| &mut l.subrequest_buffer),
         "4k",
-        "Memory for the answer to a subrequest.",
+        "Bytes at most of an answer that becomes a variable: `set` of SSI's `include`.",
     ),
     Row::one(
         "server_names_hash_max_size",
@@ -235,20 +238,6 @@ impl<'a> Reader<'a> {
             let wrong = if count.is_none() { number } else { size };
             self.error(wrong.span, "\"large_client_header_buffers\" directive invalid value")
                 .help("write how many and how large: `4 8k`");
-        }
-    }
-
-    fn in_file_only(&mut self, _: &mut Level, directive: Directive<'a>) {
-        let Some(word) = directive.args.first() else { return };
-        match word.value {
-            b"off" => {}
-            b"on" | b"clean" => {
-                self.error(
-                    word.span,
-                    "`client_body_in_file_only` is not there yet (bodies in files of their own come later)",
-                );
-            }
-            _ => self.not_one_of(word, &["off", "on", "clean"]),
         }
     }
 

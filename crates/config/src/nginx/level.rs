@@ -16,10 +16,11 @@ use super::types::Types;
 use super::user_id::UserIdFlags;
 use crate::model::Symlinks;
 use crate::model::http::{
-    AccessLog, AccessRule, AddHeader, AutoindexFormat, CACHE_KINDS, Content, CookieMatch, ErrorPage, Expires,
-    IfModifiedSince, IgnoreHeaders, KeepaliveDisable, LimitConn, LimitReq, LingeringClose, LogLevel,
-    NextUpstream, Precompressed, Proxied, ProxyRedirect, RealIpHeader, Regex, Resolver, Root, Satisfy,
-    ServerTokens, TryFiles, UserIdMode, ValidReferers, Value, Who,
+    AccessLog, AccessRule, AddHeader, AutoindexFormat, BodyFile, CACHE_KINDS, Content, CookieMatch,
+    ErrorPage, Expires, IfModifiedSince, IgnoreHeaders, KeepaliveDisable, LimitConn, LimitReq,
+    LingeringClose, LogFileCache, LogLevel, NextUpstream, Precompressed, Proxied, ProxyRedirect,
+    RealIpHeader, Regex, Resolver, Root, Satisfy, ServerTokens, TryFiles, UserIdMode, ValidReferers, Value,
+    Who,
 };
 use crate::model::tls::{Protocol, Secret, SessionCache, Verify};
 
@@ -131,6 +132,9 @@ level! {
         max_body: u64,
         body_timeout: Duration,
         body_buffer: u64,
+        body_in_file: Option<BodyFile>,
+        log_file_cache: Option<LogFileCache>,
+        subrequest_buffer: u64,
         send_timeout: Duration,
         keepalive: (Duration, Option<Duration>),
         keepalive_disable: KeepaliveDisable,

@@ -9,11 +9,13 @@ use conf_syntax::{Directive, Word};
 
 use super::level::Level;
 use super::reader::Reader;
-use super::table::{Apply, Argument, Context, Count, Row};
+use super::table::{Apply, Context, Count, Row};
 use super::units;
 use super::values::full_value;
 use crate::gunicorn::nearest::nearest;
-use crate::model::http::{AccessLog, AccessTarget, LogEscape, LogFormat, Part, Syslog, Value, Variable};
+use crate::model::http::{
+    AccessLog, AccessTarget, LogEscape, LogFileCache, LogFormat, Part, Syslog, Value, Variable,
+};
 
 pub(super) const ROWS: &[Row] = &[
     Row::new(
@@ -40,9 +42,9 @@ pub(super) const ROWS: &[Row] = &[
         "open_log_file_cache",
         Context::ALL,
         Count::between(1, 4),
-        Apply::Quiet(Argument::Any, "log files whose names have variables are kept open anyway"),
+        Apply::Custom(|r, l, d| r.open_log_file_cache(l, d)),
         "off",
-        "Keeps log files open whose names have variables.",
+        "Keeps log files open whose names have variables: `max=`, `inactive=`, `min_uses=`, `valid=`; or `off`.",
     ),
 ];
 
@@ -192,6 +194,39 @@ impl<'a> Reader<'a> {
             log.buffer = 64 << 10;
         }
         self.check_buffer(&log, word).then_some(log)
+    }
+
+    fn open_log_file_cache(&mut self, level: &mut Level, directive: Directive<'a>) {
+        let seconds = std::time::Duration::from_secs;
+        let (mut max, mut is_off) = (None, false);
+        let mut cache = LogFileCache { max: 0, inactive: seconds(10), valid: seconds(60), min_uses: 1 };
+        for word in directive.args {
+            let (name, value) = match word.value.iter().position(|byte| *byte == b'=') {
+                Some(at) => word.value.split_at(at + 1),
+                None => (word.value, &[][..]),
+            };
+            let number = units::number(value).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0);
+            match (name, number, units::seconds(value)) {
+                (b"off", ..) => is_off = true,
+                (b"max=", Some(number), _) => max = Some(number),
+                (b"min_uses=", Some(number), _) => cache.min_uses = number.into(),
+                (b"inactive=", _, Some(time)) => cache.inactive = time,
+                (b"valid=", _, Some(time)) => cache.valid = time,
+                _ => {
+                    let text = word.text().into_owned();
+                    self.error(word.span, format!("invalid \"open_log_file_cache\" parameter \"{text}\""))
+                        .help("write `max=1000 inactive=20s valid=1m min_uses=2`, or `off`");
+                    return;
+                }
+            }
+        }
+        match max {
+            _ if is_off => level.log_file_cache = Some(None),
+            Some(max) => level.log_file_cache = Some(Some(LogFileCache { max, ..cache })),
+            None => {
+                self.error(directive.head(), "\"open_log_file_cache\" must have \"max\" parameter");
+            }
+        }
     }
 
     fn check_buffer(&mut self, log: &AccessLog, word: Word<'a>) -> bool {

@@ -257,9 +257,11 @@ fn lower<'a>(
         upstreams,
         proxies: proxy_passes,
         caches,
+        prefix,
         ..
     } = reader;
     let Shared { settings, types, error_logs, proxies: proxy_settings, caches: cache_settings, .. } = shared;
+    let prefix = std::os::unix::ffi::OsStringExt::into_vec(prefix.into_os_string());
     let http = Http {
         listens,
         servers,
@@ -272,6 +274,7 @@ fn lower<'a>(
         upstreams,
         proxies: proxy_passes,
         proxy_settings,
+        prefix,
         caches: caches.zones,
         cache_settings,
     };

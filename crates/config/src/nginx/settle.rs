@@ -162,6 +162,8 @@ impl Shared {
             max_body: Some(l.max_body.unwrap_or(1 << 20)).filter(|size| *size > 0),
             body_timeout: l.body_timeout.unwrap_or(seconds(60)),
             body_buffer: l.body_buffer.unwrap_or(16 << 10),
+            body_in_file: l.body_in_file.flatten(),
+            subrequest_buffer: l.subrequest_buffer.unwrap_or(4 << 10),
             send_timeout: l.send_timeout.unwrap_or(seconds(60)),
             keepalive_timeout,
             keepalive_header,
@@ -209,6 +211,7 @@ impl Shared {
             brotli_static: l.brotli_static.unwrap_or_default(),
             zstd_static: l.zstd_static.unwrap_or_default(),
             gunzip: l.gunzip.unwrap_or(false),
+            log_file_cache: l.log_file_cache.flatten(),
             access_logs: match &l.access_logs {
                 Some(logs) => logs.to_vec(),
                 None => self.default_access_log.iter().cloned().collect(),

@@ -22,8 +22,6 @@ const EMPTY_NAMES: &[&str] = &[
 
 /// Variables of nginx that would have a value and are not there yet, and why; those that end in `_` are families.
 const LATER: &[(&str, &str)] = &[
-    ("request_body_file", "files of bodies have no names"),
-    ("sent_trailer_", "what a trailer section had is not remembered"),
     ("proxy_protocol_tlv_", "of the PROXY protocol only addresses are read"),
     ("geoip_", "GeoIP comes later"),
     ("perl_", "Perl is not run here"),

@@ -22,6 +22,10 @@ pub struct Company {
     pub(super) asked: u32,
     /// The last answer was a page that the configuration does not have.
     pub(super) made_page: bool,
+    /// Bytes that the last answer may have where it becomes a variable: `subrequest_output_buffer_size`.
+    pub(super) answer_limit: u64,
+    /// One was longer, so that there is no response to make.
+    pub(super) is_overlong: bool,
     /// The client's body, once it is there and somebody else may need it.
     pub(super) body: Option<BufferedBody>,
     /// What follows a response 101.

@@ -25,6 +25,10 @@ impl Visit<'_, '_> {
                 let page = self.is_page(&response);
                 if let Some(ssi) = page {
                     self.run_response(request, &mut response, ssi, &shown).await;
+                    if std::mem::take(&mut self.company().is_overlong) {
+                        let response = self.special(request, 500);
+                        return self.filter(request, response);
+                    }
                 }
                 let added = self.add_bodies(request, &mut response, &shown).await;
                 let composed = added || page.is_some();

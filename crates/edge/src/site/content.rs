@@ -1,13 +1,15 @@
 //! precontent and content: who makes the response.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 
-use buffering::BufferedBody;
+use buffering::{BufferedBody, Named};
 use bytes::Bytes;
 use cache::{Freshness, Stored};
 use config::model::http::{
-    CacheKind, CacheSettings, Content, IgnoreHeaders, LogLevel, Regex as RegexModel, TryLast, Value, Variable,
+    BodyFile, CacheKind, CacheSettings, Content, IgnoreHeaders, LogLevel, Regex as RegexModel, TryLast,
+    Value, Variable,
 };
 use exchange::{AcceptEncoding, Fields, Method, Name, Request, Response};
 use filters::nginx::FilterContext;
@@ -28,9 +30,13 @@ impl Visit<'_, '_> {
     pub(super) fn try_files(&mut self, request: &mut Request) -> Option<Step> {
         let tries = self.settings().try_files.as_ref()?;
         let place = Rc::clone(&self.place);
+        // In a pattern location an `alias` is all of a path; what is tried comes behind it none the less.
+        let is_whole = self.settings().alias_prefix == usize::MAX;
         for (value, wants_directory) in &tries.tries {
             let uri = self.value(value, request);
+            self.facts.adds_to_alias.set(is_whole);
             let path = self.file_of(request, &uri);
+            self.facts.adds_to_alias.set(false);
             let kind = place.files.probe(&path, exchange::now(), &mut self.eyes(request));
             let found = match kind.map(|look| look.kind) {
                 Some(Kind::Directory) => *wants_directory,
@@ -39,7 +45,12 @@ impl Visit<'_, '_> {
             };
             if found {
                 // A directory is asked for without its slash: who serves it redirects, as in nginx.
-                request.path = uri;
+                if !is_whole {
+                    request.path = uri;
+                } else if !*wants_directory {
+                    request.path = uri;
+                    self.facts.adds_to_alias.set(true);
+                }
                 return None;
             }
         }
@@ -292,8 +303,12 @@ impl Visit<'_, '_> {
             None => self.read_body(request).await?,
         };
         self.facts.body_length.set(body.len());
-        if let BufferedBody::Memory(bytes) = &body {
-            *self.facts.body.borrow_mut() = Some(bytes.clone());
+        match &body {
+            BufferedBody::Empty => {}
+            BufferedBody::Memory(bytes) => *self.facts.body.borrow_mut() = Some(bytes.clone()),
+            BufferedBody::File(file) => {
+                self.facts.rare().body_file = Some(file.path().as_os_str().as_bytes().into());
+            }
         }
         Ok(body)
     }
@@ -301,7 +316,11 @@ impl Visit<'_, '_> {
     /// Reads the client's body.
     pub(super) async fn read_body(&mut self, request: &Request) -> Result<BufferedBody, Step> {
         let memory = usize::try_from(self.settings().body_buffer).unwrap_or(usize::MAX);
-        match intake::buffer_body(self.event_loop, &mut self.exchange, request, memory).await {
+        let named = self.settings().body_in_file.map(|file| match file {
+            BodyFile::Keep => Named::Keep,
+            BodyFile::Clean => Named::Remove,
+        });
+        match intake::buffer_body(self.event_loop, &mut self.exchange, request, memory, named).await {
             Ok(body) => Ok(body),
             Err(intake::BodyFailure { status: Some(status), words, .. }) => {
                 self.facts.log(Level::Error, Some(request), format_args!("{words}"));
@@ -436,6 +455,10 @@ impl FilterContext for Eyes<'_> {
         let view = View { facts: self.facts, sent };
         let scope = Scope { request, environment: &view };
         self.facts.site.routing.variables.text(value, self.state, scope).into_owned()
+    }
+
+    fn trailer(&mut self, name: &[u8], value: &[u8]) {
+        self.facts.rare().trailers.push(name, value);
     }
 
     fn gzip_disabled(&mut self, _: &[RegexModel], user_agent: &[u8]) -> bool {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use config::model::http::{FileTest, LogLevel, Root, SecureLink, Value, Variable};
+use config::model::http::{FileTest, LogLevel, Part, Root, SecureLink, Value, Variable};
 use exchange::{AcceptEncoding, Fields, Request, Response};
 use handlers::files::by_path::FileContext;
 use listen::tls::Field;
@@ -55,6 +55,10 @@ impl Environment for View<'_> {
         Some(self.facts.root())
     }
 
+    fn prefix(&self) -> &[u8] {
+        &self.facts.site.http().prefix
+    }
+
     fn variable(&self, variable: &Variable, request: &Request, out: &mut Vec<u8>) -> bool {
         let facts = self.facts;
         let mut text = Text(out);
@@ -99,6 +103,10 @@ impl Environment for View<'_> {
                 Some(body) => text.bytes(body),
                 None => false,
             },
+            Variable::RequestBodyFile => {
+                let rare = facts.rare.borrow();
+                rare.as_ref().and_then(|rare| rare.body_file.as_ref()).is_some_and(|path| text.bytes(path))
+            }
             Variable::RequestCompletion => text.bytes(if self.left().whole { b"OK" } else { b"" }),
             Variable::Status => text.write(format_args!("{:03}", self.left().status)),
             Variable::BodyBytesSent => text.write(format_args!("{}", self.left().body)),
@@ -120,6 +128,7 @@ impl Environment for View<'_> {
             },
             Variable::InvalidReferer => text.bytes(if facts.has_valid_referer(request) { b"" } else { b"1" }),
             Variable::SentHttp(name) => self.sent_field(name, &mut text),
+            Variable::SentTrailer(name) => facts.sent_trailer(name, text.0),
             Variable::AppName => facts.app.borrow().as_ref().is_some_and(|name| text.bytes(name.as_bytes())),
             Variable::AppPid => facts.outcome.get().is_some_and(|o| text.write(format_args!("{}", o.pid))),
             Variable::AppAttempts => {
@@ -264,8 +273,7 @@ impl Environment for View<'_> {
             Variable::SecureLink => self.facts.secure_link(request, text, out),
             Variable::UidSet => self.facts.uid_set(request, text, out),
             Variable::RealpathRoot => {
-                let (Root::Root(value) | Root::Alias(value), _) = self.facts.root();
-                self.facts.real_path(&text(value), out)
+                self.facts.real_path(&text(&Value(vec![Part::Variable(Variable::DocumentRoot)])), out)
             }
             _ => false,
         }
@@ -300,21 +308,7 @@ impl View<'_> {
     /// A field of the response by its variable's name. Those that the connection adds are known to it alone.
     fn sent_field(&self, name: &[u8], text: &mut Text<'_>) -> bool {
         let Some(fields) = self.sent.fields else { return false };
-        let is = |field: &[u8]| {
-            field.len() == name.len()
-                && field
-                    .iter()
-                    .zip(name)
-                    .all(|(a, b)| a.to_ascii_lowercase() == *b || (*a == b'-' && *b == b'_'))
-        };
-        let mut found = false;
-        for (_, field, value) in fields.iter().filter(|(_, field, _)| is(field)) {
-            let _ = field;
-            if std::mem::replace(&mut found, true) {
-                text.bytes(b", ");
-            }
-            text.bytes(value);
-        }
+        let found = joined(fields, name, text.0);
         if name == b"connection" && self.sent.status == 101 {
             return text.bytes(b"upgrade");
         }
@@ -326,6 +320,24 @@ impl View<'_> {
         }
         found
     }
+}
+
+/// Letters of either case, an underscore for a dash.
+pub(super) fn is_variable_of(name: &[u8], field: &[u8]) -> bool {
+    name.len() == field.len()
+        && field.iter().zip(name).all(|(a, b)| a.to_ascii_lowercase() == *b || (*a == b'-' && *b == b'_'))
+}
+
+/// All fields of a variable's name, with commas between them; whether there are any.
+pub(super) fn joined(fields: &Fields, name: &[u8], out: &mut Vec<u8>) -> bool {
+    let mut found = false;
+    for (_, _, value) in fields.iter().filter(|(_, field, _)| is_variable_of(name, field)) {
+        if std::mem::replace(&mut found, true) {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(value);
+    }
+    found
 }
 
 /// The end of a text that grows.
@@ -390,8 +402,11 @@ fn basic_user(request: &Request) -> Option<Vec<u8>> {
     limits::auth_basic::Credentials::parse(value).map(|credentials| credentials.user().to_vec())
 }
 
-/// Line, fields and body, as they came or nearly so.
+/// Line, fields and body: as they came, or as they would have come in HTTP/1.
 fn length_of(request: &Request, body: u64) -> u64 {
+    if request.head_length > 0 {
+        return request.head_length as u64 + body;
+    }
     let line = request.method.as_bytes().len() + request.target.len() + request.version.as_str().len() + 4;
     let fields: usize = request.fields.iter().map(|(_, name, value)| name.len() + value.len() + 4).sum();
     (line + fields + 2) as u64 + body
@@ -424,6 +439,32 @@ impl Facts<'_> {
     /// `$server_name`
     fn server_name(&self) -> &[u8] {
         self.site.routing.server(self.server.get()).map_or(b"", |server| &server.name)
+    }
+
+    /// `$sent_trailer_…`: what is added here, and what another server's answer ended with where that is passed on.
+    fn sent_trailer(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+        let http = self.site.http();
+        let proxy = http.settings[self.settings.get() as usize].proxy;
+        let passes = || {
+            proxy.and_then(|at| http.proxy_settings.get(at as usize)).is_some_and(|proxy| proxy.pass_trailers)
+        };
+        let passed = match &*self.upstream.borrow() {
+            Some(asked) if passes() => asked.trailer(name, out),
+            _ => false,
+        };
+        let rare = self.rare.borrow();
+        let Some(own) = rare.as_ref().map(|rare| &rare.trailers).filter(|own| !own.is_empty()) else {
+            return passed;
+        };
+        let from = out.len();
+        if passed {
+            out.extend_from_slice(b", ");
+        }
+        if joined(own, name, out) {
+            return true;
+        }
+        out.truncate(from);
+        passed
     }
 
     /// From the worker's taking the request to the end of its answer, which may not have come yet.

@@ -85,6 +85,8 @@ pub struct Facts<'a> {
     pub upstream: RefCell<Option<Box<Asked>>>,
     /// The response is another server's, which has weighed the request's conditions itself.
     pub passed: Cell<bool>,
+    /// The path comes behind an `alias` as a whole: `try_files` in a pattern location has found it there.
+    pub adds_to_alias: Cell<bool>,
     /// The request's conditions were not passed on, whoever answers: what is kept is for others too.
     pub keeps: Cell<bool>,
     /// What few requests need.
@@ -100,6 +102,10 @@ pub struct Rare {
     pub sent: Option<Left>,
     /// Whom the request was passed on to that was asked within this one last.
     pub asked: Option<Box<Asked>>,
+    /// The file that the body is in.
+    pub body_file: Option<Box<[u8]>>,
+    /// Fields behind the body of the response.
+    pub trailers: exchange::Fields,
     /// `timefmt` of a page.
     pub timefmt: Option<Vec<u8>>,
 }
@@ -121,7 +127,8 @@ impl<'a> Facts<'a> {
     /// Where files of this request lie, and how much of the path an `alias` replaces.
     pub fn root(&self) -> (&'a Root, usize) {
         let settings = &self.site.http().settings[self.settings.get() as usize];
-        (&settings.root, settings.alias_prefix)
+        let replaced = if self.adds_to_alias.get() { 0 } else { settings.alias_prefix };
+        (&settings.root, replaced)
     }
 }
 

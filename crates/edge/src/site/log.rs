@@ -78,7 +78,10 @@ fn write(event_loop: &EventLoop, facts: &Facts<'_>, state: &mut State, request: 
     let Some(logs) = &mut *logs else { return };
     let view = View { facts, sent };
     let variables = &facts.site.routing.variables;
-    logs.log(facts.settings.get(), exchange::now(), &mut |variable, out| {
+    let wants_write = logs.log(facts.settings.get(), exchange::now(), &mut |variable, out| {
         variables.variable(variable, state, Scope { request, environment: &view }, out)
     });
+    if wants_write {
+        event_loop.lines.notify_one();
+    }
 }

@@ -20,8 +20,6 @@ use super::visit::Visit;
 
 /// Bytes of a file that are read at once.
 const BLOCK: u64 = 64 * 1024;
-/// Bytes of an answer that a variable may hold.
-const LONGEST_VARIABLE: u64 = 64 * 1024;
 /// What begins a command.
 const MARK: &[u8] = b"<!--#";
 
@@ -349,10 +347,12 @@ impl<'s> Visit<'_, 's> {
         let (status, made_page) = (answer.status, self.company().made_page);
         let answer = Pieces::gather(answer.body, self.event_loop).await;
         if let Some(variable) = set {
-            let value = if status < 300 { answer.bytes(LONGEST_VARIABLE) } else { Some(Vec::new()) };
+            let limit = self.company().answer_limit;
+            let value = if status < 300 { answer.bytes(limit) } else { Some(Vec::new()) };
             let Some(value) = value else {
                 self.store(variable, Vec::new());
-                return Err(format!("too large answer for the variable \"{}\"", shown(Some(variable))));
+                self.company().is_overlong = true;
+                return Err(format!("too big subrequest response for \"{}\"", shown(Some(variable))));
             };
             self.store(variable, value);
         } else if let Some(block) = block.filter(|_| made_page || answer.is_empty()) {

@@ -71,6 +71,7 @@ impl Visit<'_, '_> {
         if let Some(answer) = answer.as_ref().filter(|_| self.settings().log_subrequest) {
             self.log_inner(&inner, answer);
         }
+        self.company().answer_limit = self.settings().subrequest_buffer;
         self.step_out(outer);
         answer
     }
@@ -88,6 +89,7 @@ impl Visit<'_, '_> {
             uri_changes: std::mem::replace(&mut self.uri_changes, URI_CHANGES + 1),
             kept: self.kept.take(),
             ranges: facts.ranges.take(),
+            adds_to_alias: facts.adds_to_alias.take(),
             retry_after: facts.retry_after.take(),
             outcome: facts.outcome.take(),
             pulled: facts.pulled.take(),
@@ -110,6 +112,7 @@ impl Visit<'_, '_> {
         self.depth -= 1;
         let facts = &self.facts;
         facts.ranges.set(outer.ranges);
+        facts.adds_to_alias.set(outer.adds_to_alias);
         facts.retry_after.set(outer.retry_after);
         facts.outcome.set(outer.outcome);
         facts.pulled.set(outer.pulled);
@@ -153,6 +156,7 @@ pub(super) struct Outer {
     uri_changes: u32,
     kept: Option<exchange::Fields>,
     ranges: bool,
+    adds_to_alias: bool,
     retry_after: Option<u64>,
     outcome: Option<handlers::app::Outcome>,
     pulled: Option<std::time::Instant>,

@@ -334,6 +334,7 @@ fn facts<'a>(
         body: RefCell::default(),
         upstream: RefCell::default(),
         passed: Cell::new(false),
+        adds_to_alias: Cell::new(false),
         keeps: Cell::new(false),
         rare: RefCell::default(),
     })
@@ -459,6 +460,7 @@ impl<'s> Visit<'_, 's> {
         self.internal = true;
         self.target_changed = true;
         self.location_valid = true;
+        self.facts.adds_to_alias.set(false);
         self.begin(request).await
     }
 
@@ -467,6 +469,7 @@ impl<'s> Visit<'_, 's> {
             return step;
         }
         self.internal = true;
+        self.facts.adds_to_alias.set(false);
         self.named(request, name).await
     }
 

@@ -40,6 +40,9 @@ pub trait FilterContext {
     /// The text of a value that contains variables.
     fn value(&mut self, value: &Value, request: &Request, response: &Response) -> Vec<u8>;
 
+    /// A field stands behind the body: from now on `$sent_trailer_…` knows it.
+    fn trailer(&mut self, name: &[u8], value: &[u8]);
+
     /// Whether a pattern of `gzip_disable` matches the `User-Agent`.
     fn gzip_disabled(&mut self, patterns: &[Regex], user_agent: &[u8]) -> bool;
 

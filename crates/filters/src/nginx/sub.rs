@@ -40,10 +40,7 @@ impl Substitution {
     /// Replaces in the body of a response of these types; tells whether it is one.
     pub fn run(&self, request: &Request, response: &mut Response, context: &mut dyn FilterContext) -> bool {
         // Nothing is found in what is compressed.
-        if response.fields.has(Name::ContentEncoding)
-            || response.fields.first(Name::ContentType).is_none_or(<[u8]>::is_empty)
-            || !self.types.take(&response.fields)
-        {
+        if response.fields.has(Name::ContentEncoding) || !self.types.take(&response.fields) {
             return false;
         }
         let patterns = match &self.fixed {

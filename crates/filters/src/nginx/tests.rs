@@ -25,6 +25,8 @@ impl FilterContext for Here {
         if self.value == b"$status" { response.status.to_string().into() } else { self.value.clone() }
     }
 
+    fn trailer(&mut self, _: &[u8], _: &[u8]) {}
+
     fn gzip_disabled(&mut self, _: &[Regex], _: &[u8]) -> bool {
         self.disabled
     }

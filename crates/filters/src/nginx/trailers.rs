@@ -32,6 +32,7 @@ impl Trailers {
             if usual || *always {
                 let value = evaluated(value, request, response, context);
                 if !value.is_empty() {
+                    context.trailer(name, &value);
                     fields.push(name, &value);
                 }
             }
@@ -90,6 +91,11 @@ impl ChunkStream for Trailed {
     }
 
     fn trailers(&mut self) -> Option<Fields> {
-        self.fields.take()
+        let own = self.fields.take();
+        let Some(mut fields) = self.inner.as_mut().and_then(|inner| inner.trailers()) else { return own };
+        for (_, name, value) in own.iter().flat_map(Fields::iter) {
+            fields.push(name, value);
+        }
+        Some(fields)
     }
 }

@@ -102,6 +102,7 @@ impl Connection {
         self.expects_continue = head.expect_continue;
         self.is_http10 = head.version == http1::Version::Http10;
         request.clear();
+        request.head_length = consumed;
         request.method = Method::of(head.method.of(buf));
         self.is_head = request.method == Method::Head;
         request.version = head.version.into();

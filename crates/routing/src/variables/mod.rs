@@ -29,6 +29,9 @@ pub trait Environment {
     /// Where files of the request lie: `root` or `alias`, and how many bytes of the path an `alias` replaces.
     fn root(&self) -> Option<(&Root, usize)>;
 
+    /// Where they lie when a variable makes that a relative path.
+    fn prefix(&self) -> &[u8];
+
     /// Appends the value of a variable that [`request_variable`] does not know. `false`, and nothing appended, if the
     /// request has no such thing; that is not the same as an empty value.
     fn variable(&self, variable: &Variable, request: &Request, out: &mut Vec<u8>) -> bool;
@@ -183,7 +186,7 @@ impl Variables {
         let Some((root, replaced)) = scope.environment.root() else { return false };
         match root {
             Root::Root(value) => {
-                self.evaluate(value, state, scope, out);
+                self.directory(value, state, scope, out);
                 out.extend_from_slice(path);
             }
             Root::Alias(value) => {
@@ -191,11 +194,22 @@ impl Variables {
                 if rest == b".." || rest.starts_with(b"../") {
                     return false;
                 }
-                self.evaluate(value, state, scope, out);
+                self.directory(value, state, scope, out);
                 out.extend_from_slice(rest);
             }
         }
         true
+    }
+
+    /// The value of `root` or `alias`. What the configuration itself wrote is absolute already.
+    fn directory(&self, value: &Value, state: &mut State, scope: Scope<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        self.evaluate(value, state, scope, out);
+        if matches!(value.0.first(), Some(Part::Variable(_))) && out.get(start) != Some(&b'/') {
+            let prefix = scope.environment.prefix();
+            let slash: &[u8] = if prefix.ends_with(b"/") { b"" } else { b"/" };
+            out.splice(start..start, prefix.iter().chain(slash).copied());
+        }
     }
 
     fn defined(&self, id: DefinedId, state: &mut State, scope: Scope<'_>, out: &mut Vec<u8>) -> bool {

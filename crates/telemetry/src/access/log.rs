@@ -73,11 +73,15 @@ pub struct AccessWriter {
 
 impl AccessWriter {
     /// Writes the line of a finished request into the buffer, and the buffer into the log when it is full.
-    pub fn log(&mut self, event: &AccessEvent<'_>, now: Instant) {
+    ///
+    /// Tells whether it is the first line since [`AccessWriter::flush`], which a loop does when its turn ends.
+    pub fn log(&mut self, event: &AccessEvent<'_>, now: Instant) -> bool {
+        let is_first = self.buffer.len() == 0;
         self.log.format.render(event, self.buffer.line(now));
         if self.buffer.len() >= FLUSH_BYTES || self.buffer.is_due(now, FLUSH_AFTER) {
             self.flush();
         }
+        is_first
     }
 
     /// When [`AccessWriter::flush`] is due; `None` while the buffer is empty.

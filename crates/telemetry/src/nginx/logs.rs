@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use config::model::http::{AccessLog, AccessTarget, Http, LogFormat, SettingsId, Syslog, Value};
+use config::model::http::{
+    AccessLog, AccessTarget, Http, LogFileCache, LogFormat, SettingsId, Syslog, Value,
+};
 
 use super::path::OpenFiles;
 use super::writer::AccessLogsWriter;
@@ -30,7 +32,8 @@ pub struct AccessLogs {
     pub(super) entries: Vec<Box<[Entry]>>,
     pub(super) files: Vec<OpenLog>,
     pub(super) peers: Vec<Peer>,
-    pub(super) by_variables: OpenFiles,
+    /// Those whose names have variables, by their caches.
+    pub(super) caches: Vec<OpenFiles>,
     reopened: AtomicU64,
 }
 
@@ -46,8 +49,8 @@ pub(super) struct Entry {
 pub(super) enum To {
     /// Index into the files.
     File(usize),
-    /// The name is made for each line.
-    Path(Value),
+    /// The name is made for each line; the index of the files that stay open, if any do.
+    Path(Value, Option<usize>),
     /// Index into the peers.
     Syslog(usize),
 }
@@ -70,7 +73,7 @@ pub(super) struct Batching {
 }
 
 impl Batching {
-    /// Without `buffer=`: at the next tick.
+    /// Without `buffer=`: with the next [`AccessLogsWriter::write`].
     pub(super) const NONE: Self = Self { bytes: FLUSH_BYTES, after: Some(Duration::ZERO), gzip: None };
 
     fn new(log: &AccessLog) -> Self {
@@ -91,23 +94,25 @@ impl AccessLogs {
     /// # Errors
     /// The first file or server that cannot be opened.
     pub fn open(http: &Http) -> Result<Arc<Self>, OpenError> {
-        Self::build(&http.log_formats, http.settings.iter().map(|settings| settings.access_logs.as_slice()))
+        let by_settings = http.settings.iter();
+        let by_settings = by_settings.map(|of| (of.access_logs.as_slice(), of.log_file_cache));
+        Self::build(&http.log_formats, by_settings)
     }
 
     fn build<'a>(
         formats: &[LogFormat],
-        by_settings: impl Iterator<Item = &'a [AccessLog]>,
+        by_settings: impl Iterator<Item = (&'a [AccessLog], Option<LogFileCache>)>,
     ) -> Result<Arc<Self>, OpenError> {
         let mut opening = Opening::default();
         let entries = by_settings
-            .map(|logs| logs.iter().map(|log| opening.entry(log)).collect())
+            .map(|(logs, cache)| logs.iter().map(|log| opening.entry(log, cache)).collect())
             .collect::<Result<_, _>>()?;
         Ok(Arc::new(Self {
             formats: formats.to_vec(),
             entries,
             files: opening.files,
             peers: opening.peers,
-            by_variables: OpenFiles::default(),
+            caches: opening.caches.into_iter().map(OpenFiles::new).collect(),
             reopened: AtomicU64::new(0),
         }))
     }
@@ -125,7 +130,7 @@ impl AccessLogs {
     /// Opens every log file of the process again, as [`reopen`] does, and those with variables in their names when
     /// they are next written. Buffers are written to the new files at the next tick.
     pub fn reopen(&self) -> Vec<OpenError> {
-        self.by_variables.close();
+        self.caches.iter().for_each(OpenFiles::close);
         let failed = reopen();
         self.reopened.fetch_add(1, Ordering::Release);
         failed
@@ -171,15 +176,16 @@ fn constant(target: &AccessTarget) -> Option<Target> {
 struct Opening {
     files: Vec<OpenLog>,
     by_target: HashMap<Target, usize>,
+    caches: Vec<LogFileCache>,
     peers: Vec<Peer>,
     by_server: HashMap<Syslog, usize>,
 }
 
 impl Opening {
-    fn entry(&mut self, log: &AccessLog) -> Result<Entry, OpenError> {
+    fn entry(&mut self, log: &AccessLog, cache: Option<LogFileCache>) -> Result<Entry, OpenError> {
         let to = match (constant(&log.target), &log.target) {
             (Some(target), _) => To::File(self.file(target, Batching::new(log))?),
-            (None, AccessTarget::File(path)) => To::Path(path.clone()),
+            (None, AccessTarget::File(path)) => To::Path(path.clone(), cache.map(|cache| self.cache(cache))),
             (None, AccessTarget::Syslog(syslog)) => To::Syslog(self.peer(syslog)?),
         };
         Ok(Entry { format: log.format as usize, condition: log.condition.clone(), to })
@@ -199,6 +205,14 @@ impl Opening {
         self.files.push(OpenLog { file, batching });
         self.by_target.insert(target, self.files.len() - 1);
         Ok(self.files.len() - 1)
+    }
+
+    fn cache(&mut self, cache: LogFileCache) -> usize {
+        let known = self.caches.iter().position(|known| *known == cache);
+        known.unwrap_or_else(|| {
+            self.caches.push(cache);
+            self.caches.len() - 1
+        })
     }
 
     fn peer(&mut self, syslog: &Syslog) -> Result<usize, OpenError> {

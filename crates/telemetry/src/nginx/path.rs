@@ -1,58 +1,97 @@
 //! Log files whose names contain variables.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::io;
 use std::ops::Range;
-use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use config::model::http::{Part, Value};
+use config::model::http::{LogFileCache, Part, Value};
 
 use super::Lookup;
 use crate::file::{LogFile, Target};
 
-/// So many files are held open; the one that was used the longest ago is closed for another.
-pub(super) const MOST_OPEN: usize = 64;
-
-/// The files that are open.
-#[derive(Debug, Default)]
+/// `open_log_file_cache`: names that are known, and files that stay open. All event loops share it.
+#[derive(Debug)]
 pub(super) struct OpenFiles {
+    settings: LogFileCache,
     table: Mutex<Table>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
-    files: HashMap<Vec<u8>, (Arc<LogFile>, u64)>,
+    names: HashMap<Vec<u8>, Known>,
+    /// Counts up: who was used the longest ago has the lowest.
     uses: u64,
+    expired: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Known {
+    /// With device and inode, by which it is known again.
+    open: Option<(Arc<LogFile>, (u64, u64))>,
+    checked: Instant,
+    lines: u64,
+    order: u64,
+    used: Instant,
 }
 
 impl OpenFiles {
-    /// The open file of this name. The directory must be there.
-    pub(super) fn open(&self, path: &[u8]) -> io::Result<Arc<LogFile>> {
+    pub(super) fn new(settings: LogFileCache) -> Self {
+        Self { settings, table: Mutex::default() }
+    }
+
+    /// The file of this name, for one line. The directory must be there.
+    pub(super) fn open(&self, path: &[u8], now: Instant) -> io::Result<Arc<LogFile>> {
         let mut table = self.table();
         table.uses += 1;
-        let now = table.uses;
-        if let Some((file, used)) = table.files.get_mut(path) {
-            *used = now;
-            return Ok(Arc::clone(file));
+        let order = table.uses;
+        let Some(known) = table.names.get_mut(path) else {
+            let file = open(path)?;
+            table.make_room(self.settings.max);
+            let open = (self.settings.min_uses <= 1).then(|| identity(path)).flatten();
+            let open = open.map(|id| (Arc::clone(&file), id));
+            table.names.insert(path.to_vec(), Known { open, checked: now, lines: 1, order, used: now });
+            return Ok(file);
+        };
+        (known.order, known.used) = (order, now);
+        known.lines += 1;
+        if let Some((file, id)) = &known.open {
+            let is_fresh = now.saturating_duration_since(known.checked) < self.settings.valid;
+            if is_fresh || identity(path) == Some(*id) {
+                if !is_fresh {
+                    known.checked = now;
+                }
+                return Ok(Arc::clone(file));
+            }
+            known.open = None;
         }
-        let name = PathBuf::from(OsString::from_vec(path.to_vec()));
-        let file = LogFile::open(Target::path(&name))?;
-        if table.files.len() >= MOST_OPEN
-            && let Some(oldest) =
-                table.files.iter().min_by_key(|(_, (_, used))| *used).map(|(path, _)| path.clone())
-        {
-            table.files.remove(&oldest);
+        let file = open(path)?;
+        if known.lines >= self.settings.min_uses {
+            known.checked = now;
+            known.open = identity(path).map(|id| (Arc::clone(&file), id));
         }
-        table.files.insert(path.to_vec(), (Arc::clone(&file), now));
         Ok(file)
+    }
+
+    /// Forgets what was not used for long. Costs nothing when it is called more than once a second.
+    pub(super) fn expire(&self, now: Instant) {
+        let mut table = self.table();
+        if table.expired.is_some_and(|last| now.saturating_duration_since(last) < Duration::from_secs(1)) {
+            return;
+        }
+        table.expired = Some(now);
+        let inactive = self.settings.inactive;
+        table.names.retain(|_, known| now.saturating_duration_since(known.used) < inactive);
     }
 
     /// Closes all; the next line opens its file anew.
     pub(super) fn close(&self) {
-        self.table().files.clear();
+        self.table().names.clear();
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -60,9 +99,34 @@ impl OpenFiles {
     }
 }
 
+impl Table {
+    fn make_room(&mut self, max: u32) {
+        if self.names.len() >= max as usize
+            && let Some(oldest) =
+                self.names.iter().min_by_key(|(_, known)| known.order).map(|(path, _)| path.clone())
+        {
+            self.names.remove(&oldest);
+        }
+    }
+}
+
+/// The file of this name, opened for the caller alone.
+pub(super) fn open(path: &[u8]) -> io::Result<Arc<LogFile>> {
+    LogFile::open_alone(Target::path(Path::new(OsStr::from_bytes(path))))
+}
+
+fn identity(path: &[u8]) -> Option<(u64, u64)> {
+    let found = std::fs::metadata(OsStr::from_bytes(path)).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
 /// Why a name is not opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
+    #[error("the request's root is no directory")]
+    NoRoot,
+    #[error("{0}")]
+    Open(#[from] io::Error),
     #[error("a variable made a `..` in it")]
     Parent,
     #[error("it contains a NUL byte")]
@@ -114,7 +178,7 @@ mod tests {
 
     use super::*;
 
-    fn made(parts: &[&str], content: &[u8]) -> Result<Vec<u8>, Refused> {
+    fn made(parts: &[&str], content: &[u8]) -> Result<Vec<u8>, String> {
         let part = |text: &&str| match *text {
             "$" => Part::Variable(Variable::Host),
             text => Part::Text(text.into()),
@@ -124,7 +188,9 @@ mod tests {
             out.extend_from_slice(content);
             true
         };
-        render(&Value(parts.iter().map(part).collect()), &mut lookup, &mut out).map(|()| out)
+        render(&Value(parts.iter().map(part).collect()), &mut lookup, &mut out)
+            .map(|()| out)
+            .map_err(|why| why.to_string())
     }
 
     #[test]
@@ -144,9 +210,50 @@ mod tests {
             (&["/logs/", "$", "./x"], b"."),
             (&["/logs/..", "$"], b"/etc/x"),
         ] {
-            assert_eq!(made(parts, content), Err(Refused::Parent), "{parts:?}");
+            assert_eq!(made(parts, content), Err(Refused::Parent.to_string()), "{parts:?}");
         }
-        assert_eq!(made(&["/logs/", "$"], b"a\0"), Err(Refused::Nul));
-        assert_eq!(made(&["$", "/x"], b"logs"), Err(Refused::Relative));
+        assert_eq!(made(&["/logs/", "$"], b"a\0"), Err(Refused::Nul.to_string()));
+        assert_eq!(made(&["$", "/x"], b"logs"), Err(Refused::Relative.to_string()));
+    }
+
+    fn lines(dir: &Path, name: &str) -> usize {
+        std::fs::read_to_string(dir.join(name)).unwrap().lines().count()
+    }
+
+    #[test]
+    fn files_stay_open_from_so_many_lines_on_and_so_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let (logs, moved) = (dir.path().join("logs"), dir.path().join("moved"));
+        std::fs::create_dir(&logs).unwrap();
+        let second = Duration::from_secs(1);
+        let files =
+            OpenFiles::new(LogFileCache { max: 3, inactive: 20 * second, valid: 60 * second, min_uses: 2 });
+        let now = Instant::now();
+        let write = |name: &str, now: Instant| {
+            let file = files.open(logs.join(name).as_os_str().as_bytes(), now)?;
+            file.write(crate::sink::Batch::Lines(b"/\n"));
+            io::Result::Ok(())
+        };
+        for name in ["lru", "lru", "once", "first", "first", "second", "second"] {
+            write(name, now).unwrap();
+        }
+        std::fs::rename(&logs, &moved).unwrap();
+        // Forgotten for the fourth name, not open yet, open, open.
+        let worked = ["lru", "once", "first", "second"].map(|name| write(name, now + 10 * second).is_ok());
+        assert_eq!(worked, [false, false, true, true]);
+        assert_eq!(["lru", "once", "first", "second"].map(|name| lines(&moved, name)), [2, 1, 3, 3]);
+        // Once the name has to be looked at, it is gone.
+        files.expire(now + 29 * second);
+        assert!(write("first", now + 29 * second).is_ok());
+        files.expire(now + 49 * second);
+        assert!(write("first", now + 49 * second).is_err());
+        std::fs::create_dir(&logs).unwrap();
+        write("again", now).unwrap();
+        write("again", now).unwrap();
+        std::fs::rename(logs.join("again"), logs.join("before")).unwrap();
+        write("again", now + 59 * second).unwrap();
+        write("again", now + 61 * second).unwrap();
+        assert_eq!((lines(&logs, "before"), lines(&logs, "again")), (3, 1));
+        files.close();
     }
 }

@@ -1,19 +1,22 @@
 //! An event loop's end of the access logs.
 
-use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use config::model::http::{LogFormat, SettingsId, Value};
+use config::model::http::{LogFormat, SettingsId, Value, Variable};
 
-use super::logs::{AccessLogs, Batching, Entry, To};
+use super::logs::{AccessLogs, Entry, To};
+use super::path::{OpenFiles, Refused};
 use super::{Lookup, evaluate, log_format, path};
 use crate::buffer::Buffer;
 use crate::clock;
 
 /// Writes the lines of one event loop. What it still holds is written when it is dropped.
 ///
-/// Lines without `buffer=` appear with the next [`AccessLogsWriter::tick`].
+/// Lines without `buffer=` appear with the next [`AccessLogsWriter::write`], which [`AccessLogsWriter::log`] asks for.
 #[derive(Debug)]
 pub struct AccessLogsWriter {
     logs: Arc<AccessLogs>,
@@ -23,8 +26,8 @@ pub struct AccessLogsWriter {
 
 impl AccessLogsWriter {
     pub(super) fn new(logs: Arc<AccessLogs>) -> Self {
-        let buffers =
-            Buffers { files: logs.files.iter().map(|_| Buffer::default()).collect(), ..Buffers::default() };
+        let files = logs.files.iter().map(|_| Buffer::default()).collect();
+        let buffers = Buffers { files, ..Buffers::default() };
         Self { buffers, generation: logs.generation(), logs }
     }
 
@@ -34,15 +37,30 @@ impl AccessLogsWriter {
     }
 
     /// nginx's log phase: one line for each log that holds with these settings and whose `if=` is fulfilled.
-    pub fn log(&mut self, settings: SettingsId, now: Instant, lookup: &mut Lookup<'_>) {
+    ///
+    /// Tells whether there are lines now that want [`AccessLogsWriter::write`]; of many between two such calls only
+    /// the first tells so.
+    pub fn log(&mut self, settings: SettingsId, now: Instant, lookup: &mut Lookup<'_>) -> bool {
+        let knew = !self.buffers.waiting.is_empty();
         for entry in self.logs.entries(settings).unwrap_or_default() {
             if entry.condition.as_ref().is_none_or(|condition| self.buffers.holds(condition, lookup)) {
                 self.buffers.line(&self.logs, entry, now, lookup);
             }
         }
+        !knew && !self.buffers.waiting.is_empty()
     }
 
-    /// Writes what is due. For the loop's timer, at least every 100 ms; calling it more often costs little.
+    /// Writes the lines of logs without `buffer=`. For the end of an event loop's turn, so that many lines are one
+    /// write.
+    pub fn write(&mut self) {
+        for index in self.buffers.waiting.drain(..) {
+            let (buffer, open) = (&mut self.buffers.files[index], &self.logs.files[index]);
+            buffer.flush(&open.file, open.batching.gzip);
+        }
+    }
+
+    /// Writes what `flush=` says is due. For the loop's timer, at least every 100 ms; calling it more often costs
+    /// little.
     pub fn tick(&mut self, now: Instant) {
         let generation = self.logs.generation();
         if generation != self.generation {
@@ -55,7 +73,7 @@ impl AccessLogsWriter {
                 buffer.flush(&open.file, open.batching.gzip);
             }
         }
-        self.buffers.flush_by_variables(&self.logs);
+        self.logs.caches.iter().for_each(|cache| cache.expire(now));
     }
 
     /// Writes everything now.
@@ -63,7 +81,7 @@ impl AccessLogsWriter {
         for (buffer, open) in self.buffers.files.iter_mut().zip(&self.logs.files) {
             buffer.flush(&open.file, open.batching.gzip);
         }
-        self.buffers.flush_by_variables(&self.logs);
+        self.buffers.waiting.clear();
     }
 }
 
@@ -77,8 +95,10 @@ impl Drop for AccessLogsWriter {
 struct Buffers {
     /// One for each of the logs' files.
     files: Vec<Buffer>,
-    /// By name; emptied at each tick.
-    by_variables: HashMap<Vec<u8>, Buffer>,
+    /// Those of them that want to be written when the turn ends.
+    waiting: Vec<usize>,
+    /// For one line of a file whose name has variables.
+    single: Buffer,
     scratch: Vec<u8>,
 }
 
@@ -94,9 +114,15 @@ impl Buffers {
         match &entry.to {
             To::File(index) => {
                 let (buffer, open) = (&mut self.files[*index], &logs.files[*index]);
+                let is_first = buffer.len() == 0;
                 log_format::render(format, lookup, buffer.line(now));
                 if buffer.len() >= open.batching.bytes {
                     buffer.flush(&open.file, open.batching.gzip);
+                } else if is_first
+                    && open.batching.after == Some(Duration::ZERO)
+                    && !self.waiting.contains(index)
+                {
+                    self.waiting.push(*index);
                 }
             }
             To::Syslog(index) => {
@@ -106,53 +132,38 @@ impl Buffers {
                 self.scratch.pop();
                 logs.peers[*index].send(clock::now(), &self.scratch);
             }
-            To::Path(name) => {
-                self.scratch.clear();
-                match path::render(name, lookup, &mut self.scratch) {
-                    Ok(()) => self.line_by_variables(logs, format, now, lookup),
-                    Err(why) => {
-                        let name = self.scratch.escape_ascii();
-                        crate::error_limited!("access log \"{name}\" is not written: {why}");
-                    }
+            To::Path(name, cache) => {
+                let cache = cache.and_then(|index| logs.caches.get(index));
+                if let Err(why) = self.line_by_variables(format, name, cache, now, lookup) {
+                    let name = self.scratch.escape_ascii();
+                    crate::error_limited!("access log \"{name}\" is not written: {why}");
                 }
             }
         }
     }
 
-    /// The name of the file is in `scratch`.
+    /// As in nginx the file is opened for each line unless it stays open, and only where the request's root is there:
+    /// otherwise a client could have files made by asking for hosts.
     fn line_by_variables(
         &mut self,
-        logs: &AccessLogs,
         format: &LogFormat,
+        name: &Value,
+        cache: Option<&OpenFiles>,
         now: Instant,
         lookup: &mut Lookup<'_>,
-    ) {
-        if let Some(buffer) = self.by_variables.get_mut(&self.scratch) {
-            log_format::render(format, lookup, buffer.line(now));
-            if buffer.len() >= Batching::NONE.bytes {
-                self.flush_by_variables(logs);
-            }
-            return;
+    ) -> Result<(), Refused> {
+        self.scratch.clear();
+        path::render(name, lookup, &mut self.scratch)?;
+        let mut root = Vec::new();
+        if lookup(&Variable::DocumentRoot, &mut root) && !Path::new(OsStr::from_bytes(&root)).is_dir() {
+            return Err(Refused::NoRoot);
         }
-        // Clients may make names without end.
-        if self.by_variables.len() >= path::MOST_OPEN {
-            self.flush_by_variables(logs);
-        }
-        let buffer = self.by_variables.entry(self.scratch.clone()).or_default();
-        log_format::render(format, lookup, buffer.line(now));
-    }
-
-    fn flush_by_variables(&mut self, logs: &AccessLogs) {
-        for (name, mut buffer) in self.by_variables.drain() {
-            match logs.by_variables.open(&name) {
-                Ok(file) => buffer.flush(&file, None),
-                Err(why) => {
-                    crate::error_limited!(
-                        "access log \"{}\": {why}; its lines are lost",
-                        name.escape_ascii()
-                    );
-                }
-            }
-        }
+        let file = match cache {
+            Some(cache) => cache.open(&self.scratch, now)?,
+            None => path::open(&self.scratch)?,
+        };
+        log_format::render(format, lookup, self.single.line(now));
+        self.single.flush(&file, None);
+        Ok(())
     }
 }

@@ -54,6 +54,8 @@ pub struct Http {
     pub proxies: Vec<ProxyPass>,
     /// What [`Settings::proxy`] names.
     pub proxy_settings: Vec<ProxySettings>,
+    /// Where a `root` or `alias` lies that a variable makes relative.
+    pub prefix: Vec<u8>,
     /// `proxy_cache_path`
     pub caches: Vec<CacheZone>,
     /// What [`Settings::caches`] names.

@@ -451,6 +451,10 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// `client_body_buffer_size`
     pub body_buffer: u64,
+    /// `client_body_in_file_only`; `None` is off.
+    pub body_in_file: Option<BodyFile>,
+    /// `subrequest_output_buffer_size`
+    pub subrequest_buffer: u64,
     /// `send_timeout`
     pub send_timeout: Duration,
     /// `keepalive_timeout`; zero closes.
@@ -531,6 +535,8 @@ pub struct Settings {
     pub gunzip: bool,
     /// `access_log`; empty is off.
     pub access_logs: Vec<AccessLog>,
+    /// `open_log_file_cache`; `None` is off.
+    pub log_file_cache: Option<LogFileCache>,
     /// `error_log`; index into the model's error logs. `None` is the main one.
     pub error_log: Option<u32>,
     /// `charset`
@@ -659,6 +665,28 @@ pub enum UserIdMode {
     V1,
     /// `on`
     On,
+}
+
+/// `client_body_in_file_only`: what becomes of the file when the request is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum BodyFile {
+    /// It stays, and whoever reads it removes it.
+    Keep,
+    /// It is removed.
+    Clean,
+}
+
+/// `open_log_file_cache`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LogFileCache {
+    /// So many names are known.
+    pub max: u32,
+    /// One that was not used for so long is forgotten, and its file closed.
+    pub inactive: Duration,
+    /// How often it is looked whether the name still means the open file.
+    pub valid: Duration,
+    /// A file stays open from so many lines on.
+    pub min_uses: u64,
 }
 
 /// `lingering_close`

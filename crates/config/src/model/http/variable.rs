@@ -112,6 +112,7 @@ variables! {
         RemoteUser = "remote_user", "The user of Basic authentication";
         Request = "request", "The whole request line";
         RequestBody = "request_body", "The body, if it is in memory";
+        RequestBodyFile = "request_body_file", "The file that the body is in; without `client_body_in_file_only` its name is gone";
         RequestCompletion = "request_completion", "`OK` if the request was served to its end, else empty";
         RequestFilename = "request_filename", "The file for the request, by `root` or `alias` and the path";
         RequestId = "request_id", "16 random bytes in hexadecimal, one value for each request";
@@ -197,6 +198,7 @@ variables! {
         Cookie = "cookie_", "A cookie by its name";
         Http = "http_", "A field of the request by its name (lower case, dashes as underscores)";
         SentHttp = "sent_http_", "A field of the response";
+        SentTrailer = "sent_trailer_", "A field behind the body of the response";
         UpstreamHttp = "upstream_http_", "A field of the answer of the server that was asked last";
         UpstreamCookie = "upstream_cookie_", "A cookie that it set";
         UpstreamTrailer = "upstream_trailer_", "A field behind the body of its answer";

@@ -11,6 +11,8 @@ use config::model::http::Variable;
 use exchange::{Name, Request};
 use upstream::Attempt;
 
+use crate::site::environment;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Asked {
@@ -96,7 +98,7 @@ impl Asked {
 
     fn field(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
         let mut found = false;
-        for (_, value) in self.lines().filter(|(field, _)| is_variable_of(name, field)) {
+        for (_, value) in self.lines().filter(|(field, _)| environment::is_variable_of(name, field)) {
             if std::mem::replace(&mut found, true) {
                 out.extend_from_slice(b", ");
             }
@@ -116,18 +118,11 @@ impl Asked {
         values.next().is_some_and(|value| !value.is_empty() && put(value, out))
     }
 
-    fn trailer(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
+    pub(in crate::site) fn trailer(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
         let Some((_, attempt)) = self.attempts.last() else { return false };
         let trailers = attempt.trailers.borrow();
         let Some(fields) = &*trailers else { return false };
-        let mut found = false;
-        for (_, _, value) in fields.iter().filter(|(_, field, _)| is_variable_of(name, field)) {
-            if std::mem::replace(&mut found, true) {
-                out.extend_from_slice(b", ");
-            }
-            out.extend_from_slice(value);
-        }
-        found
+        environment::joined(fields, name, out)
     }
 }
 
@@ -160,10 +155,4 @@ fn seconds(time: Option<Duration>, text: &mut String) {
         None => write!(text, "-"),
         Some(time) => write!(text, "{}.{:03}", time.as_secs(), time.subsec_millis()),
     };
-}
-
-/// Letters of either case, an underscore for a dash.
-fn is_variable_of(name: &[u8], field: &[u8]) -> bool {
-    name.len() == field.len()
-        && field.iter().zip(name).all(|(a, b)| a.to_ascii_lowercase() == *b || (*a == b'-' && *b == b'_'))
 }

@@ -34,7 +34,9 @@ fn threads_write_whole_lines_and_the_rest_on_drop() {
                 let now = Instant::now();
                 for n in 0..5000 {
                     let target = format!("/{thread}/{n}");
-                    event(target.as_bytes(), |event| writer.log(event, now));
+                    event(target.as_bytes(), |event| {
+                        writer.log(event, now);
+                    });
                 }
             });
         }
@@ -60,7 +62,9 @@ fn a_line_waits_at_most_a_second() {
     let mut writer = log.writer();
     let now = Instant::now();
     assert_eq!(writer.deadline(), None);
-    event(b"/", |event| writer.log(event, now));
+    event(b"/", |event| {
+        writer.log(event, now);
+    });
     writer.tick(now + FLUSH_AFTER.checked_sub(Duration::from_millis(1)).unwrap());
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
     assert_eq!(writer.deadline(), Some(now + FLUSH_AFTER));
@@ -75,11 +79,15 @@ fn reopen_follows_the_name() {
     let (path, moved) = (dir.path().join("a.log"), dir.path().join("a.log.1"));
     let log = AccessLog::open(Target::File(path.clone()), AccessFormat::compile("%(U)s").unwrap()).unwrap();
     let mut writer = log.writer();
-    event(b"/one", |event| writer.log(event, Instant::now()));
+    event(b"/one", |event| {
+        writer.log(event, Instant::now());
+    });
     writer.flush();
     std::fs::rename(&path, &moved).unwrap();
     log.reopen().unwrap();
-    event(b"/two", |event| writer.log(event, Instant::now()));
+    event(b"/two", |event| {
+        writer.log(event, Instant::now());
+    });
     drop(writer);
     assert_eq!(std::fs::read_to_string(moved).unwrap(), "/one\n");
     assert_eq!(std::fs::read_to_string(path).unwrap(), "/two\n");
