@@ -29,6 +29,9 @@ macro_rules! param {
              is called `HTTP_…` takes the place of the client's field of that name.",
         )
         .repeats()
+        .differs(
+            "The client's field `Proxy` is not handed on, as `HTTP_PROXY` would mean something else to libraries.",
+        )
     };
 }
 

@@ -91,7 +91,10 @@ fn what_ends_early_or_late_is_not_taken_for_whole() {
     assert_eq!(closed.1.unwrap_err(), "upstream prematurely closed FastCGI stdout");
     // What is too much is cut off, and the connection is of no use any more.
     assert_eq!(hear(&[&head, &record(6, b"abcd"), &end]), Ok((200, Ok(b"abc".to_vec()), false)));
-    assert_eq!(hear(&[&head, &record(6, b"abc"), &record(6, b"d"), &end]), Ok((200, Ok(b"abc".to_vec()), false)));
+    assert_eq!(
+        hear(&[&head, &record(6, b"abc"), &record(6, b"d"), &end]),
+        Ok((200, Ok(b"abc".to_vec()), false))
+    );
     assert_eq!(hear(&[&head, &record(6, b"abc"), &end]), Ok((200, Ok(b"abc".to_vec()), true)));
 }
 
@@ -110,7 +113,8 @@ fn what_is_no_answer_is_refused() {
 #[test]
 fn a_whole_answer_is_taken_at_once_or_not_at_all() {
     let (limits, attempt) = (limits(), Attempt::new(String::new()));
-    let whole = [record(6, b"A: b\r\n\r\nab"), record(7, b"oh"), record(6, b"c"), record(3, &[0; 8])].concat();
+    let whole =
+        [record(6, b"A: b\r\n\r\nab"), record(7, b"oh"), record(6, b"c"), record(3, &[0; 8])].concat();
     for (length, expected) in [(whole.len(), Some(b"abc".to_vec())), (whole.len() - 1, None)] {
         let (mut incoming, mut head) = (Incoming::new(Family::FastCgi), ResponseHead::default());
         let mut input = BytesMut::from(&whole[..length]);

@@ -17,6 +17,9 @@ use super::place::ProxyPlace;
 /// What the name of a variable begins with that is a field of the request.
 const HTTP: &[u8] = b"HTTP_";
 
+/// Name and value of a variable.
+type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+
 /// The key of what is kept, where the configuration says none.
 pub(super) fn own_key(target: &Target, request: &Request) -> Vec<u8> {
     let mut key = [target.scheme.as_bytes(), &target.host, &target.uri].concat();
@@ -40,7 +43,7 @@ impl Visit<'_, '_> {
     ) -> Result<Head, u16> {
         let gateway = &place.settings.gateway;
         let cacheable = Keeping::is_cacheable(keeping);
-        let mut list: Vec<(Cow<'_, [u8]>, Cow<'_, [u8]>)> = Vec::with_capacity(48);
+        let mut list: Vec<Pair<'_>> = Vec::with_capacity(48);
         for param in &gateway.params {
             // An empty text in place of a field only takes it away.
             let takes_away = param.name.starts_with(HTTP) && param.name.len() > HTTP.len();
@@ -136,7 +139,7 @@ impl Facts<'_> {
             out.extend_from_slice(&request.path);
             return true;
         };
-        let script = split(&place, &request.path).map_or_else(|| request.path.to_vec(), |(script, _)| script);
+        let script = split(&place, &request.path).map_or_else(|| request.path.clone(), |(script, _)| script);
         out.extend_from_slice(&script);
         if script.ends_with(b"/") {
             out.extend_from_slice(&place.settings.gateway.index);
