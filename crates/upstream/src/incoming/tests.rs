@@ -19,11 +19,11 @@ fn record(kind: u8, content: &[u8]) -> Vec<u8> {
     [&[1, kind, 0, 1, high, low, 0, 0], content].concat()
 }
 
+/// A status, the body unless that broke off, and whether it was as long as it should be.
+type Said = (u16, Result<Vec<u8>, String>, bool);
+
 /// What is said of an answer that comes in `pieces`: its status, and its body unless that broke off.
-fn hear<'a>(
-    family: Family,
-    pieces: impl Iterator<Item = &'a [u8]>,
-) -> Result<(u16, Result<Vec<u8>, String>, bool), String> {
+fn hear<'a>(family: Family, pieces: impl Iterator<Item = &'a [u8]>) -> Result<Said, String> {
     let (limits, attempt) = (limits(), Attempt::new(String::new()));
     let (mut incoming, mut head) = (Incoming::new(family), ResponseHead::default());
     let mut input = BytesMut::new();
@@ -41,7 +41,10 @@ fn hear<'a>(
             }
         }
         let Incoming::Records(records) = &mut incoming else { continue };
-        while has_head {
+        if !has_head {
+            continue;
+        }
+        loop {
             match records.take(&mut input, &attempt) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Ok(data))) => body.extend_from_slice(&data),
@@ -105,7 +108,7 @@ fn what_is_no_answer_is_refused() {
     assert_eq!(hear(&record(6, b"")), "upstream prematurely closed FastCGI stdout");
     assert_eq!(hear(&record(6, b"no field\r\n\r\n")), "upstream sent invalid header");
     assert_eq!(hear(&record(6, b"Status: x\r\n\r\n")), "upstream sent invalid status");
-    let flood = record(7, &[b'x'; 60_000]).repeat(100);
+    let flood = record(7, &vec![b'x'; 60_000]).repeat(100);
     assert_eq!(hear(&flood), "upstream sent too much in FastCGI stderr");
     assert!(hear(&record(7, b"a Fatal error")).contains("fastcgi_catch_stderr"));
 }
