@@ -38,6 +38,9 @@ mod tests {
         let text = vec![b'x'; 65_530];
         assert!(request((0, 0), [(&b"A"[..], &text[..])].into_iter(), b"").is_ok());
         assert_eq!(request((0, 0), [(&b"A"[..], &text[..])].into_iter(), b"!"), Err(TooBig(65_536)));
-        assert_eq!(request((0, 0), [(&b"A"[..], &[0; 65_536][..])].into_iter(), b""), Err(TooBig(65_536)));
+        assert_eq!(
+            request((0, 0), [(&b"A"[..], &vec![0; 65_536][..])].into_iter(), b""),
+            Err(TooBig(65_536))
+        );
     }
 }
