@@ -51,6 +51,19 @@ CONF = r"""
             proxy_cache_key $uri;
             proxy_cache_purge 1;
         }
+        location /slice/ {
+            slice 100k;
+            proxy_set_header Range $slice_range;
+            proxy_pass http://127.0.0.1:UP;
+            proxy_cache_key $uri$slice_range;
+            proxy_cache_valid 200 206 1h;
+        }
+        location /slice/uncached/ {
+            slice 100k;
+            proxy_cache off;
+            proxy_set_header Range $slice_range;
+            proxy_pass http://127.0.0.1:UP;
+        }
         location /key/ { proxy_pass http://127.0.0.1:UP; proxy_cache_key "$host|$http_x_part|$uri"; }
     }
 """
@@ -347,6 +360,135 @@ def test_who_leaves_does_not_keep_it_from_being_kept(place):
         client.send(build("GET", "/leaves"))
         client.head()
     wait_until(lambda: place.get("/leaves").get("X-Cache") == "HIT", "it to be kept")
+
+
+# Parts of large answers
+
+def ranged(body, etag='"e"', status="206 Partial Content"):
+    def answer(seen, _):
+        unit, _, span = (seen.get("Range") or "").partition("=")
+        if unit != "bytes":
+            return response(body, fields=[("ETag", etag)])
+        start, end = (int(part) for part in span.split("-"))
+        part = body[start:end + 1]
+        told = f"bytes {start}-{start + len(part) - 1}/{len(body)}"
+        return response(part, status=status, fields=[("Content-Range", told), ("ETag", etag)])
+    return answer
+
+
+def parts(place, target):
+    return [seen.get("Range") for seen in place.up.seen if seen.target == target]
+
+
+SIZE = 1_000_001
+PART = 100 * 1024
+
+
+@pytest.mark.parametrize("where", ["slice", "slice/uncached"])
+def test_a_large_answer_comes_in_parts(place, where):
+    target, body = f"/{where}/whole", os.urandom(SIZE)
+    place.says(target, ranged(body))
+    answer = place.get(target)
+    assert (answer.status, answer.body == body, answer.get("Content-Length")) == (200, True, str(SIZE))
+    assert answer.get("Content-Range") is None and answer.get("Accept-Ranges") == "bytes"
+    wanted = [f"bytes={start}-{start + PART - 1}" for start in range(0, SIZE, PART)]
+    assert parts(place, target) == wanted
+    again = place.get(target)
+    assert again.body == body and len(parts(place, target)) == len(wanted) * (1 if where == "slice" else 2)
+
+
+@pytest.mark.parametrize("where", ["slice", "slice/uncached"])
+@pytest.mark.parametrize("span, start, end, asked", [
+    ("bytes=250000-250009", 250_000, 250_010, [2]),
+    ("bytes=204800-307199", 204_800, 307_200, [2]),
+    ("bytes=204799-204800", 204_799, 204_801, [1, 2]),
+    ("bytes=950000-", 950_000, SIZE, [9]),
+    ("bytes=-5", SIZE - 5, SIZE, [0, 9]),
+    ("bytes=0-0", 0, 1, [0]),
+])
+def test_a_range_needs_only_its_parts(place, where, span, start, end, asked):
+    target, body = f"/{where}/{span[6:]}", os.urandom(SIZE)
+    place.says(target, ranged(body))
+    for times in (1, 2):
+        answer = place.get(target, [("Range", span)])
+        assert (answer.status, answer.body == body[start:end]) == (206, True)
+        assert answer.get("Content-Range") == f"bytes {start}-{end - 1}/{SIZE}"
+    numbers = [int(part[6:].split("-")[0]) // PART for part in parts(place, target)]
+    assert numbers == (asked if where == "slice" else asked * 2)
+
+
+def test_of_parts_conditions_and_heads_are_those_of_the_whole(place):
+    target, body = "/slice/conditions", os.urandom(SIZE)
+    place.says(target, ranged(body))
+    assert place.get(target, [("If-None-Match", '"e"')]).status == 304
+    assert place.get(target, [("If-Match", '"other"')]).status == 412
+    assert place.get(target, [("Range", f"bytes={SIZE}-")]).status == 416
+    head = place.request("HEAD", target)
+    assert (head.status, head.get("Content-Length"), head.body) == (200, str(SIZE), b"")
+    many = place.get(target, [("Range", "bytes=0-1,5-6")])
+    assert (many.status, many.body == body) == (200, True)
+    part = place.get(target, [("Range", "bytes=5-6"), ("If-Range", '"other"')])
+    assert (part.status, part.body == body) == (200, True)
+
+
+def test_who_knows_no_ranges_is_taken_as_a_whole(place):
+    place.says("/slice/none", response(b"x" * SIZE))
+    assert place.get("/slice/none").body == b"x" * SIZE
+    place.says("/slice/missing", response(b"no", status="404 Not Found"))
+    assert place.get("/slice/missing").status == 404
+
+
+def test_parts_that_do_not_belong_together_are_no_whole(place):
+    body = os.urandom(SIZE)
+
+    def changes(seen, connection):
+        return ranged(body, '"one"' if seen.get("Range").startswith("bytes=0-") else '"two"')(seen, connection)
+
+    def shrinks(seen, connection):
+        return ranged(body if seen.get("Range").startswith("bytes=0-") else body[:-1])(seen, connection)
+
+    def fails(seen, connection):
+        if seen.get("Range").startswith("bytes=0-"):
+            return ranged(body)(seen, connection)
+        return response(b"x", status="500 Internal Server Error")
+
+    for name, answer in (("changes", changes), ("shrinks", shrinks), ("fails", fails)):
+        place.says(f"/slice/{name}", answer)
+        with pytest.raises((Broken, ConnectionError)):
+            place.get(f"/slice/{name}")
+    # What is no part at all is not even begun.
+    for number, told in enumerate(["bytes 1-102400/999999", "bytes 0-1/*", "bytes", "bytes 0-102399/x"]):
+        fields = [("Content-Range", told)]
+        place.says(f"/slice/no/{number}", response(b"x" * PART, status="206 Partial Content", fields=fields))
+        with pytest.raises((Broken, ConnectionError, EOFError)):
+            place.get(f"/slice/no/{number}")
+
+
+def test_a_part_is_not_asked_for_before_it_is_wanted(place):
+    target, body = "/slice/slowly", os.urandom(40_000_000)
+    place.says(target, ranged(body))
+    with place.connect() as client:
+        client.send(build("GET", target))
+        client.head()
+        wait_until(lambda: len(parts(place, target)) > 3, "some parts to be asked for")
+        time.sleep(0.5)
+        assert len(parts(place, target)) < 300
+    time.sleep(0.3)
+    asked = len(parts(place, target))
+    time.sleep(0.3)
+    assert len(parts(place, target)) == asked
+
+
+@pytest.mark.parametrize("span, start, end", [("bytes=0-9", 0, 10), ("bytes=150000-160000", 150_000, 160_001),
+                                              ("bytes=-10", 299_990, 300_000)])
+def test_a_range_of_what_is_only_coming(place, span, start, end):
+    body, target = os.urandom(300_000), f"/coming/{start}"
+    place.says(target, response(body, fields=[("Accept-Ranges", "bytes")]))
+    part = place.get(target, [("Range", span)])
+    assert (part.get("X-Cache"), part.status, part.body == body[start:end]) == ("MISS", 206, True)
+    assert part.get("Content-Range") == f"bytes {start}-{end - 1}/300000"
+    wait_until(lambda: place.get(target).get("X-Cache") == "HIT", "all of it to be kept")
+    assert place.get(target).body == body and place.asked(target) == 1
 
 
 # What becomes of the files
