@@ -178,9 +178,8 @@ impl Index {
         for (id, node) in self.nodes.iter().filter(|(_, node)| node.exists || node.status != 0) {
             match meant.matches_known(node.base.as_ref(), node.tags.as_deref()) {
                 Some(true) => sure.push(*id),
-                Some(false) => {}
                 None if node.exists => perhaps.push(*id),
-                None => {}
+                Some(false) | None => {}
             }
         }
         (sure, perhaps)

@@ -90,7 +90,7 @@ fn first_byte(request: &Request) -> u64 {
     let set = set.trim_ascii_start();
     let end = set.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(set.len());
     let first = std::str::from_utf8(&set[..end]).ok().and_then(|digits| digits.parse().ok());
-    first.filter(|first| *first <= i64::MAX as u64).unwrap_or(0)
+    first.filter(|first| i64::try_from(*first).is_ok()).unwrap_or(0)
 }
 
 /// `Content-Range`: first byte, the one behind the last, and the length of the whole.
