@@ -48,7 +48,6 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("mail comes later", &["mail"]),
     ("memcached comes later", &["memcached_pass"]),
     ("seeking in videos comes later", &["mp4"]),
-    ("slices come later", &["slice"]),
 ];
 
 /// What does something unless it is `off`.

@@ -22,13 +22,11 @@ type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
 /// The key of what is kept, where the configuration says none.
 pub(super) fn own_key(target: &Target, request: &Request) -> Vec<u8> {
-    let mut key = [target.scheme.as_bytes(), &target.host, &target.uri].concat();
-    if target.family != Family::Proxy {
-        // Who is asked says nothing of what for.
-        for variable in [Variable::Scheme, Variable::Host, Variable::RequestUri] {
-            key.push(b' ');
-            routing::request_variable(&variable, request, &mut key);
-        }
+    let mut key = [target.scheme.as_bytes(), &target.host].concat();
+    // Who is asked says nothing of what for.
+    for variable in [Variable::Scheme, Variable::Host, Variable::RequestUri] {
+        key.push(b' ');
+        routing::request_variable(&variable, request, &mut key);
     }
     key
 }
