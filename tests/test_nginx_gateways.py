@@ -466,6 +466,9 @@ def test_answers_are_kept(site, any_family):
         assert [one.get("/private").get("x-c") for _ in range(2)] == ["MISS", "MISS"]
         head = one.request("HEAD", "/a")
         assert (head.status, head.get("x-c")) == (200, "HIT")
+        # What is answered to HEAD is not what is answered to GET.
+        assert one.request("HEAD", "/h").status == 200
+        assert one.get("/h").body.startswith(b"body ")
 
 
 def test_an_answer_that_broke_off_is_not_kept(site):

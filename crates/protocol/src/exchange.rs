@@ -165,6 +165,14 @@ impl Exchange<'_> {
         }
     }
 
+    /// The body by itself, where it can be read while the response is written.
+    pub fn detach_body(&mut self) -> Option<Box<dyn BodySource>> {
+        match self {
+            Self::Http1(_) | Self::Nobody(_) => None,
+            Self::Http2(exchange) => exchange.detach_body().map(|body| Box::new(body) as Box<dyn BodySource>),
+        }
+    }
+
     /// Watches the client while its request is served. Each event is told once.
     pub fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<ClientEvent> {
         match self {

@@ -29,6 +29,10 @@ impl ChunkStream for Direct {
         self.body.poll_next(cx).map(|next| next.map(|next| next.map(Chunk::Data).map_err(StreamError)))
     }
 
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        self.body.poll_ahead(cx);
+    }
+
     fn trailers(&mut self) -> Option<Fields> {
         self.body.trailers().filter(|_| self.trailers)
     }

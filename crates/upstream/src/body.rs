@@ -13,6 +13,7 @@ use protocol::Deadline;
 use tokio::time::{Sleep, sleep};
 
 use crate::connection::{READ_SIZE, has_body};
+use crate::http2;
 use crate::incoming::{Incoming, Records};
 use crate::{Attempt, Connection, Lease, Limits, Pool, Stream};
 
@@ -60,6 +61,7 @@ enum State {
     Length(u64),
     Chunked(Box<ChunkedDecoder>),
     Records(Box<Records>),
+    Http2(Box<http2::Incoming>),
     Close,
 }
 
@@ -114,6 +116,61 @@ impl AnswerBody {
         }
     }
 
+    /// That of an answer by HTTP/2.
+    pub(crate) fn of_http2(
+        connection: Connection,
+        incoming: Box<http2::Incoming>,
+        limits: &Limits,
+        (attempt, lease, pool): (Rc<Attempt>, Lease, Rc<Pool>),
+    ) -> Self {
+        let reusable = pool.keeps() && incoming.is_sent();
+        Self {
+            connection: Some(connection),
+            state: if incoming.is_over() { State::Done } else { State::Http2(incoming) },
+            read_timeout: limits.read_timeout,
+            waiting: false,
+            reusable,
+            rate: None,
+            attempt,
+            lease: Some(lease),
+            pool,
+        }
+    }
+
+    /// Lets the request go on, where it has not left as a whole, though nobody takes the answer.
+    pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        if let (State::Http2(incoming), Some(connection)) = (&mut self.state, &mut self.connection) {
+            incoming.poll_ahead(&mut connection.stream, cx);
+        }
+    }
+
+    fn poll_http2(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, &'static str>>> {
+        let (State::Http2(incoming), Some(connection)) = (&mut self.state, &mut self.connection) else {
+            return Poll::Ready(None);
+        };
+        if !self.waiting {
+            connection.deadline.set(self.read_timeout);
+            self.waiting = true;
+        }
+        match incoming.poll_next(&mut connection.stream, &self.attempt, cx) {
+            Poll::Ready(Some(Ok(data))) => {
+                self.waiting = false;
+                Attempt::add(&self.attempt.length, data.len());
+                Poll::Ready(Some(Ok(data)))
+            }
+            Poll::Ready(Some(Err(words))) => self.fail(words),
+            Poll::Ready(None) => {
+                self.reusable = self.pool.keeps() && incoming.is_sent();
+                self.finish();
+                Poll::Ready(None)
+            }
+            Poll::Pending if connection.deadline.is_past(cx) => {
+                self.fail("upstream timed out (110: Connection timed out) while reading upstream")
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
     /// `proxy_limit_rate`
     pub fn set_rate(&mut self, rate: u64) {
         let read = self.connection.as_ref().map_or(0, |connection| connection.input.len() as u64);
@@ -142,7 +199,7 @@ impl AnswerBody {
         let connection = self.connection.as_mut()?;
         let body = match &mut self.state {
             State::Done => Bytes::new(),
-            State::Close => return None,
+            State::Close | State::Http2(_) => return None,
             State::Records(records) => {
                 let (body, after) = records.whole(&connection.input, WHOLE)?;
                 connection.input.advance(after.taken);
@@ -183,6 +240,9 @@ impl AnswerBody {
                 }
                 Poll::Ready(Some(Err(words))) => return self.fail(words),
                 Poll::Pending => {}
+            }
+            if matches!(self.state, State::Http2(_)) {
+                return self.poll_http2(cx);
             }
             let most = match &mut self.rate {
                 Some(rate) => ready!(rate.poll_room(cx)),
@@ -236,6 +296,7 @@ impl AnswerBody {
         let input = &mut connection.input;
         match &mut self.state {
             State::Done => Poll::Ready(None),
+            State::Http2(_) => Poll::Pending,
             State::Records(records) => {
                 let taken = records.take(input, &self.attempt);
                 if matches!(taken, Poll::Ready(None)) {

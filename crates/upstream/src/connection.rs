@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use config::model::http::{Family, UpstreamAddress};
-use exchange::BodyError;
+use exchange::{BodyError, BodySource};
 use http1::{AnswerTo, ResponseFraming, ResponseHead};
 use protocol::{Deadline, Deadlines};
 
@@ -32,6 +32,9 @@ pub trait Client {
 
     /// The next of a body that is passed on as it comes.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>>;
+
+    /// That body by itself, if it can be read while the answer is written.
+    fn take_body(&mut self) -> Option<Box<dyn BodySource>>;
 }
 
 /// What holds for one request.
@@ -187,6 +190,9 @@ impl Connection {
         lease: Lease,
         pool: &Rc<Pool>,
     ) -> Result<Answer, (Failure, Lease)> {
+        if self.family == Family::Grpc {
+            return Box::pin(self.ask_http2(reused, outgoing, limits, client, attempt, lease, pool)).await;
+        }
         self.requests += 1;
         let (to, keep) = (outgoing.to, outgoing.keep);
         let mut sender = Sender::new(outgoing, self.family);

@@ -36,6 +36,8 @@ pub enum Fault {
     Invalid(ResponseError),
     /// What it sent is no answer in the protocol of a gateway.
     Gateway(GatewayError),
+    /// What was wrong in HTTP/2, and whether that was what it sent.
+    Http2(String, bool),
     /// Too many interim responses.
     Flood,
     /// The client is gone.
@@ -47,7 +49,7 @@ pub enum Fault {
 impl Fault {
     /// It answered, but what it sent is none.
     pub const fn is_invalid(&self) -> bool {
-        matches!(self, Self::Invalid(_) | Self::Gateway(_) | Self::Flood)
+        matches!(self, Self::Invalid(_) | Self::Gateway(_) | Self::Http2(_, true) | Self::Flood)
     }
 
     /// The status that the client gets.
@@ -72,6 +74,7 @@ impl fmt::Display for Fault {
             Self::Io(call, error) => write!(f, "{call}() failed ({})", errno(error)),
             Self::Invalid(error) => write!(f, "upstream sent {error}"),
             Self::Gateway(error) => write!(f, "upstream {error}"),
+            Self::Http2(words, _) => write!(f, "upstream {words}"),
             Self::Flood => f.write_str("upstream sent too many interim responses"),
             Self::Gone => {
                 f.write_str("client prematurely closed connection, so upstream connection is closed too")

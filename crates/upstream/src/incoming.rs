@@ -29,7 +29,8 @@ pub(crate) enum Incoming {
 impl Incoming {
     pub(crate) fn new(family: Family) -> Self {
         match family {
-            Family::Proxy => Self::Http(0),
+            // Of HTTP/2 the codec reads the heads.
+            Family::Proxy | Family::Grpc => Self::Http(0),
             Family::Uwsgi | Family::Scgi => Self::Cgi(HeadScanner::default()),
             Family::FastCgi => Self::Records(Box::default()),
         }

@@ -1,5 +1,5 @@
-//! Other servers: which of a group is asked, the connections to them, and the client side of HTTP/1, FastCGI, uwsgi
-//! and SCGI.
+//! Other servers: which of a group is asked, the connections to them, and the client side of HTTP/1, HTTP/2,
+//! FastCGI, uwsgi and SCGI.
 //!
 //! A [`Group`] says who is next and remembers who failed; all event loops of a process share it. Connections belong
 //! to one event loop, which keeps idle ones in a [`Pool`]. [`Connection::ask`] sends one request and returns when the
@@ -19,6 +19,7 @@ mod connection;
 mod crc32;
 mod failure;
 mod group;
+mod http2;
 mod incoming;
 mod pool;
 mod resolver;

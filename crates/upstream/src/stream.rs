@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 
+use crate::http2::Http2;
 use crate::tls::Encrypted;
 
 /// A byte stream to a server.
@@ -13,6 +14,10 @@ pub enum Stream {
     Plain(listen::Socket),
     /// TLS.
     Encrypted(Box<Encrypted>),
+    /// The codec of HTTP/2 has it: nothing is read of it but that it ends, and nothing can be written.
+    Http2(Box<Http2>),
+    /// It was given away.
+    Gone,
 }
 
 impl Stream {
@@ -21,6 +26,8 @@ impl Stream {
         match self {
             Self::Plain(stream) => stream.poll_read(cx, buf),
             Self::Encrypted(stream) => stream.poll_read(cx, buf),
+            Self::Http2(http2) => http2.poll(cx).map(|_| Ok(0)),
+            Self::Gone => Poll::Ready(Ok(0)),
         }
     }
 
@@ -37,13 +44,14 @@ impl Stream {
                 }
             },
             Self::Encrypted(stream) => stream.poll_write(cx, bufs),
+            Self::Http2(_) | Self::Gone => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }
     }
 
     /// Ready when all that was written has left.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Plain(_) | Self::Http2(_) | Self::Gone => Poll::Ready(Ok(())),
             Self::Encrypted(stream) => stream.poll_flush(cx),
         }
     }
@@ -53,6 +61,7 @@ impl Stream {
         match self {
             Self::Plain(stream) => stream.shutdown_write(),
             Self::Encrypted(stream) => stream.shutdown_write(),
+            Self::Http2(_) | Self::Gone => {}
         }
     }
 }

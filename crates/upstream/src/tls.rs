@@ -50,8 +50,8 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// Compiles what the configuration says. The error is for the log.
-    pub fn new(model: &ProxyTls) -> Result<Self, String> {
+    /// Compiles what the configuration says; `http2`: servers are told that HTTP/2 will be spoken. The error is for the log.
+    pub fn new(model: &ProxyTls, http2: bool) -> Result<Self, String> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut versions = Vec::new();
         if model.tls12 {
@@ -79,6 +79,9 @@ impl Tls {
                 builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
             }
         };
+        if http2 {
+            config.alpn_protocols = vec![b"h2".to_vec()];
+        }
         config.enable_sni = model.server_name;
         config.resumption = if model.session_reuse {
             Resumption::in_memory_sessions(SESSIONS)

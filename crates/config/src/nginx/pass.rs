@@ -246,6 +246,7 @@ pub(super) const FASTCGI_BODIES: &[Row] = bodies!("fastcgi", Family::FastCgi);
 pub(super) const UWSGI: &[Row] = common!("uwsgi", Family::Uwsgi, "X-Accel-…");
 pub(super) const UWSGI_BODIES: &[Row] = bodies!("uwsgi", Family::Uwsgi);
 pub(super) const SCGI: &[Row] = common!("scgi", Family::Scgi, "Status, X-Accel-…");
+pub(super) const GRPC: &[Row] = common!("grpc", Family::Grpc, "Date, Server, X-Accel-…");
 pub(super) const SCGI_BODIES: &[Row] = bodies!("scgi", Family::Scgi);
 
 macro_rules! level {
@@ -473,6 +474,9 @@ pub(super) fn settle(l: &Level, family: Family) -> Option<ProxySettings> {
     if p.used.is_none() && p.split.is_none() && p.index.is_none() {
         return None;
     }
+    // Both ways may go on at once: nothing of it waits.
+    let is_grpc = family == Family::Grpc;
+    let default_redirects = if family == Family::Proxy { vec![ProxyRedirect::Default] } else { Vec::new() };
     let minute = Duration::from_secs(60);
     let of = |list: &Option<Rc<Vec<Vec<u8>>>>| list.as_ref().map_or_else(Vec::new, |list| list.to_vec());
     let (resolver, resolver_timeout) = super::resolver::settle(l);
@@ -488,24 +492,24 @@ pub(super) fn settle(l: &Level, family: Family) -> Option<ProxySettings> {
         hide: of(&p.hide),
         pass: of(&p.pass),
         ignore: p.ignore.unwrap_or_default(),
-        redirects: p.redirects.as_ref().map_or_else(|| vec![ProxyRedirect::Default], |list| list.to_vec()),
+        redirects: p.redirects.as_ref().map_or(default_redirects, |list| list.to_vec()),
         cookie_domains: p.cookie_domains.as_ref().map_or_else(Vec::new, |list| list.to_vec()),
         cookie_paths: p.cookie_paths.as_ref().map_or_else(Vec::new, |list| list.to_vec()),
         cookie_flags: p.cookie_flags.as_ref().map_or_else(Vec::new, |list| list.to_vec()),
         connect_timeout: p.connect_timeout.unwrap_or(minute),
         send_timeout: p.send_timeout.unwrap_or(minute),
         read_timeout: p.read_timeout.unwrap_or(minute),
-        buffering: p.buffering.unwrap_or(true),
+        buffering: p.buffering.unwrap_or(!is_grpc),
         head_size: p.buffer_size.unwrap_or(PAGE),
         memory: p.buffers.unwrap_or(8 * PAGE),
         temp_file: p.max_temp_file_size.unwrap_or(1 << 30),
-        request_buffering: p.request_buffering.unwrap_or(true),
+        request_buffering: p.request_buffering.unwrap_or(!is_grpc),
         ignore_client_abort: p.ignore_client_abort.unwrap_or(false),
         intercept_errors: p.intercept_errors.unwrap_or(false),
         limit_rate: not_zero(&p.limit_rate),
         bind: p.bind.clone().flatten(),
         socket_keepalive: p.socket_keepalive.unwrap_or(false),
-        pass_trailers: p.pass_trailers.unwrap_or(false),
+        pass_trailers: p.pass_trailers.unwrap_or(is_grpc),
         force_ranges: p.force_ranges.unwrap_or(false),
         tls,
         resolver,

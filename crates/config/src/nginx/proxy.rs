@@ -5,7 +5,7 @@ use std::rc::Rc;
 use conf_syntax::{Directive, Word};
 
 use super::level::Level;
-use super::pass::pass;
+use super::pass::{PassLevel, pass};
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use crate::model::http::{Content, CookieMatch, Family, ProxyPass, ProxyRedirect, ProxyTarget, Value};
@@ -34,7 +34,7 @@ pub(super) const ROWS: &[Row] = &[
         "proxy_set_header",
         ALL,
         Count::exactly(2),
-        Apply::Custom(|r, l, d| r.proxy_set_header(l, d)),
+        Apply::Custom(|r, l, d| r.pass_set_header(pass(l, HTTP), d)),
         "Host $proxy_host; Connection close",
         "A field of the request that is passed on; an empty value removes it.",
     )
@@ -124,8 +124,28 @@ pub(super) const ROWS: &[Row] = &[
     ),
 ];
 
+pub(super) const GRPC: &[Row] = &[
+    Row::one(
+        "grpc_pass",
+        Context::LOCATION.or(Context::LOCATION_IF),
+        Apply::Custom(|r, l, d| r.pass_on(l, Family::Grpc, d)),
+        "",
+        "Passes requests on to a server of gRPC: `host:port`, `unix:/path`, or a group; `grpc://` may stand in front, \
+         and with `grpcs://` TLS is spoken.",
+    ),
+    Row::new(
+        "grpc_set_header",
+        ALL,
+        Count::exactly(2),
+        Apply::Custom(|r, l, d| r.pass_set_header(pass(l, Family::Grpc), d)),
+        "",
+        "A field of the request that is passed on; an empty value removes it.",
+    )
+    .repeats(),
+];
+
 impl<'a> Reader<'a> {
-    fn proxy_set_header(&mut self, level: &mut Level, directive: Directive<'a>) {
+    fn pass_set_header(&mut self, level: &mut PassLevel, directive: Directive<'a>) {
         let Some([name, value]) = directive.args.array() else { return };
         let is_token = !name.value.is_empty()
             && name.value.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b));
@@ -135,8 +155,7 @@ impl<'a> Reader<'a> {
             return;
         }
         let value = self.value(value);
-        Rc::make_mut(pass(level, HTTP).set_headers.get_or_insert_default())
-            .push((name.value.to_vec(), value));
+        Rc::make_mut(level.set_headers.get_or_insert_default()).push((name.value.to_vec(), value));
     }
 
     fn proxy_redirect(&mut self, level: &mut Level, directive: Directive<'a>) {

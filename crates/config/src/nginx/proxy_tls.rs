@@ -1,4 +1,4 @@
-//! `proxy_ssl_…`, `uwsgi_ssl_…`: TLS to other servers.
+//! `proxy_ssl_…`, `uwsgi_ssl_…`, `grpc_ssl_…`: TLS to other servers.
 
 use conf_syntax::{Directive, Word};
 
@@ -123,6 +123,7 @@ macro_rules! rows {
 
 pub(super) const PROXY: &[Row] = rows!("proxy", Family::Proxy);
 pub(super) const UWSGI: &[Row] = rows!("uwsgi", Family::Uwsgi);
+pub(super) const GRPC: &[Row] = rows!("grpc", Family::Grpc);
 
 impl<'a> Reader<'a> {
     /// What a file holds: those who need it may not be allowed to read it.

@@ -23,7 +23,10 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// One request of a connection, and the way back to its client.
 pub struct Exchange {
     pub(super) head: Option<Head>,
-    pub(super) stream: RecvStream,
+    /// `None`: somebody else has it.
+    stream: Option<RecvStream>,
+    /// The stream's number.
+    pub(super) id: u32,
     pub(super) respond: SendResponse<Bytes>,
     pub(super) wire: Rc<Wire>,
     pub(super) settings: Rc<h1::Settings>,
@@ -63,7 +66,8 @@ impl Exchange {
             number: wire.requests.get(),
             priority: head.priority(),
             head: Some(head),
-            stream,
+            id: stream.stream_id().as_u32(),
+            stream: Some(stream),
             respond,
             wire,
             settings,
@@ -84,7 +88,7 @@ impl Exchange {
     /// Moves the head into `request`; once.
     pub fn read_head(&mut self, request: &mut Request) -> Result<(), Refusal> {
         let Some(head) = self.head.take() else { return Err(Refusal::Gone) };
-        let read = head.read(&self.settings, self.stream.is_end_stream(), request);
+        let read = head.read(&self.settings, self.is_received(), request);
         self.is_head = request.method == exchange::Method::Head;
         self.expects_continue = request
             .fields
@@ -129,9 +133,10 @@ impl Exchange {
     /// a reset, and clients that find it together with the response take it for the response's failure.
     pub async fn linger(&mut self) {
         self.deadline.set(LAST_WORDS);
+        let Some(stream) = &mut self.stream else { return };
         poll_fn(|cx| {
             loop {
-                match self.stream.poll_data(cx) {
+                match stream.poll_data(cx) {
                     // The client's window stays shut: this is not more than it may send anyway.
                     Poll::Ready(Some(Ok(_))) => {}
                     Poll::Ready(_) => return Poll::Ready(()),
@@ -145,7 +150,29 @@ impl Exchange {
 
     /// Whether the response has left before the request's end.
     pub fn is_early(&self) -> bool {
-        self.is_answered && !self.stream.is_end_stream()
+        self.is_answered && !self.is_received()
+    }
+
+    fn is_received(&self) -> bool {
+        self.stream.as_ref().is_none_or(RecvStream::is_end_stream)
+    }
+
+    /// The body by itself, for who reads it while the response is written. From then on `client_body_timeout` does not
+    /// count: both ways go on together, and whoever answers says how long.
+    pub fn detach_body(&mut self) -> Option<DetachedBody> {
+        if std::mem::take(&mut self.expects_continue) {
+            self.send_continue();
+        }
+        let (unread, received) = (std::mem::take(&mut self.unread), self.received);
+        let (max_body, failed) = (self.settings.max_body, self.failed);
+        Some(DetachedBody { stream: self.stream.take()?, max_body, unread, received, failed })
+    }
+
+    fn send_continue(&mut self) {
+        let mut interim = http::Response::new(());
+        *interim.status_mut() = http::StatusCode::CONTINUE;
+        // If it cannot be sent, the stream is over.
+        let _ = self.respond.send_informational(interim);
     }
 
     /// There will be no response, which the client is told.
@@ -168,17 +195,15 @@ impl BodySource for Exchange {
             return Poll::Ready(Some(Err(error)));
         }
         loop {
+            let Some(stream) = &mut self.stream else { return Poll::Ready(None) };
             if self.unread > 0 {
                 // An error means that the stream is over, which is told below.
-                let _ = self.stream.flow_control().release_capacity(std::mem::take(&mut self.unread));
+                let _ = stream.flow_control().release_capacity(std::mem::take(&mut self.unread));
             }
-            let polled = self.stream.poll_data(cx);
+            let polled = stream.poll_data(cx);
             if polled.is_pending() {
                 if std::mem::take(&mut self.expects_continue) {
-                    let mut interim = http::Response::new(());
-                    *interim.status_mut() = http::StatusCode::CONTINUE;
-                    // If it cannot be sent, the stream is over.
-                    let _ = self.respond.send_informational(interim);
+                    self.send_continue();
                 }
                 if self.deadline.is_past(cx) {
                     return self.fail(BodyError::Timeout);
@@ -205,6 +230,45 @@ impl BodySource for Exchange {
             }
             return Poll::Ready(Some(Ok(data)));
         }
+    }
+}
+
+/// See [`Exchange::detach_body`].
+pub struct DetachedBody {
+    stream: RecvStream,
+    max_body: Option<u64>,
+    /// Bytes of the last piece, which the client may send again when somebody asks for the next.
+    unread: usize,
+    received: u64,
+    failed: Option<BodyError>,
+}
+
+impl BodySource for DetachedBody {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if let Some(error) = self.failed {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let error = loop {
+            if self.unread > 0 {
+                // An error means that the stream is over, which is told below.
+                let _ = self.stream.flow_control().release_capacity(std::mem::take(&mut self.unread));
+            }
+            let data = match ready!(self.stream.poll_data(cx)) {
+                None => return Poll::Ready(None),
+                Some(Ok(data)) => data,
+                Some(Err(_)) => break BodyError::Gone,
+            };
+            self.unread = data.len();
+            self.received += data.len() as u64;
+            if self.max_body.is_some_and(|limit| self.received > limit) {
+                break BodyError::TooLarge;
+            }
+            if data.has_remaining() {
+                return Poll::Ready(Some(Ok(data)));
+            }
+        };
+        self.failed = Some(error);
+        Poll::Ready(Some(Err(error)))
     }
 }
 

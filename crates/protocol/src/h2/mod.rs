@@ -21,7 +21,7 @@ mod turns;
 mod wire;
 
 pub use self::connection::{Connection, Ended};
-pub use self::exchange::Exchange;
+pub use self::exchange::{DetachedBody, Exchange};
 
 /// The first bytes of a client that speaks HTTP/2 without having asked (RFC 9113 §3.3).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

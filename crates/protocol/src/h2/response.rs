@@ -283,7 +283,7 @@ impl Exchange {
             // It was not the client that took nothing.
             self.deadline.set(self.settings.send_timeout);
         }
-        let id = self.stream.stream_id().as_u32();
+        let id = self.id;
         let turn = self.wire.turns.poll_turn(cx, self.priority, id, self.round);
         let Poll::Ready(room) = turn else { return self.late(cx, stream) };
         most = most.min(room);

@@ -107,14 +107,16 @@ pub enum Family {
     Uwsgi,
     /// SCGI: `scgi_pass`
     Scgi,
+    /// gRPC, which is HTTP/2: `grpc_pass`
+    Grpc,
 }
 
 /// How many there are.
-pub const FAMILIES: usize = 4;
+pub const FAMILIES: usize = 5;
 
 impl Family {
     /// All of them, each at its number.
-    pub const ALL: [Self; FAMILIES] = [Self::Proxy, Self::FastCgi, Self::Uwsgi, Self::Scgi];
+    pub const ALL: [Self; FAMILIES] = [Self::Proxy, Self::FastCgi, Self::Uwsgi, Self::Scgi, Self::Grpc];
 
     /// What the names of its directives begin with.
     pub const fn prefix(self) -> &'static str {
@@ -123,6 +125,7 @@ impl Family {
             Self::FastCgi => "fastcgi",
             Self::Uwsgi => "uwsgi",
             Self::Scgi => "scgi",
+            Self::Grpc => "grpc",
         }
     }
 
@@ -135,6 +138,8 @@ impl Family {
             (Self::Uwsgi, false) => "uwsgi://",
             (Self::Uwsgi, true) => "suwsgi://",
             (Self::Scgi, _) => "scgi://",
+            (Self::Grpc, false) => "grpc://",
+            (Self::Grpc, true) => "grpcs://",
         }
     }
 
@@ -147,14 +152,15 @@ impl Family {
         }
     }
 
-    /// Whose answers are kept.
-    pub const fn cache(self) -> CacheKind {
-        match self {
+    /// Whose answers are kept, if they are.
+    pub const fn cache(self) -> Option<CacheKind> {
+        Some(match self {
             Self::Proxy => CacheKind::Proxy,
             Self::FastCgi => CacheKind::FastCgi,
             Self::Uwsgi => CacheKind::Uwsgi,
             Self::Scgi => CacheKind::Scgi,
-        }
+            Self::Grpc => return None,
+        })
     }
 
     /// The scheme of a URL, and what comes behind it. `None`: it has none, and has to have one.
@@ -166,7 +172,7 @@ impl Family {
         };
         match self {
             Self::Proxy => behind(false).or_else(|| behind(true)),
-            Self::Uwsgi => behind(false).or_else(|| behind(true)).or(Some((false, url))),
+            Self::Uwsgi | Self::Grpc => behind(false).or_else(|| behind(true)).or(Some((false, url))),
             Self::FastCgi | Self::Scgi => Some((false, url)),
         }
     }

@@ -117,7 +117,7 @@ impl Visit<'_, '_> {
                 let length = self.facts.upstream.borrow().as_ref().and_then(|asked| asked.body_length);
                 gateway::scgi::request(length.unwrap_or(0), variables)
             }
-            Family::Uwsgi | Family::Proxy => {
+            Family::Uwsgi | Family::Proxy | Family::Grpc => {
                 gateway::uwsgi::request(gateway.modifiers, variables, &gateway.string).map_err(|why| {
                     self.facts.log(Level::Alert, Some(request), format_args!("uwsgi {why}"));
                     500_u16

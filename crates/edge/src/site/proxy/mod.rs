@@ -15,7 +15,7 @@ use buffering::BufferedBody;
 use bytes::Bytes;
 use cache::Stored;
 use config::model::http::{CacheSettings, Family, NextUpstream, Variable};
-use exchange::{BodyError, Name, Request, Version};
+use exchange::{BodyError, BodySource, Method, Name, Request, Version};
 use http1::AnswerTo;
 use protocol::{ClientEvent, Exchange};
 use telemetry::error_log::Level;
@@ -46,7 +46,9 @@ impl Visit<'_, '_> {
             Err(status) => return Step::Page(status),
         };
         let mut keeping = None;
-        if self.place.caches[family.cache() as usize].is_some() {
+        if let Some(kind) = family.cache()
+            && self.place.caches[kind as usize].is_some()
+        {
             self.note_target(&target, None, false);
             let own = self.own_key(request, &place, &target);
             // What the configuration sets in its place is nobody's secret.
@@ -54,8 +56,15 @@ impl Visit<'_, '_> {
                 && settings.pass_headers
                 && place.passes_on(Name::Authorization, b"authorization");
             let passes_on = |known, name: &[u8]| settings.pass_headers && place.passes_on(known, name);
-            match Box::pin(self.consult(request, family.cache(), || own, authorized, passes_on)).await {
-                Consulted::Ask(asks) => keeping = asks,
+            match Box::pin(self.consult(request, kind, || own, authorized, passes_on)).await {
+                // A gateway is told HEAD as it is; what it answers is nothing for GET.
+                Consulted::Ask(asks) => {
+                    keeping = asks.filter(|asks| {
+                        family == Family::Proxy
+                            || request.method != Method::Head
+                            || asks.settings.is_keyed_by(&Variable::RequestMethod)
+                    });
+                }
                 Consulted::Kept(stored) => return self.kept(request, &place, pass, &stored),
                 Consulted::Step(step) => return step,
             }
@@ -91,7 +100,7 @@ impl Visit<'_, '_> {
             }
         };
         let made = match family {
-            Family::Proxy => self.head(request, &place, &target.uri, keeping.as_deref()),
+            Family::Proxy | Family::Grpc => self.head(request, &place, &target.uri, keeping.as_deref()),
             Family::FastCgi | Family::Uwsgi | Family::Scgi => {
                 self.variables(request, &place, keeping.as_deref())
             }
@@ -137,8 +146,8 @@ impl Visit<'_, '_> {
     /// What tells requests apart where the configuration does not say: whom is asked, and what for. A host or scheme that
     /// the server is told in a field is part of it, for it may be another's page.
     fn own_key(&mut self, request: &Request, place: &ProxyPlace, target: &Target) -> Vec<u8> {
-        let cache = &self.place.caches[place.family.cache() as usize];
-        if cache.as_ref().is_some_and(|cache| cache.key.is_some()) {
+        let cache = place.family.cache().and_then(|kind| self.place.caches[kind as usize].as_ref());
+        if cache.is_some_and(|cache| cache.key.is_some()) {
             return Vec::new();
         }
         if place.family != Family::Proxy {
@@ -487,5 +496,11 @@ impl Client for ClientSide<'_, '_> {
             };
         }
         polled
+    }
+
+    fn take_body(&mut self) -> Option<Box<dyn BodySource>> {
+        // How long it was nobody here gets to know.
+        self.kept = None;
+        self.exchange.detach_body()
     }
 }

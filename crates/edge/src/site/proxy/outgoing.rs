@@ -65,7 +65,7 @@ impl Visit<'_, '_> {
                     host: host.clone(),
                     port: port.clone(),
                     uri: match family {
-                        Family::Proxy => self.uri(request, uri, pass.location.len()),
+                        Family::Proxy | Family::Grpc => self.uri(request, uri, pass.location.len()),
                         _ => Vec::new(),
                     },
                     unresolved: None,
@@ -120,7 +120,7 @@ impl Visit<'_, '_> {
             (Group::of_addresses(url.text.to_owned(), []), None, Key::None)
         };
         let uri = match url.uri.as_bytes() {
-            _ if family != Family::Proxy => Vec::new(),
+            _ if !matches!(family, Family::Proxy | Family::Grpc) => Vec::new(),
             b"" => self.uri(request, b"", 0),
             // With variables it is the whole of it.
             uri => safe(uri),
@@ -221,7 +221,12 @@ impl Visit<'_, '_> {
         out.extend_from_slice(method);
         out.push(b' ');
         out.extend_from_slice(uri);
-        out.extend_from_slice(if settings.http11 { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" });
+        let version: &[u8] = match place.family {
+            Family::Grpc => b" HTTP/2.0\r\n",
+            _ if settings.http11 => b" HTTP/1.1\r\n",
+            _ => b" HTTP/1.0\r\n",
+        };
+        out.extend_from_slice(version);
         let without_body = method == b"HEAD";
         let is_idempotent = Method::of(method).is_idempotent();
         let mut odd_framing = false;
@@ -238,7 +243,14 @@ impl Visit<'_, '_> {
                 self.facts.log(Level::Error, Some(request), what);
                 return Err(400);
             }
+            // What is about a connection has no place in HTTP/2.
+            if place.family == Family::Grpc && is_about_connections(name) {
+                continue;
+            }
             field(&mut out, name, &value);
+        }
+        if place.own.te && takes_trailers(request) {
+            out.extend_from_slice(b"TE: trailers\r\n");
         }
         if place.own.host {
             let asked = self.facts.upstream.borrow();
@@ -319,6 +331,23 @@ impl Visit<'_, '_> {
         }
         parsed.ok()
     }
+}
+
+/// Fields that HTTP/2 does not have (RFC 9113 §8.2.2).
+fn is_about_connections(name: &[u8]) -> bool {
+    [&b"connection"[..], b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"]
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Whether the client says that it takes fields behind a body.
+fn takes_trailers(request: &Request) -> bool {
+    request.fields.all(Name::Te).any(|value| {
+        value.split(|byte| *byte == b',').any(|one| {
+            let name = one.split(|byte| *byte == b';').next().unwrap_or_default();
+            name.trim_ascii().eq_ignore_ascii_case(b"trailers")
+        })
+    })
 }
 
 /// What a request says of what its sender has already, or of the part that it wants.

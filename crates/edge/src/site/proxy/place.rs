@@ -40,6 +40,7 @@ pub struct Own {
     pub connection: bool,
     pub content_length: bool,
     pub transfer_encoding: bool,
+    pub te: bool,
 }
 
 /// A rule of `proxy_redirect`.
@@ -73,6 +74,7 @@ const HIDDEN: [&[u8]; 5] = [
 const fn hidden(family: Family) -> &'static [&'static [u8]] {
     match family {
         Family::Proxy => &[b"date", b"server", b"x-pad"],
+        Family::Grpc => &[b"date", b"server"],
         Family::FastCgi | Family::Scgi => &[b"status"],
         Family::Uwsgi => &[],
     }
@@ -95,9 +97,10 @@ impl ProxyPlace {
         Self {
             own: Own {
                 host: !sets("host"),
-                connection: !sets("connection"),
+                connection: !sets("connection") && family == Family::Proxy,
+                te: !sets("te") && family == Family::Grpc,
                 content_length: !sets("content-length"),
-                transfer_encoding: !sets("transfer-encoding"),
+                transfer_encoding: !sets("transfer-encoding") && family == Family::Proxy,
             },
             hidden: own.chain(settings.hide.iter().cloned()).collect(),
             redirects: settings
@@ -128,14 +131,17 @@ impl ProxyPlace {
 
     /// How TLS is spoken, made when it is first needed.
     pub fn tls(&self) -> Result<&Tls, &str> {
-        self.tls.get_or_init(|| Tls::new(&self.settings.tls)).as_ref().map_err(String::as_str)
+        self.tls
+            .get_or_init(|| Tls::new(&self.settings.tls, self.family == Family::Grpc))
+            .as_ref()
+            .map_err(String::as_str)
     }
 
     /// Whether a body may be passed on as it comes whose length is not known.
     pub const fn takes_chunks(&self) -> bool {
         match self.family {
             Family::Proxy => self.settings.http11,
-            Family::FastCgi => true,
+            Family::FastCgi | Family::Grpc => true,
             // The length stands before it.
             Family::Uwsgi | Family::Scgi => false,
         }
