@@ -13,7 +13,7 @@ use crate::acme::Acme;
 use crate::channel::{Channel, Incoming};
 use crate::children::{self, Child};
 use crate::configuration::{Configuration, Prepared};
-use crate::listen::Bound;
+use crate::listen::{Bound, Patience};
 use crate::mold::{Launch, Mold, configure};
 use crate::origin::Origin;
 use crate::pidfile::PidFile;
@@ -284,7 +284,7 @@ impl Master {
         }
         if configuration.prepared.is_none() {
             let model = settled.merged.model.clone();
-            configuration.prepared = Some(Prepared::open(model, &bound, &self.systemd, false)?);
+            configuration.prepared = Some(Prepared::open(model, &bound, &self.systemd, Patience::None)?);
         }
         configuration.complete();
         Ok(())

@@ -9,6 +9,7 @@ use super::level::Level;
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use super::upstream::{HostError, Url};
+use crate::gunicorn::nearest::nearest;
 use crate::model::http::{
     Content, CookieMatch, Matcher, NextUpstream, ProxyPass, ProxyRedirect, ProxySettings, ProxyTarget, Value,
 };
@@ -380,7 +381,13 @@ impl<'a> Reader<'a> {
                     HostError::NotFound => format!("host not found in upstream \"{}\"", url.text),
                     HostError::Port(port) => format!("upstream \"{}\" may not have port {port}", url.host),
                 };
-                self.error(word.span, message);
+                let groups = self.upstreams.iter().filter(|u| !u.implicit).map(|u| u.name.as_str());
+                let near =
+                    nearest(url.host, groups).map(|near| format!("did you mean the upstream `{near}`?"));
+                let problem = self.error(word.span, message);
+                if let (HostError::NotFound, Some(near)) = (error, near) {
+                    problem.help(near);
+                }
                 return None;
             }
         };
