@@ -43,7 +43,7 @@ pub(crate) fn site(
                     wrong.push(Diagnostic::error(text).at(application.command_line.python_place()));
                 }
             },
-            Err(why) => wrong.push(why),
+            Err(why) => wrong.push(*why),
         }
     }
     let mut failed = false;

@@ -68,13 +68,13 @@ impl Application {
         name: Option<String>,
         command_line: CommandLine,
         environment: &[(OsString, OsString)],
-    ) -> Result<Self, Diagnostic> {
+    ) -> Result<Self, Box<Diagnostic>> {
         let variable = |name| variable(environment, name);
         let python = python::find(command_line.python(), variable("VIRTUAL_ENV"), variable("PATH"));
         let python = python.map_err(|missing| {
             let how = if name.is_some() { "`python PATH;`" } else { "`--python PATH`" };
             let error = Diagnostic::error(missing.to_string()).at(command_line.python_place());
-            error.help(format!("{} with {how}", missing.remedy()))
+            Box::new(error.help(format!("{} with {how}", missing.remedy())))
         })?;
         Ok(Self { name, command_line, python, settled: None })
     }

@@ -98,7 +98,7 @@ pub(crate) fn interpreted(
     for config::Application { name, command_line } in applications {
         match Application::new(Some(name), command_line, environment) {
             Ok(application) => good.push(application),
-            Err(why) => wrong.push(why),
+            Err(why) => wrong.push(*why),
         }
     }
     if wrong.is_empty() { Ok(good) } else { Err(NginxReport::of(wrong)) }

@@ -36,7 +36,7 @@ pub(crate) fn start(
     let command_line = config::parse_command_line(arguments.iter().cloned(), environment.iter().cloned())
         .map_err(|report| show(&report))?;
     let application = Application::new(None, command_line.clone(), &environment)
-        .map_err(|why| show(&Report::errors(vec![why], false)))?;
+        .map_err(|why| show(&Report::errors(vec![*why], false)))?;
     if daemon::is_detached(&environment) {
         daemon::settle();
     }
@@ -173,7 +173,9 @@ fn check(mut mold: Mold, checked: Checked) -> u8 {
         Err(text) => fail(&format!("Error while loading the application: {text}")),
         Ok(()) if is_wrong => BAD_SETTINGS,
         Ok(()) => {
-            success.iter().for_each(|line| println!("{line}"));
+            if let Some(line) = success {
+                println!("{line}");
+            }
             0
         }
     }

@@ -12,7 +12,7 @@ use super::value::{Value, Wrong};
 use super::words::Words;
 use crate::host::{Entry, Host, System};
 use crate::nginx::{AppBlock, AppSetting};
-use crate::report::{Diagnostic, Severity};
+use crate::report::{Diagnostic, Report, Severity};
 
 /// What the main part of the configuration says about every application.
 #[derive(Debug, Clone, Default)]
@@ -38,7 +38,7 @@ pub(crate) fn check(block: &AppBlock, prefix: &Path, host: &dyn Host) -> Vec<Dia
     // What a settings file does not say is known already.
     if block.settings.is_none() && block.target.is_some() {
         let wrong = command_line.merge_with(None, host).err();
-        let wrong = wrong.iter().flat_map(|report| report.diagnostics());
+        let wrong = wrong.iter().flat_map(Report::diagnostics);
         diagnostics.extend(wrong.filter(|d| d.severity == Severity::Error).cloned());
     }
     diagnostics

@@ -183,8 +183,9 @@ impl<'a> Reader<'a> {
         if context == Context::MAIN {
             // The file is a piece that is meant to be included, as those in `sites-enabled`.
             if matches!(row.name, "server" | "upstream" | "map" | "app") {
-                help = "write `events {}` and `http { … }` around what is in this file, or name the file that includes it"
-                    .to_owned();
+                help = String::from(
+                    "write `events {}` and `http { … }` around what is in this file, or name the file that includes it",
+                );
             } else if row.name == "location" {
                 help.push_str("; around that `http { … }`, and before it `events {}`");
             }

@@ -454,12 +454,16 @@ fn term_lets_the_edge_finish_then_ends_workers_hook_and_molds() {
 }
 
 #[test]
-fn a_second_term_is_quick() {
+fn a_second_term_changes_nothing_and_int_after_it_is_quick() {
     let mut w = World::serving(1);
     w.auto_exit = false;
     w.event(Event::Signal(Signal::Term));
     w.wait(S);
+    w.seen.clear();
     w.event(Event::Signal(Signal::Term));
+    assert!(w.logged("INT or QUIT ends at once"));
+    assert_eq!(w.seen.len(), 1, "{:?}", w.seen);
+    w.event(Event::Signal(Signal::Int));
     assert!(w.seen.contains(&Action::StopEdge { graceful: false, seconds: 0 }));
     assert!(w.seen.contains(&Action::SignalWorker { worker: 1, signal: 3 }));
     w.wait(5 * S);
