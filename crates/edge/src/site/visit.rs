@@ -18,6 +18,7 @@ use telemetry::error_log::Level;
 use super::after::Company;
 use super::environment::{Sent, View};
 use super::facts::Facts;
+use super::slice::Slice;
 use super::{Place, Site};
 use crate::connection::Ends;
 use crate::event_loop::EventLoop;
@@ -170,7 +171,12 @@ pub async fn serve<'s>(
         request.version.as_str()
     ));
     let step = visit.begin(request).await;
-    let response = match visit.finish(request, step).await {
+    let finished = visit.finish(request, step).await;
+    let finished = match visit.facts.slice.get() {
+        Slice::At(part) => finished.and_then(|response| visit.sliced(request, response, part)),
+        Slice::Unasked | Slice::Within => finished,
+    };
+    let response = match finished {
         Some(response) if visit.settings().composes() => {
             Some(Box::pin(visit.compose(request, response)).await)
         }
@@ -289,7 +295,7 @@ fn which_server(site: &Site, ends: &Ends, request: &Request, state: &mut State) 
     Ok((server, host.name.into_owned(), (host.port > 0).then_some(host.port)))
 }
 
-fn facts<'a>(
+pub(super) fn facts<'a>(
     event_loop: &'a EventLoop,
     site: &'a Site,
     exchange: &Exchange<'_>,
@@ -336,6 +342,7 @@ fn facts<'a>(
         passed: Cell::new(false),
         adds_to_alias: Cell::new(false),
         keeps: Cell::new(false),
+        slice: Cell::default(),
         rare: RefCell::default(),
     })
 }
