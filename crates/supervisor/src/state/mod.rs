@@ -191,6 +191,7 @@ impl State {
     fn settle(&mut self, now: Time) {
         self.end_workers();
         if self.stopping.is_some() {
+            self.replace_for_the_last(now);
             self.settle_stop(now);
             return;
         }

@@ -51,6 +51,13 @@ impl State {
         }
     }
 
+    /// A graceful stop is under way, and the edge has not finished its requests.
+    pub(super) fn finishes_requests(&self) -> bool {
+        self.stopping.as_ref().is_some_and(|s| {
+            s.mode == StopMode::Graceful && s.stage == Stage::Edge && !s.edge_done
+        })
+    }
+
     /// TERM, and it is stopping already.
     pub(super) fn told_again(&mut self) {
         if self.stopping.as_ref().is_some_and(|s| s.mode == StopMode::Graceful) {

@@ -472,6 +472,24 @@ fn a_second_term_changes_nothing_and_int_after_it_is_quick() {
 }
 
 #[test]
+fn term_for_every_process_of_a_service_leaves_nobody_waiting() {
+    let mut w = World::serving(2);
+    w.auto_exit = false;
+    w.event(Event::Signal(Signal::Term));
+    w.seen.clear();
+    // Both had it too, and have finished what they ran.
+    w.exited(1, Status::Code(0));
+    assert!(w.spawned().is_empty(), "one is left");
+    w.exited(2, Status::Code(0));
+    assert_eq!(w.spawned(), [3, 4]);
+    w.event(Event::EdgeStopped);
+    w.seen.clear();
+    w.exited(3, Status::Code(0));
+    w.exited(4, Status::Code(0));
+    assert!(w.spawned().is_empty(), "there is nothing left to do");
+}
+
+#[test]
 fn int_is_quick_and_a_third_one_kills() {
     let mut w = World::serving(1);
     w.auto_exit = false;
