@@ -53,9 +53,9 @@ impl State {
 
     /// A graceful stop is under way, and the edge has not finished its requests.
     pub(super) fn finishes_requests(&self) -> bool {
-        self.stopping.as_ref().is_some_and(|s| {
-            s.mode == StopMode::Graceful && s.stage == Stage::Edge && !s.edge_done
-        })
+        self.stopping
+            .as_ref()
+            .is_some_and(|s| s.mode == StopMode::Graceful && s.stage == Stage::Edge && !s.edge_done)
     }
 
     /// TERM, and it is stopping already.
