@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import encrypted, faults, many, memory, processes, results, servers, slow, throughput
+from harness import encrypted, faults, groups, many, memory, processes, results, servers, slow, throughput
 
 HERE = Path(__file__).resolve().parent
 WORKS = {
@@ -24,6 +24,7 @@ WORKS = {
     "static": throughput.static,
     "conf": throughput.conf,
     "proxy": throughput.proxy,
+    "groups": groups.groups,
     "cache": throughput.cache,
     "many": many.many,
     "tls": encrypted.tls,
@@ -44,6 +45,7 @@ SECTIONS = [
     *(f"static-{name}" for name in throughput.STATIC),
     *(f"conf-{throughput.key(name)}" for name in throughput.SITES),
     *(f"proxy-{name}" for name in throughput.PROXIED),
+    *(f"groups-{way.replace(' ', '-')}" for way in groups.WAYS),
     "cache",
     *(f"many-{count}" for count in many.SIZES),
     "tls-handshakes",

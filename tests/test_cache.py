@@ -1,12 +1,13 @@
 """The cache: what is kept of servers' and applications' answers, for how long, and that nothing else is."""
 
+import contextlib
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from support import build, wait_until
@@ -51,6 +52,40 @@ CONF = r"""
             proxy_pass http://127.0.0.1:UP;
             proxy_cache_key $uri;
             proxy_cache_purge 1;
+        }
+        location /tagged/ {
+            proxy_pass http://127.0.0.1:UP;
+            proxy_cache_key $uri;
+            proxy_cache_lock on;
+            proxy_buffer_size 64k;
+            proxy_buffers 4 64k;
+        }
+        location /own-host/ { proxy_pass http://127.0.0.1:UP; proxy_set_header Host $host; }
+        location /by-uri/ { proxy_pass http://127.0.0.1:UP; proxy_cache_key $uri; proxy_cache_lock on; }
+        location /by-uri/set/ {
+            proxy_pass http://127.0.0.1:UP;
+            proxy_set_header X-Forwarded-Host ours;
+            proxy_set_header X-Original-URL "";
+        }
+        location /heads/ { proxy_pass http://127.0.0.1:UP; proxy_cache_convert_head off; }
+        location /any/ {
+            proxy_pass http://127.0.0.1:UP;
+            proxy_cache_valid any 1h;
+            proxy_set_header Range $http_range;
+            proxy_set_header If-None-Match $http_if_none_match;
+        }
+        location /slice/ {
+            slice 100k;
+            proxy_set_header Range $slice_range;
+            proxy_pass http://127.0.0.1:UP;
+            proxy_cache_key $uri$slice_range;
+            proxy_cache_valid 200 206 1h;
+        }
+        location /slice/uncached/ {
+            slice 100k;
+            proxy_cache off;
+            proxy_set_header Range $slice_range;
+            proxy_pass http://127.0.0.1:UP;
         }
         location /key/ { proxy_pass http://127.0.0.1:UP; proxy_cache_key "$host|$http_x_part|$uri"; }
     }
@@ -350,6 +385,318 @@ def test_who_leaves_does_not_keep_it_from_being_kept(place):
     wait_until(lambda: place.get("/leaves").get("X-Cache") == "HIT", "it to be kept")
 
 
+def test_purge_takes_forms_whose_first_is_gone(own):
+    own.says("/purge/lost", [("Vary", "X-Form")])
+    of = lambda form: own.get("/purge/lost", [("X-Form", form)])  # noqa: E731
+    of("1"), of("2"), of("3")
+    assert [of(form).get("X-Cache") for form in "123"] == ["HIT"] * 3
+    # The file of the form that came first says which forms there are.
+    [first] = [path for path in files(own) if b"/purge/lost" in path.read_bytes() and path.name == md5("/purge/lost")]
+    first.unlink()
+    assert own.get("/purge-now/purge/lost").status == 204
+    own.says("/purge/lost", [("Vary", "X-Form"), ("X-New", "yes")])
+    assert [of(form).get("X-Cache") for form in "123"] == ["MISS"] * 3
+
+
+def md5(text):
+    return hashlib.md5(text.encode()).hexdigest()
+
+
+def test_purge_by_tag(place):
+    for name, fields in (("a", [("Cache-Tag", "shop,item-1")]), ("b", [("Surrogate-Key", "shop item-2")]), ("c", None),
+                         ("d", [("Cache-Tag", "item-1"), ("Cache-Tag", "other"), ("Vary", "X-Form")])):
+        place.says(f"/tagged/{name}", fields)
+        assert [place.get(f"/tagged/{name}").get("X-Cache") for _ in range(2)] == ["MISS", "HIT"]
+    names = "abcd"
+    states = lambda: "".join(place.get(f"/tagged/{name}").get("X-Cache")[0] for name in names)  # noqa: E731
+    purge = lambda name, value: place.get("/purge-now/x", [(name, value)]).status  # noqa: E731
+    assert purge("Cache-Tag", "item") == 404
+    assert states() == "HHHH"
+    assert purge("Surrogate-Key", "item-1") == 204
+    assert states() == "MHHM"
+    assert purge("Cache-Tag", "nothing, item-2") == 204
+    assert states() == "HMHH"
+    assert purge("Cache-Tag", "shop") == 204
+    assert states() == "MMHH"
+
+
+def test_tags_are_known_after_a_restart(own):
+    own.says("/tagged/a", [("Cache-Tag", "one")])
+    own.says("/tagged/b", [("Cache-Tag", "two")])
+    own.get("/tagged/a"), own.get("/tagged/b")
+    own.site.stop()
+    own.site.start()
+    assert own.get("/purge-now/x", [("Cache-Tag", "one")]).status == 204
+    assert [own.get(f"/tagged/{name}").get("X-Cache") for name in "ab"] == ["MISS", "HIT"]
+
+
+def test_what_is_fetched_while_it_is_purged_is_not_kept(place):
+    begun, purged = threading.Event(), threading.Event()
+
+    def slow(seen, _):
+        begun.set()
+        assert purged.wait(20)
+        return response(b"old", fields=[("Cache-Tag", "late")])
+    place.says("/tagged/late", slow)
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(place.get("/tagged/late", timeout=20)))
+    thread.start()
+    assert begun.wait(20)
+    assert place.get("/purge-now/x", [("Cache-Tag", "late")]).status == 404
+    purged.set()
+    thread.join()
+    assert answers[0].text == "old"
+    place.says("/tagged/late", response(b"new", fields=[("Cache-Tag", "late")]))
+    assert shown(place.get("/tagged/late")) == ("MISS", "new")
+    assert shown(place.get("/tagged/late")) == ("HIT", "new")
+
+
+def test_an_answer_with_more_tags_than_fit_is_not_kept(place):
+    place.says("/tagged/many", [("Cache-Tag", ",".join(f"tag-{n:05}" for n in range(600)))] * 3)
+    assert [place.get("/tagged/many").status for _ in range(2)] == [200] * 2
+    assert place.asked("/tagged/many") == 2
+
+
+# What a client can do to others
+
+@pytest.mark.parametrize("field", [
+    ("X-Forwarded-Host", "evil.example"), ("X-Forwarded-Proto", "http"), ("X-Original-URL", "/admin"),
+    ("X-Rewrite-Url", "/admin"), ("X-HTTP-Method-Override", "DELETE"), ("Forwarded", "for=1.2.3.4;host=evil"),
+    ("x-forwarded-prefix", "//evil"), ("X-Forwarded-Port", "1"), ("X-Host", "evil"),
+])
+def test_a_field_that_no_key_names_poisons_nobody(place, field):
+    target = f"/by-uri/{field[0]}"
+    place.says(target, lambda seen, _: response(b"for " + (seen.get(field[0]) or "all").encode()))
+    assert shown(place.get(target, [field])) == ("MISS", f"for {field[1]}")
+    assert shown(place.get(target)) == ("MISS", "for all")
+    assert shown(place.get(target)) == ("HIT", "for all")
+    # Where it stands in each request, it costs nothing.
+    assert shown(place.get(target, [field])) == ("HIT", f"for {field[1]}")
+    assert shown(place.get(target, [(field[0], field[1] + "2")]))[0] == "MISS"
+
+
+def test_what_is_not_passed_on_tells_nobody_apart(place):
+    place.get("/by-uri/set/a", [("X-Forwarded-Host", "a"), ("X-Original-URL", "b"), ("Forwarded", "for=1.2.3.4")])
+    assert place.get("/by-uri/set/a").get("X-Cache") == "HIT"
+
+
+def test_purge_takes_what_such_fields_told_apart(own):
+    for fields in ([], [("X-Forwarded-Host", "a")], [("X-Forwarded-Host", "b")]):
+        own.get("/purge/apart", fields)
+    assert own.get("/purge-now/purge/apart").status == 204
+    for fields in ([], [("X-Forwarded-Host", "a")], [("X-Forwarded-Host", "b")]):
+        assert own.get("/purge/apart", fields).get("X-Cache") == "MISS"
+
+
+def test_a_host_that_is_passed_on_is_part_of_the_key(place):
+    place.says("/own-host/a", lambda seen, _: response(seen.get("Host").encode()))
+    of = lambda host: shown(place.get("/own-host/a", [("Host", host)]))  # noqa: E731
+    assert of("one.example") == ("MISS", "one.example")
+    assert of("two.example") == ("MISS", "two.example")
+    assert of("one.example") == ("HIT", "one.example")
+
+
+def test_the_body_of_a_get_poisons_nobody(place):
+    place.says("/by-uri/body", lambda seen, _: response(b"body " + seen.body))
+    for body in (b"x", b"y"):
+        assert shown(place.request("GET", "/by-uri/body", body=body)) == (None, f"body {body.decode()}")
+    assert shown(place.get("/by-uri/body")) == ("MISS", "body ")
+    assert shown(place.get("/by-uri/body")) == ("HIT", "body ")
+    assert shown(place.request("GET", "/by-uri/body", body=b"z")) == (None, "body z")
+
+
+def test_what_head_has_brought_is_no_answer_to_get(place):
+    begin = b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n"
+    place.says("/heads/a", lambda seen, _: begin if seen.method == "HEAD" else begin + b"the body")
+    head = place.request("HEAD", "/heads/a")
+    assert (head.status, head.get("Content-Length"), head.body) == (200, "8", b"")
+    assert shown(place.get("/heads/a")) == ("MISS", "the body")
+    assert shown(place.get("/heads/a")) == ("HIT", "the body")
+    assert place.request("HEAD", "/heads/a").get("X-Cache") == "HIT"
+
+
+def test_answers_to_ranges_and_conditions_are_not_for_all(place):
+    place.says("/any/range", lambda seen, _: response(
+        b"x", status="206 Partial Content", fields=[("Content-Range", "bytes 0-0/9")]) if seen.get("Range")
+        else response(b"all of it"))
+    assert place.get("/any/range", [("Range", "bytes=0-0")]).body == b"x"
+    assert shown(place.get("/any/range")) == ("MISS", "all of it")
+    place.says("/any/same", lambda seen, _: b"HTTP/1.1 304 Not Modified\r\n\r\n" if seen.get("If-None-Match")
+               else response(b"all of it"))
+    assert place.get("/any/same", [("If-None-Match", '"a"')]).status == 304
+    assert shown(place.get("/any/same")) == ("MISS", "all of it")
+    place.says("/any/beyond", lambda seen, _: response(b"x", status="416 Range Not Satisfiable") if seen.get("Range")
+               else response(b"all of it"))
+    assert place.get("/any/beyond", [("Range", "bytes=99-")]).status == 416
+    assert shown(place.get("/any/beyond")) == ("MISS", "all of it")
+
+
+def test_who_waits_for_what_is_not_kept_does_not_wait_in_line(place):
+    def slow(seen, _):
+        time.sleep(0.5)
+        return response(b"mine", fields=[("Set-Cookie", "a=b")])
+    place.says("/by-uri/private", slow)
+    place.get("/by-uri/private")
+    begun = time.monotonic()
+    threads = [threading.Thread(target=place.get, args=("/by-uri/private",), kwargs={"timeout": 30}) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # One after the other took ten seconds.
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("size", [1000, 6000])
+def test_a_long_key_is_a_key(place, size):
+    target = "/by-uri/" + "k" * size
+    first = place.get(target)
+    assert (first.status, first.get("X-Cache")) == (200, "MISS")
+    assert place.get(target).get("X-Cache") == "HIT"
+    assert place.get(target + "k").get("X-Cache") == "MISS"
+
+
+def test_many_forms_of_one_answer_stay_bounded(serve_nginx):
+    script = Script()
+    with Upstream(script) as up:
+        conf = RESTART.replace("UP", str(up.port)).replace("keys_zone=one:1m", "keys_zone=one:8k")
+        own = Place(serve_nginx(conf), up, script)
+        own.says("/vary", [("Vary", "Accept-Language")])
+        for number in range(300):
+            assert own.get("/vary", [("Accept-Language", str(number))]).status == 200
+        assert len(files(own)) <= 64
+        assert own.get("/vary", [("Accept-Language", "299")]).get("X-Cache") == "HIT"
+
+
+# Parts of large answers
+
+def ranged(body, etag='"e"', status="206 Partial Content"):
+    def answer(seen, _):
+        unit, _, span = (seen.get("Range") or "").partition("=")
+        if unit != "bytes":
+            return response(body, fields=[("ETag", etag)])
+        start, end = (int(part) for part in span.split("-"))
+        part = body[start:end + 1]
+        told = f"bytes {start}-{start + len(part) - 1}/{len(body)}"
+        return response(part, status=status, fields=[("Content-Range", told), ("ETag", etag)])
+    return answer
+
+
+def parts(place, target):
+    return [seen.get("Range") for seen in place.up.seen if seen.target == target]
+
+
+SIZE = 1_000_001
+PART = 100 * 1024
+
+
+@pytest.mark.parametrize("where", ["slice", "slice/uncached"])
+def test_a_large_answer_comes_in_parts(place, where):
+    target, body = f"/{where}/whole", os.urandom(SIZE)
+    place.says(target, ranged(body))
+    answer = place.get(target)
+    assert (answer.status, answer.body == body, answer.get("Content-Length")) == (200, True, str(SIZE))
+    assert answer.get("Content-Range") is None and answer.get("Accept-Ranges") == "bytes"
+    wanted = [f"bytes={start}-{start + PART - 1}" for start in range(0, SIZE, PART)]
+    assert parts(place, target) == wanted
+    again = place.get(target)
+    assert again.body == body and len(parts(place, target)) == len(wanted) * (1 if where == "slice" else 2)
+
+
+@pytest.mark.parametrize("where", ["slice", "slice/uncached"])
+@pytest.mark.parametrize("span, start, end, asked", [
+    ("bytes=250000-250009", 250_000, 250_010, [2]),
+    ("bytes=204800-307199", 204_800, 307_200, [2]),
+    ("bytes=204799-204800", 204_799, 204_801, [1, 2]),
+    ("bytes=950000-", 950_000, SIZE, [9]),
+    ("bytes=-5", SIZE - 5, SIZE, [0, 9]),
+    ("bytes=0-0", 0, 1, [0]),
+])
+def test_a_range_needs_only_its_parts(place, where, span, start, end, asked):
+    target, body = f"/{where}/{span[6:]}", os.urandom(SIZE)
+    place.says(target, ranged(body))
+    for times in (1, 2):
+        answer = place.get(target, [("Range", span)])
+        assert (answer.status, answer.body == body[start:end]) == (206, True)
+        assert answer.get("Content-Range") == f"bytes {start}-{end - 1}/{SIZE}"
+    numbers = [int(part[6:].split("-")[0]) // PART for part in parts(place, target)]
+    assert numbers == (asked if where == "slice" else asked * 2)
+
+
+def test_of_parts_conditions_and_heads_are_those_of_the_whole(place):
+    target, body = "/slice/conditions", os.urandom(SIZE)
+    place.says(target, ranged(body))
+    assert place.get(target, [("If-None-Match", '"e"')]).status == 304
+    assert place.get(target, [("If-Match", '"other"')]).status == 412
+    assert place.get(target, [("Range", f"bytes={SIZE}-")]).status == 416
+    head = place.request("HEAD", target)
+    assert (head.status, head.get("Content-Length"), head.body) == (200, str(SIZE), b"")
+    many = place.get(target, [("Range", "bytes=0-1,5-6")])
+    assert (many.status, many.body == body) == (200, True)
+    part = place.get(target, [("Range", "bytes=5-6"), ("If-Range", '"other"')])
+    assert (part.status, part.body == body) == (200, True)
+
+
+def test_who_knows_no_ranges_is_taken_as_a_whole(place):
+    place.says("/slice/none", response(b"x" * SIZE))
+    assert place.get("/slice/none").body == b"x" * SIZE
+    place.says("/slice/missing", response(b"no", status="404 Not Found"))
+    assert place.get("/slice/missing").status == 404
+
+
+def test_parts_that_do_not_belong_together_are_no_whole(place):
+    body = os.urandom(SIZE)
+
+    def changes(seen, connection):
+        return ranged(body, '"one"' if seen.get("Range").startswith("bytes=0-") else '"two"')(seen, connection)
+
+    def shrinks(seen, connection):
+        return ranged(body if seen.get("Range").startswith("bytes=0-") else body[:-1])(seen, connection)
+
+    def fails(seen, connection):
+        if seen.get("Range").startswith("bytes=0-"):
+            return ranged(body)(seen, connection)
+        return response(b"x", status="500 Internal Server Error")
+
+    for name, answer in (("changes", changes), ("shrinks", shrinks), ("fails", fails)):
+        place.says(f"/slice/{name}", answer)
+        with pytest.raises((Broken, ConnectionError)):
+            place.get(f"/slice/{name}")
+    # What is no part at all is not even begun.
+    for number, told in enumerate(["bytes 1-102400/999999", "bytes 0-1/*", "bytes", "bytes 0-102399/x"]):
+        fields = [("Content-Range", told)]
+        place.says(f"/slice/no/{number}", response(b"x" * PART, status="206 Partial Content", fields=fields))
+        with pytest.raises((Broken, ConnectionError, EOFError)):
+            place.get(f"/slice/no/{number}")
+
+
+def test_a_part_is_not_asked_for_before_it_is_wanted(place):
+    target, body = "/slice/slowly", os.urandom(40_000_000)
+    place.says(target, ranged(body))
+    with place.connect() as client:
+        client.send(build("GET", target))
+        client.head()
+        wait_until(lambda: len(parts(place, target)) > 3, "some parts to be asked for")
+        time.sleep(0.5)
+        assert len(parts(place, target)) < 300
+    time.sleep(0.3)
+    asked = len(parts(place, target))
+    time.sleep(0.3)
+    assert len(parts(place, target)) == asked
+
+
+@pytest.mark.parametrize("span, start, end", [("bytes=0-9", 0, 10), ("bytes=150000-160000", 150_000, 160_001),
+                                              ("bytes=-10", 299_990, 300_000)])
+def test_a_range_of_what_is_only_coming(place, span, start, end):
+    body, target = os.urandom(300_000), f"/coming/{start}"
+    place.says(target, response(body, fields=[("Accept-Ranges", "bytes")]))
+    part = place.get(target, [("Range", span)])
+    assert (part.get("X-Cache"), part.status, part.body == body[start:end]) == ("MISS", 206, True)
+    assert part.get("Content-Range") == f"bytes {start}-{end - 1}/300000"
+    wait_until(lambda: place.get(target).get("X-Cache") == "HIT", "all of it to be kept")
+    assert place.get(target).body == body and place.asked(target) == 1
+
+
 # What becomes of the files
 
 RESTART = CONF.replace("access_log %DIR%/access.log cache;", "access_log off;")
@@ -367,12 +714,13 @@ def files(place):
     return [path for path in (place.site.directory / "cache").rglob("*") if path.is_file()]
 
 
-def blocks(path: Path) -> int:
-    """Bytes that a file takes on disk; none once the cache has removed it."""
-    try:
-        return path.stat().st_blocks * 512
-    except FileNotFoundError:
-        return 0
+def taken(place):
+    total = 0
+    for path in files(place):
+        # One that goes meanwhile takes nothing.
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_blocks * 512
+    return total
 
 
 def test_what_is_kept_survives_being_killed(own):
@@ -435,7 +783,7 @@ def test_the_cache_stays_below_its_size(serve_nginx):
         for number in range(20):
             own.says(f"/{number}", response(b"x" * 30_000))
             assert own.get(f"/{number}").status == 200
-        wait_until(lambda: sum(blocks(path) for path in files(own)) <= 200 * 1024, "room")
+        wait_until(lambda: taken(own) <= 200 * 1024, "room")
         assert own.get("/19").get("X-Cache") == "HIT"
         assert own.get("/0").get("X-Cache") == "MISS"
 
@@ -500,6 +848,16 @@ APP = """
         fields = [("Content-Type", "text/plain")]
         if path == "/cookie":
             fields.append(("Set-Cookie", "a=b"))
+        if path.startswith("/item/"):
+            fields.append(("Cache-Tag", "items," + path[6:]))
+        if path.startswith("/purge/"):
+            import monoceros.cache
+            try:
+                removed = monoceros.cache.purge(*path[7:].split("|"))
+            except Exception as error:
+                removed = type(error).__name__
+            start_response("200 OK", fields + [("Cache-Control", "no-store")])
+            return [str(removed).encode()]
         start_response("200 OK", fields)
         return [f"{path} {os.urandom(4).hex()}".encode()]
 """
@@ -535,3 +893,42 @@ def test_an_application_runs_once_for_many(app):
     for thread in threads:
         thread.join()
     assert len(answers) == 50 and len(set(answers)) == 1 and runs(app, "/slow") == 1
+
+
+def test_an_application_purges_by_tag(app):
+    pages = lambda: [app.get(f"/item/{name}").get("X-Cache") for name in "123"]  # noqa: E731
+    assert (pages(), pages()) == (["MISS"] * 3, ["HIT"] * 3)
+    assert app.get("/purge/2").text == "1"
+    assert pages() == ["HIT", "MISS", "HIT"]
+    assert app.get("/purge/items").text == "3"
+    assert (pages(), app.get("/purge/nothing").text) == (["MISS"] * 3, "0")
+    assert app.get("/purge/1|3").text == "2"
+    assert app.get("/purge/" + "|".join(f"tag-{n}" for n in range(600))).text == "0"
+    for wrong in ("a,b", "a%20b", ""):
+        assert app.get(f"/purge/{wrong}").text == "ValueError"
+    assert pages() == ["MISS", "HIT", "MISS"]
+
+
+def test_an_application_purges_from_many_threads(serve_nginx):
+    app = serve_nginx(APP_CONF.replace("workers 2;", "workers 1; threads 8;"), files={"app.py": APP})
+    assert app.get("/item/1").get("X-Cache") == "MISS"
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(app.get("/purge/items", timeout=30).text))
+               for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == ["0"] * 15 + ["1"]
+    assert app.get("/item/1").get("X-Cache") == "MISS"
+
+
+def test_an_application_is_told_that_it_cannot_purge_yet(serve_nginx):
+    text = APP.replace("import os, time", """import os, time, monoceros.cache
+    try:
+        monoceros.cache.purge("x")
+    except RuntimeError as error:
+        told = str(error)""").replace('fields = [("Content-Type", "text/plain")]',
+                                      'fields = [("Content-Type", "text/plain"), ("X-Told", told)]')
+    app = serve_nginx(APP_CONF, files={"app.py": text})
+    assert "takes requests" in app.get("/a").get("X-Told")

@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 
-from . import application, facade
+from . import application, cache, facade
 from .log import reopen
 from .mold import APP_LOAD_ERROR, WORKER_BOOT_ERROR, describe, print_own_traceback, set_title
 
@@ -78,7 +78,7 @@ class Boot:
         self.drop_privileges()
         random.seed()
         self.signals()
-        self.link = self.extension.connect(self.fd, self.threads)
+        self.link = cache._link = self.extension.connect(self.fd, self.threads)
         self.load()
         self.runner = self.worker.runner = self.extension.Runner(
             self.link,

@@ -15,9 +15,13 @@ pub(crate) const STOP: u8 = 4;
 pub(crate) const FILE: u8 = 5;
 pub(crate) const GIVE: u8 = 6;
 pub(crate) const BODY: u8 = 7;
+pub(crate) const PURGE: u8 = 8;
+pub(crate) const PURGED: u8 = 9;
 
+/// Bytes of a PURGE message's tags.
+pub(crate) const TAGS: usize = 2048;
 /// Longer than any message.
-const SIZE: usize = 64;
+const SIZE: usize = TAGS + 64;
 
 /// A message as it came, not yet understood.
 pub(crate) struct Packet {
@@ -37,6 +41,12 @@ impl Packet {
             *word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         }
         Ok(words)
+    }
+
+    /// A number, and the bytes behind it.
+    pub(crate) fn number_and_text(self) -> io::Result<(u32, Vec<u8>)> {
+        let (number, text) = self.fields.split_first_chunk().ok_or_else(invalid)?;
+        Ok((u32::from_le_bytes(*number), text.to_vec()))
     }
 
     /// Slot and ticket.
@@ -65,12 +75,19 @@ pub(crate) fn invalid() -> io::Error {
 }
 
 pub(crate) fn send(socket: impl AsFd, kind: u8, words: &[u32], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut bytes = [0; SIZE];
+    let mut bytes = [0; 64];
     bytes[0] = kind;
     for (place, word) in bytes[1..].chunks_exact_mut(4).zip(words) {
         place.copy_from_slice(&word.to_le_bytes());
     }
     sys::send_with_fds(socket, &[IoSlice::new(&bytes[..=4 * words.len()])], fds)?;
+    Ok(())
+}
+
+/// A message of a number and a text of at most [`TAGS`] bytes.
+pub(crate) fn send_text(socket: impl AsFd, kind: u8, number: u32, text: &[u8]) -> io::Result<()> {
+    let number = number.to_le_bytes();
+    sys::send_with_fds(socket, &[IoSlice::new(&[kind]), IoSlice::new(&number), IoSlice::new(text)], &[])?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use config::model::http::IgnoreHeaders;
 use exchange::{Name, parse_http_date};
 
 use crate::key::VARY;
+use crate::purge::{self, TAGS};
 
 /// What an answer says of its being kept. Times are seconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Freshness {
     pub last_modified: Option<u64>,
     /// `ETag`
     pub etag: Vec<u8>,
+    /// What it can be purged by, from `Cache-Tag` and `Surrogate-Key`; spaces between.
+    pub tags: Vec<u8>,
     /// It may be kept although the request had `Authorization` (RFC 9111 §3.5).
     pub shared: bool,
     /// `Accept-Ranges` is there.
@@ -117,13 +120,23 @@ pub fn weigh<'a>(
             }
             Name::ETag if found.etag.is_empty() => found.etag = value.to_vec(),
             Name::AcceptRanges => found.ranges = true,
+            Name::Other
+                if name.eq_ignore_ascii_case(b"cache-tag") || name.eq_ignore_ascii_case(b"surrogate-key") =>
+            {
+                for tag in purge::split(value) {
+                    if !found.tags.is_empty() {
+                        found.tags.push(b' ');
+                    }
+                    found.tags.extend_from_slice(tag);
+                }
+            }
             _ => {}
         }
     }
     // A `*` in a list is one too (RFC 9110 §12.5.5).
     found.forbidden |=
         found.vary.len() > VARY || found.vary.split(|b| *b == b',').any(|n| n.trim_ascii() == b"*");
-    found.forbidden |= no_cache || expired;
+    found.forbidden |= no_cache || expired || found.tags.len() > TAGS;
     if found.etag.len() > VARY {
         found.etag.clear();
     }
@@ -217,6 +230,15 @@ mod tests {
         assert_eq!(of(&[("vary", "a"), ("vary", "b")]).vary, b"a, b");
         assert!(of(&[("vary", "*")]).forbidden && of(&[("vary", "a, *")]).forbidden);
         assert!(of(&[("vary", &"x".repeat(129))]).forbidden);
+    }
+
+    #[test]
+    fn tags_are_gathered_from_both_fields() {
+        let fields = [("Cache-Tag", "a,b"), ("surrogate-key", "c  d"), ("cache-tag", "e")];
+        assert_eq!(of(&fields).tags, b"a b c d e");
+        let long = "x".repeat(TAGS);
+        assert!(!of(&[("cache-tag", &long)]).forbidden);
+        assert!(of(&[("cache-tag", &long), ("cache-tag", "y")]).forbidden);
     }
 
     #[test]

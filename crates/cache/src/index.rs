@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::entry::{Identity, Stored};
 use crate::key::Id;
+use crate::purge::{Meant, Purges, Tag};
 
 /// Bytes of small answers that a zone holds in memory.
 const HELD: u64 = 16 << 20;
@@ -33,6 +34,12 @@ pub struct Node {
     pub updating: bool,
     pub lock: Option<Instant>,
     pub waiting: Option<Arc<Notify>>,
+    /// Nobody waits for who fetches it until then: the last that came was not for others.
+    pub passes: Option<Instant>,
+    /// See [`Key::base`](crate::Key), where it is known.
+    pub base: Option<Id>,
+    /// The tags of the file, where they are known.
+    pub tags: Option<Box<[Tag]>>,
     /// Small, and as it was read last.
     pub held: Option<Arc<Stored>>,
     /// The file whose checksum was right.
@@ -48,6 +55,7 @@ pub struct Index {
     /// Bytes of all files on the disk.
     pub size: u64,
     held: u64,
+    pub purges: Purges,
     /// Not all files are known yet.
     pub cold: bool,
 }
@@ -139,6 +147,7 @@ impl Index {
         node.exists = size.is_some();
         node.size = size.unwrap_or(0);
         node.verified = None;
+        node.tags = None;
         self.size += node.size;
     }
 
@@ -163,9 +172,17 @@ impl Index {
         }
     }
 
-    /// All keys that have files.
-    pub fn files(&self) -> Vec<Id> {
-        self.nodes.iter().filter(|(_, node)| node.exists).map(|(id, _)| *id).collect()
+    /// What is meant by a purge: what surely is, and that of which the file has to be looked at.
+    pub fn meant(&self, meant: &Meant) -> (Vec<Id>, Vec<Id>) {
+        let (mut sure, mut perhaps) = (Vec::new(), Vec::new());
+        for (id, node) in self.nodes.iter().filter(|(_, node)| node.exists || node.status != 0) {
+            match meant.matches_known(node.base.as_ref(), node.tags.as_deref()) {
+                Some(true) => sure.push(*id),
+                None if node.exists => perhaps.push(*id),
+                Some(false) | None => {}
+            }
+        }
+        (sure, perhaps)
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use config::model::http::CachePace;
 
-use crate::key;
+use crate::key::{self, Id};
 use crate::zone::{Zone, now};
 
 /// How long a temporary file may lie whose writer is nobody we know.
@@ -30,7 +30,10 @@ pub fn spawn(zone: &Arc<Zone>) {
 fn run(zone: &Weak<Zone>) {
     if let Some(zone) = zone.upgrade() {
         let mut turn = Turn::new(zone.model().loader);
-        load(&zone, zone.directory(), zone.depth(), &mut turn);
+        each(zone.directory(), zone.depth(), &mut |entry| {
+            load_file(&zone, entry);
+            turn.count();
+        });
         zone.index().cold = false;
     }
     while let Some(zone) = zone.upgrade() {
@@ -67,19 +70,27 @@ impl Turn {
     }
 }
 
-fn load(zone: &Zone, directory: &Path, depth: usize, turn: &mut Turn) {
+fn each(directory: &Path, depth: usize, found: &mut impl FnMut(&DirEntry)) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
         let Ok(kind) = entry.file_type() else { continue };
         if kind.is_dir() {
             if depth > 0 {
-                load(zone, &entry.path(), depth - 1, turn);
+                each(&entry.path(), depth - 1, found);
             }
         } else if kind.is_file() && depth == 0 {
-            load_file(zone, &entry);
-            turn.count();
+            found(&entry);
         }
     }
+}
+
+/// All files that are there, whether or not the loader has come to them.
+pub fn all(zone: &Zone) -> Vec<Id> {
+    let mut all = Vec::new();
+    each(zone.directory(), zone.depth(), &mut |entry| {
+        all.extend(key::parse(entry.file_name().as_encoded_bytes()));
+    });
+    all
 }
 
 fn load_file(zone: &Zone, entry: &DirEntry) {
@@ -124,10 +135,12 @@ fn manage(zone: &Zone) -> Duration {
     let now = now();
     let mut turn = Turn::new(model.manager);
     loop {
+        // The disk may take its time: it is asked while nobody waits for the index.
+        let is_scarce =
+            model.min_free > 0 && free(zone.directory()).is_some_and(|free| free < model.min_free);
         let gone = {
             let mut index = zone.index();
-            let is_full = model.max_size.is_some_and(|most| index.size > most)
-                || (model.min_free > 0 && free(zone.directory()).is_some_and(|free| free < model.min_free));
+            let is_full = is_scarce || model.max_size.is_some_and(|most| index.size > most);
             let gone = match index.inactive(now, model.inactive) {
                 Some(id) if index.get(&id).is_some_and(|node| node.busy > 0) => {
                     index.touch(id, now);

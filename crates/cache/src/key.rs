@@ -18,14 +18,39 @@ pub struct Key {
     pub text: Vec<u8>,
     /// Its name.
     pub id: Id,
+    /// The name of all that has this text, however it is told apart.
+    pub(crate) base: Id,
 }
 
 impl Key {
     /// Of a text.
     pub fn new(text: Vec<u8>) -> Self {
-        let id = Md5::digest(&text).into();
-        Self { text, id }
+        let id = base(&text);
+        Self { text, id, base: id }
     }
+
+    /// The same for a request with these fields, which the text does not name and which the answer may depend on all the
+    /// same. Without any nothing changes.
+    #[must_use]
+    pub fn apart<'f>(mut self, fields: impl Iterator<Item = (&'f [u8], &'f [u8])>) -> Self {
+        let mut hash = None;
+        for (name, value) in fields {
+            let hash = hash.get_or_insert_with(|| Md5::new_with_prefix(self.base));
+            hash.update(name.to_ascii_lowercase());
+            hash.update(b": ");
+            hash.update(value);
+            hash.update(b"\r\n");
+        }
+        if let Some(hash) = hash {
+            self.id = hash.finalize().into();
+        }
+        self
+    }
+}
+
+/// The name that comes of a key's text.
+pub fn base(text: &[u8]) -> Id {
+    Md5::digest(text).into()
 }
 
 /// The name of the form of an answer that this request gets, by what the answer says in `Vary`.
@@ -117,6 +142,19 @@ mod tests {
         assert_eq!(at(&[]), "/data/b7f54b2df7773722d382f4809d65029c");
         assert_eq!(Key::new(b"abc".to_vec()).id, parse(b"900150983cd24fb0d6963f7d28e17f72").unwrap());
         assert!(parse(b"B7f54b2df7773722d382f4809d65029c").is_none());
+    }
+
+    #[test]
+    fn fields_tell_a_key_apart_from_itself() {
+        let key = || Key::new(b"k".to_vec());
+        let of = |fields: &[(&str, &str)]| {
+            key().apart(fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())))
+        };
+        assert_eq!(of(&[]).id, key().id);
+        assert_ne!(of(&[("a", "b")]).id, key().id);
+        assert_ne!(of(&[("a", "b")]).id, of(&[("a", "c")]).id);
+        assert_eq!(of(&[("A", "b")]).id, of(&[("a", "b")]).id);
+        assert_eq!(of(&[("a", "b")]).base, key().base);
     }
 
     #[test]

@@ -14,11 +14,13 @@ mod fresh;
 mod index;
 mod keep;
 mod key;
+mod purge;
 mod store;
 mod zone;
 
 pub use entry::{Meta, Stored};
 pub use fresh::{Freshness, valid_for, weigh};
 pub use key::{Id, Key, variant};
+pub use purge::{Purge, TAGS};
 pub use store::{Renewed, Writer};
 pub use zone::{Ask, Caches, Found, Look, Ticket, Zone};

@@ -98,8 +98,8 @@ impl Writer {
         let small = self.small.take().map(Bytes::from);
         let meta = std::mem::take(&mut self.meta);
         let file = self.file.try_clone()?;
-        let stored = Stored::written(meta, (self.texts, sum), file, self.length, small)?;
-        self.ticket.stored(stored.map(Arc::new).as_ref(), size.max(self.start + self.length));
+        let stored = Stored::written(meta.clone(), (self.texts, sum), file, self.length, small)?;
+        self.ticket.stored(stored.map(Arc::new).as_ref(), size.max(self.start + self.length), &meta);
         Ok(())
     }
 }
@@ -110,7 +110,11 @@ impl Zone {
     pub fn renew(&self, ticket: &Ticket, stored: &Stored, renewed: Renewed) -> io::Result<()> {
         let Renewed { date, valid, updating, error } = renewed;
         let meta = Meta { date, valid, updating, error, ..stored.meta.clone() };
-        let file = OpenOptions::new().write(true).open(ticket.path())?;
+        let file = match OpenOptions::new().write(true).open(ticket.path()) {
+            // It was purged meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
         // Another may lie there by now.
         if Identity::of(&file.metadata()?) == stored.identity {
             file.write_all_at(&stored.fixed(&meta), 0)?;

@@ -7,12 +7,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use config::model::http::CacheZone;
-use exchange::Request;
+use exchange::{Method, Request};
 
-use crate::entry::{Identity, Stored, peek};
+use crate::entry::{Identity, Meta, Stored, peek};
 use crate::index::Index;
 use crate::keep;
 use crate::key::{self, Id, Key, variant};
+use crate::purge::{self, Meant, Purge};
 
 /// The zones of a configuration.
 #[derive(Debug, Default)]
@@ -37,6 +38,11 @@ impl Caches {
             }
         };
         Self { zones: zones.iter().map(open).collect() }
+    }
+
+    /// All of them.
+    pub fn zones(&self) -> &[Arc<Zone>] {
+        &self.zones
     }
 
     /// By its number in the model.
@@ -169,30 +175,29 @@ impl Zone {
 
     /// A ticket for what is to be kept without anybody having looked.
     pub fn ticket(self: &Arc<Self>, key: &Key) -> Ticket {
-        let mut ticket = Ticket {
+        let mut ticket = self.new_ticket(key);
+        ticket.count();
+        ticket
+    }
+
+    fn new_ticket(self: &Arc<Self>, key: &Key) -> Ticket {
+        Ticket {
             zone: Arc::clone(self),
+            base: key.base,
             main: key.id,
             id: key.id,
             fetches: false,
             lock: None,
             counted: false,
-        };
-        ticket.count();
-        ticket
+            purges: self.index().purges.count(),
+        }
     }
 
     /// Looks for what is kept. `again`: the ticket of an earlier look, so that a request counts once. An error is one of
     /// the disk.
     pub fn look(self: &Arc<Self>, ask: Ask<'_>, again: Option<Ticket>) -> Look {
         let counts = again.is_none();
-        let mut ticket = again.unwrap_or_else(|| Ticket {
-            zone: Arc::clone(self),
-            main: ask.key.id,
-            id: ask.key.id,
-            fetches: false,
-            lock: None,
-            counted: false,
-        });
+        let mut ticket = again.unwrap_or_else(|| self.new_ticket(ask.key));
         let mut found = self.look_at(&mut ticket, ask, counts);
         if let Err(form) = found {
             // The file at the key's own place is of another form (`Vary`).
@@ -211,6 +216,7 @@ impl Zone {
             let mut index = self.index();
             let cold = index.cold;
             let node = index.touch(ticket.id, now);
+            node.base = Some(ticket.base);
             if counts || node.uses == 0 {
                 node.uses = node.uses.saturating_add(1);
             }
@@ -233,6 +239,10 @@ impl Zone {
             && let Some(stored) = self.read(&ticket.id, held, verified)
         {
             if stored.meta.key != ask.key.text {
+                return Ok(self.missing(ticket, ask));
+            }
+            // What HEAD has brought is nothing for others.
+            if stored.meta.without_body && ask.request.method != Method::Head {
                 return Ok(self.missing(ticket, ask));
             }
             if !stored.meta.vary.is_empty() {
@@ -260,7 +270,11 @@ impl Zone {
         let Some(age) = ask.lock else { return Found::Nothing };
         let mut index = self.index();
         let Some(node) = index.get_mut(&ticket.id) else { return Found::Nothing };
-        if node.updating && node.lock.is_none_or(|lock| lock > Instant::now()) {
+        let instant = Instant::now();
+        if node.passes.is_some_and(|until| until > instant) {
+            return Found::Nothing;
+        }
+        if node.updating && node.lock.is_none_or(|lock| lock > instant) {
             return Found::Locked;
         }
         ticket.take_lock(node, Some(age));
@@ -288,6 +302,9 @@ impl Zone {
         if index.get(id).is_some_and(|node| !node.exists) {
             index.set_file(id, Some(stored.body_length + stored.meta.body_start()));
         }
+        if let Some(node) = index.get_mut(id).filter(|node| node.tags.is_none()) {
+            node.tags = Some(purge::tags(&stored.meta.tags));
+        }
         index.hold(id, &stored);
         Some(stored)
     }
@@ -313,29 +330,29 @@ impl Zone {
         }
     }
 
-    /// Removes what is kept under this key, in all its forms: what is known at once, the others by looking through all
-    /// files, if the answer has any.
-    pub fn purge(&self, key: &Key) -> bool {
-        let has_forms = File::open(self.path(&key.id))
-            .and_then(Stored::read)
-            .is_ok_and(|stored| stored.is_some_and(|stored| !stored.meta.vary.is_empty()));
-        if has_forms {
-            return self.purge_where(|text, _| text == key.text) > 0;
+    /// Removes what is meant, and tells how much that was. What is known of it goes at once; of files that nobody has
+    /// read yet each has to be looked at, which takes as long as it takes.
+    pub fn purge(&self, purge: Purge) -> u64 {
+        let meant = Arc::new(Meant::of(purge));
+        let (sure, mut perhaps, cold) = {
+            let mut index = self.index();
+            // Whoever fetches now sees it before the file is there; what is there already is found here.
+            index.purges.note(&meant);
+            let (sure, perhaps) = index.meant(&meant);
+            (sure, perhaps, index.cold)
+        };
+        let mut removed = sure.iter().map(|id| u64::from(self.remove(id))).sum();
+        if cold {
+            perhaps = keep::all(self);
         }
-        self.remove(&key.id)
-    }
-
-    /// Looks through all files and removes those whose key and tags are meant. Takes as long as it takes.
-    pub fn purge_where(&self, is_meant: impl Fn(&[u8], &[u8]) -> bool) -> u64 {
-        let ids = self.index().files();
-        let mut removed = 0;
-        for id in ids {
+        for id in perhaps {
             let looked = File::open(self.path(&id)).and_then(|file| peek(&file));
-            if let Ok(Some((text, tags))) = looked
-                && is_meant(&text, &tags)
-                && self.remove(&id)
-            {
-                removed += 1;
+            let Ok(Some((text, tags))) = looked else { continue };
+            let tags = purge::tags(&tags);
+            if meant.matches(&text, &tags) {
+                removed += u64::from(self.remove(&id));
+            } else if let Some(node) = self.index().get_mut(&id).filter(|node| node.exists) {
+                (node.base, node.tags) = (Some(key::base(&text)), Some(tags));
             }
         }
         removed
@@ -358,6 +375,7 @@ impl Drop for Zone {
 #[derive(Debug)]
 pub struct Ticket {
     zone: Arc<Zone>,
+    base: Id,
     /// The key's own name, and that of the form that is meant.
     main: Id,
     id: Id,
@@ -366,7 +384,12 @@ pub struct Ticket {
     /// Until when that is believed.
     lock: Option<Instant>,
     counted: bool,
+    /// How many purges there had been when it was looked for.
+    purges: u64,
 }
+
+/// How long nobody waits for who fetches what was not for others.
+const PASSES: Duration = Duration::from_secs(10);
 
 impl Ticket {
     /// Where it is.
@@ -408,6 +431,7 @@ impl Ticket {
         let zone = Arc::clone(&self.zone);
         let mut index = zone.index();
         let node = index.touch(self.id, now);
+        node.base = Some(self.base);
         node.busy += 1;
         self.counted = true;
     }
@@ -443,15 +467,31 @@ impl Ticket {
         }
     }
 
+    /// The answer is not for others: they need not wait for each other's.
+    pub fn pass(&self) {
+        if let Some(node) = self.zone.index().get_mut(&self.id) {
+            node.passes = Some(Instant::now() + PASSES);
+        }
+    }
+
     /// The file is there.
-    pub(crate) fn stored(&self, stored: Option<&Arc<Stored>>, size: u64) {
+    pub(crate) fn stored(&self, stored: Option<&Arc<Stored>>, size: u64, meta: &Meta) {
         let now = now();
         let most = self.zone.model().max_size;
+        let tags = purge::tags(&meta.tags);
         let mut index = self.zone.index();
+        if !index.purges.spare(self.purges, &meta.key, &tags) {
+            // It may be older than the purge.
+            index.forget(&self.id);
+            drop(index);
+            self.zone.remove_files(&[self.id]);
+            return;
+        }
         index.touch(self.id, now);
         index.set_file(&self.id, Some(size));
         if let Some(node) = index.get_mut(&self.id) {
-            node.status = 0;
+            (node.status, node.passes) = (0, None);
+            (node.base, node.tags) = (Some(self.base), Some(tags));
             node.verified = stored.map(|stored| stored.identity);
         }
         if let Some(stored) = stored {

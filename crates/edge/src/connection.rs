@@ -34,6 +34,7 @@ use crate::tls;
 const REQUESTS: usize = 256;
 
 /// What is known of the connection, whatever is asked on it.
+#[derive(Clone)]
 pub struct Ends {
     /// Their addresses.
     pub peer: Peer,

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -104,6 +104,7 @@ fn start(model: Model, listeners: &[OwnedFd]) -> io::Result<Started> {
     let process = Arc::new(Process {
         apps: Apps::new(count, events_in),
         challenges: Challenges::default(),
+        caches: RwLock::default(),
         temp: TempSpace::new(temp_dir, model.edge.buffers.temp_space),
         inboxes,
         spread: Spread::new(count),
@@ -119,6 +120,7 @@ fn start(model: Model, listeners: &[OwnedFd]) -> io::Result<Started> {
     process.apps.open_all(&model)?;
     let configuration = Configuration::open(model, None)?;
     crate::runtime::Runtime::compile(&configuration, vec![])?;
+    process.set_caches(&configuration);
     let (ended_in, ended) = unbounded_channel();
     for (index, inbox) in receivers.into_iter().enumerate() {
         // The event loops have copies of the listeners; one more would keep a socket open that a reload takes away.
@@ -311,6 +313,7 @@ impl Control {
                 return self.tell(&FromEdge::Configured {});
             }
         };
+        self.process.set_caches(&configuration);
         let model = &configuration.model;
         self.process.limit.store(model.edge.connections as usize, Ordering::Relaxed);
         self.all(|| Ok(Message::Configure(Arc::clone(&configuration), clone_all(listeners)?)))?;

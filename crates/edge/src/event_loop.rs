@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -94,6 +94,8 @@ pub struct Process {
     pub apps: Apps,
     /// What certification authorities look for.
     pub challenges: Challenges,
+    /// The zones of the configuration, for those that purge.
+    pub caches: std::sync::RwLock<Vec<Arc<cache::Zone>>>,
     /// All temporary files.
     pub temp: Arc<TempSpace>,
     /// Where each loop listens for messages.
@@ -114,6 +116,17 @@ impl Process {
     /// Milliseconds since the process began.
     pub fn millis(&self) -> u64 {
         self.begin.elapsed().as_millis() as u64
+    }
+
+    /// These caches are there from now on.
+    pub fn set_caches(&self, configuration: &Configuration) {
+        *self.caches.write().unwrap_or_else(PoisonError::into_inner) = configuration.caches.zones().to_vec();
+    }
+
+    /// Removes what carries one of these tags from all caches; tells how much that was. Takes as long as it takes.
+    pub fn purge_tags(&self, tags: &[u8]) -> u64 {
+        let zones = self.caches.read().unwrap_or_else(PoisonError::into_inner).clone();
+        zones.iter().map(|zone| zone.purge(cache::Purge::Tags(tags.to_vec()))).sum()
     }
 
     /// What `stub_status` shows.

@@ -37,7 +37,7 @@ pub struct Runtime {
     /// Bytes of a request body in memory.
     pub body_memory: usize,
     /// What nginx.conf says of servers and locations; `None` by gunicorn's command line.
-    pub site: Option<Site>,
+    pub site: Option<Rc<Site>>,
     /// The applications, in the model's order.
     pub apps: Vec<Rc<App>>,
     configuration: Arc<Configuration>,

@@ -51,7 +51,7 @@ pub async fn follow(process: Arc<Process>, announced: Announced, heard: Unbounde
 }
 
 async fn converse(
-    process: &Process,
+    process: &Arc<Process>,
     announced: &Announced,
     heard: &UnboundedSender<Heard>,
     worker: &mut Option<Arc<Worker>>,
@@ -97,6 +97,13 @@ async fn converse(
                 if index < process.inboxes.len() {
                     let _ = process.send(index, Message::FileArrived(Arc::clone(&announced.app), slot));
                 }
+            }
+            WorkerMessage::Purge { number, tags } => {
+                // The worker waits; other messages of its threads wait with it, so that it cannot ask for more at once
+                // than is done.
+                let process = Arc::clone(process);
+                let removed = tokio::task::spawn_blocking(move || process.purge_tags(&tags)).await;
+                socket.send_purged(number, removed.unwrap_or(0))?;
             }
             WorkerMessage::Give { slot, ticket } => {
                 if let Some(file) = announced.app.body_file(slot) {

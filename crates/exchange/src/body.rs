@@ -133,6 +133,12 @@ pub trait ChunkStream {
     /// time the task is woken while it waits for the client.
     fn poll_ahead(&mut self, _: &mut Context<'_>) {}
 
+    /// Only the bytes from `start` up to `end` are wanted; nothing was taken yet. Tells which byte it will begin with:
+    /// `start`, if it can leave out what is before and behind them, else the first.
+    fn narrow(&mut self, _start: u64, _end: u64) -> u64 {
+        0
+    }
+
     /// The trailer section: asked for once after the last piece, where the framing has a place for it.
     fn trailers(&mut self) -> Option<Fields> {
         None

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use exchange::{BodyError, BodySource, Response};
+use exchange::{BodyError, BodySource, NoBody, Response};
 use http1::HeadError;
 
 use crate::pace::Pace;
@@ -81,6 +81,25 @@ pub enum Exchange<'a> {
     Http1(&'a mut h1::Connection),
     /// A stream of an HTTP/2 connection.
     Http2(&'a mut h2::Exchange),
+    /// Nobody: what is asked for is part of a response that is being sent already.
+    Nobody(&'a mut Nobody),
+}
+
+/// In the place of a client that somebody else talks to.
+#[derive(Clone, Copy, Debug)]
+pub struct Nobody {
+    /// See [`Exchange::requests`].
+    pub requests: u64,
+    /// See [`Exchange::socket`].
+    pub socket: RawFd,
+    body: NoBody,
+}
+
+impl Nobody {
+    /// In the place of this client.
+    pub const fn for_client(requests: u64, socket: RawFd) -> Self {
+        Self { requests, socket, body: NoBody }
+    }
 }
 
 impl Exchange<'_> {
@@ -89,6 +108,7 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => Exchange::Http1(connection),
             Self::Http2(exchange) => Exchange::Http2(exchange),
+            Self::Nobody(nobody) => Exchange::Nobody(nobody),
         }
     }
 
@@ -97,6 +117,7 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => connection.requests(),
             Self::Http2(exchange) => exchange.requests(),
+            Self::Nobody(nobody) => nobody.requests,
         }
     }
 
@@ -104,7 +125,7 @@ impl Exchange<'_> {
     pub fn is_pipelined(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.is_pipelined(),
-            Self::Http2(_) => false,
+            Self::Http2(_) | Self::Nobody(_) => false,
         }
     }
 
@@ -113,6 +134,7 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => connection.stream().as_fd().as_raw_fd(),
             Self::Http2(exchange) => exchange.socket(),
+            Self::Nobody(nobody) => nobody.socket,
         }
     }
 
@@ -121,6 +143,7 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => connection.set_settings(settings),
             Self::Http2(exchange) => exchange.set_settings(settings),
+            Self::Nobody(_) => {}
         }
     }
 
@@ -129,6 +152,7 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => connection.body(),
             Self::Http2(exchange) => exchange.body(),
+            Self::Nobody(nobody) => &mut nobody.body,
         }
     }
 
@@ -137,6 +161,7 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => connection.poll_data(cx),
             Self::Http2(exchange) => exchange.poll_data(cx),
+            Self::Nobody(_) => Poll::Ready(None),
         }
     }
 
@@ -145,6 +170,7 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => connection.poll_client(cx),
             Self::Http2(exchange) => exchange.poll_client(cx),
+            Self::Nobody(_) => Poll::Pending,
         }
     }
 
@@ -154,7 +180,7 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => connection.probe(),
             // Each stream says by itself when it is cancelled.
-            Self::Http2(_) => {}
+            Self::Http2(_) | Self::Nobody(_) => {}
         }
     }
 
@@ -163,6 +189,7 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => connection.set_pace(pace),
             Self::Http2(exchange) => exchange.set_pace(pace),
+            Self::Nobody(_) => {}
         }
     }
 
@@ -171,7 +198,7 @@ impl Exchange<'_> {
     pub fn close_after(&mut self) {
         match self {
             Self::Http1(connection) => connection.close_after(),
-            Self::Http2(_) => {}
+            Self::Http2(_) | Self::Nobody(_) => {}
         }
     }
 
@@ -185,6 +212,7 @@ impl Exchange<'_> {
                 connection.close_after();
             }
             Self::Http2(exchange) => exchange.abandon(),
+            Self::Nobody(_) => {}
         }
     }
 
@@ -193,7 +221,7 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => connection.tunnel(other).await,
             // A stream of HTTP/2 has no such response (RFC 9113 §8.6).
-            Self::Http2(_) => 0,
+            Self::Http2(_) | Self::Nobody(_) => 0,
         }
     }
 
@@ -210,6 +238,7 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => connection.try_respond(response, date),
             Self::Http2(_) => Err(h1::Left::WHOLE),
+            Self::Nobody(_) => Ok(Sent { body: 0, head: 0, outcome: Err(WriteError::Gone) }),
         }
     }
 
@@ -218,6 +247,7 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => connection.respond_rest(response, date, left).await,
             Self::Http2(exchange) => exchange.respond(response, date).await,
+            Self::Nobody(_) => Sent { body: 0, head: 0, outcome: Err(WriteError::Gone) },
         }
     }
 }

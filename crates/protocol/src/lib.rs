@@ -10,7 +10,7 @@ mod pace;
 mod path;
 
 pub use deadline::{Deadline, Deadlines};
-pub use exchange::{ClientEvent, Exchange, Refusal, Sent, WriteError};
+pub use exchange::{ClientEvent, Exchange, Nobody, Refusal, Sent, WriteError};
 pub use h1::OtherEnd;
 pub use pace::{Pace, Room};
 pub use path::{InvalidPath, decode, encode, normalize, resolve};

@@ -1,5 +1,6 @@
 //! Who is next: nginx's ways of balancing.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,34 +13,25 @@ const MISSES: u32 = 20;
 /// Points on the circle for each unit of weight.
 const POINTS: i64 = 160;
 
-/// The next server and its number, those of both tiers counted.
-pub(crate) fn next(
-    kind: Kind,
-    members: &mut Members,
-    choice: &mut Choice,
-    now: u64,
-) -> Option<(Arc<Peer>, usize)> {
+/// The next server.
+pub(crate) fn next(kind: Kind, members: &mut Members, choice: &mut Choice, now: u64) -> Option<Arc<Peer>> {
     let found = match kind {
         Kind::RoundRobin => None,
-        Kind::LeastConn => least_conn(&members.primary, 0, choice, now),
+        Kind::LeastConn => least_conn(&members.primary, choice, now),
         Kind::IpHash => ip_hash(&members.primary, choice, now),
         Kind::Hash => hash(&members.primary, choice, now),
         Kind::Consistent => consistent(members, choice, now),
         Kind::Random => random(members, choice, now),
         Kind::RandomTwo => random_two(members, choice, now),
     };
-    if let Some(index) = found {
-        return Some((Arc::clone(&members.primary.peers[index]), index));
+    if let Some(index) = found.or_else(|| round_robin(&mut members.primary, choice, now)) {
+        return Some(Arc::clone(&members.primary.peers[index]));
     }
-    if let Some(index) = round_robin(&members.primary, 0, choice, now) {
-        return Some((Arc::clone(&members.primary.peers[index]), index));
-    }
-    let first = members.primary.peers.len();
     let found = match kind {
-        Kind::LeastConn => least_conn(&members.backup, first, choice, now),
-        _ => round_robin(&members.backup, first, choice, now),
+        Kind::LeastConn => least_conn(&members.backup, choice, now),
+        _ => round_robin(&mut members.backup, choice, now),
     };
-    found.map(|index| (Arc::clone(&members.backup.peers[index]), first + index))
+    found.map(|index| Arc::clone(&members.backup.peers[index]))
 }
 
 /// A step of the smooth weighted round over some servers: each gets its weight, the one that has most is next and pays
@@ -67,24 +59,27 @@ fn step<'p>(peers: impl Iterator<Item = (usize, &'p Arc<Peer>)>) -> Option<usize
 
 fn eligible<'t>(
     tier: &'t Tier,
-    first: usize,
     choice: &'t Choice,
     now: u64,
 ) -> impl Iterator<Item = (usize, &'t Arc<Peer>)> {
-    tier.peers
-        .iter()
-        .enumerate()
-        .filter(move |(index, peer)| peer.is_eligible(now) && !choice.is_tried(first + index))
+    tier.peers.iter().enumerate().filter(move |(_, peer)| may_ask(peer, choice, now))
 }
 
-fn round_robin(tier: &Tier, first: usize, choice: &Choice, now: u64) -> Option<usize> {
-    step(eligible(tier, first, choice, now))
+fn may_ask(peer: &Peer, choice: &Choice, now: u64) -> bool {
+    peer.is_eligible(now) && !choice.is_tried(peer.slot)
 }
 
-fn least_conn(tier: &Tier, first: usize, choice: &Choice, now: u64) -> Option<usize> {
-    let load = |peer: &Peer| i64::from(peer.conns.load(Ordering::Relaxed));
+fn round_robin(tier: &mut Tier, choice: &Choice, now: u64) -> Option<usize> {
+    match &mut tier.rotation {
+        Some(rotation) => rotation.next(&tier.peers, choice, now),
+        None => step(eligible(tier, choice, now)),
+    }
+}
+
+fn least_conn(tier: &Tier, choice: &Choice, now: u64) -> Option<usize> {
+    let load = |peer: &Peer| peer.load();
     let (mut best, mut many): (Option<(usize, &Arc<Peer>)>, bool) = (None, false);
-    for (index, peer) in eligible(tier, first, choice, now) {
+    for (index, peer) in eligible(tier, choice, now) {
         let Some((_, least)) = best else {
             best = Some((index, peer));
             continue;
@@ -101,19 +96,9 @@ fn least_conn(tier: &Tier, first: usize, choice: &Choice, now: u64) -> Option<us
     }
     // Those that have equally little to do go round.
     step(
-        eligible(tier, first, choice, now)
+        eligible(tier, choice, now)
             .filter(|(_, peer)| load(peer) * least.weight == load(least) * peer.weight),
     )
-}
-
-/// The server at a place on the line of all weights.
-fn at_weight(tier: &Tier, mut place: u64) -> Option<usize> {
-    tier.peers.iter().position(|peer| {
-        let weight = peer.weight as u64;
-        let is_here = place < weight;
-        place = place.saturating_sub(weight);
-        is_here
-    })
 }
 
 fn ip_hash(tier: &Tier, choice: &mut Choice, now: u64) -> Option<usize> {
@@ -131,14 +116,14 @@ fn ip_hash(tier: &Tier, choice: &mut Choice, now: u64) -> Option<usize> {
     };
     let mut hash = choice.hash.unwrap_or(89);
     let found = loop {
-        if choice.misses > MISSES || tier.total_weight == 0 {
+        if choice.misses > MISSES || tier.total_weight() == 0 {
             break None;
         }
         for byte in bytes {
             hash = (hash * 113 + u32::from(*byte)) % 6271;
         }
-        let index = at_weight(tier, u64::from(hash) % tier.total_weight)?;
-        if !choice.is_tried(index) && tier.peers[index].is_eligible(now) {
+        let index = tier.at_weight(u64::from(hash) % tier.total_weight())?;
+        if may_ask(&tier.peers[index], choice, now) {
             break Some(index);
         }
         choice.misses += 1;
@@ -149,7 +134,7 @@ fn ip_hash(tier: &Tier, choice: &mut Choice, now: u64) -> Option<usize> {
 
 fn hash(tier: &Tier, choice: &mut Choice, now: u64) -> Option<usize> {
     let Key::Text(key) = &choice.key else { return None };
-    if key.is_empty() || tier.total_weight == 0 {
+    if key.is_empty() || tier.total_weight() == 0 {
         return None;
     }
     let mut hash = choice.hash.unwrap_or(0);
@@ -164,8 +149,8 @@ fn hash(tier: &Tier, choice: &mut Choice, now: u64) -> Option<usize> {
         }
         hash = hash.wrapping_add((sum.update(key).value() >> 16) & 0x7FFF);
         rehash += 1;
-        let index = at_weight(tier, u64::from(hash) % tier.total_weight)?;
-        if !choice.is_tried(index) && tier.peers[index].is_eligible(now) {
+        let index = tier.at_weight(u64::from(hash) % tier.total_weight())?;
+        if may_ask(&tier.peers[index], choice, now) {
             break Some(index);
         }
         misses += 1;
@@ -176,14 +161,25 @@ fn hash(tier: &Tier, choice: &mut Choice, now: u64) -> Option<usize> {
 
 /// The circle of `hash … consistent`: sorted points, each a server's.
 #[derive(Debug, Default)]
-pub(crate) struct Points(Vec<(u32, String)>);
+pub(crate) struct Points {
+    /// Each with the number of its server.
+    points: Vec<(u32, u32)>,
+    /// The places in the tier of each server's addresses.
+    servers: Vec<Vec<u32>>,
+}
 
 impl Points {
     /// As ketama and Cache::Memcached::Fast have them.
     pub(crate) fn of(tier: &Tier) -> Self {
-        let mut points = Vec::new();
-        for peer in &tier.peers {
+        let (mut points, mut servers) = (Vec::new(), Vec::<Vec<u32>>::new());
+        let mut known = HashMap::new();
+        for (place, peer) in (0..).zip(&tier.peers) {
             let server = peer.server.as_str();
+            let number = *known.entry(server).or_insert(servers.len());
+            if number == servers.len() {
+                servers.push(Vec::new());
+            }
+            servers[number].push(place);
             let (host, port) = match server.get(..5) {
                 Some(unix) if unix.eq_ignore_ascii_case("unix:") => (&server[5..], ""),
                 _ => match server.rsplit_once(':') {
@@ -197,23 +193,29 @@ impl Points {
             let mut previous = 0_u32;
             for _ in 0..peer.weight * POINTS {
                 previous = base.update(&previous.to_le_bytes()).value();
-                points.push((previous, server.to_owned()));
+                points.push((previous, number as u32));
             }
         }
         points.sort_by_key(|(hash, _)| *hash);
         points.dedup_by_key(|(hash, _)| *hash);
-        Self(points)
+        Self { points, servers }
     }
 
     fn find(&self, hash: u32) -> usize {
-        self.0.partition_point(|(point, _)| *point < hash)
+        self.points.partition_point(|(point, _)| *point < hash)
+    }
+
+    /// The places of the server at a point.
+    fn at(&self, point: usize) -> &[u32] {
+        let (_, server) = self.points[point % self.points.len()];
+        &self.servers[server as usize]
     }
 }
 
 fn consistent(members: &Members, choice: &mut Choice, now: u64) -> Option<usize> {
     let Key::Text(key) = &choice.key else { return None };
     let points = &members.points;
-    if key.is_empty() || points.0.is_empty() {
+    if key.is_empty() || points.points.is_empty() {
         return None;
     }
     let mut place = choice.hash.unwrap_or_else(|| points.find(Crc32::new().update(key).value()) as u32);
@@ -222,9 +224,9 @@ fn consistent(members: &Members, choice: &mut Choice, now: u64) -> Option<usize>
         if misses > MISSES {
             break None;
         }
-        let (_, server) = &points.0[place as usize % points.0.len()];
-        let same = eligible(&members.primary, 0, choice, now).filter(|(_, peer)| peer.server == *server);
-        if let Some(index) = step(same) {
+        let same = points.at(place as usize).iter().map(|place| *place as usize);
+        let same = same.map(|place| (place, &members.primary.peers[place]));
+        if let Some(index) = step(same.filter(|(_, peer)| may_ask(peer, choice, now))) {
             break Some(index);
         }
         place = place.wrapping_add(1);
@@ -243,10 +245,10 @@ fn chance(state: &mut u64, below: u64) -> u64 {
 }
 
 fn random(members: &mut Members, choice: &mut Choice, now: u64) -> Option<usize> {
-    let total = members.primary.total_weight;
+    let total = members.primary.total_weight();
     while choice.misses <= MISSES && total > 0 {
-        let index = at_weight(&members.primary, chance(&mut members.random, total))?;
-        if !choice.is_tried(index) && members.primary.peers[index].is_eligible(now) {
+        let index = members.primary.at_weight(chance(&mut members.random, total))?;
+        if may_ask(&members.primary.peers[index], choice, now) {
             return Some(index);
         }
         choice.misses += 1;
@@ -255,17 +257,17 @@ fn random(members: &mut Members, choice: &mut Choice, now: u64) -> Option<usize>
 }
 
 fn random_two(members: &mut Members, choice: &mut Choice, now: u64) -> Option<usize> {
-    let total = members.primary.total_weight;
+    let total = members.primary.total_weight();
     let mut first: Option<usize> = None;
     while choice.misses <= MISSES && total > 0 {
-        let index = at_weight(&members.primary, chance(&mut members.random, total))?;
+        let index = members.primary.at_weight(chance(&mut members.random, total))?;
         let peers = &members.primary.peers;
-        if first != Some(index) && !choice.is_tried(index) && peers[index].is_eligible(now) {
+        if first != Some(index) && may_ask(&peers[index], choice, now) {
             let Some(other) = first else {
                 first = Some(index);
                 continue;
             };
-            let load = |at: usize| i64::from(peers[at].conns.load(Ordering::Relaxed));
+            let load = |at: usize| peers[at].load();
             let is_fuller = load(index) * peers[other].weight > load(other) * peers[index].weight;
             return Some(if is_fuller { other } else { index });
         }

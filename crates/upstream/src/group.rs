@@ -1,11 +1,16 @@
 //! Groups of servers: who is asked next, and what is remembered of each.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+mod members;
+mod peer;
+
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use config::model::http::{Balance, Keepalive, Upstream, UpstreamAddress};
+
+pub(crate) use members::{Members, Tier};
+pub use peer::Peer;
 
 use crate::balance::{self, Points};
 
@@ -33,47 +38,6 @@ pub(crate) enum Kind {
     RandomTwo,
 }
 
-/// Servers, and those that are asked when none of the first can be.
-#[derive(Debug, Default)]
-pub(crate) struct Members {
-    pub primary: Tier,
-    pub backup: Tier,
-    /// For `hash … consistent`.
-    pub points: Points,
-    pub random: u64,
-}
-
-/// Servers that are equal but for their weights.
-#[derive(Debug, Default)]
-pub(crate) struct Tier {
-    pub peers: Vec<Arc<Peer>>,
-    pub total_weight: u64,
-}
-
-/// One address of a server.
-#[derive(Debug)]
-pub struct Peer {
-    /// Where it listens.
-    pub address: UpstreamAddress,
-    /// The same, as logs and `$upstream_addr` have it.
-    pub name: String,
-    /// The server's name in the configuration.
-    pub(crate) server: String,
-    pub(crate) weight: i64,
-    pub(crate) down: bool,
-    max_conns: u32,
-    max_fails: u32,
-    /// Milliseconds.
-    fail_timeout: u64,
-    pub(crate) conns: AtomicU32,
-    fails: AtomicU32,
-    /// When it failed last, and when it was last looked whether it still does: milliseconds of the group's clock.
-    accessed: AtomicU64,
-    checked: AtomicU64,
-    pub(crate) current: AtomicI64,
-    pub(crate) effective: AtomicI64,
-}
-
 /// What decides who is next, where something of the request does.
 #[derive(Debug, Clone, Default)]
 pub enum Key {
@@ -91,7 +55,7 @@ pub enum Key {
 pub struct Choice {
     group: Arc<Group>,
     pub(crate) key: Key,
-    /// Which were asked already, a bit for each of both tiers.
+    /// Which were asked already, a bit for each slot.
     pub(crate) tried: Vec<u64>,
     /// Whom a hash leads to next.
     pub(crate) hash: Option<u32>,
@@ -114,29 +78,23 @@ pub struct Lease {
 impl Group {
     /// Of the model.
     pub fn new(upstream: &Upstream) -> Arc<Self> {
-        let mut members = Members { random: seed(), ..Members::default() };
+        let (mut primary, mut backup) = (Vec::new(), Vec::new());
+        let mut slot = 0;
         for server in &upstream.servers {
-            let tier = if server.backup { &mut members.backup } else { &mut members.primary };
+            let tier = if server.backup { &mut backup } else { &mut primary };
             for address in &server.addresses {
-                tier.total_weight += u64::from(server.weight);
-                tier.peers.push(Arc::new(Peer {
-                    address: address.clone(),
-                    name: address_name(address),
-                    server: server.name.clone(),
-                    weight: i64::from(server.weight),
-                    down: server.down,
-                    max_conns: server.max_conns,
-                    max_fails: server.max_fails,
-                    fail_timeout: server.fail_timeout.as_millis() as u64,
-                    conns: AtomicU32::new(0),
-                    fails: AtomicU32::new(0),
-                    accessed: AtomicU64::new(0),
-                    checked: AtomicU64::new(0),
-                    current: AtomicI64::new(0),
-                    effective: AtomicI64::new(i64::from(server.weight)),
-                }));
+                tier.push(Arc::new(Peer::new(server, address, slot)));
+                slot += 1;
             }
         }
+        let up = primary.iter().chain(&backup).filter(|peer| !peer.down).count() as u32;
+        let mut members = Members {
+            primary: Tier::new(primary),
+            backup: Tier::new(backup),
+            points: Points::default(),
+            random: seed(),
+            up,
+        };
         let balance = match &upstream.balance {
             Balance::RoundRobin => Kind::RoundRobin,
             Balance::LeastConn => Kind::LeastConn,
@@ -183,13 +141,7 @@ impl Group {
     /// The servers for one request; of them at most `tries` are asked (0: all).
     pub fn choose(self: &Arc<Self>, key: Key, tries: u32) -> Choice {
         let members = self.members();
-        let up = |tier: &Tier| tier.peers.iter().filter(|peer| !peer.down).count() as u32;
-        let all = if members.primary.peers.len() + members.backup.peers.len() > MANY {
-            // Not to be counted for each request.
-            u32::MAX
-        } else {
-            up(&members.primary) + up(&members.backup)
-        };
+        let all = members.up;
         let single = members.primary.peers.len() == 1 && members.backup.peers.is_empty();
         drop(members);
         Choice {
@@ -208,14 +160,18 @@ impl Group {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whatever kept a server out of the rotation is over.
+    fn unpark(&self, peer: &Arc<Peer>) {
+        let mut members = self.members();
+        members.primary.unpark(peer);
+        members.backup.unpark(peer);
+    }
+
     fn now(&self) -> u64 {
         // Never 0, which is long ago.
         self.begin.elapsed().as_millis() as u64 + 1
     }
 }
-
-/// Above so many servers nobody counts those that are up.
-const MANY: usize = 64;
 
 impl Choice {
     /// The next server to ask; `None` if there is none that could be.
@@ -223,22 +179,19 @@ impl Choice {
         let group = Arc::clone(&self.group);
         let now = group.now();
         let mut members = group.members();
-        let (peer, index) = if self.single {
+        let peer = if self.single {
             let peer = members.primary.peers.first()?;
             // Of one that is the only one no failure counts, as in nginx.
-            if peer.down || peer.is_full() || self.is_tried(0) {
+            if peer.down || peer.is_full() || self.is_tried(peer.slot) {
                 return None;
             }
-            (Arc::clone(peer), 0)
+            Arc::clone(peer)
         } else {
             balance::next(group.balance, &mut members, self, now)?
         };
-        peer.conns.fetch_add(1, Ordering::Relaxed);
-        if now.saturating_sub(peer.checked.load(Ordering::Relaxed)) > peer.fail_timeout {
-            peer.checked.store(now, Ordering::Relaxed);
-        }
+        peer.begin(now);
         drop(members);
-        self.mark(index);
+        self.mark(peer.slot);
         Some(Lease { peer, group, single: self.single })
     }
 
@@ -255,86 +208,46 @@ impl Choice {
 
     /// The last one was asked on a kept connection, which says nothing of it: it may be asked again.
     pub fn give_back(&mut self, lease: &Lease) {
-        let index = {
-            let members = self.group.members();
-            let all = members.primary.peers.iter().chain(&members.backup.peers);
-            all.enumerate().find(|(_, peer)| Arc::ptr_eq(peer, &lease.peer)).map(|(index, _)| index)
-        };
-        if let Some(index) = index
-            && let Some(word) = self.tried.get_mut(index / 64)
-        {
-            *word &= !(1 << (index % 64));
+        let slot = lease.peer.slot as usize;
+        if let Some(word) = self.tried.get_mut(slot / 64) {
+            *word &= !(1 << (slot % 64));
         }
         self.left = self.left.saturating_add(1);
     }
 
-    pub(crate) fn is_tried(&self, index: usize) -> bool {
-        self.tried.get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
+    pub(crate) fn is_tried(&self, slot: u32) -> bool {
+        let slot = slot as usize;
+        self.tried.get(slot / 64).is_some_and(|word| word & (1 << (slot % 64)) != 0)
     }
 
-    fn mark(&mut self, index: usize) {
-        if self.tried.len() <= index / 64 {
-            self.tried.resize(index / 64 + 1, 0);
+    fn mark(&mut self, slot: u32) {
+        let slot = slot as usize;
+        if self.tried.len() <= slot / 64 {
+            self.tried.resize(slot / 64 + 1, 0);
         }
-        self.tried[index / 64] |= 1 << (index % 64);
-    }
-}
-
-impl Peer {
-    pub(crate) fn is_full(&self) -> bool {
-        self.max_conns > 0 && self.conns.load(Ordering::Relaxed) >= self.max_conns
-    }
-
-    /// Whether it may be asked: not down, not thought to be, not at its limit.
-    pub(crate) fn is_eligible(&self, now: u64) -> bool {
-        let failed = self.max_fails > 0
-            && self.fails.load(Ordering::Relaxed) >= self.max_fails
-            && now.saturating_sub(self.checked.load(Ordering::Relaxed)) <= self.fail_timeout;
-        !self.down && !failed && !self.is_full()
+        self.tried[slot / 64] |= 1 << (slot % 64);
     }
 }
 
 impl Lease {
     /// It failed. Tells whether it is now thought to be down.
     pub fn failed(&self) -> bool {
-        let peer = &self.peer;
-        if self.single {
-            return false;
-        }
-        let now = self.group.now();
-        let fails = peer.fails.fetch_add(1, Ordering::Relaxed) + 1;
-        peer.accessed.store(now, Ordering::Relaxed);
-        peer.checked.store(now, Ordering::Relaxed);
-        if peer.max_fails == 0 {
-            return false;
-        }
-        let less = peer.weight / i64::from(peer.max_fails);
-        let effective = peer.effective.load(Ordering::Relaxed) - less;
-        peer.effective.store(effective.max(0), Ordering::Relaxed);
-        fails >= peer.max_fails
+        !self.single && self.peer.failed(self.group.now())
     }
 
     /// It answered.
     pub fn answered(&self) {
-        let peer = &self.peer;
-        // Only an answer to a request that began after the failure takes it back.
-        if peer.accessed.load(Ordering::Relaxed) < peer.checked.load(Ordering::Relaxed) {
-            peer.fails.store(0, Ordering::Relaxed);
+        if self.peer.answered() {
+            self.group.unpark(&self.peer);
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.peer.conns.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn address_name(address: &UpstreamAddress) -> String {
-    match address {
-        UpstreamAddress::Ip(SocketAddr::V4(address)) => address.to_string(),
-        UpstreamAddress::Ip(SocketAddr::V6(address)) => format!("[{}]:{}", address.ip(), address.port()),
-        UpstreamAddress::Unix(path) => format!("unix:{}", path.display()),
+        if self.peer.end() {
+            self.group.unpark(&self.peer);
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bridge::worker::{self, Ended};
@@ -15,6 +16,8 @@ use crate::runner::no_such_claimer;
 #[pyclass(module = "monoceros", frozen)]
 pub(crate) struct Link {
     link: Arc<worker::Link>,
+    /// Somebody takes what the edge says.
+    listens: AtomicBool,
 }
 
 /// Shakes hands with the edge on descriptor `fd`, which belongs to the link from then on.
@@ -29,7 +32,7 @@ pub(crate) fn connect(py: Python<'_>, fd: i32, claimers: u32) -> PyResult<Link> 
     let link = py.detach(|| worker::Link::connect(socket, std::process::id(), claimers));
     let link =
         link.map_err(|error| PyRuntimeError::new_err(format!("the edge did not take this worker: {error}")))?;
-    Ok(Link { link: Arc::new(link) })
+    Ok(Link { link: Arc::new(link), listens: AtomicBool::new(false) })
 }
 
 /// How long a worker without an edge may take to notice.
@@ -44,8 +47,22 @@ impl Link {
         let link = Arc::clone(&self.link);
         let control = std::thread::Builder::new().name("monoceros-control".to_owned());
         control.spawn(move || control_loop(&link)).map_err(PyErr::from)?;
+        self.listens.store(true, Ordering::Release);
         self.link.ready().map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
+
+    /// Removes what carries one of these tags from the caches, and returns how many answers that were.
+    fn purge(&self, py: Python<'_>, tags: &[u8]) -> PyResult<u32> {
+        if !self.listens.load(Ordering::Acquire) {
+            let words = "the cache can be purged once the worker takes requests, not while it loads";
+            return Err(PyRuntimeError::new_err(words));
+        }
+        py.detach(|| self.link.purge(tags)).map_err(PyErr::from)
+    }
+
+    /// Bytes of tags that one call of `purge` takes.
+    #[classattr]
+    const MOST_TAGS: usize = worker::Link::MOST_TAGS;
 
     /// Lets every thread finish its request and take no further one. Safe in a signal handler.
     fn stop(&self) {

@@ -40,6 +40,13 @@ pub enum Message {
         /// The ticket, for [`super::EdgeThread::resolve`].
         ticket: u64,
     },
+    /// What carries one of these tags is to go from the cache.
+    Purge {
+        /// For the answer.
+        number: u32,
+        /// The tags, spaces between.
+        tags: Vec<u8>,
+    },
 }
 
 impl WorkerSocket {
@@ -79,6 +86,10 @@ impl WorkerSocket {
                 let (slot, ticket) = packet.slot()?;
                 Message::Give { slot, ticket }
             }
+            message::PURGE => {
+                let (number, tags) = packet.number_and_text()?;
+                Message::Purge { number, tags }
+            }
             _ => return Err(message::invalid()),
         }))
     }
@@ -93,6 +104,11 @@ impl WorkerSocket {
     /// Answers GIVE. `slot` and `ticket` are those of the message, `body` a file that reads from its beginning.
     pub fn send_body(&self, slot: u16, ticket: u64, body: BorrowedFd<'_>) -> io::Result<()> {
         message::send_slot(&self.socket, message::BODY, (slot, ticket), &[body])
+    }
+
+    /// Answers PURGE: so much was removed.
+    pub fn send_purged(&self, number: u32, removed: u64) -> io::Result<()> {
+        message::send(&self.socket, message::PURGED, &[number, removed.try_into().unwrap_or(u32::MAX)], &[])
     }
 
     /// Asks the worker to finish what it has and end.

@@ -56,6 +56,15 @@ pub(crate) struct Shared {
     /// Bodies that have arrived for whoever asked for them.
     bodies: Mutex<HashMap<(u16, u64), OwnedFd>>,
     arrived: Condvar,
+    purges: Mutex<Purges>,
+    purged: Condvar,
+}
+
+/// Purges that were asked for and not answered yet, and answers that nobody has taken yet.
+#[derive(Debug, Default)]
+struct Purges {
+    last: u32,
+    answers: HashMap<u32, Option<u32>>,
 }
 
 /// A worker's connection to the edge, after the handshake.
@@ -101,6 +110,8 @@ impl Link {
             gone: AtomicBool::new(false),
             bodies: Mutex::default(),
             arrived: Condvar::new(),
+            purges: Mutex::default(),
+            purged: Condvar::new(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -127,12 +138,53 @@ impl Link {
                     let Ok(fd) = packet.fd() else { break };
                     shared.deliver(slot, fd);
                 }
+                message::PURGED => {
+                    let Ok([number, removed]) = packet.words() else { break };
+                    shared.deliver_purge(number, removed);
+                }
                 _ => break,
             }
         }
         shared.edge_is_gone();
         ended
     }
+
+    /// Removes from the edge's caches what carries one of these tags (spaces between, [`Link::MOST_TAGS`] bytes at most),
+    /// and tells how much that was. Blocks, while [`Link::run_control`] listens.
+    pub fn purge(&self, tags: &[u8]) -> io::Result<u32> {
+        let shared = &self.shared;
+        if tags.len() > Self::MOST_TAGS {
+            return Err(message::invalid());
+        }
+        let lock = || shared.purges.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = {
+            let mut purges = lock();
+            purges.last = purges.last.wrapping_add(1);
+            let number = purges.last;
+            purges.answers.insert(number, None);
+            number
+        };
+        let sent = message::send_text(&shared.socket, message::PURGE, number, tags);
+        let mut purges = lock();
+        loop {
+            match purges.answers.get(&number).copied().flatten() {
+                Some(removed) => {
+                    purges.answers.remove(&number);
+                    return Ok(removed);
+                }
+                None if sent.is_err() || shared.is_gone() => {
+                    purges.answers.remove(&number);
+                    return Err(sent.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()));
+                }
+                None => {}
+            }
+            let wait = shared.purged.wait_timeout(purges, Duration::from_millis(250));
+            purges = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Bytes of tags that one [`Link::purge`] takes.
+    pub const MOST_TAGS: usize = message::TAGS;
 
     /// The claimer of this number, from 0; for one thread at a time.
     pub fn claimer(&self, number: usize) -> Result<Claimer, LinkError> {
@@ -197,6 +249,16 @@ impl Shared {
             // It can only fail by being full of unread rings.
             let _ = rustix::io::write(&self.eventfds[usize::from(thread)], &1_u64.to_ne_bytes());
         }
+    }
+
+    fn deliver_purge(&self, number: u32, removed: u32) {
+        let mut purges = self.purges.lock().unwrap_or_else(PoisonError::into_inner);
+        // An answer that nobody waits for is none.
+        if let Some(answer) = purges.answers.get_mut(&number) {
+            *answer = Some(removed);
+        }
+        drop(purges);
+        self.purged.notify_all();
     }
 
     fn deliver(&self, slot: (u16, u64), fd: OwnedFd) {

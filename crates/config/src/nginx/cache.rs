@@ -50,6 +50,12 @@ macro_rules! rows {
                 Apply::Value(|l| &mut cache(l, $kind).key),
                 "who is asked, and for what",
                 "What makes two requests the same.",
+            )
+            .differs(
+                "A host or scheme that `proxy_set_header` passes on is part of the default. Whatever the key, requests \
+                 that differ in fields such as `X-Forwarded-Host` or `X-HTTP-Method-Override` and pass them on are not \
+                 the same, a GET with a body is neither answered from the cache nor kept, and 304, 412 and 416 are not \
+                 kept, nor 206 unless `$slice_range` or `$http_range` is in the key.",
             )),
             own($ours, Row::new(
                 concat!($prefix, "_cache_valid"),
@@ -157,8 +163,10 @@ macro_rules! rows {
                 Count::at_least(1),
                 Apply::Custom(|r, l, d| r.cache_values(&mut cache(l, $kind).purge, d)),
                 "",
-                "A request for which one of these is neither empty nor `0` removes what is kept under its key: 204, or \
-                 404 if there was nothing. A `*` at the end of the key stands for any end.",
+                "A request for which one of these is neither empty nor `0` removes what is kept under its key, in all \
+                 its forms: 204, or 404 if there was nothing. A `*` at the end of the key stands for any end. With \
+                 `Cache-Tag` or `Surrogate-Key` it removes what carries one of these tags. Whoever may send such a \
+                 request may empty the cache: allow it to few.",
             )
             .ours(),
         ]

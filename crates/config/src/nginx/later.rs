@@ -50,7 +50,6 @@ const ERRORS: &[(&str, &[&str])] = &[
     ("mail comes later", &["mail"]),
     ("memcached comes later", &["memcached_pass"]),
     ("seeking in videos comes later", &["mp4"]),
-    ("slices come later", &["slice"]),
     ("uwsgi comes later", &["uwsgi_pass"]),
 ];
 

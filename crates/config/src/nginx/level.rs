@@ -116,6 +116,7 @@ level! {
         etag: bool,
         if_modified_since: IfModifiedSince,
         max_ranges: u64,
+        slice: u64,
         open_file_cache: Option<(u32, Duration)>,
         open_file_cache_valid: Duration,
         open_file_cache_min_uses: u64,

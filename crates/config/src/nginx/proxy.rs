@@ -230,6 +230,15 @@ pub(super) const ROWS: &[Row] = &[
         "Fields behind the body of an answer are passed on.",
     ),
     Row::flag("proxy_force_ranges", ALL, |l| &mut l.proxy_force_ranges, "off", "Takes ranges of answers."),
+    Row::one(
+        "slice",
+        ALL,
+        Apply::Size(|l| &mut l.slice),
+        "0",
+        "Asks for an answer in parts of so many bytes, where `$slice_range` is passed on as `Range`: `slice 1m; \
+         proxy_set_header Range $slice_range;`, with `$slice_range` in the cache's key.",
+    )
+    .differs("A request with a body is passed on as a whole."),
     Row::new(
         "proxy_next_upstream",
         ALL,

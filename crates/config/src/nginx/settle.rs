@@ -155,6 +155,7 @@ impl Shared {
             etag: l.etag.unwrap_or(true),
             if_modified_since: l.if_modified_since.unwrap_or_default(),
             max_ranges: l.max_ranges,
+            slice: l.slice.unwrap_or(0),
             open_file_cache: open_file_cache(l),
             sendfile: l.sendfile.unwrap_or(false),
             log_not_found: l.log_not_found.unwrap_or(true),

@@ -146,7 +146,7 @@ impl Visit<'_, '_> {
         if self.place.caches[CacheKind::App as usize].is_some() {
             let own = || own_key(&name, request);
             let authorized = request.fields.has(Name::Authorization);
-            match Box::pin(self.consult(request, CacheKind::App, own, authorized)).await {
+            match Box::pin(self.consult(request, CacheKind::App, own, authorized, |_, _| true)).await {
                 Consulted::Ask(asks) => keeping = asks,
                 Consulted::Kept(stored) => return self.kept_of_app(&stored),
                 Consulted::Step(step) => return step,
@@ -401,7 +401,8 @@ fn own_key(name: &str, request: &Request) -> Vec<u8> {
     let scheme = request.scheme.as_str().as_bytes();
     let parts: [&[u8]; 6] =
         [name.as_bytes(), scheme, &request.authority, &request.target, &request.path, &request.query];
-    parts.join(&b' ')
+    // No part can contain it.
+    parts.join(&0)
 }
 
 /// The head of an application's answer, as it is kept.

@@ -253,6 +253,10 @@ impl Environment for View<'_> {
             | Variable::UpstreamTrailer(_) => {
                 facts.upstream.borrow().as_ref().is_some_and(|asked| asked.variable(variable, text.0))
             }
+            Variable::SliceRange => {
+                let part = facts.slice(request, self.sent.status > 0);
+                part.is_some_and(|part| text.write(format_args!("bytes={}-{}", part.start, part.last())))
+            }
             Variable::UidGot => facts.uid_got(request, text.0),
             Variable::TcpinfoRtt => facts.tcp(&mut text, |info| info.rtt),
             Variable::TcpinfoRttvar => facts.tcp(&mut text, |info| info.rttvar),

@@ -12,6 +12,7 @@ use handlers::app::Outcome;
 use super::Site;
 use super::observed::Seen;
 use super::proxy::Asked;
+use super::slice::Slice;
 
 /// See the module. It changes while the request goes its way, and variables read it: so all of it is in cells.
 pub struct Facts<'a> {
@@ -89,6 +90,8 @@ pub struct Facts<'a> {
     pub adds_to_alias: Cell<bool>,
     /// The request's conditions were not passed on, whoever answers: what is kept is for others too.
     pub keeps: Cell<bool>,
+    /// The part of the answer that is asked for.
+    pub slice: Cell<Slice>,
     /// What few requests need.
     pub rare: RefCell<Option<Box<Rare>>>,
 }

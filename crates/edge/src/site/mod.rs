@@ -15,6 +15,7 @@ mod pace;
 mod pieces;
 mod place;
 mod proxy;
+mod slice;
 mod ssi;
 mod subrequest;
 mod user_id;
@@ -24,7 +25,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use config::model::Address;
@@ -55,6 +56,8 @@ const STATES: usize = 256;
 /// The compiled `http` block of one event loop.
 pub struct Site {
     configuration: Arc<Configuration>,
+    /// For those who go on behind the request: it is in an `Rc` of its own.
+    shared: OnceCell<Weak<Self>>,
     /// Servers, locations, variables.
     pub routing: Routing,
     /// By [`SettingsId`], each compiled when it is first needed: most of ten thousand servers sleep.
@@ -87,7 +90,7 @@ impl Site {
         configuration: &Arc<Configuration>,
         http: &Arc<Http>,
         apps: &[Rc<App>],
-    ) -> io::Result<Self> {
+    ) -> io::Result<Rc<Self>> {
         let routing = Routing::compile(http).map_err(io::Error::other)?;
         let model = &configuration.model;
         let listeners = model.listeners.iter().enumerate().map(|(i, l)| (l.address.clone(), i)).collect();
@@ -96,8 +99,9 @@ impl Site {
             Rc::new(place::h1_settings(&server.head, &http.settings[server.settings as usize], true))
         });
         let heads = heads.collect();
-        Ok(Self {
+        let site = Rc::new(Self {
             configuration: Arc::clone(configuration),
+            shared: OnceCell::new(),
             routing,
             places: http.settings.iter().map(|_| OnceCell::new()).collect(),
             apps: apps.to_vec(),
@@ -121,7 +125,14 @@ impl Site {
                 .iter()
                 .position(|defined| defined.name == "uid_reset")
                 .map(|id| Value(vec![Part::Variable(Variable::Defined(id as DefinedId))])),
-        })
+        });
+        let _ = site.shared.set(Rc::downgrade(&site));
+        Ok(site)
+    }
+
+    /// Itself, for who goes on behind the request.
+    fn shared(&self) -> Option<Rc<Self>> {
+        self.shared.get().and_then(Weak::upgrade)
     }
 
     /// The model that this was compiled from.

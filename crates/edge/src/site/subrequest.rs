@@ -5,6 +5,7 @@ use exchange::{Method, Name, Request, Response};
 use routing::URI_CHANGES;
 use telemetry::error_log::Level;
 
+use super::slice::Slice;
 use super::visit::Visit;
 
 /// Requests that may lie within each other, as in nginx.
@@ -95,6 +96,7 @@ impl Visit<'_, '_> {
             upstream: facts.upstream.take(),
             passed: facts.passed.take(),
             keeps: facts.keeps.take(),
+            slice: facts.slice.replace(Slice::Within),
             target_changed: std::mem::replace(&mut self.target_changed, true),
             location_valid: std::mem::replace(&mut self.location_valid, true),
             body_length: facts.body_length.get(),
@@ -121,6 +123,7 @@ impl Visit<'_, '_> {
         }
         facts.passed.set(outer.passed);
         facts.keeps.set(outer.keeps);
+        facts.slice.set(outer.slice);
         self.target_changed = outer.target_changed;
         self.location_valid = outer.location_valid;
         facts.body_length.set(outer.body_length);
@@ -162,6 +165,7 @@ pub(super) struct Outer {
     upstream: Option<Box<super::proxy::Asked>>,
     passed: bool,
     keeps: bool,
+    slice: Slice,
     target_changed: bool,
     location_valid: bool,
     body_length: u64,

@@ -18,6 +18,7 @@ use telemetry::error_log::Level;
 use super::after::Company;
 use super::environment::{Sent, View};
 use super::facts::Facts;
+use super::slice::Slice;
 use super::{Place, Site};
 use crate::connection::Ends;
 use crate::event_loop::EventLoop;
@@ -145,7 +146,7 @@ impl<'v, 's> Later<'v, 's> {
     pub async fn serve(self, request: &mut Request) -> (Visited<'s>, Exchange<'v>) {
         let (mut visit, step, end) = *self.0;
         let response = visit.finish(request, step).await;
-        let response = match response {
+        let response = match visit.slice_of(&end, request, response) {
             Some(response) if matches!(end, End::Filtered) && visit.settings().composes() => {
                 Some(Box::pin(visit.compose(request, response)).await)
             }
@@ -228,12 +229,28 @@ impl<'v, 's> Visit<'v, 's> {
                 Served::Later(Later(Box::new((self, Step::Respond(response), end))))
             }
             Ok(response) => {
+                let response = self.slice_of(&end, request, response);
                 let response = self.filter_for(&end, request, response);
                 let (visited, exchange) = self.visited(&end, request, response);
                 Served::Now(visited, exchange)
             }
             Err(Wait::InAnswer) => Served::Later(Later(Box::new((self, Step::Answer, end)))),
             Err(Wait::InContent) => Served::Later(Later(Box::new((self, Step::Content, end)))),
+        }
+    }
+
+    /// What `slice` makes of a response.
+    fn slice_of(
+        &mut self,
+        end: &End,
+        request: &mut Request,
+        response: Option<Response>,
+    ) -> Option<Response> {
+        match self.facts.slice.get() {
+            Slice::At(part) if matches!(end, End::Filtered) => {
+                response.and_then(|response| self.sliced(request, response, part))
+            }
+            _ => response,
         }
     }
 
@@ -388,7 +405,7 @@ fn which_server(site: &Site, ends: &Ends, request: &Request, state: &mut State) 
     Ok((server, host.name.into_owned(), (host.port > 0).then_some(host.port)))
 }
 
-fn facts<'a>(
+pub(super) fn facts<'a>(
     event_loop: &'a EventLoop,
     site: &'a Site,
     exchange: &Exchange<'_>,
@@ -435,6 +452,7 @@ fn facts<'a>(
         passed: Cell::new(false),
         adds_to_alias: Cell::new(false),
         keeps: Cell::new(false),
+        slice: Cell::default(),
         rare: RefCell::default(),
     })
 }

@@ -5,9 +5,12 @@
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use exchange::{Body, Fields, FileBody, Name, Piece, Request, Response, parse_http_date};
+use exchange::{
+    Body, Chunk, ChunkStream, Fields, FileBody, Name, Piece, Request, Response, StreamError, parse_http_date,
+};
 
 use super::Verdict;
 
@@ -45,13 +48,19 @@ impl Ranges {
                 _ => return Verdict::Send,
             },
             Body::Empty => 0,
-            Body::Stream(_) => return Verdict::Send,
+            // Of what comes as it comes, one range.
+            Body::Stream(_) => match response.fields.only(Name::ContentLength).and_then(number) {
+                Some(length) => length,
+                None => return Verdict::Send,
+            },
         };
+        let is_stream = matches!(response.body, Body::Stream(_));
         if self.max == Some(0) {
             response.fields.remove(Name::AcceptRanges);
             return Verdict::Send;
         }
-        let set = if asked { self.set(request, response, size) } else { Set::Whole };
+        let max = if is_stream { Some(1) } else { self.max };
+        let set = if asked { set(request, response, size, max) } else { Set::Whole };
         match set {
             Set::Whole => {
                 if !response.fields.has(Name::AcceptRanges) {
@@ -70,20 +79,6 @@ impl Ranges {
         }
     }
 
-    fn set(&self, request: &Request, response: &Response, size: u64) -> Set {
-        let Some(field) = request.fields.first(Name::Range) else { return Set::Whole };
-        let Some((unit, set)) = field.split_at_checked(6) else { return Set::Whole };
-        if set.is_empty() || !unit.eq_ignore_ascii_case(b"bytes=") {
-            return Set::Whole;
-        }
-        if let Some(condition) = request.fields.first(Name::IfRange)
-            && !is_same(condition, &response.fields)
-        {
-            return Set::Whole;
-        }
-        parse(set, size, self.max)
-    }
-
     fn take(&self, response: &mut Response, spans: &[Span], size: u64) {
         response.status = 206;
         response.of_file = None;
@@ -95,6 +90,10 @@ impl Ranges {
         if let [span] = spans {
             let range = format!("bytes {}", content_range(*span, size));
             response.fields.push_known(Name::ContentRange, range.as_bytes());
+            if matches!(body, Body::Stream(_)) {
+                let length = (span.1 - span.0).to_string();
+                response.fields.push_known(Name::ContentLength, length.as_bytes());
+            }
             response.body = slice(body, *span);
             return;
         }
@@ -111,6 +110,20 @@ impl Ranges {
         self.boundary.set(n.wrapping_add(1));
         format!("{:016x}{:016x}", self.boundaries.hash_one((n, 0)), self.boundaries.hash_one((n, 1)))
     }
+}
+
+fn set(request: &Request, response: &Response, size: u64, max: Option<u64>) -> Set {
+    let Some(field) = request.fields.first(Name::Range) else { return Set::Whole };
+    let Some((unit, set)) = field.split_at_checked(6) else { return Set::Whole };
+    if set.is_empty() || !unit.eq_ignore_ascii_case(b"bytes=") {
+        return Set::Whole;
+    }
+    if let Some(condition) = request.fields.first(Name::IfRange)
+        && !is_same(condition, &response.fields)
+    {
+        return Set::Whole;
+    }
+    parse(set, size, max)
 }
 
 /// Whether `If-Range` names this very representation: its tag, or its date to the second.
@@ -222,7 +235,55 @@ fn slice(body: Body, (start, end): Span) -> Body {
             }
             Body::File(file)
         }
-        other => other,
+        Body::Stream(mut stream) => {
+            let at = stream.narrow(start, end);
+            if at == start && at > 0 {
+                return Body::Stream(stream);
+            }
+            Body::Stream(Box::new(Cut { stream, at, start, end }))
+        }
+        Body::Empty => Body::Empty,
+    }
+}
+
+/// What is wanted of a stream.
+struct Cut {
+    stream: Box<dyn ChunkStream>,
+    /// The next byte of it.
+    at: u64,
+    start: u64,
+    end: u64,
+}
+
+impl ChunkStream for Cut {
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, StreamError>>> {
+        while self.at < self.end {
+            let chunk = match ready!(self.stream.poll_chunk(cx)) {
+                Some(Ok(chunk)) => chunk,
+                other => return Poll::Ready(other),
+            };
+            let length = match &chunk {
+                Chunk::Data(data) => data.len() as u64,
+                Chunk::File { len, .. } => *len,
+                Chunk::Flush => return Poll::Ready(Some(Ok(Chunk::Flush))),
+            };
+            let from = self.start.max(self.at);
+            let (skipped, taken) = (from - self.at, (self.at + length).min(self.end).saturating_sub(from));
+            self.at += length;
+            if taken == 0 {
+                continue;
+            }
+            return Poll::Ready(Some(Ok(match chunk {
+                Chunk::Data(data) => Chunk::Data(data.slice(skipped as usize..(skipped + taken) as usize)),
+                Chunk::File { file, start, .. } => Chunk::File { file, start: start + skipped, len: taken },
+                Chunk::Flush => Chunk::Flush,
+            })));
+        }
+        Poll::Ready(None)
+    }
+
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        self.stream.poll_ahead(cx);
     }
 }
 

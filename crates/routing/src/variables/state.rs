@@ -6,7 +6,7 @@ use crate::pattern::{Captures, MatchError, Regex};
 
 /// What is remembered about one request: stored variables, what maps gave, the groups of the last pattern that
 /// matched. Used again for the next request (see [`State::clear`]); then nothing is allocated any more.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct State {
     captures: Captures,
     /// By [`DefinedId`]; those past the end are unset.

@@ -122,12 +122,91 @@ fn a_consistent_hash_moves_few() {
     assert_eq!(moved.count(), 0);
 }
 
+fn many(count: u16) -> Vec<UpstreamServer> {
+    (0..count).map(server).collect()
+}
+
+#[test]
+fn many_equal_ones_go_round() {
+    let group = group(many(1000), Balance::RoundRobin);
+    for _ in 0..3 {
+        let round: Vec<u16> = (0..1000).filter_map(|_| next(&group, Key::None)).collect();
+        assert_eq!(round, (0..1000).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn many_with_weights_get_their_shares_evenly() {
+    let mut servers = many(100);
+    servers[7].weight = 10;
+    let group = group(servers, Balance::RoundRobin);
+    let round: Vec<u16> = (0..1090).filter_map(|_| next(&group, Key::None)).collect();
+    let heavy: Vec<usize> = (0..1090).filter(|n| round[*n] == 7).collect();
+    assert_eq!(heavy.len(), 100);
+    let apart = heavy.windows(2).map(|two| two[1] - two[0]);
+    assert!(apart.clone().all(|n| (9..=12).contains(&n)), "{:?}", apart.collect::<Vec<_>>());
+    assert!((0..100).filter(|n| *n != 7).all(|n| round.iter().filter(|port| **port == n).count() == 10));
+}
+
+#[test]
+fn of_many_those_that_failed_are_looked_at_once() {
+    let servers = many(500).into_iter().map(|s| UpstreamServer { fail_timeout: Duration::ZERO, ..s });
+    let group = group(servers.collect(), Balance::RoundRobin);
+    let mut choice = group.choose(Key::None, 0);
+    for _ in 0..499 {
+        choice.lease().unwrap().failed();
+        choice.use_up();
+    }
+    let last = choice.lease().map(|lease| port(&lease));
+    assert_eq!(last, Some(499));
+    std::thread::sleep(Duration::from_millis(20));
+    let round: std::collections::BTreeSet<_> = (0..600).filter_map(|_| next(&group, Key::None)).collect();
+    assert_eq!(round.len(), 500, "their time is over");
+}
+
+#[test]
+fn of_many_one_that_answers_is_back_at_once() {
+    let mut servers = many(40);
+    servers[0].fail_timeout = Duration::from_millis(300);
+    servers[0].max_fails = 2;
+    let group = group(servers, Balance::RoundRobin);
+    let held = group.choose(Key::None, 0).lease().unwrap();
+    assert_eq!(port(&held), 0);
+    held.failed();
+    assert!(held.failed());
+    // A round in which it is passed over.
+    assert!((0..80).all(|_| next(&group, Key::None) != Some(0)));
+    std::thread::sleep(Duration::from_millis(320));
+    let lease = (0..80).find_map(|_| {
+        let lease = group.choose(Key::None, 0).lease().unwrap();
+        (port(&lease) == 0).then_some(lease)
+    });
+    let lease = lease.expect("one request looks whether it still fails");
+    assert!((0..80).all(|_| next(&group, Key::None) != Some(0)), "and only one");
+    std::thread::sleep(Duration::from_millis(2));
+    lease.answered();
+    assert!((0..80).any(|_| next(&group, Key::None) == Some(0)));
+}
+
+#[test]
+fn of_many_one_that_is_full_waits_for_a_place() {
+    let mut servers = many(40);
+    servers[3].max_conns = 1;
+    let group = group(servers, Balance::RoundRobin);
+    let mut held: Vec<_> = (0..40).map(|_| group.choose(Key::None, 0).lease().unwrap()).collect();
+    assert_eq!(port(&held[3]), 3);
+    assert!((0..80).all(|_| next(&group, Key::None) != Some(3)));
+    held.remove(3);
+    assert!((0..80).any(|_| next(&group, Key::None) == Some(3)));
+    assert!((0..80).any(|_| next(&group, Key::None) == Some(3)), "as often as it is free");
+}
+
 proptest! {
     /// Whatever the way: no server twice for one request, none that is down, and all others in the end.
     #[test]
     fn each_is_asked_once(
         kind in 0_usize..7,
-        servers in proptest::collection::vec((1_u32..5, any::<bool>(), any::<bool>()), 1..8),
+        servers in proptest::collection::vec((1_u32..5, any::<bool>(), any::<bool>()), 1..90),
         key in "[a-z]{0,4}",
     ) {
         let balance = [

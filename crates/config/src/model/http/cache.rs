@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NextUpstream, Value};
+use super::{NextUpstream, Value, Variable};
 
 /// Kinds of servers whose answers are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,4 +102,11 @@ pub struct CacheSettings {
     pub max_range_offset: Option<u64>,
     /// `proxy_cache_purge`: a request for which one of them says so removes what is kept for it.
     pub purge: Vec<Value>,
+}
+
+impl CacheSettings {
+    /// Whether the configured key has this variable.
+    pub fn is_keyed_by(&self, variable: &Variable) -> bool {
+        self.key.iter().flat_map(Value::variables).any(|part| part == variable)
+    }
 }

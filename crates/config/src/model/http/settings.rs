@@ -437,6 +437,8 @@ pub struct Settings {
     pub if_modified_since: IfModifiedSince,
     /// `max_ranges`
     pub max_ranges: Option<u64>,
+    /// `slice`, bytes; 0 is off.
+    pub slice: u64,
     /// `open_file_cache`; `None` is off.
     pub open_file_cache: Option<OpenFileCache>,
     /// `sendfile`

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use cache::{Ask, Found, Freshness, Key, Look, Meta, Renewed, Stored, Ticket, Writer, Zone};
-use config::model::http::{CacheKind, CacheName, CacheSettings, Content, SettingsId, Value};
+use cache::{Ask, Found, Freshness, Key, Look, Meta, Purge, Renewed, Stored, Ticket, Writer, Zone};
+use config::model::http::{CacheKind, CacheName, CacheSettings, Content, SettingsId, Value, Variable};
 use exchange::{Body, Method, Name, Request, Response};
 use telemetry::error_log::Level;
 
@@ -50,18 +50,21 @@ pub(super) struct Renewal {
 }
 
 impl Visit<'_, '_> {
-    /// Looks for what is kept. `own` is the key where the configuration names none; `shown` tells what a client's
-    /// `Authorization` has to do with the answer.
+    /// Looks for what is kept. `own` is the key where the configuration names none; `authorized` tells that a client's
+    /// `Authorization` has to do with the answer, `passes_on` which of its fields can have.
     pub(super) async fn consult(
         &mut self,
         request: &Request,
         kind: CacheKind,
         own: impl FnOnce() -> Vec<u8>,
         authorized: bool,
+        passes_on: impl Fn(Name, &[u8]) -> bool,
     ) -> Consulted {
         let Some(settings) = self.place.caches[kind as usize].clone() else { return Consulted::Ask(None) };
         let is_meant = match request.method {
-            Method::Get | Method::Head => true,
+            // Who answers may look at the body of a GET, although it has no meaning (RFC 9110 §9.3.1): what comes of it
+            // is for its sender alone.
+            Method::Get | Method::Head => !request.has_body() || settings.is_keyed_by(&Variable::RequestBody),
             Method::Post => settings.post,
             _ => false,
         };
@@ -89,10 +92,13 @@ impl Visit<'_, '_> {
             Some(key) => self.value(key, request),
             None => own(),
         };
-        let key = Key::new(key);
         if purges {
-            return Consulted::Step(purge(zone, key).await);
+            return Consulted::Step(purge(zone, what_to_purge(request, key)).await);
         }
+        let fields = request.fields.iter();
+        let telling =
+            fields.filter(|(known, name, value)| is_telling(name, value) && passes_on(*known, name));
+        let key = Key::new(key).apart(telling.map(|(_, name, value)| (name, value)));
         let apart = settings.key.iter().flat_map(Value::variables).any(tells_users_apart);
         let mut keeping = Box::new(Keeping {
             authorized: authorized && !apart,
@@ -165,7 +171,8 @@ impl Visit<'_, '_> {
                 }
                 Found::Stale(stored) => {
                     let may = settings.stale_updating || stored.may_update(now);
-                    if may && settings.background_update {
+                    // Behind the response there is nobody who would fetch it.
+                    if may && settings.background_update && !self.alone {
                         self.note_cache("STALE");
                         self.renew_later(request, own, &stored);
                         return Consulted::Kept(stored);
@@ -321,7 +328,6 @@ impl Visit<'_, '_> {
         memory: u64,
     ) -> Body {
         if !keeping.cacheable
-            || fresh.forbidden
             || (keeping.authorized && !fresh.shared)
             || self.is_any(&keeping.settings.no_cache, request)
         {
@@ -330,7 +336,23 @@ impl Visit<'_, '_> {
         let now = seconds();
         let valid =
             fresh.valid.or_else(|| cache::valid_for(&keeping.settings.valid, status).map(|time| now + time));
-        let Some(valid) = valid else { return body };
+        let is_partial = || {
+            let range = Variable::Http(b"range".to_vec());
+            !keeping.settings.is_keyed_by(&Variable::SliceRange) && !keeping.settings.is_keyed_by(&range)
+        };
+        let forbidden = match status {
+            // An answer to conditions that others do not have.
+            304 | 412 | 416 => true,
+            206 => fresh.forbidden || is_partial(),
+            _ => fresh.forbidden,
+        };
+        let Some(valid) = valid.filter(|_| !forbidden) else {
+            // Whoever asks for the same need not wait for each other.
+            if let Some(ticket) = keeping.ticket.as_ref().filter(|_| keeping.settings.lock) {
+                ticket.pass();
+            }
+            return body;
+        };
         let mut ticket = match keeping.ticket.take() {
             Some(ticket) => ticket,
             None => keeping.zone.ticket(&keeping.key),
@@ -349,7 +371,7 @@ impl Visit<'_, '_> {
             key: keeping.key.text,
             vary: fresh.vary,
             etag: if is_whole { fresh.etag } else { Vec::new() },
-            tags: Vec::new(),
+            tags: fresh.tags,
             head: head(),
         };
         match Writer::begin(ticket, meta) {
@@ -370,22 +392,70 @@ impl Keeping {
     }
 }
 
+/// What a request is to remove: what has the tags that it names, else what has its key. A `*` at the end of the key
+/// stands for any end.
+fn what_to_purge(request: &Request, mut key: Vec<u8>) -> Purge {
+    let mut tags = Vec::new();
+    for (_, name, value) in request.fields.iter() {
+        if name.eq_ignore_ascii_case(b"cache-tag") || name.eq_ignore_ascii_case(b"surrogate-key") {
+            tags.extend_from_slice(value);
+            tags.push(b' ');
+        }
+    }
+    if !tags.is_empty() {
+        return Purge::Tags(tags);
+    }
+    if key.ends_with(b"*") {
+        key.pop();
+        return Purge::Start(key);
+    }
+    Purge::Key(key)
+}
+
 /// `proxy_cache_purge`
-async fn purge(zone: Arc<Zone>, key: Key) -> Step {
-    let purged = tokio::task::spawn_blocking(move || match key.text.strip_suffix(b"*") {
-        Some(start) => zone.purge_where(|text, _| text.starts_with(start)) > 0,
-        None => zone.purge(&key),
-    });
-    match purged.await {
-        Ok(true) => Step::Respond(Response::new(204)),
-        Ok(false) => Step::Page(404),
+async fn purge(zone: Arc<Zone>, purge: Purge) -> Step {
+    match tokio::task::spawn_blocking(move || zone.purge(purge)).await {
+        Ok(0) => Step::Page(404),
+        Ok(_) => Step::Respond(Response::new(204)),
         Err(_) => Step::Page(500),
     }
 }
 
+/// Fields by which frameworks and servers make a page another one, and which hardly any key names: a client that sends
+/// one gets what was kept for those that send the same.
+const TELLING: [&[u8]; 18] = [
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-forwarded-protocol",
+    b"x-forwarded-scheme",
+    b"x-forwarded-ssl",
+    b"x-forwarded-port",
+    b"x-forwarded-prefix",
+    b"x-forwarded-path",
+    b"x-forwarded-server",
+    b"x-host",
+    b"x-original-host",
+    b"x-original-url",
+    b"x-rewrite-url",
+    b"x-script-name",
+    b"x-http-host-override",
+    b"x-http-method",
+    b"x-http-method-override",
+    b"x-method-override",
+];
+
+/// Whether a field is one of those; `Forwarded` is, if it tells host or scheme.
+pub(super) fn is_telling(name: &[u8], value: &[u8]) -> bool {
+    let says = |word: &[u8]| value.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    match name.first() {
+        Some(b'x' | b'X') => TELLING.iter().any(|telling| name.eq_ignore_ascii_case(telling)),
+        Some(b'f' | b'F') => name.eq_ignore_ascii_case(b"forwarded") && (says(b"host=") || says(b"proto=")),
+        _ => false,
+    }
+}
+
 /// Whether a key with this variable is another for each user.
-fn tells_users_apart(variable: &config::model::http::Variable) -> bool {
-    use config::model::http::Variable;
+fn tells_users_apart(variable: &Variable) -> bool {
     match variable {
         Variable::RemoteUser => true,
         Variable::Http(name) => name == b"authorization",

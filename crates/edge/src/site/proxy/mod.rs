@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use buffering::BufferedBody;
 use bytes::Bytes;
 use cache::Stored;
-use config::model::http::{CacheKind, CacheSettings, NextUpstream};
+use config::model::http::{CacheKind, CacheSettings, NextUpstream, Variable};
 use exchange::{BodyError, Name, Request, Version};
 use http1::AnswerTo;
 use protocol::{ClientEvent, Exchange};
@@ -47,12 +47,13 @@ impl Visit<'_, '_> {
         let mut keeping = None;
         if self.place.caches[CacheKind::Proxy as usize].is_some() {
             self.note_target(&target, None, false);
-            let own = || [target.scheme.as_bytes(), &target.host, &target.uri].concat();
+            let own = self.own_key(request, &place, &target);
             // What the configuration sets in its place is nobody's secret.
             let authorized = request.fields.has(Name::Authorization)
                 && settings.pass_headers
                 && place.passes_on(Name::Authorization, b"authorization");
-            match Box::pin(self.consult(request, CacheKind::Proxy, own, authorized)).await {
+            let passes_on = |known, name: &[u8]| settings.pass_headers && place.passes_on(known, name);
+            match Box::pin(self.consult(request, CacheKind::Proxy, || own, authorized, passes_on)).await {
                 Consulted::Ask(asks) => keeping = asks,
                 Consulted::Kept(stored) => return self.kept(request, &place, pass, &stored),
                 Consulted::Step(step) => return step,
@@ -124,6 +125,28 @@ impl Visit<'_, '_> {
                 step
             }
         }
+    }
+
+    /// What tells requests apart where the configuration does not say: whom is asked, and what for. A host or scheme that
+    /// the server is told in a field is part of it, for it may be another's page.
+    fn own_key(&mut self, request: &Request, place: &ProxyPlace, target: &Target) -> Vec<u8> {
+        if self.place.caches[CacheKind::Proxy as usize].as_ref().is_some_and(|cache| cache.key.is_some()) {
+            return Vec::new();
+        }
+        let mut key = [target.scheme.as_bytes(), &target.host, &target.uri].concat();
+        for (name, value) in &place.settings.set_headers {
+            let is_own = |part: &Variable| matches!(part, Variable::ProxyHost | Variable::ProxyPort);
+            if value.variables().all(is_own) {
+                continue;
+            }
+            let value = self.value(value, request);
+            if name.eq_ignore_ascii_case(b"host") || kept::is_telling(name, &value) {
+                for part in [b" ", &name[..], b": ", &value] {
+                    key.extend_from_slice(part);
+                }
+            }
+        }
+        key
     }
 
     /// Whether the client's body is passed on as it comes.
