@@ -36,6 +36,12 @@ pub fn check(pattern: &[u8]) -> Result<Vec<String>, InvalidPattern> {
     Ok(regex.capture_names().iter().flatten().cloned().collect())
 }
 
+/// How many groups a pattern has, the whole of it not counted; `None`: it is no pattern.
+pub fn groups(pattern: &[u8]) -> Option<usize> {
+    let regex = RegexBuilder::new().build(&as_text(pattern)).ok()?;
+    Some(regex.captures_len() - 1)
+}
+
 /// The pattern as text: a byte that is not UTF-8 becomes an escape that matches the same byte.
 pub fn as_text(pattern: &[u8]) -> String {
     let mut text = String::with_capacity(pattern.len());

@@ -28,6 +28,41 @@ pub struct Attempt {
     pub sent: Cell<u64>,
     /// The fields behind the body.
     pub trailers: RefCell<Option<Fields>>,
+    /// What a FastCGI application complains of, and nobody has taken yet.
+    pub complaints: RefCell<Complaints>,
+}
+
+/// See [`Attempt::complaints`]. There is a bound to what is kept of them.
+#[derive(Debug, Default)]
+pub struct Complaints {
+    /// Each record one.
+    pub texts: Vec<Vec<u8>>,
+    /// Bytes of all, those that were taken included.
+    total: usize,
+}
+
+/// Bytes of complaints that are kept of one answer.
+const COMPLAINTS: usize = 64 * 1024;
+/// Bytes of one of them.
+const COMPLAINT: usize = 2048;
+
+impl Complaints {
+    pub(crate) fn add(&mut self, text: &[u8], begins: bool) {
+        if begins || self.texts.is_empty() {
+            if self.total >= COMPLAINTS {
+                return;
+            }
+            // An empty one counts too.
+            self.total += 16;
+            self.texts.push(Vec::new());
+        }
+        if let Some(last) = self.texts.last_mut() {
+            let room = COMPLAINT.saturating_sub(last.len()).min(COMPLAINTS.saturating_sub(self.total));
+            let text = &text[..text.len().min(room)];
+            last.extend_from_slice(text);
+            self.total += text.len();
+        }
+    }
 }
 
 impl Attempt {
@@ -44,6 +79,7 @@ impl Attempt {
             received: Cell::new(0),
             sent: Cell::new(0),
             trailers: RefCell::new(None),
+            complaints: RefCell::default(),
         }
     }
 

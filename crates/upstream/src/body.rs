@@ -13,6 +13,7 @@ use protocol::Deadline;
 use tokio::time::{Sleep, sleep};
 
 use crate::connection::{READ_SIZE, has_body};
+use crate::incoming::{Incoming, Records};
 use crate::{Attempt, Connection, Lease, Limits, Pool, Stream};
 
 /// Longest body that is handed on in one piece when it is there with its head.
@@ -58,6 +59,7 @@ enum State {
     Done,
     Length(u64),
     Chunked(Box<ChunkedDecoder>),
+    Records(Box<Records>),
     Close,
 }
 
@@ -80,17 +82,24 @@ impl AnswerBody {
     pub(crate) fn new(
         connection: Connection,
         head: &ResponseHead,
+        incoming: Incoming,
         limits: &Limits,
         reusable: bool,
-        attempt: Rc<Attempt>,
-        lease: Lease,
-        pool: Rc<Pool>,
+        (attempt, lease, pool): (Rc<Attempt>, Lease, Rc<Pool>),
     ) -> Self {
-        let state = match head.framing {
-            framing if !has_body(framing) => State::Done,
-            ResponseFraming::Length(length) => State::Length(length),
-            ResponseFraming::Chunked => State::Chunked(Box::new(ChunkedDecoder::new(&limits.head))),
-            ResponseFraming::Close | ResponseFraming::None => State::Close,
+        let state = match (incoming, head.framing) {
+            (Incoming::Records(mut records), framing) => {
+                records.left = match framing {
+                    ResponseFraming::None => Some(0),
+                    ResponseFraming::Length(length) => Some(length),
+                    ResponseFraming::Chunked | ResponseFraming::Close => None,
+                };
+                State::Records(records)
+            }
+            (_, framing) if !has_body(framing) => State::Done,
+            (_, ResponseFraming::Length(length)) => State::Length(length),
+            (_, ResponseFraming::Chunked) => State::Chunked(Box::new(ChunkedDecoder::new(&limits.head))),
+            (_, ResponseFraming::Close | ResponseFraming::None) => State::Close,
         };
         Self {
             connection: Some(connection),
@@ -134,6 +143,15 @@ impl AnswerBody {
         let body = match &mut self.state {
             State::Done => Bytes::new(),
             State::Close => return None,
+            State::Records(records) => {
+                let (body, after) = records.whole(&connection.input, WHOLE)?;
+                connection.input.advance(after.taken);
+                for (text, begins) in after.complaints {
+                    self.attempt.complaints.borrow_mut().add(&text, begins);
+                }
+                self.reusable &= after.exact;
+                body
+            }
             State::Length(left) => {
                 let length =
                     usize::try_from(*left).ok().filter(|length| *length <= connection.input.len())?;
@@ -170,6 +188,7 @@ impl AnswerBody {
                 Some(rate) => ready!(rate.poll_room(cx)),
                 None => usize::MAX,
             };
+            let may_end = self.ends_with_the_connection();
             let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
             if !self.waiting {
                 connection.deadline.set(self.read_timeout);
@@ -186,7 +205,7 @@ impl AnswerBody {
                 connection.stream.poll_read(cx, &mut connection.input)
             };
             match read {
-                Poll::Ready(Ok(0)) if matches!(self.state, State::Close) => {
+                Poll::Ready(Ok(0)) if may_end => {
                     self.state = State::Done;
                     self.finish();
                     return Poll::Ready(None);
@@ -217,6 +236,14 @@ impl AnswerBody {
         let input = &mut connection.input;
         match &mut self.state {
             State::Done => Poll::Ready(None),
+            State::Records(records) => {
+                let taken = records.take(input, &self.attempt);
+                if matches!(taken, Poll::Ready(None)) {
+                    self.reusable &= records.exact;
+                    self.state = State::Done;
+                }
+                taken
+            }
             _ if input.is_empty() => Poll::Pending,
             State::Close => Poll::Ready(Some(Ok(input.split().freeze()))),
             State::Length(left) => {
@@ -251,6 +278,15 @@ impl AnswerBody {
                 }
                 Err(_) => Poll::Ready(Some(Err("upstream sent invalid chunked response"))),
             },
+        }
+    }
+
+    /// The end of the connection is the end of the answer, and no accident.
+    fn ends_with_the_connection(&self) -> bool {
+        match &self.state {
+            State::Close => true,
+            State::Records(records) => records.may_close(),
+            _ => false,
         }
     }
 

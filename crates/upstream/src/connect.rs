@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use config::model::http::UpstreamAddress;
+use config::model::http::{Family, UpstreamAddress};
 use tokio::net::{TcpSocket, UnixStream};
 
 use crate::Tls;
@@ -12,8 +12,10 @@ use crate::Tls;
 pub type Bind = SocketAddr;
 
 /// How a server is connected to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Route {
+    /// The protocol.
+    pub family: Family,
     /// `proxy_bind`
     pub bind: Option<Bind>,
     /// `proxy_socket_keepalive`

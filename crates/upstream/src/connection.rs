@@ -1,4 +1,4 @@
-//! The client side of HTTP/1 on one connection.
+//! One connection, and what is asked on it: the same way whatever the protocol.
 
 use std::fs::File;
 use std::future::{Future, poll_fn};
@@ -10,21 +10,20 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use config::model::http::UpstreamAddress;
+use config::model::http::{Family, UpstreamAddress};
 use exchange::BodyError;
-use http1::{AnswerTo, ResponseFraming, ResponseHead, parse_response_head};
+use http1::{AnswerTo, ResponseFraming, ResponseHead};
 use protocol::{Deadline, Deadlines};
 
 use crate::body::AnswerBody;
 use crate::connect::{Route, Via, connect};
+use crate::incoming::Incoming;
 use crate::{Attempt, Failure, Fault, Lease, Pool, Stream};
 
 /// Bytes that one read takes at most.
 pub(crate) const READ_SIZE: usize = 64 * 1024;
 /// Bytes of a file that are read at once.
 const BLOCK: usize = 64 * 1024;
-/// Interim responses before the one that counts.
-const INTERIM: u32 = 16;
 
 /// Whose request is passed on.
 pub trait Client {
@@ -48,16 +47,20 @@ pub struct Limits {
     pub head: http1::Limits,
     /// How it is connected.
     pub route: Route,
+    /// `fastcgi_catch_stderr`
+    pub catch: Rc<[Vec<u8>]>,
 }
 
 /// A request as it leaves.
 pub struct Outgoing<'a> {
-    /// Request line and fields, with the empty line.
+    /// What comes before the body; of HTTP request line and fields, with the empty line.
     pub head: &'a [u8],
     /// What follows.
     pub body: OutgoingBody<'a>,
     /// What the answer is to.
     pub to: AnswerTo,
+    /// The server was asked to keep the connection, where the protocol leaves that to who asks.
+    pub keep: bool,
 }
 
 /// The body of a request as it leaves.
@@ -77,7 +80,7 @@ pub enum OutgoingBody<'a> {
 pub struct Answer {
     /// The head; positions in `bytes`.
     pub head: ResponseHead,
-    /// The head as it came.
+    /// The head as it came; of another protocol, what it is in HTTP/1.
     pub bytes: Bytes,
     /// The body.
     pub body: AnswerBody,
@@ -93,6 +96,8 @@ pub struct Connection {
     pub(crate) opened: Instant,
     /// How TLS is spoken on it.
     pub(crate) via: Option<Via>,
+    /// What is spoken on it.
+    pub(crate) family: Family,
 }
 
 impl Connection {
@@ -104,7 +109,7 @@ impl Connection {
         deadlines: &Rc<Deadlines>,
         client: &mut dyn Client,
     ) -> Result<(Self, bool), Failure> {
-        if let Some(kept) = pool.take(address, limits.route.via.as_ref()) {
+        if let Some(kept) = pool.take(address, &limits.route) {
             return Ok((kept, true));
         }
         // In a box: a request that finds a kept connection does not pay for the size of a handshake.
@@ -166,6 +171,7 @@ impl Connection {
             requests: 0,
             opened: exchange::now(),
             via: limits.route.via.clone(),
+            family: limits.route.family,
         })
     }
 
@@ -182,10 +188,10 @@ impl Connection {
         pool: &Rc<Pool>,
     ) -> Result<Answer, (Failure, Lease)> {
         self.requests += 1;
-        let to = outgoing.to;
-        let mut sender = Sender::new(outgoing);
+        let (to, keep) = (outgoing.to, outgoing.keep);
+        let mut sender = Sender::new(outgoing, self.family);
         let mut head = ResponseHead::default();
-        let mut interim = 0;
+        let mut incoming = Incoming::new(self.family);
         self.deadline.set(limits.send_timeout);
         let outcome = poll_fn(|cx| {
             let mut refused = None;
@@ -197,8 +203,8 @@ impl Connection {
                     Poll::Pending => {}
                 }
             }
-            match self.poll_head(cx, limits, to, attempt, &mut head, &mut interim) {
-                Poll::Ready(Ok(length)) => return Poll::Ready(Ok(length)),
+            match self.poll_head(cx, limits, to, attempt, &mut incoming, &mut head) {
+                Poll::Ready(Ok(bytes)) => return Poll::Ready(Ok(bytes)),
                 Poll::Ready(Err(fault)) => return Poll::Ready(Err(refused.unwrap_or(fault))),
                 Poll::Pending => {}
             }
@@ -216,21 +222,14 @@ impl Connection {
         })
         .await;
         match outcome {
-            Ok(length) => {
+            Ok(bytes) => {
                 attempt.header_time.set(Some(exchange::now().duration_since(attempt.begun)));
                 attempt.status.set(head.status);
-                let bytes = self.input.split_to(length).freeze();
+                let keeps = if self.family == Family::Proxy { head.keep_alive } else { keep };
                 // What was asked early is answered early: what is left of the request makes no sense to anybody.
-                let reusable = head.keep_alive && sender.done && pool.keeps();
-                let body = AnswerBody::new(
-                    self,
-                    &head,
-                    limits,
-                    reusable,
-                    Rc::clone(attempt),
-                    lease,
-                    Rc::clone(pool),
-                );
+                let reusable = keeps && sender.done && pool.keeps();
+                let parts = (Rc::clone(attempt), lease, Rc::clone(pool));
+                let body = AnswerBody::new(self, &head, incoming, limits, reusable, parts);
                 Ok(Answer { head, bytes, body })
             }
             Err(fault) => {
@@ -245,31 +244,19 @@ impl Connection {
         }
     }
 
-    /// Ready with the length of the head.
+    /// Ready with the head.
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
         limits: &Limits,
         to: AnswerTo,
         attempt: &Attempt,
+        incoming: &mut Incoming,
         head: &mut ResponseHead,
-        interim: &mut u32,
-    ) -> Poll<Result<usize, Fault>> {
+    ) -> Poll<Result<Bytes, Fault>> {
         loop {
-            if !self.input.is_empty() {
-                match parse_response_head(&self.input, &limits.head, true, to, head) {
-                    Ok(Some(length)) if head.is_interim() => {
-                        self.input.advance(length);
-                        *interim += 1;
-                        if *interim > INTERIM {
-                            return Poll::Ready(Err(Fault::Flood));
-                        }
-                        continue;
-                    }
-                    Ok(Some(length)) => return Poll::Ready(Ok(length)),
-                    Ok(None) => {}
-                    Err(error) => return Poll::Ready(Err(Fault::Invalid(error))),
-                }
+            if let Some(bytes) = incoming.head(&mut self.input, limits, to, attempt, head)? {
+                return Poll::Ready(Ok(bytes));
             }
             self.input.reserve(READ_SIZE);
             match self.stream.poll_read(cx, &mut self.input) {
@@ -293,6 +280,8 @@ impl Connection {
 /// How far a request has been sent.
 struct Sender<'a> {
     outgoing: Outgoing<'a>,
+    /// The body leaves in records.
+    records: bool,
     /// Bytes of the head, and of a body in memory behind it, that have left.
     at: usize,
     /// Of a file: how far it was read.
@@ -309,9 +298,10 @@ struct Sender<'a> {
 }
 
 impl<'a> Sender<'a> {
-    fn new(outgoing: Outgoing<'a>) -> Self {
+    fn new(outgoing: Outgoing<'a>, family: Family) -> Self {
         Self {
             outgoing,
+            records: family == Family::FastCgi,
             at: 0,
             offset: 0,
             block: BytesMut::new(),
@@ -340,7 +330,7 @@ impl<'a> Sender<'a> {
             let head = self.outgoing.head;
             let rest = head.get(self.at..).unwrap_or_default();
             let body = match &self.outgoing.body {
-                OutgoingBody::Bytes(bytes) => &bytes[self.at.saturating_sub(head.len())..],
+                OutgoingBody::Bytes(bytes) if !self.records => &bytes[self.at.saturating_sub(head.len())..],
                 _ => &self.block[..],
             };
             if rest.is_empty() && body.is_empty() {
@@ -365,7 +355,7 @@ impl<'a> Sender<'a> {
                     Attempt::add(&attempt.sent, written);
                     connection.deadline.set(limits.send_timeout);
                     let of_head = written.min(rest.len());
-                    if matches!(self.outgoing.body, OutgoingBody::Bytes(_)) {
+                    if matches!(self.outgoing.body, OutgoingBody::Bytes(_)) && !self.records {
                         self.at += written;
                     } else {
                         self.at += of_head;
@@ -379,31 +369,45 @@ impl<'a> Sender<'a> {
     /// The next of a body that is not in memory. Pending: the client has not sent it yet.
     fn fill(&mut self, client: &mut dyn Client, cx: &mut Context<'_>) -> Result<Poll<()>, Fault> {
         self.reading = false;
+        if self.ended {
+            return Ok(Poll::Ready(()));
+        }
         match &self.outgoing.body {
-            OutgoingBody::Bytes(_) => Ok(Poll::Ready(())),
+            OutgoingBody::Bytes(_) if !self.records => self.ended = true,
+            OutgoingBody::Bytes(bytes) => {
+                let rest = &bytes[usize::try_from(self.offset).unwrap_or(usize::MAX).min(bytes.len())..];
+                let part = &rest[..rest.len().min(BLOCK)];
+                self.offset += part.len() as u64;
+                self.ended = part.len() == rest.len();
+                records(&mut self.block, part);
+            }
             OutgoingBody::File(file, length) => {
                 let want = usize::try_from(*length - self.offset).unwrap_or(usize::MAX).min(BLOCK);
-                self.block.resize(want, 0);
-                file.read_exact_at(&mut self.block, self.offset)
-                    .map_err(|error| Fault::Io("pread", error))?;
+                let mut part = vec![0; want];
+                file.read_exact_at(&mut part, self.offset).map_err(|error| Fault::Io("pread", error))?;
                 self.offset += want as u64;
-                Ok(Poll::Ready(()))
+                self.ended = self.offset == *length;
+                if self.records {
+                    records(&mut self.block, &part);
+                } else {
+                    self.block.extend_from_slice(&part);
+                }
             }
-            OutgoingBody::Stream { .. } if self.ended => Ok(Poll::Ready(())),
             OutgoingBody::Stream { chunked } => match client.poll_body(cx) {
                 Poll::Pending => {
                     self.reading = true;
-                    Ok(Poll::Pending)
+                    return Ok(Poll::Pending);
                 }
                 Poll::Ready(None) => {
                     self.ended = true;
-                    if *chunked {
+                    if *chunked && !self.records {
                         self.block.extend_from_slice(http1::LAST_CHUNK);
                     }
-                    Ok(Poll::Ready(()))
                 }
                 Poll::Ready(Some(Ok(data))) => {
-                    if *chunked {
+                    if self.records {
+                        records(&mut self.block, &data);
+                    } else if *chunked {
                         let size = http1::ChunkHeader::new(data.len() as u64);
                         self.block.extend_from_slice(size.as_ref());
                         self.block.extend_from_slice(&data);
@@ -411,11 +415,22 @@ impl<'a> Sender<'a> {
                     } else {
                         self.block.extend_from_slice(&data);
                     }
-                    Ok(Poll::Ready(()))
                 }
-                Poll::Ready(Some(Err(error))) => Err(error.status().map_or(Fault::Gone, Fault::Body)),
+                Poll::Ready(Some(Err(error))) => return Err(error.status().map_or(Fault::Gone, Fault::Body)),
             },
         }
+        if self.ended && self.records {
+            self.block.extend_from_slice(&gateway::fastcgi::stdin(0));
+        }
+        Ok(Poll::Ready(()))
+    }
+}
+
+/// A part of a body in as many records as it takes.
+fn records(block: &mut BytesMut, part: &[u8]) {
+    for part in part.chunks(gateway::fastcgi::RECORD) {
+        block.extend_from_slice(&gateway::fastcgi::stdin(part.len() as u16));
+        block.extend_from_slice(part);
     }
 }
 

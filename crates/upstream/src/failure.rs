@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use gateway::GatewayError;
 use http1::ResponseError;
 
 /// Why a server did not answer, and when that was.
@@ -33,6 +34,8 @@ pub enum Fault {
     Io(&'static str, io::Error),
     /// What it sent is no answer.
     Invalid(ResponseError),
+    /// What it sent is no answer in the protocol of a gateway.
+    Gateway(GatewayError),
     /// Too many interim responses.
     Flood,
     /// The client is gone.
@@ -42,6 +45,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// It answered, but what it sent is none.
+    pub const fn is_invalid(&self) -> bool {
+        matches!(self, Self::Invalid(_) | Self::Gateway(_) | Self::Flood)
+    }
+
     /// The status that the client gets.
     pub const fn status(&self) -> u16 {
         match self {
@@ -63,6 +71,7 @@ impl fmt::Display for Fault {
             Self::Closed => f.write_str("upstream prematurely closed connection"),
             Self::Io(call, error) => write!(f, "{call}() failed ({})", errno(error)),
             Self::Invalid(error) => write!(f, "upstream sent {error}"),
+            Self::Gateway(error) => write!(f, "upstream {error}"),
             Self::Flood => f.write_str("upstream sent too many interim responses"),
             Self::Gone => {
                 f.write_str("client prematurely closed connection, so upstream connection is closed too")

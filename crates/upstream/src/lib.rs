@@ -1,4 +1,5 @@
-//! Other servers: which of a group is asked, the connections to them, and the client side of HTTP/1.
+//! Other servers: which of a group is asked, the connections to them, and the client side of HTTP/1, FastCGI, uwsgi
+//! and SCGI.
 //!
 //! A [`Group`] says who is next and remembers who failed; all event loops of a process share it. Connections belong
 //! to one event loop, which keeps idle ones in a [`Pool`]. [`Connection::ask`] sends one request and returns when the
@@ -18,13 +19,14 @@ mod connection;
 mod crc32;
 mod failure;
 mod group;
+mod incoming;
 mod pool;
 mod resolver;
 mod stream;
 mod tls;
 
 pub use answer::{buffered, direct};
-pub use attempt::Attempt;
+pub use attempt::{Attempt, Complaints};
 pub use body::{AnswerBody, Rate};
 pub use connect::{Bind, Route, Via};
 pub use connection::{Answer, Client, Connection, Limits, Outgoing, OutgoingBody};

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use config::model::http::{Keepalive, UpstreamAddress};
 
-use crate::{Connection, Via};
+use crate::{Connection, Route};
 
 /// The idle connections of one event loop to one group.
 pub struct Pool {
@@ -34,11 +34,15 @@ impl Pool {
         self.keepalive.is_some()
     }
 
-    /// One to this address that is still good, and on which TLS is spoken in the same way, or not.
-    pub(crate) fn take(&self, address: &UpstreamAddress, via: Option<&Via>) -> Option<Connection> {
+    /// One to this address that is still good, and on which the same protocol is spoken, in TLS in the same way or not.
+    pub(crate) fn take(&self, address: &UpstreamAddress, route: &Route) -> Option<Connection> {
         let timeout = self.keepalive.as_ref()?.timeout;
         let mut idle = self.idle.borrow_mut();
-        let is_wanted = |idle: &Idle| idle.address == *address && idle.connection.via.as_ref() == via;
+        let is_wanted = |idle: &Idle| {
+            idle.address == *address
+                && idle.connection.family == route.family
+                && idle.connection.via == route.via
+        };
         while let Some(at) = idle.iter().position(is_wanted) {
             let mut found = idle.remove(at)?;
             if exchange::now().duration_since(found.since) < timeout && is_quiet(&mut found.connection) {

@@ -180,6 +180,9 @@ const fn own(is_ours: bool, row: Row) -> Row {
 
 pub(super) const PROXY: &[Row] = rows!("proxy", CacheKind::Proxy, false);
 pub(super) const APP: &[Row] = rows!("app", CacheKind::App, true);
+pub(super) const FASTCGI: &[Row] = rows!("fastcgi", CacheKind::FastCgi, false);
+pub(super) const UWSGI: &[Row] = rows!("uwsgi", CacheKind::Uwsgi, false);
+pub(super) const SCGI: &[Row] = rows!("scgi", CacheKind::Scgi, false);
 
 /// `proxy_cache`
 #[derive(Debug, Clone)]
@@ -416,16 +419,16 @@ impl<'a> Reader<'a> {
             "http_429",
             "off",
         ];
-        let (mut next, mut updating, mut is_off) = (super::proxy::NONE, false, false);
+        let (mut next, mut updating, mut is_off) = (super::pass::NONE, false, false);
         for word in directive.args {
             match NAMES.iter().find(|name| word.value == name.as_bytes()) {
                 Some(&"updating") => updating = true,
                 Some(&"off") => is_off = true,
-                Some(name) => super::proxy::add_next(&mut next, name),
+                Some(name) => super::pass::add_next(&mut next, name),
                 None => self.not_one_of(word, &NAMES),
             }
         }
-        level.use_stale = Some(if is_off { (super::proxy::NONE, false) } else { (next, updating) });
+        level.use_stale = Some(if is_off { (super::pass::NONE, false) } else { (next, updating) });
     }
 }
 
@@ -454,7 +457,7 @@ pub(super) fn settle(level: &Level, kind: CacheKind) -> Option<CacheSettings> {
     let l = level.caches[kind as usize].as_deref()?;
     let Some(ZoneName::On(zone)) = l.zone.clone() else { return None };
     let five = Duration::from_secs(5);
-    let (use_stale, stale_updating) = l.use_stale.unwrap_or((super::proxy::NONE, false));
+    let (use_stale, stale_updating) = l.use_stale.unwrap_or((super::pass::NONE, false));
     Some(CacheSettings {
         zone,
         key: l.key.clone(),
@@ -482,7 +485,9 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_words() {
-        for (rows, prefix) in [(PROXY, "proxy_"), (APP, "app_")] {
+        for (rows, prefix) in
+            [(PROXY, "proxy_"), (APP, "app_"), (FASTCGI, "fastcgi_"), (UWSGI, "uwsgi_"), (SCGI, "scgi_")]
+        {
             assert!(rows.iter().all(|row| row.name.starts_with(prefix)), "{prefix}");
         }
     }

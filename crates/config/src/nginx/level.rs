@@ -11,16 +11,16 @@ use conf_syntax::Span;
 use super::cache::CacheLevel;
 use super::dav::DavMethods;
 use super::error_log::ErrorLog;
+use super::pass::PassLevel;
 use super::tls::NamedFile;
 use super::types::Types;
 use super::user_id::UserIdFlags;
 use crate::model::Symlinks;
 use crate::model::http::{
-    AccessLog, AccessRule, AddHeader, AutoindexFormat, BodyFile, CACHE_KINDS, Content, CookieMatch,
-    ErrorPage, Expires, IfModifiedSince, IgnoreHeaders, KeepaliveDisable, LimitConn, LimitReq,
-    LingeringClose, LogFileCache, LogLevel, NextUpstream, Precompressed, Proxied, ProxyRedirect,
-    RealIpHeader, Regex, Resolver, Root, Satisfy, ServerTokens, TryFiles, UserIdMode, ValidReferers, Value,
-    Who,
+    AccessLog, AccessRule, AddHeader, AutoindexFormat, BodyFile, CACHE_KINDS, Content, ErrorPage, Expires,
+    FAMILIES, IfModifiedSince, KeepaliveDisable, LimitConn, LimitReq, LingeringClose, LogFileCache, LogLevel,
+    Precompressed, Proxied, RealIpHeader, Regex, Resolver, Root, Satisfy, ServerTokens, TryFiles, UserIdMode,
+    ValidReferers, Value, Who,
 };
 use crate::model::tls::{Protocol, Secret, SessionCache, Verify};
 
@@ -33,6 +33,8 @@ macro_rules! level {
             $(pub $o: Option<$ot>,)*
             /// What is said of caches, by their kind.
             pub caches: [Option<Rc<CacheLevel>>; CACHE_KINDS],
+            /// What is said of other servers, by their kind.
+            pub passes: [Option<Rc<PassLevel>>; FAMILIES],
         }
 
         impl Level {
@@ -41,18 +43,16 @@ macro_rules! level {
                 $(if self.$i.is_none() {
                     self.$i.clone_from(&parent.$i);
                 })*
-                for (own, parent) in self.caches.iter_mut().zip(&parent.caches) {
-                    match (own, parent) {
-                        (own @ None, _) => own.clone_from(parent),
-                        (Some(own), Some(parent)) => Rc::make_mut(own).inherit(parent),
-                        (Some(_), None) => {}
-                    }
-                }
+                inherit(&mut self.caches, &parent.caches, CacheLevel::inherit);
+                inherit(&mut self.passes, &parent.passes, PassLevel::inherit);
             }
 
             /// Whether it says nothing.
             pub(super) fn is_empty(&self) -> bool {
-                true $(&& self.$i.is_none())* && self.caches.iter().all(Option::is_none) && !self.has_own()
+                true $(&& self.$i.is_none())*
+                    && self.caches.iter().all(Option::is_none)
+                    && self.passes.iter().all(Option::is_none)
+                    && !self.has_own()
             }
 
             /// Whether it says something that is not inherited.
@@ -61,6 +61,17 @@ macro_rules! level {
             }
         }
     };
+}
+
+/// Inherits what is kept by kinds.
+fn inherit<T: Clone>(own: &mut [Option<Rc<T>>], parent: &[Option<Rc<T>>], one: impl Fn(&mut T, &T)) {
+    for (own, parent) in own.iter_mut().zip(parent) {
+        match (own, parent) {
+            (own @ None, _) => own.clone_from(parent),
+            (Some(own), Some(parent)) => one(Rc::make_mut(own), parent),
+            (Some(_), None) => {}
+        }
+    }
 }
 
 level! {
@@ -240,48 +251,6 @@ level! {
         userid_flags: UserIdFlags,
         userid_p3p: Vec<u8>,
         userid_mark: Option<u8>,
-        // What is passed on to others.
-        proxied: bool,
-        proxy_method: Value,
-        proxy_http11: bool,
-        proxy_set_headers: Rc<Vec<(Vec<u8>, Value)>>,
-        proxy_set_body: Value,
-        proxy_pass_headers: bool,
-        proxy_pass_body: bool,
-        proxy_hide: Rc<Vec<Vec<u8>>>,
-        proxy_pass: Rc<Vec<Vec<u8>>>,
-        proxy_ignore: IgnoreHeaders,
-        proxy_redirects: Rc<Vec<ProxyRedirect>>,
-        proxy_cookie_domains: Rc<Vec<(CookieMatch, Value)>>,
-        proxy_cookie_paths: Rc<Vec<(CookieMatch, Value)>>,
-        proxy_cookie_flags: Rc<Vec<(CookieMatch, Vec<Value>)>>,
-        proxy_connect_timeout: Duration,
-        proxy_send_timeout: Duration,
-        proxy_read_timeout: Duration,
-        proxy_buffering: bool,
-        proxy_buffer_size: u64,
-        proxy_buffers: u64,
-        proxy_max_temp_file_size: u64,
-        proxy_request_buffering: bool,
-        proxy_ignore_client_abort: bool,
-        proxy_intercept_errors: bool,
-        proxy_limit_rate: Value,
-        proxy_bind: Option<Value>,
-        proxy_socket_keepalive: bool,
-        proxy_pass_trailers: bool,
-        proxy_force_ranges: bool,
-        proxy_next: NextUpstream,
-        proxy_next_tries: u64,
-        proxy_next_timeout: Duration,
-        proxy_ssl_server_name: bool,
-        proxy_ssl_name: Value,
-        proxy_ssl_verify: bool,
-        proxy_ssl_trusted: Vec<u8>,
-        proxy_ssl_crl: Vec<u8>,
-        proxy_ssl_certificate: Vec<u8>,
-        proxy_ssl_key: Vec<u8>,
-        proxy_ssl_protocols: (bool, bool),
-        proxy_ssl_session_reuse: bool,
         // Names.
         resolver: Resolver,
         resolver_timeout: Duration,

@@ -25,6 +25,7 @@ pub mod docs;
 mod error_log;
 mod errors;
 mod files;
+mod gateway;
 mod geo;
 mod headers;
 mod http2;
@@ -36,6 +37,7 @@ mod location;
 mod logs;
 mod map;
 pub mod modules;
+mod pass;
 mod problem;
 mod process;
 mod proxy;
@@ -85,9 +87,24 @@ const FEATURES: &[Feature] = &[
     ("Names", server_name::ROWS),
     ("Applications", app::ROWS),
     ("Other servers", proxy::ROWS),
+    ("Other servers", pass::PROXY),
+    ("Other servers", pass::PROXY_BODIES),
     ("The cache of their answers", cache::PROXY),
     ("The cache of applications' answers", cache::APP),
-    ("TLS to other servers", proxy_tls::ROWS),
+    ("TLS to other servers", proxy_tls::PROXY),
+    ("FastCGI", gateway::FASTCGI),
+    ("FastCGI", pass::FASTCGI),
+    ("FastCGI", pass::FASTCGI_BODIES),
+    ("FastCGI", cache::FASTCGI),
+    ("uwsgi", gateway::UWSGI),
+    ("uwsgi", pass::UWSGI),
+    ("uwsgi", pass::UWSGI_BODIES),
+    ("uwsgi", cache::UWSGI),
+    ("uwsgi", proxy_tls::UWSGI),
+    ("SCGI", gateway::SCGI),
+    ("SCGI", pass::SCGI),
+    ("SCGI", pass::SCGI_BODIES),
+    ("SCGI", cache::SCGI),
     ("Groups of servers", upstream::ROWS),
     ("Names while serving", resolver::ROWS),
     ("Rewriting", rewrite::ROWS),

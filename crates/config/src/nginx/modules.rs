@@ -94,7 +94,7 @@ mod tests {
         let arguments: Vec<_> = configure_arguments().collect();
         let has = |argument: &str| arguments.iter().any(|a| a == argument);
         assert!(has("--with-http_dav_module") && has("--with-http_v2_module"));
-        assert!(has("--without-http_fastcgi_module") && has("--without-http_memcached_module"));
+        assert!(has("--without-http_tunnel_module") && has("--without-http_memcached_module"));
         assert!(!has("--with-mail") && !has("--with-http_perl_module"));
         assert!(!has("--without-http_gzip_module") && has("--without-http_browser_module"));
     }

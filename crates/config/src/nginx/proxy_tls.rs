@@ -1,119 +1,128 @@
-//! `proxy_ssl_…`: TLS to other servers.
+//! `proxy_ssl_…`, `uwsgi_ssl_…`: TLS to other servers.
 
 use conf_syntax::{Directive, Word};
 
 use super::level::Level;
+use super::pass::{PassLevel, pass};
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row, Slot};
-use crate::model::http::{ProxyTls, Secret};
+use crate::model::http::{Family, ProxyTls, Secret};
 
 const ALL: Context = Context::ALL;
 
-pub(super) const ROWS: &[Row] = &[
-    Row::flag(
-        "proxy_ssl_server_name",
-        ALL,
-        |l| &mut l.proxy_ssl_server_name,
-        "off",
-        "The server's name is told in the handshake.",
-    ),
-    Row::one(
-        "proxy_ssl_name",
-        ALL,
-        Apply::Value(|l| &mut l.proxy_ssl_name),
-        "$proxy_host",
-        "The name that is told, and that the certificate must have.",
-    ),
-    Row::flag(
-        "proxy_ssl_verify",
-        ALL,
-        |l| &mut l.proxy_ssl_verify,
-        "off",
-        "The server's certificate must be good.",
-    )
-    .differs("Names count only where certificates have them today: in their alternative names, not in the common name."),
-    Row::one(
-        "proxy_ssl_trusted_certificate",
-        ALL,
-        Apply::Custom(|r, l, d| r.pem_file(l, d, |l| &mut l.proxy_ssl_trusted)),
-        "",
-        "A file of certificates that are trusted.",
-    ),
-    Row::one(
-        "proxy_ssl_crl",
-        ALL,
-        Apply::Custom(|r, l, d| r.pem_file(l, d, |l| &mut l.proxy_ssl_crl)),
-        "",
-        "A file of lists of certificates that are revoked.",
-    ),
-    Row::one(
-        "proxy_ssl_certificate",
-        ALL,
-        Apply::Custom(|r, l, d| r.pem_file(l, d, |l| &mut l.proxy_ssl_certificate)),
-        "",
-        "The certificate that is shown to servers, and those that sign it.",
-    ),
-    Row::one(
-        "proxy_ssl_certificate_key",
-        ALL,
-        Apply::Custom(|r, l, d| r.pem_file(l, d, |l| &mut l.proxy_ssl_key)),
-        "",
-        "Its key.",
-    ),
-    Row::new(
-        "proxy_ssl_protocols",
-        ALL,
-        Count::at_least(1),
-        Apply::Custom(|r, l, d| r.proxy_ssl_protocols(l, d)),
-        "TLSv1.2 TLSv1.3",
-        "The versions that may be spoken.",
-    ),
-    Row::flag(
-        "proxy_ssl_session_reuse",
-        ALL,
-        |l| &mut l.proxy_ssl_session_reuse,
-        "on",
-        "A session goes on with the next connection.",
-    ),
-    Row::one(
-        "proxy_ssl_verify_depth",
-        ALL,
-        Apply::Quiet(Argument::Number, "a chain may be as long as the library takes it"),
-        "1",
-        "How many certificates may lie between.",
-    ),
-    Row::one(
-        "proxy_ssl_ciphers",
-        ALL,
-        Apply::Quiet(Argument::Any, "all suites that are spoken are good ones; the server chooses"),
-        "DEFAULT",
-        "The suites that may be spoken.",
-    ),
-    Row::new(
-        "proxy_ssl_certificate_cache",
-        ALL,
-        Count::between(1, 3),
-        Apply::Quiet(Argument::Any, "certificates are read when the configuration is"),
-        "off",
-        "How long certificates with variables are kept.",
-    ),
-    Row::one(
-        "proxy_ssl_password_file",
-        ALL,
-        Apply::NotYet("keys with passwords come later here"),
-        "",
-        "Passwords of keys.",
-    ),
-    Row::new(
-        "proxy_ssl_conf_command",
-        ALL,
-        Count::exactly(2),
-        Apply::NotYet("commands of OpenSSL come later"),
-        "",
-        "Commands of OpenSSL.",
-    )
-    .repeats(),
-];
+/// The rows of one beginning.
+macro_rules! rows {
+    ($prefix:literal, $family:expr) => {
+        &[
+            Row::flag(
+                concat!($prefix, "_ssl_server_name"),
+                ALL,
+                |l| &mut pass(l, $family).ssl_server_name,
+                "off",
+                "The server's name is told in the handshake.",
+            ),
+            Row::one(
+                concat!($prefix, "_ssl_name"),
+                ALL,
+                Apply::Value(|l| &mut pass(l, $family).ssl_name),
+                "$proxy_host",
+                "The name that is told, and that the certificate must have.",
+            ),
+            Row::flag(
+                concat!($prefix, "_ssl_verify"),
+                ALL,
+                |l| &mut pass(l, $family).ssl_verify,
+                "off",
+                "The server's certificate must be good.",
+            )
+            .differs("Names count only where certificates have them today: in their alternative names, not in the common name."),
+            Row::one(
+                concat!($prefix, "_ssl_trusted_certificate"),
+                ALL,
+                Apply::Custom(|r, l, d| r.pem_file(l, d, |l| &mut pass(l, $family).ssl_trusted)),
+                "",
+                "A file of certificates that are trusted.",
+            ),
+            Row::one(
+                concat!($prefix, "_ssl_crl"),
+                ALL,
+                Apply::Custom(|r, l, d| r.pem_file(l, d, |l| &mut pass(l, $family).ssl_crl)),
+                "",
+                "A file of lists of certificates that are revoked.",
+            ),
+            Row::one(
+                concat!($prefix, "_ssl_certificate"),
+                ALL,
+                Apply::Custom(|r, l, d| r.pem_file(l, d, |l| &mut pass(l, $family).ssl_certificate)),
+                "",
+                "The certificate that is shown to servers, and those that sign it.",
+            ),
+            Row::one(
+                concat!($prefix, "_ssl_certificate_key"),
+                ALL,
+                Apply::Custom(|r, l, d| r.pem_file(l, d, |l| &mut pass(l, $family).ssl_key)),
+                "",
+                "Its key.",
+            ),
+            Row::new(
+                concat!($prefix, "_ssl_protocols"),
+                ALL,
+                Count::at_least(1),
+                Apply::Custom(|r, l, d| r.pass_protocols(pass(l, $family), d)),
+                "TLSv1.2 TLSv1.3",
+                "The versions that may be spoken.",
+            ),
+            Row::flag(
+                concat!($prefix, "_ssl_session_reuse"),
+                ALL,
+                |l| &mut pass(l, $family).ssl_session_reuse,
+                "on",
+                "A session goes on with the next connection.",
+            ),
+            Row::one(
+                concat!($prefix, "_ssl_verify_depth"),
+                ALL,
+                Apply::Quiet(Argument::Number, "a chain may be as long as the library takes it"),
+                "1",
+                "How many certificates may lie between.",
+            ),
+            Row::one(
+                concat!($prefix, "_ssl_ciphers"),
+                ALL,
+                Apply::Quiet(Argument::Any, "all suites that are spoken are good ones; the server chooses"),
+                "DEFAULT",
+                "The suites that may be spoken.",
+            ),
+            Row::new(
+                concat!($prefix, "_ssl_certificate_cache"),
+                ALL,
+                Count::between(1, 3),
+                Apply::Quiet(Argument::Any, "certificates are read when the configuration is"),
+                "off",
+                "How long certificates with variables are kept.",
+            ),
+            Row::one(
+                concat!($prefix, "_ssl_password_file"),
+                ALL,
+                Apply::NotYet("keys with passwords come later here"),
+                "",
+                "Passwords of keys.",
+            ),
+            Row::new(
+                concat!($prefix, "_ssl_conf_command"),
+                ALL,
+                Count::exactly(2),
+                Apply::NotYet("commands of OpenSSL come later"),
+                "",
+                "Commands of OpenSSL.",
+            )
+            .repeats(),
+        ]
+    };
+}
+
+pub(super) const PROXY: &[Row] = rows!("proxy", Family::Proxy);
+pub(super) const UWSGI: &[Row] = rows!("uwsgi", Family::Uwsgi);
 
 impl<'a> Reader<'a> {
     /// What a file holds: those who need it may not be allowed to read it.
@@ -142,7 +151,7 @@ impl<'a> Reader<'a> {
         Some(text.into_bytes())
     }
 
-    fn proxy_ssl_protocols(&mut self, level: &mut Level, directive: Directive<'a>) {
+    fn pass_protocols(&mut self, level: &mut PassLevel, directive: Directive<'a>) {
         const NAMES: [&str; 6] = ["SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
         let mut protocols = (false, false);
         for word in directive.args {
@@ -160,26 +169,26 @@ impl<'a> Reader<'a> {
             self.error(directive.head(), "none of these protocols is spoken here")
                 .help("write `TLSv1.2 TLSv1.3`");
         }
-        level.proxy_ssl_protocols = Some(protocols);
+        level.ssl_protocols = Some(protocols);
     }
 }
 
 /// How TLS is spoken to servers.
-pub(super) fn settle(l: &Level) -> ProxyTls {
+pub(super) fn settle(p: &PassLevel) -> ProxyTls {
     let some = |text: &Option<Vec<u8>>| text.clone().filter(|text| !text.is_empty());
-    let (tls12, tls13) = l.proxy_ssl_protocols.unwrap_or((true, true));
+    let (tls12, tls13) = p.ssl_protocols.unwrap_or((true, true));
     ProxyTls {
-        server_name: l.proxy_ssl_server_name.unwrap_or(false),
-        name: l.proxy_ssl_name.clone(),
-        verify: l.proxy_ssl_verify.unwrap_or(false),
-        trusted: l.proxy_ssl_trusted.clone().unwrap_or_default(),
-        crl: some(&l.proxy_ssl_crl),
-        certificate: some(&l.proxy_ssl_certificate).map(|chain| {
-            let key = some(&l.proxy_ssl_key).unwrap_or_else(|| chain.clone());
+        server_name: p.ssl_server_name.unwrap_or(false),
+        name: p.ssl_name.clone(),
+        verify: p.ssl_verify.unwrap_or(false),
+        trusted: p.ssl_trusted.clone().unwrap_or_default(),
+        crl: some(&p.ssl_crl),
+        certificate: some(&p.ssl_certificate).map(|chain| {
+            let key = some(&p.ssl_key).unwrap_or_else(|| chain.clone());
             (chain, Secret(key))
         }),
         tls12,
         tls13,
-        session_reuse: l.proxy_ssl_session_reuse.unwrap_or(true),
+        session_reuse: p.ssl_session_reuse.unwrap_or(true),
     }
 }

@@ -10,9 +10,9 @@ use super::level::Level;
 use super::types::Types;
 use crate::model::Symlinks;
 use crate::model::http::{
-    AuthBasic, Autoindex, CacheKind, CacheSettings, Charset, Compression, HeadSettings, KeepaliveDisable,
-    LogLevel, OpenFileCache, Proxied, ProxySettings, RealIp, RealIpHeader, Refusal, Root, SecureLink,
-    Settings, SettingsId, SubFilters, Value,
+    AuthBasic, Autoindex, CacheKind, CacheSettings, Charset, Compression, Family, HeadSettings,
+    KeepaliveDisable, LogLevel, OpenFileCache, Proxied, ProxySettings, RealIp, RealIpHeader, Refusal, Root,
+    SecureLink, Settings, SettingsId, SubFilters, Value,
 };
 
 /// A block whose settings are known.
@@ -94,8 +94,8 @@ impl Shared {
         index
     }
 
-    fn proxy(&mut self, level: &Level) -> Option<u32> {
-        let settings = super::proxy::settle(level)?;
+    fn pass(&mut self, level: &Level, family: Family) -> Option<u32> {
+        let settings = super::pass::settle(level, family)?;
         let next = self.proxies.len() as u32;
         let index = *self.proxies_by_value.entry(settings.clone()).or_insert(next);
         if index == next {
@@ -227,8 +227,8 @@ impl Shared {
             mirror: super::subrequests::mirror(l),
             post_action: l.post_action.clone().filter(|path| !matches!(&path[..], b"" | b"off")),
             user_id: super::user_id::settle(l),
-            proxy: self.proxy(l),
-            caches: [CacheKind::Proxy, CacheKind::App].map(|kind| self.cache(l, kind)),
+            passes: Family::ALL.map(|family| self.pass(l, family)),
+            caches: CacheKind::ALL.map(|kind| self.cache(l, kind)),
         }
     }
 }

@@ -173,6 +173,8 @@ pub(super) enum HostError {
     NotFound,
     /// A group is asked for with a port.
     Port(u16),
+    /// None is named, and there is no usual one.
+    NoPort,
 }
 
 impl<'t> Url<'t> {
@@ -430,7 +432,11 @@ impl<'a> Reader<'a> {
     }
 
     /// The group that a `proxy_pass` means; one of its own for a server.
-    pub(super) fn upstream_for(&mut self, url: &Url<'_>, default_port: u16) -> Result<UpstreamId, HostError> {
+    pub(super) fn upstream_for(
+        &mut self,
+        url: &Url<'_>,
+        default_port: Option<u16>,
+    ) -> Result<UpstreamId, HostError> {
         if !url.is_unix
             && let Some(at) =
                 self.upstreams.iter().position(|u| !u.implicit && u.name.eq_ignore_ascii_case(url.host))
@@ -440,12 +446,16 @@ impl<'a> Reader<'a> {
                 None => Ok(at as UpstreamId),
             };
         }
-        let port = url.port.unwrap_or(default_port);
+        let port = match url.port.or(default_port) {
+            Some(port) => port,
+            None if url.is_unix => 0,
+            None => return Err(HostError::NoPort),
+        };
         let name = if url.is_unix { format!("unix:{}", url.host) } else { format!("{}:{port}", url.host) };
         if let Some(at) = self.upstreams.iter().position(|u| u.implicit && u.name == name) {
             return Ok(at as UpstreamId);
         }
-        let addresses = self.upstream_addresses(url, default_port).ok_or(HostError::NotFound)?;
+        let addresses = self.upstream_addresses(url, port).ok_or(HostError::NotFound)?;
         self.upstreams.push(Upstream {
             name: name.clone(),
             implicit: true,

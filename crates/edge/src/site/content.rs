@@ -203,9 +203,9 @@ impl Visit<'_, '_> {
             let status = response.status;
             let is_meant = |settings: &CacheSettings, _: &Stored| wants_next(settings.use_stale, status);
             let stale = match self.stale_for(keeping.as_mut(), is_meant) {
-                None if status == 304 => {
-                    keeping.as_mut().and_then(|keeping| self.renewed(request, keeping, &fresh))
-                }
+                None if status == 304 => keeping
+                    .as_mut()
+                    .and_then(|keeping| self.renewed(request, keeping, &fresh, IgnoreHeaders::default())),
                 stale => stale,
             };
             if let Some(stored) = stale {

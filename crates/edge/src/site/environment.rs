@@ -78,6 +78,8 @@ impl Environment for View<'_> {
                 telemetry::time_iso8601(since_1970().as_secs() as i64, text.0);
                 true
             }
+            Variable::FastcgiScriptName => facts.script_name(request, text.0),
+            Variable::FastcgiPathInfo => facts.path_info(request, text.0),
             Variable::Pid => text.write(format_args!("{}", std::process::id())),
             Variable::DateLocal | Variable::DateGmt => {
                 let rare = facts.rare.borrow();
@@ -237,6 +239,7 @@ impl Environment for View<'_> {
             | Variable::ProxyPort
             | Variable::ProxyInternalBodyLength
             | Variable::ProxyInternalChunked
+            | Variable::ContentLength
             | Variable::UpstreamCacheStatus
             | Variable::UpstreamCacheLastModified
             | Variable::UpstreamCacheEtag
@@ -448,9 +451,10 @@ impl Facts<'_> {
     /// `$sent_trailer_…`: what is added here, and what another server's answer ended with where that is passed on.
     fn sent_trailer(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
         let http = self.site.http();
-        let proxy = http.settings[self.settings.get() as usize].proxy;
+        let family = self.upstream.borrow().as_ref().map(|asked| asked.family);
+        let pass = family.and_then(|f| http.settings[self.settings.get() as usize].passes[f as usize]);
         let passes = || {
-            proxy.and_then(|at| http.proxy_settings.get(at as usize)).is_some_and(|proxy| proxy.pass_trailers)
+            pass.and_then(|at| http.proxy_settings.get(at as usize)).is_some_and(|proxy| proxy.pass_trailers)
         };
         let passed = match &*self.upstream.borrow() {
             Some(asked) if passes() => asked.trailer(name, out),

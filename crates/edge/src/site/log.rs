@@ -48,6 +48,11 @@ impl Visited<'_> {
                 self.facts.log(Level::Error, Some(request), format_args!("{why}"));
             }
         }
+        if let Some(asked) = &*self.facts.upstream.borrow() {
+            for (_, attempt) in &asked.attempts {
+                self.facts.log_complaints(request, attempt, "reading upstream");
+            }
+        }
         let sent = Sent {
             status,
             fields,

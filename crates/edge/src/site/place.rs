@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use config::model::http::{
-    CACHE_KINDS, CacheSettings, HeadSettings, LingeringClose, ServerTokens, Settings, SettingsId,
+    CACHE_KINDS, CacheSettings, FAMILIES, Family, HeadSettings, LingeringClose, ServerTokens, Settings,
+    SettingsId,
 };
 use filters::nginx::{NginxFilters, Types};
 use handlers::files::by_path::PathFiles;
@@ -46,8 +47,8 @@ pub struct Place {
     pub ssi_types: Option<Types>,
     /// What is kept of answers, by the kind of who gives them.
     pub caches: [Option<Rc<CacheSettings>>; CACHE_KINDS],
-    /// How requests are passed on, where they are.
-    pub proxy: Option<Rc<ProxyPlace>>,
+    /// How requests are passed on, where they are, by the kind of who answers.
+    pub passes: [Option<Rc<ProxyPlace>>; FAMILIES],
 }
 
 impl Place {
@@ -86,10 +87,11 @@ impl Place {
             caches: settings.caches.map(|at| {
                 at.and_then(|at| http.cache_settings.get(at as usize)).map(|cache| Rc::new(cache.clone()))
             }),
-            proxy: settings
-                .proxy
-                .and_then(|at| http.proxy_settings.get(at as usize))
-                .map(|proxy| Rc::new(ProxyPlace::compile(proxy))),
+            passes: Family::ALL.map(|family| {
+                settings.passes[family as usize]
+                    .and_then(|at| http.proxy_settings.get(at as usize))
+                    .map(|pass| Rc::new(ProxyPlace::compile(family, pass)))
+            }),
             ssi_types: settings.ssi.as_ref().map(|ssi| Types::new(ssi.types.as_ref())),
         }
     }

@@ -240,12 +240,7 @@ impl<'v, 's> Visit<'v, 's> {
     }
 
     /// What `slice` makes of a response.
-    fn slice_of(
-        &mut self,
-        end: &End,
-        request: &mut Request,
-        response: Option<Response>,
-    ) -> Option<Response> {
+    fn slice_of(&mut self, end: &End, request: &mut Request, response: Option<Response>) -> Option<Response> {
         match self.facts.slice.get() {
             Slice::At(part) if matches!(end, End::Filtered) => {
                 response.and_then(|response| self.sliced(request, response, part))

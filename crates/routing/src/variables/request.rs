@@ -31,7 +31,7 @@ pub fn request_variable(variable: &Variable, request: &Request, out: &mut Vec<u8
             Scheme::Http => b"",
         },
         Variable::ContentLength => {
-            return Some(fields.first(Name::ContentLength).is_some_and(|v| put(v, out)));
+            return fields.first(Name::ContentLength).map(|v| put(v, out));
         }
         Variable::ContentType => return Some(join(fields.all(Name::ContentType), b", ", out)),
         Variable::Host => {

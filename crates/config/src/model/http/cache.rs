@@ -14,10 +14,21 @@ pub enum CacheKind {
     Proxy,
     /// `app_pass`
     App,
+    /// `fastcgi_pass`
+    FastCgi,
+    /// `uwsgi_pass`
+    Uwsgi,
+    /// `scgi_pass`
+    Scgi,
+}
+
+impl CacheKind {
+    /// All of them, each at its number.
+    pub const ALL: [Self; CACHE_KINDS] = [Self::Proxy, Self::App, Self::FastCgi, Self::Uwsgi, Self::Scgi];
 }
 
 /// How many kinds there are.
-pub const CACHE_KINDS: usize = 2;
+pub const CACHE_KINDS: usize = 5;
 
 /// Index into [`Http::caches`](super::Http::caches).
 pub type CacheId = u32;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Regex, Value};
+use super::{CacheKind, Regex, Value};
 
 /// Index into [`Http::upstreams`](super::Http::upstreams).
 pub type UpstreamId = u32;
@@ -95,9 +95,88 @@ pub struct Keepalive {
     pub timeout: Duration,
 }
 
-/// `proxy_pass`
+/// What kind of servers requests are passed on to: by which protocol, and with which words in the configuration.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Family {
+    /// HTTP/1: `proxy_pass`
+    #[default]
+    Proxy,
+    /// FastCGI: `fastcgi_pass`
+    FastCgi,
+    /// uwsgi: `uwsgi_pass`
+    Uwsgi,
+    /// SCGI: `scgi_pass`
+    Scgi,
+}
+
+/// How many there are.
+pub const FAMILIES: usize = 4;
+
+impl Family {
+    /// All of them, each at its number.
+    pub const ALL: [Self; FAMILIES] = [Self::Proxy, Self::FastCgi, Self::Uwsgi, Self::Scgi];
+
+    /// What the names of its directives begin with.
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::FastCgi => "fastcgi",
+            Self::Uwsgi => "uwsgi",
+            Self::Scgi => "scgi",
+        }
+    }
+
+    /// What a URL begins with.
+    pub const fn scheme(self, tls: bool) -> &'static str {
+        match (self, tls) {
+            (Self::Proxy, false) => "http://",
+            (Self::Proxy, true) => "https://",
+            (Self::FastCgi, _) => "fastcgi://",
+            (Self::Uwsgi, false) => "uwsgi://",
+            (Self::Uwsgi, true) => "suwsgi://",
+            (Self::Scgi, _) => "scgi://",
+        }
+    }
+
+    /// The port where none is named; `None`: one has to be.
+    pub const fn port(self, tls: bool) -> Option<u16> {
+        match (self, tls) {
+            (Self::Proxy, false) => Some(80),
+            (Self::Proxy, true) => Some(443),
+            _ => None,
+        }
+    }
+
+    /// Whose answers are kept.
+    pub const fn cache(self) -> CacheKind {
+        match self {
+            Self::Proxy => CacheKind::Proxy,
+            Self::FastCgi => CacheKind::FastCgi,
+            Self::Uwsgi => CacheKind::Uwsgi,
+            Self::Scgi => CacheKind::Scgi,
+        }
+    }
+
+    /// The scheme of a URL, and what comes behind it. `None`: it has none, and has to have one.
+    pub fn split_scheme(self, url: &[u8]) -> Option<(bool, &[u8])> {
+        let behind = |tls| {
+            let scheme = self.scheme(tls).as_bytes();
+            let (start, rest) = url.split_at_checked(scheme.len())?;
+            start.eq_ignore_ascii_case(scheme).then_some((tls, rest))
+        };
+        match self {
+            Self::Proxy => behind(false).or_else(|| behind(true)),
+            Self::Uwsgi => behind(false).or_else(|| behind(true)).or(Some((false, url))),
+            Self::FastCgi | Self::Scgi => Some((false, url)),
+        }
+    }
+}
+
+/// `proxy_pass`, `fastcgi_pass` and so on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProxyPass {
+    /// How it is asked.
+    pub family: Family,
     /// Whom to ask.
     pub target: ProxyTarget,
     /// The location's path, which that of the target replaces; empty where there is none to replace.
@@ -197,6 +276,38 @@ pub struct ProxySettings {
     pub next_tries: u32,
     /// `proxy_next_upstream_timeout`; zero is no limit.
     pub next_timeout: Duration,
+    /// What only those have that are no servers of HTTP.
+    pub gateway: Gateway,
+}
+
+/// What servers are told that speak FastCGI, uwsgi or SCGI.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Gateway {
+    /// `fastcgi_param`
+    pub params: Vec<GatewayParam>,
+    /// `fastcgi_index`
+    pub index: Vec<u8>,
+    /// `fastcgi_split_path_info`
+    pub split: Option<Regex>,
+    /// `fastcgi_catch_stderr`
+    pub catch_stderr: Vec<Vec<u8>>,
+    /// `fastcgi_keep_conn`
+    pub keep_conn: bool,
+    /// `uwsgi_modifier1` and `uwsgi_modifier2`
+    pub modifiers: (u8, u8),
+    /// `uwsgi_string`
+    pub string: Vec<u8>,
+}
+
+/// `fastcgi_param`
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct GatewayParam {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// What it says.
+    pub value: Value,
+    /// `if_not_empty`
+    pub if_not_empty: bool,
 }
 
 /// `proxy_ignore_headers`

@@ -559,8 +559,9 @@ pub struct Settings {
     pub post_action: Option<Vec<u8>>,
     /// `userid`; `None` is off.
     pub user_id: Option<Box<UserId>>,
-    /// Where requests are passed on, or could be: the index of how, in [`Http::proxy_settings`](super::Http).
-    pub proxy: Option<u32>,
+    /// Where requests are passed on, or could be: the index of how, in [`Http::proxy_settings`](super::Http), by
+    /// [`Family`](super::Family).
+    pub passes: [Option<u32>; super::FAMILIES],
     /// What is kept of answers, by [`CacheKind`](super::CacheKind): indexes into
     /// [`Http::cache_settings`](super::Http).
     pub caches: [Option<u32>; super::CACHE_KINDS],

@@ -181,6 +181,8 @@ variables! {
         ProxyAddXForwardedFor = "proxy_add_x_forwarded_for", "`X-Forwarded-For` of the request, and the client's address behind it";
         ProxyInternalBodyLength = "proxy_internal_body_length", "Bytes of the body that is passed on";
         ProxyInternalChunked = "proxy_internal_chunked", "`chunked` if the body is passed on as it comes and its length is not known";
+        FastcgiScriptName = "fastcgi_script_name", "The path, or what `fastcgi_split_path_info` takes of it; behind a slash `fastcgi_index`";
+        FastcgiPathInfo = "fastcgi_path_info", "What `fastcgi_split_path_info` takes of the path as the rest of it";
         SliceRange = "slice_range", "The part of the answer that is asked for now, as `Range` has it: `bytes=0-1048575`";
         UpstreamCacheStatus = "upstream_cache_status", "`MISS`, `BYPASS`, `EXPIRED`, `STALE`, `UPDATING`, `REVALIDATED`, `HIT`; empty without a cache";
         UpstreamCacheLastModified = "upstream_cache_last_modified", "`Last-Modified` of what is kept, while it is asked for anew";

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use cache::{Ask, Found, Freshness, Key, Look, Meta, Purge, Renewed, Stored, Ticket, Writer, Zone};
-use config::model::http::{CacheKind, CacheName, CacheSettings, Content, SettingsId, Value, Variable};
+use config::model::http::{
+    CacheKind, CacheName, CacheSettings, Content, IgnoreHeaders, SettingsId, Value, Variable,
+};
 use exchange::{Body, Method, Name, Request, Response};
 use telemetry::error_log::Level;
 
@@ -273,6 +275,7 @@ impl Visit<'_, '_> {
         request: &Request,
         keeping: &mut Keeping,
         fresh: &Freshness,
+        ignore: IgnoreHeaders,
     ) -> Option<Arc<Stored>> {
         if !keeping.settings.revalidate {
             return None;
@@ -284,7 +287,6 @@ impl Visit<'_, '_> {
         let said = if fresh.valid.is_some() {
             fresh.clone()
         } else {
-            let ignore = self.place.proxy.as_ref().map(|place| place.settings.ignore).unwrap_or_default();
             cache::weigh(stored.head.lines(&stored.meta.head), ignore, now)
         };
         let rules = &keeping.settings.valid;

@@ -34,9 +34,9 @@ impl Visit<'_, '_> {
         if keeping.is_some() {
             let is_meant = |cache: &CacheSettings, _: &Stored| wants_next(cache.use_stale, head.status);
             let stale = match self.stale_for(keeping.as_mut(), is_meant) {
-                None if head.status == 304 => {
-                    keeping.as_mut().and_then(|keeping| self.renewed(request, keeping, &fresh))
-                }
+                None if head.status == 304 => keeping
+                    .as_mut()
+                    .and_then(|keeping| self.renewed(request, keeping, &fresh, settings.ignore)),
                 stale => stale,
             };
             if let Some(stored) = stale {

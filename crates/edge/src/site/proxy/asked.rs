@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cache::Stored;
-use config::model::http::Variable;
+use config::model::http::{Family, Variable};
 use exchange::{Name, Request};
 use upstream::Attempt;
 
@@ -16,6 +16,8 @@ use crate::site::environment;
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Asked {
+    /// What kind of server is asked last.
+    pub family: Family,
     /// In order; `true`: the first after an internal redirect.
     pub attempts: Vec<(bool, Rc<Attempt>)>,
     /// The head of the last answer, as it came.
@@ -40,7 +42,7 @@ impl Asked {
         match variable {
             Variable::ProxyHost => put(&self.host, out),
             Variable::ProxyPort => put(&self.port, out),
-            Variable::ProxyInternalBodyLength => {
+            Variable::ProxyInternalBodyLength | Variable::ContentLength => {
                 self.body_length.is_some_and(|length| put(length.to_string().as_bytes(), out))
             }
             Variable::ProxyInternalChunked => self.chunked && put(b"chunked", out),

@@ -1,7 +1,9 @@
-//! `proxy_pass`: the request is passed on to another server, and its answer becomes the response.
+//! `proxy_pass`, `fastcgi_pass` and so on: the request is passed on to another server, and its answer becomes the
+//! response. Which protocol the server speaks shows in [`Family`], in the making of the request, and nowhere else.
 
 mod answer;
 mod asked;
+mod cgi;
 mod outgoing;
 mod place;
 mod tunnel;
@@ -12,7 +14,7 @@ use std::task::{Context, Poll};
 use buffering::BufferedBody;
 use bytes::Bytes;
 use cache::Stored;
-use config::model::http::{CacheKind, CacheSettings, NextUpstream, Variable};
+use config::model::http::{CacheSettings, Family, NextUpstream, Variable};
 use exchange::{BodyError, Name, Request, Version};
 use http1::AnswerTo;
 use protocol::{ClientEvent, Exchange};
@@ -35,17 +37,16 @@ impl Visit<'_, '_> {
     /// Passes the request on.
     pub(super) async fn proxy(&mut self, request: &mut Request, index: u32) -> Step {
         let site = self.site;
-        let (Some(pass), Some(place)) = (site.http().proxies.get(index as usize), self.place.proxy.clone())
-        else {
-            return Step::Page(500);
-        };
+        let Some(pass) = site.http().proxies.get(index as usize) else { return Step::Page(500) };
+        let family = pass.family;
+        let Some(place) = self.place.passes[family as usize].clone() else { return Step::Page(500) };
         let settings = &place.settings;
         let mut target = match self.target(request, pass) {
             Ok(target) => target,
             Err(status) => return Step::Page(status),
         };
         let mut keeping = None;
-        if self.place.caches[CacheKind::Proxy as usize].is_some() {
+        if self.place.caches[family.cache() as usize].is_some() {
             self.note_target(&target, None, false);
             let own = self.own_key(request, &place, &target);
             // What the configuration sets in its place is nobody's secret.
@@ -53,7 +54,7 @@ impl Visit<'_, '_> {
                 && settings.pass_headers
                 && place.passes_on(Name::Authorization, b"authorization");
             let passes_on = |known, name: &[u8]| settings.pass_headers && place.passes_on(known, name);
-            match Box::pin(self.consult(request, CacheKind::Proxy, || own, authorized, passes_on)).await {
+            match Box::pin(self.consult(request, family.cache(), || own, authorized, passes_on)).await {
                 Consulted::Ask(asks) => keeping = asks,
                 Consulted::Kept(stored) => return self.kept(request, &place, pass, &stored),
                 Consulted::Step(step) => return step,
@@ -89,7 +90,13 @@ impl Visit<'_, '_> {
                 OutgoingBody::Bytes(&[])
             }
         };
-        let head = match self.head(request, &place, &target.uri, keeping.as_deref()) {
+        let made = match family {
+            Family::Proxy => self.head(request, &place, &target.uri, keeping.as_deref()),
+            Family::FastCgi | Family::Uwsgi | Family::Scgi => {
+                self.variables(request, &place, keeping.as_deref())
+            }
+        };
+        let head = match made {
             Ok(head) => head,
             Err(status) => return Step::Page(status),
         };
@@ -130,8 +137,12 @@ impl Visit<'_, '_> {
     /// What tells requests apart where the configuration does not say: whom is asked, and what for. A host or scheme that
     /// the server is told in a field is part of it, for it may be another's page.
     fn own_key(&mut self, request: &Request, place: &ProxyPlace, target: &Target) -> Vec<u8> {
-        if self.place.caches[CacheKind::Proxy as usize].as_ref().is_some_and(|cache| cache.key.is_some()) {
+        let cache = &self.place.caches[place.family.cache() as usize];
+        if cache.as_ref().is_some_and(|cache| cache.key.is_some()) {
             return Vec::new();
+        }
+        if place.family != Family::Proxy {
+            return cgi::own_key(target, request);
         }
         let mut key = [target.scheme.as_bytes(), &target.host, &target.uri].concat();
         for (name, value) in &place.settings.set_headers {
@@ -156,7 +167,7 @@ impl Visit<'_, '_> {
             && settings.set_body.is_none()
             && settings.pass_body
             && request.has_body()
-            && (request.content_length.is_some() || settings.http11)
+            && (request.content_length.is_some() || place.takes_chunks())
             && !self.is_inner()
             && self.company.as_ref().is_none_or(|company| company.body.is_none())
     }
@@ -165,6 +176,7 @@ impl Visit<'_, '_> {
     fn note_target(&self, target: &Target, body_length: Option<u64>, chunked: bool) {
         let mut asked = self.facts.upstream.borrow_mut();
         let asked = asked.get_or_insert_default();
+        asked.family = target.family;
         asked.host.clone_from(&target.host);
         asked.port.clone_from(&target.port);
         (asked.body_length, asked.chunked) = (body_length, chunked);
@@ -227,7 +239,8 @@ impl Visit<'_, '_> {
                 received: 0,
                 asked: false,
             };
-            let outgoing = Outgoing { head: &head.bytes, body: again(&mut body), to };
+            let keep = settings.gateway.keep_conn;
+            let outgoing = Outgoing { head: &head.bytes, body: again(&mut body), to, keep };
             let asked = ask_one(lease, &pool, &limits, &deadlines, &mut client, outgoing, &attempt).await;
             if streams {
                 // What of it fits into memory is known to `$request_body`.
@@ -235,6 +248,7 @@ impl Visit<'_, '_> {
                 self.facts.body_length.set(received);
                 *self.facts.body.borrow_mut() = kept.filter(|kept| !kept.is_empty());
             }
+            self.facts.log_complaints(request, &attempt, "reading response header from upstream");
             let in_time = settings.next_timeout.is_zero()
                 || exchange::now().duration_since(begun) < settings.next_timeout;
             let (failure, lease) = match asked {
@@ -275,7 +289,7 @@ impl Visit<'_, '_> {
                 matches!(failure.fault, Fault::Connect(..) | Fault::Tls(_) | Fault::Closed | Fault::Io(..));
             let may = match failure.fault {
                 Fault::Timeout => settings.next.timeout,
-                Fault::Invalid(_) | Fault::Flood => settings.next.invalid_header,
+                _ if failure.fault.is_invalid() => settings.next.invalid_header,
                 _ => settings.next.error,
             };
             let may = may
@@ -293,7 +307,7 @@ impl Visit<'_, '_> {
             if !may || !choice.use_up() {
                 let why = match failure.fault {
                     Fault::Timeout => Unanswered::Timeout,
-                    Fault::Invalid(_) | Fault::Flood => Unanswered::Invalid,
+                    _ if failure.fault.is_invalid() => Unanswered::Invalid,
                     _ => Unanswered::Error,
                 };
                 return Err((Step::Page(failure.fault.status()), why));
@@ -353,7 +367,13 @@ impl Visit<'_, '_> {
                 head,
                 ..http1::Limits::default()
             },
-            route: Route { bind: self.bind(request, place), keepalive: settings.socket_keepalive, via },
+            route: Route {
+                family: place.family,
+                bind: self.bind(request, place),
+                keepalive: settings.socket_keepalive,
+                via,
+            },
+            catch: Rc::clone(&place.catch),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use config::model::http::{Balance, ProxyPass, ProxyTarget, Upstream, UpstreamAddress, Variable};
+use config::model::http::{Balance, Family, ProxyPass, ProxyTarget, Upstream, UpstreamAddress, Variable};
 use exchange::{Method, Name, Request};
 use routing::escape::{Escape, escape};
 use telemetry::error_log::Level;
@@ -19,8 +19,12 @@ pub(super) struct Target {
     /// Its number among the site's, if it has one.
     pub pool: Option<u32>,
     pub key: Key,
+    /// By which protocol.
+    pub family: Family,
     /// `http://`
     pub scheme: &'static str,
+    /// TLS is spoken.
+    pub tls: bool,
     pub host: Vec<u8>,
     pub port: Vec<u8>,
     /// The request's target.
@@ -44,6 +48,7 @@ impl Visit<'_, '_> {
     /// Finds out whom to ask; else the status for it.
     pub(super) fn target(&mut self, request: &Request, pass: &ProxyPass) -> Result<Target, u16> {
         let site = self.site;
+        let family = pass.family;
         match &pass.target {
             ProxyTarget::Fixed { upstream: id, https, host, port, uri, .. } => {
                 let Some(group) = site.configuration.groups.get(*id as usize) else {
@@ -51,43 +56,45 @@ impl Visit<'_, '_> {
                 };
                 let key = self.key(request, site.http().upstreams.get(*id as usize));
                 Ok(Target {
+                    family,
                     group: Arc::clone(group),
                     pool: Some(*id),
                     key,
-                    scheme: scheme(*https).0,
+                    scheme: family.scheme(*https),
+                    tls: *https,
                     host: host.clone(),
                     port: port.clone(),
-                    uri: self.uri(request, uri, pass.location.len()),
+                    uri: match family {
+                        Family::Proxy => self.uri(request, uri, pass.location.len()),
+                        _ => Vec::new(),
+                    },
                     unresolved: None,
                 })
             }
             ProxyTarget::Variable(value) => {
                 let url = self.value(value, request);
-                self.variable_target(request, &url)
+                self.variable_target(request, family, &url)
             }
         }
     }
 
-    fn variable_target(&mut self, request: &Request, url: &[u8]) -> Result<Target, u16> {
+    fn variable_target(&mut self, request: &Request, family: Family, url: &[u8]) -> Result<Target, u16> {
         let refuse = |visit: &Self, what: std::fmt::Arguments<'_>| {
             visit.facts.log(Level::Error, Some(request), what);
             Err(500)
         };
         let shown = String::from_utf8_lossy(url).into_owned();
-        let Ok(text) = std::str::from_utf8(url) else {
+        let split = family.split_scheme(url).map(|(https, rest)| (https, std::str::from_utf8(rest)));
+        let Some((https, Ok(rest))) = split else {
             return refuse(self, format_args!("invalid URL prefix in \"{shown}\""));
         };
-        let is = |scheme: &str| text.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
-        let https = is("https://");
-        if !https && !is("http://") {
-            return refuse(self, format_args!("invalid URL prefix in \"{shown}\""));
-        }
-        let (scheme, usual) = scheme(https);
-        let rest = &text[scheme.len()..];
-        let url = match config::nginx::Url::parse(rest, true) {
+        let scheme = family.scheme(https);
+        let url = match config::nginx::Url::parse(rest, family == Family::Proxy) {
             Ok(url) => url,
             Err(why) => return refuse(self, format_args!("{why} in upstream \"{rest}\"")),
         };
+        // Where there is no usual port, none may be missing.
+        let usual = family.port(https).unwrap_or(0);
         let (host, port) = url.shown(usual);
         let site = self.site;
         let port_number = url.port.unwrap_or(usual);
@@ -106,16 +113,19 @@ impl Visit<'_, '_> {
         } else if let Some(address) = literal(&url, usual) {
             let name = if url.is_unix { format!("unix:{}", url.host) } else { url.text.to_owned() };
             (Group::of_addresses(name, [address]), None, Key::None)
+        } else if port_number == 0 {
+            return refuse(self, format_args!("no port in upstream \"{rest}\""));
         } else {
             unresolved = Some((url.host.to_owned(), port_number));
             (Group::of_addresses(url.text.to_owned(), []), None, Key::None)
         };
         let uri = match url.uri.as_bytes() {
+            _ if family != Family::Proxy => Vec::new(),
             b"" => self.uri(request, b"", 0),
             // With variables it is the whole of it.
             uri => safe(uri),
         };
-        Ok(Target { group, pool, key, scheme, host, port, uri, unresolved })
+        Ok(Target { family, group, pool, key, scheme, tls: https, host, port, uri, unresolved })
     }
 
     /// Finds out where a server is, if only its name is known; else the status for it.
@@ -281,7 +291,7 @@ impl Visit<'_, '_> {
         place: &ProxyPlace,
         target: &Target,
     ) -> Result<Option<Via>, u16> {
-        if target.scheme == "http://" {
+        if !target.tls {
             return Ok(None);
         }
         let name = match &place.settings.tls.name {
@@ -312,7 +322,7 @@ impl Visit<'_, '_> {
 }
 
 /// What a request says of what its sender has already, or of the part that it wants.
-const fn is_condition(name: Name) -> bool {
+pub(super) const fn is_condition(name: Name) -> bool {
     matches!(
         name,
         Name::IfModifiedSince
@@ -322,11 +332,6 @@ const fn is_condition(name: Name) -> bool {
             | Name::Range
             | Name::IfRange
     )
-}
-
-/// What a URL begins with, and its usual port.
-const fn scheme(https: bool) -> (&'static str, u16) {
-    if https { ("https://", 443) } else { ("http://", 80) }
 }
 
 fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

@@ -1,16 +1,23 @@
 //! How requests are passed on in one place, compiled.
 
 use std::cell::OnceCell;
+use std::rc::Rc;
 
-use config::model::http::{CookieMatch, ProxyRedirect, ProxySettings, Regex as RegexModel, Value};
+use config::model::http::{CookieMatch, Family, ProxyRedirect, ProxySettings, Regex as RegexModel, Value};
 use exchange::Name;
 use routing::Regex;
 use upstream::Tls;
 
 /// See the module.
 pub struct ProxyPlace {
+    /// Who is asked.
+    pub family: Family,
     /// As the configuration has it.
     pub settings: ProxySettings,
+    /// `fastcgi_catch_stderr`
+    pub catch: Rc<[Vec<u8>]>,
+    /// `fastcgi_split_path_info`
+    pub split: Option<Regex>,
     /// Which of the fields that nginx sets by itself the configuration does not.
     pub own: Own,
     /// Fields of answers that are not passed on.
@@ -56,10 +63,7 @@ pub enum Match {
 }
 
 /// What nginx does not pass on of an answer.
-const HIDDEN: [&[u8]; 8] = [
-    b"date",
-    b"server",
-    b"x-pad",
+const HIDDEN: [&[u8]; 5] = [
     b"x-accel-expires",
     b"x-accel-redirect",
     b"x-accel-limit-rate",
@@ -67,13 +71,22 @@ const HIDDEN: [&[u8]; 8] = [
     b"x-accel-charset",
 ];
 
+/// What of HTTP's own fields it does not pass on either.
+const fn hidden(family: Family) -> &'static [&'static [u8]] {
+    match family {
+        Family::Proxy => &[b"date", b"server", b"x-pad"],
+        Family::FastCgi | Family::Scgi => &[b"status"],
+        Family::Uwsgi => &[],
+    }
+}
+
 impl ProxyPlace {
     /// Compiles. What cannot be compiled although it was checked is left out, with a line in the log.
-    pub fn compile(settings: &ProxySettings) -> Self {
+    pub fn compile(family: Family, settings: &ProxySettings) -> Self {
         let sets =
             |name: &str| settings.set_headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()));
         let passes = |name: &[u8]| settings.pass.iter().any(|n| n.eq_ignore_ascii_case(name));
-        let own = HIDDEN.iter().filter(|name| !passes(name)).map(|name| name.to_vec());
+        let own = HIDDEN.iter().chain(hidden(family)).filter(|name| !passes(name)).map(|name| name.to_vec());
         let hidden: Vec<_> = own.chain(settings.hide.iter().cloned()).collect();
         let match_of = |which: &CookieMatch| match which {
             CookieMatch::Text(text) => Some(Match::Text(text.clone())),
@@ -110,6 +123,9 @@ impl ProxyPlace {
                 .filter_map(|(which, flags)| Some((match_of(which)?, flags.clone())))
                 .collect(),
             tls: OnceCell::new(),
+            family,
+            catch: settings.gateway.catch_stderr.as_slice().into(),
+            split: settings.gateway.split.as_ref().and_then(compiled),
             settings: settings.clone(),
         }
     }
@@ -117,6 +133,16 @@ impl ProxyPlace {
     /// How TLS is spoken, made when it is first needed.
     pub fn tls(&self) -> Result<&Tls, &str> {
         self.tls.get_or_init(|| Tls::new(&self.settings.tls)).as_ref().map_err(String::as_str)
+    }
+
+    /// Whether a body may be passed on as it comes whose length is not known.
+    pub const fn takes_chunks(&self) -> bool {
+        match self.family {
+            Family::Proxy => self.settings.http11,
+            Family::FastCgi => true,
+            // The length stands before it.
+            Family::Uwsgi | Family::Scgi => false,
+        }
     }
 
     /// Whether a field of the client's request is passed on as it came.
