@@ -3,31 +3,31 @@
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use config::model::Address;
-use exchange::{Peer, Request, Scheme};
+use exchange::{Fields, Peer, Request, Response, Scheme};
 use limits::proxy_protocol::{self, Addresses};
 use listen::tls::{Encrypted, Negotiated};
 use listen::{Socket, Stream};
 use protocol::h1::{Connection, Idle};
-use protocol::{Exchange, Refusal, h2};
+use protocol::{Exchange, Refusal, Sent, h1, h2};
 use telemetry::error_log::{self, Level};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::accept::Accepted;
 use crate::challenges;
-use crate::event_loop::EventLoop;
+use crate::event_loop::{Count, EventLoop};
 use crate::http2;
 use crate::log::{self, Finished};
 use crate::pages;
 use crate::phases::Phases;
 use crate::runtime::Runtime;
-use crate::site::{self, Site};
+use crate::site::{self, Served, Site, Visited};
 use crate::tls;
 
 /// Request objects that a loop keeps.
@@ -95,8 +95,23 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Box<Accepted>, refused:
         {
             return Box::pin(http2::serve(event_loop, connection, own, ends)).await;
         }
-        // In a box, so that an idle connection is small.
-        Box::pin(exchange(event_loop, &mut connection, &ends)).await;
+        let runtime = event_loop.runtime();
+        let mut request = event_loop.requests.borrow_mut().pop().unwrap_or_default();
+        let mut all = Some((&mut connection, &mut *request));
+        let later = poll_fn(|cx| match all.take() {
+            Some((connection, request)) => {
+                Poll::Ready(exchange(event_loop, &runtime, connection, &ends, request, cx))
+            }
+            None => Poll::Ready(None),
+        });
+        if let Some(later) = later.await {
+            later.await;
+        }
+        give_back(event_loop, request);
+        drop(runtime);
+        if connection.has_body_left() {
+            Box::pin(connection.discard_body()).await;
+        }
         if !connection.is_open() {
             break;
         }
@@ -233,49 +248,76 @@ fn name_of(ip: IpAddr) -> String {
     }
 }
 
-/// One request and its response.
-async fn exchange(event_loop: &Rc<EventLoop>, connection: &mut Connection, ends: &Ends) {
+/// What a request has to wait for, in a box: an idle connection is small so, and a request that waits for nothing
+/// needs none.
+pub type Later<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// One request and its response. What it has to wait for is returned.
+fn exchange<'a>(
+    event_loop: &'a Rc<EventLoop>,
+    runtime: &'a Rc<Runtime>,
+    connection: &'a mut Connection,
+    ends: &'a Ends,
+    request: &'a mut Request,
+    cx: &mut Context<'_>,
+) -> Option<Later<'a>> {
     // The last request's location does not decide how the next one's head is read.
-    if let Some(site) = &event_loop.runtime.borrow().site
+    if let Some(site) = &runtime.site
         && let Some(head) = site.head(&ends.address)
     {
         connection.begin_with(Rc::clone(head));
     }
-    let mut request = event_loop.requests.borrow_mut().pop().unwrap_or_default();
     let begun = exchange::now();
-    let read = read_head(event_loop, connection, &mut request).await;
-    if read == Ok(false) {
-        connection.close_after();
-        return;
+    connection.begin_head();
+    match connection.poll_head(cx, request) {
+        Poll::Ready(Ok(false)) => {
+            connection.close_after();
+            None
+        }
+        Poll::Ready(read) => {
+            let exchange = Exchange::Http1(connection);
+            answer(event_loop, runtime, exchange, ends, begun, request, read.err())
+        }
+        Poll::Pending => Some(Box::pin(async move {
+            let read = rest_of_head(event_loop, connection, request).await;
+            if read == Ok(false) {
+                connection.close_after();
+                return;
+            }
+            // What holds may be another since then.
+            let runtime = event_loop.runtime();
+            let exchange = Exchange::Http1(connection);
+            if let Some(later) = answer(event_loop, &runtime, exchange, ends, begun, request, read.err()) {
+                later.await;
+            }
+        })),
     }
-    answer(event_loop, Exchange::Http1(connection), ends, begun, &mut request, read.err()).await;
-    give_back(event_loop, request);
-    connection.discard_body().await;
 }
 
-/// Counts the connection among those that are being read while the head is not whole yet.
-async fn read_head(
+/// Counts something for as long as it lives.
+struct Counted<'a>(&'a Count);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a Count) -> Self {
+        count.add();
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.take();
+    }
+}
+
+/// Reads what is missing of a head.
+async fn rest_of_head(
     event_loop: &EventLoop,
     connection: &mut Connection,
     request: &mut Request,
 ) -> Result<bool, Refusal> {
-    struct Counted<'a>(&'a AtomicUsize);
-    impl Drop for Counted<'_> {
-        fn drop(&mut self) {
-            self.0.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-    let mut counted = None;
-    let mut read = pin!(connection.read_head(request));
-    poll_fn(|cx| {
-        let outcome = read.as_mut().poll(cx);
-        if outcome.is_pending() && counted.is_none() {
-            event_loop.process.reading.fetch_add(1, Ordering::Relaxed);
-            counted = Some(Counted(&event_loop.process.reading));
-        }
-        outcome
-    })
-    .await
+    let _counted = Counted::new(&event_loop.counts().reading);
+    poll_fn(|cx| connection.poll_head(cx, request)).await
 }
 
 /// A request object, for the next request of any connection.
@@ -286,30 +328,31 @@ pub fn give_back(event_loop: &EventLoop, request: Box<Request>) {
     }
 }
 
-/// A request whose head has been read, or refused: its way, its response and its lines in the logs.
-pub async fn answer(
-    event_loop: &Rc<EventLoop>,
-    exchange: Exchange<'_>,
-    ends: &Ends,
+/// A request whose head has been read, or refused: its way, its response and its lines in the logs. What it has to
+/// wait for is returned.
+pub fn answer<'a>(
+    event_loop: &'a Rc<EventLoop>,
+    runtime: &'a Rc<Runtime>,
+    exchange: Exchange<'a>,
+    ends: &'a Ends,
     begun: Instant,
-    request: &mut Request,
+    request: &'a mut Request,
     refusal: Option<Refusal>,
-) {
+) -> Option<Later<'a>> {
     request.peer = ends.peer;
     request.scheme = if ends.tls.is_some() { Scheme::Https } else { Scheme::Http };
     let process = &event_loop.process;
-    process.requests.fetch_add(1, Ordering::Relaxed);
-    process.writing.fetch_add(1, Ordering::Relaxed);
-    let runtime = event_loop.runtime();
+    let counts = event_loop.counts();
+    counts.requests.add();
+    let counted = Counted::new(&counts.writing);
     let for_authority = refusal.is_none().then(|| process.challenges.response(request)).flatten();
     if let Some(response) = for_authority {
-        Box::pin(by_authority(event_loop, exchange, ends, begun, request, response)).await;
+        Some(Box::pin(by_authority(event_loop, exchange, ends, begun, request, response, counted)))
     } else if let Some(site) = &runtime.site {
-        Box::pin(by_site(event_loop, site, exchange, ends, begun, request, refusal)).await;
+        by_site(event_loop, site, exchange, ends, begun, request, refusal, counted)
     } else {
-        Box::pin(by_command_line(event_loop, &runtime, exchange, ends, begun, request, refusal)).await;
+        Some(Box::pin(by_command_line(event_loop, runtime, exchange, ends, begun, request, refusal, counted)))
     }
-    process.writing.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// An authority looks for an answer: nothing of the configuration holds for it.
@@ -319,7 +362,8 @@ async fn by_authority(
     ends: &Ends,
     begun: Instant,
     request: &mut Request,
-    mut response: exchange::Response,
+    mut response: Response,
+    _counted: Counted<'_>,
 ) {
     exchange.close_after();
     let status = response.status;
@@ -329,6 +373,7 @@ async fn by_authority(
     log::finish(event_loop, &finished, status, logged.as_ref(), &sent);
 }
 
+#[expect(clippy::too_many_arguments, reason = "all that a request has")]
 async fn by_command_line(
     event_loop: &Rc<EventLoop>,
     runtime: &Rc<Runtime>,
@@ -337,6 +382,7 @@ async fn by_command_line(
     begun: Instant,
     request: &mut Request,
     refusal: Option<Refusal>,
+    _counted: Counted<'_>,
 ) {
     let mut phases = Phases {
         event_loop,
@@ -362,39 +408,108 @@ async fn by_command_line(
     }
 }
 
-async fn by_site(
+#[expect(clippy::too_many_arguments, reason = "all that a request has")]
+fn by_site<'a>(
+    event_loop: &'a Rc<EventLoop>,
+    site: &'a Site,
+    exchange: Exchange<'a>,
+    ends: &'a Ends,
+    begun: Instant,
+    request: &'a mut Request,
+    refusal: Option<Refusal>,
+    counted: Counted<'a>,
+) -> Option<Later<'a>> {
+    match site::serve(event_loop, site, exchange, ends, begun, request, refusal) {
+        Served::Now(mut visited, mut exchange) => {
+            let begun = begin_response(event_loop, &mut exchange, &mut visited);
+            match try_finish(event_loop, site, request, visited, begun) {
+                Ok(()) => None,
+                Err(rest) => Some(Box::pin(finish(event_loop, site, exchange, ends, request, rest, counted))),
+            }
+        }
+        Served::Later(later) => Some(Box::pin(async move {
+            let (mut visited, mut exchange) = later.serve(request).await;
+            let begun = begin_response(event_loop, &mut exchange, &mut visited);
+            if let Err(rest) = try_finish(event_loop, site, request, visited, begun) {
+                Box::pin(finish(event_loop, site, exchange, ends, request, rest, counted)).await;
+            }
+        })),
+    }
+}
+
+/// A response of which has left what could.
+struct Begun {
+    response: Response,
+    status: u16,
+    /// For the logs, where they ask.
+    fields: Option<Fields>,
+    sent: Result<Sent, h1::Left>,
+}
+
+/// Sends what can be sent without waiting. `None`: there is no response.
+fn begin_response(
+    event_loop: &EventLoop,
+    exchange: &mut Exchange<'_>,
+    visited: &mut Visited<'_>,
+) -> Option<Begun> {
+    let mut response = visited.response.take()?;
+    let fields = visited.wants_fields(event_loop).then(|| response.fields.clone());
+    let status = response.status;
+    let sent = exchange.try_respond(&mut response, &event_loop.date());
+    Some(Begun { response, status, fields, sent })
+}
+
+type Rest<'s> = Box<(Visited<'s>, Option<Begun>)>;
+
+/// Ends a request whose response has left, where nothing comes behind it; else gives back what there is to do.
+fn try_finish<'s>(
+    event_loop: &EventLoop,
+    site: &Site,
+    request: &Request,
+    mut visited: Visited<'s>,
+    begun: Option<Begun>,
+) -> Result<(), Rest<'s>> {
+    if let Some(Begun { status, fields, sent: Ok(sent), .. }) = &begun
+        && !visited.has_after()
+    {
+        visited.log(event_loop, request, *status, fields.as_ref(), Some(sent));
+        visited.end(site);
+        return Ok(());
+    }
+    Err(Box::new((visited, begun)))
+}
+
+/// Sends the rest of a response, and does what comes behind it.
+async fn finish(
     event_loop: &Rc<EventLoop>,
     site: &Site,
     mut exchange: Exchange<'_>,
     ends: &Ends,
-    begun: Instant,
     request: &mut Request,
-    refusal: Option<Refusal>,
+    rest: Rest<'_>,
+    _counted: Counted<'_>,
 ) {
-    let mut visited = site::serve(event_loop, site, exchange.reborrow(), ends, begun, request, refusal).await;
-    if let Some(mut response) = visited.response.take() {
-        let status = response.status;
-        let fields = visited.wants_fields(event_loop).then(|| response.fields.clone());
-        let mut sent = exchange.respond(&mut response, &event_loop.date()).await;
+    let (mut visited, begun) = *rest;
+    let (status, fields, sent) = if let Some(Begun { mut response, status, fields, sent }) = begun {
+        let mut sent = match sent {
+            Ok(sent) => sent,
+            Err(left) => exchange.respond_rest(&mut response, &event_loop.date(), left).await,
+        };
         if let Some(mut tunnel) = visited.take_tunnel()
             && sent.outcome.is_ok()
         {
-            sent.body += exchange.tunnel(&mut tunnel).await;
+            sent.body += Box::pin(exchange.tunnel(&mut tunnel)).await;
         }
-        if visited.has_after() {
-            let exchange = exchange.reborrow();
-            let after = visited.after(event_loop, site, exchange, ends, request, status, Some(&sent));
-            visited = Box::pin(after).await;
-        }
-        visited.log(event_loop, request, status, fields.as_ref(), Some(&sent));
+        (status, fields, Some(sent))
     } else {
         exchange.close_after();
-        let status = if visited.facts.closed.get() { 444 } else { 499 };
-        if visited.has_after() {
-            let exchange = exchange.reborrow();
-            visited = Box::pin(visited.after(event_loop, site, exchange, ends, request, status, None)).await;
-        }
-        visited.log(event_loop, request, status, None, None);
+        (if visited.facts.closed.get() { 444 } else { 499 }, None, None)
+    };
+    if visited.has_after() {
+        let exchange = exchange.reborrow();
+        let after = visited.after(event_loop, site, exchange, ends, request, status, sent.as_ref());
+        visited = Box::pin(after).await;
     }
+    visited.log(event_loop, request, status, fields.as_ref(), sent.as_ref());
     visited.end(site);
 }

@@ -22,7 +22,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::apps::Apps;
 use crate::challenges::Challenges;
 use crate::configuration::Configuration;
-use crate::event_loop::{self, Message, Process, Start};
+use crate::event_loop::{self, Counts, Message, Process, Start};
 use crate::spread::Spread;
 use crate::workers::{self, Announced, Heard};
 
@@ -109,9 +109,7 @@ fn start(model: Model, listeners: &[OwnedFd]) -> io::Result<Started> {
         inboxes,
         spread: Spread::new(count),
         accepted: AtomicU64::new(0),
-        requests: AtomicU64::new(0),
-        reading: AtomicUsize::new(0),
-        writing: AtomicUsize::new(0),
+        counts: (0..count).map(|_| Counts::default()).collect(),
         begin: Instant::now(),
         limit: AtomicUsize::new(model.edge.connections as usize),
     });

@@ -55,6 +55,39 @@ pub enum Message {
     Stop(Duration),
 }
 
+/// What one loop counts and all loops show. On cache lines of their own, so that loops do not take them from each other.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Counts {
+    /// Requests that were begun so far.
+    pub requests: Count,
+    /// Requests of whose heads a part has come.
+    pub reading: Count,
+    /// Requests that are being answered.
+    pub writing: Count,
+}
+
+/// A number that one thread changes and others read.
+#[derive(Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// What it is.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Adds one. Only the loop that owns the number may.
+    pub fn add(&self) {
+        self.0.store(self.get().wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Takes one away. Only the loop that owns the number may.
+    pub fn take(&self) {
+        self.0.store(self.get().wrapping_sub(1), Ordering::Relaxed);
+    }
+}
+
 /// What all event loops of the process share.
 pub struct Process {
     /// The applications' queues.
@@ -71,12 +104,8 @@ pub struct Process {
     pub spread: Spread,
     /// Connections that were accepted so far.
     pub accepted: AtomicU64,
-    /// Requests that were begun so far.
-    pub requests: AtomicU64,
-    /// Requests of whose heads a part has come.
-    pub reading: AtomicUsize,
-    /// Requests that are being answered.
-    pub writing: AtomicUsize,
+    /// What each loop counts.
+    pub counts: Vec<Counts>,
     /// When the process began: the zero of [`Process::millis`].
     pub begin: Instant,
     /// Connections that all loops may have.
@@ -103,14 +132,15 @@ impl Process {
     /// What `stub_status` shows.
     pub fn connections(&self) -> handlers::fixed::Connections {
         let active = self.spread.all_connections() as u64;
-        let writing = (self.writing.load(Ordering::Relaxed) as u64).min(active);
-        let reading = (self.reading.load(Ordering::Relaxed) as u64).min(active - writing);
+        let sum = |of: fn(&Counts) -> &Count| self.counts.iter().map(|counts| of(counts).get()).sum::<u64>();
+        let writing = sum(|counts| &counts.writing).min(active);
+        let reading = sum(|counts| &counts.reading).min(active - writing);
         let accepted = self.accepted.load(Ordering::Relaxed);
         handlers::fixed::Connections {
             active,
             accepted,
             handled: accepted,
-            requests: self.requests.load(Ordering::Relaxed),
+            requests: sum(|counts| &counts.requests),
             reading,
             writing,
             waiting: active - writing - reading,
@@ -398,6 +428,11 @@ impl EventLoop {
     /// The configuration that new requests are served with.
     pub fn runtime(&self) -> Rc<Runtime> {
         Rc::clone(&self.runtime.borrow())
+    }
+
+    /// What this loop counts.
+    pub fn counts(&self) -> &Counts {
+        &self.process.counts[self.index]
     }
 
     /// The value of `Date`, made once a second.

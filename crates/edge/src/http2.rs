@@ -47,7 +47,10 @@ async fn request(event_loop: Rc<EventLoop>, mut exchange: Exchange, ends: Rc<End
     let begun = exchange::now();
     let refusal = exchange.read_head(&mut request).err();
     let any = AnyExchange::Http2(&mut exchange);
-    connection::answer(&event_loop, any, &ends, begun, &mut request, refusal).await;
+    let runtime = event_loop.runtime();
+    if let Some(later) = connection::answer(&event_loop, &runtime, any, &ends, begun, &mut request, refusal) {
+        later.await;
+    }
     connection::give_back(&event_loop, request);
     if exchange.is_early() {
         Box::pin(exchange.linger()).await;

@@ -1,5 +1,7 @@
 //! A field section: names and values in one block of memory.
 
+use std::ops::Range;
+
 use crate::Name;
 
 #[derive(Clone, Copy, Debug)]
@@ -59,8 +61,37 @@ impl Fields {
         self.push_as(name, name.as_str().as_bytes(), value);
     }
 
-    fn push_as(&mut self, known: Name, name: &[u8], value: &[u8]) {
+    /// Appends field lines by where name and value stand in `block`, which is copied as a whole.
+    ///
+    /// # Panics
+    ///
+    /// If one stands outside.
+    pub fn push_block(&mut self, block: &[u8], lines: impl Iterator<Item = (Range<usize>, Range<usize>)>) {
+        let start = self.block.len();
+        self.block.extend_from_slice(block);
+        self.entries.extend(lines.map(|(name, value)| {
+            let of = &block[name.clone()];
+            assert!(value.end <= block.len(), "a value outside of its block");
+            Entry {
+                name_start: (start + name.start) as u32,
+                value_start: (start + value.start) as u32,
+                value_len: value.len() as u32,
+                name_len: of.len() as u16,
+                name: Name::of(of),
+            }
+        }));
+    }
+
+    /// Makes room for so many field lines that have so many bytes together.
+    pub fn reserve(&mut self, lines: usize, bytes: usize) {
+        self.entries.reserve(lines);
+        self.block.reserve(bytes);
+    }
+
+    /// Appends a field line whose name was looked at before: `known` is [`Name::of`] it.
+    pub fn push_as(&mut self, known: Name, name: &[u8], value: &[u8]) {
         let name_start = self.block.len() as u32;
+        self.block.reserve(name.len() + value.len());
         self.block.extend_from_slice(name);
         let value_start = self.block.len() as u32;
         self.block.extend_from_slice(value);
@@ -146,6 +177,17 @@ fn slice(block: &[u8], start: u32, len: u32) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_block_is_taken_with_its_lines() {
+        let mut fields = Fields::new();
+        fields.push(b"X-A", b"1");
+        let block = b"Host: a.example\r\nEmpty:\r\n";
+        fields.push_block(block, [(0..4, 6..15), (17..22, 0..0)].into_iter());
+        let all: Vec<_> = fields.iter().collect();
+        assert_eq!(all[1], (Name::Host, b"Host".as_slice(), b"a.example".as_slice()));
+        assert_eq!(all[2], (Name::Other, b"Empty".as_slice(), b"".as_slice()));
+    }
 
     #[test]
     fn set_replaces_all_lines_of_the_name() {

@@ -4,6 +4,7 @@
 //! [`Response`]; filters change the response; the driver writes it. Nothing here does I/O.
 #![forbid(unsafe_code)]
 
+mod address;
 mod body;
 mod browser;
 mod coding;
@@ -16,6 +17,7 @@ mod request;
 mod response;
 mod version;
 
+pub use address::push_address;
 pub use body::{
     Body, BodyError, BodySource, Chunk, ChunkStream, FileBody, FileIdentity, NoBody, Nothing, Piece,
     StreamError,

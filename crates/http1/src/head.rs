@@ -1,5 +1,7 @@
 //! The head of a request (RFC 9112 §2.2, §3, §5): request line and field lines.
 
+use std::ops::Range;
+
 use memchr::memchr;
 
 use crate::connection::ConnectionOptions;
@@ -194,6 +196,18 @@ impl RequestHead {
     /// Names and values in order.
     pub fn lines<'a>(&'a self, buf: &'a [u8]) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         self.fields.iter().map(|line| (line.name.of(buf), line.value.of(buf)))
+    }
+
+    /// Where the field lines stand in a head of `length` bytes, and names and values in order, as places within that.
+    pub fn places(
+        &self,
+        length: usize,
+    ) -> (Range<usize>, impl Iterator<Item = (Range<usize>, Range<usize>)> + '_) {
+        let start = self.progress.fields;
+        let within = move |span: Span| {
+            if span.is_empty() { 0..0 } else { span.start as usize - start..span.end as usize - start }
+        };
+        (start..length, self.fields.iter().map(move |line| (within(line.name), within(line.value))))
     }
 
     /// The options that Connection names; a proxy removes the fields of these names.

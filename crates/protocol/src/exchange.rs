@@ -235,10 +235,26 @@ impl Exchange<'_> {
 
     /// Writes the response and uses its body up. `date` is the value of `Date`.
     pub async fn respond(&mut self, response: &mut Response, date: &[u8]) -> Sent {
+        match self.try_respond(response, date) {
+            Ok(sent) => sent,
+            Err(left) => Box::pin(self.respond_rest(response, date, left)).await,
+        }
+    }
+
+    /// The same as far as nothing has to be waited for.
+    pub fn try_respond(&mut self, response: &mut Response, date: &[u8]) -> Result<Sent, h1::Left> {
         match self {
-            Self::Http1(connection) => connection.respond(response, date).await,
-            // In a box, so that what HTTP/1 waits with is not larger.
-            Self::Http2(exchange) => Box::pin(exchange.respond(response, date)).await,
+            Self::Http1(connection) => connection.try_respond(response, date),
+            Self::Http2(_) => Err(h1::Left::WHOLE),
+            Self::Nobody(_) => Ok(Sent { body: 0, head: 0, outcome: Err(WriteError::Gone) }),
+        }
+    }
+
+    /// What [`Exchange::try_respond`] has left.
+    pub async fn respond_rest(&mut self, response: &mut Response, date: &[u8], left: h1::Left) -> Sent {
+        match self {
+            Self::Http1(connection) => connection.respond_rest(response, date, left).await,
+            Self::Http2(exchange) => exchange.respond(response, date).await,
             Self::Nobody(_) => Sent { body: 0, head: 0, outcome: Err(WriteError::Gone) },
         }
     }

@@ -135,6 +135,6 @@ impl<'s> Visited<'s> {
             let method = request.method.clone();
             visit.ask(request, Ask { path, args: Vec::new(), method, body: has_body, shown: None }).await;
         }
-        Self::of(visit, response)
+        visit.into_visited(response, None).0
     }
 }

@@ -152,10 +152,10 @@ impl Visit<'_, '_> {
             response.status = status;
         }
         How {
-            now: std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs()),
-            utc_offset: telemetry::utc_offset(),
+            clock: || {
+                let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                (since.map_or(0, |since| since.as_secs()), telemetry::utc_offset())
+            },
             ranges: self.facts.ranges.get() && !self.error_page,
             // An application has weighed them itself, and so has another server.
             conditions: !self.error_page

@@ -78,24 +78,29 @@ impl Visit<'_, '_> {
         path
     }
 
-    pub(super) async fn content(&mut self, request: &mut Request) -> Step {
-        match self.content.clone() {
-            Content::Files => {
-                if self.settings().dav.is_some()
-                    && let Some(step) = Box::pin(self.dav(request)).await
-                {
-                    return step;
-                }
-                self.files(request)
-            }
-            Content::App(index) => Box::pin(self.application(request, index)).await,
-            Content::Proxy(index) => Box::pin(self.proxy(request, index)).await,
+    /// content, where nobody is waited for; else `None`.
+    pub(super) fn content_now(&mut self, request: &Request) -> Option<Step> {
+        Some(match self.content {
+            Content::Files if self.settings().dav.is_none() => self.files(request),
             Content::StubStatus => {
                 let numbers = self.event_loop.process.connections();
                 fixed(handlers::fixed::stub_status(request, &numbers))
             }
             Content::Flv => self.flv(request),
             Content::EmptyGif => fixed(handlers::fixed::empty_gif(request)),
+            Content::Files | Content::App(_) | Content::Proxy(_) => return None,
+        })
+    }
+
+    /// content
+    pub(super) async fn content(&mut self, request: &mut Request) -> Step {
+        match self.content {
+            Content::App(index) => self.application(request, index).await,
+            Content::Proxy(index) => self.proxy(request, index).await,
+            _ => match self.dav(request).await {
+                Some(step) => step,
+                None => self.files(request),
+            },
         }
     }
 

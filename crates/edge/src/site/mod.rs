@@ -44,7 +44,7 @@ use crate::connection::Ends;
 
 pub use facts::Facts;
 pub use place::Place;
-pub use visit::serve;
+pub use visit::{Served, Visited, serve};
 
 /// Bytes of small files that a loop keeps in memory for all places together.
 const FILE_MEMORY: u64 = 8 * 1024 * 1024;
@@ -72,7 +72,8 @@ pub struct Site {
     compressed: filters::nginx::Shared,
     user_files: RefCell<UserFiles>,
     verified: RefCell<Verified>,
-    states: RefCell<Vec<State>>,
+    #[expect(clippy::vec_box, reason = "a state is not moved about")]
+    states: RefCell<Vec<Box<State>>>,
     /// Idle connections to the groups of servers, in the model's order.
     pools: Vec<Rc<Pool>>,
     /// Who is asked for names, by how the configuration has them.
@@ -245,11 +246,11 @@ impl Site {
         resolver
     }
 
-    fn take_state(&self) -> State {
+    fn take_state(&self) -> Box<State> {
         self.states.borrow_mut().pop().unwrap_or_default()
     }
 
-    fn give_state(&self, mut state: State) {
+    fn give_state(&self, mut state: Box<State>) {
         let mut states = self.states.borrow_mut();
         if states.len() < STATES {
             state.clear();

@@ -209,7 +209,7 @@ struct Whose {
     connection: (u64, RawFd),
     begun: Instant,
     request: Request,
-    state: State,
+    state: Box<State>,
     server: ServerId,
     settings: SettingsId,
     content: Content,

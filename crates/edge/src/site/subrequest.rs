@@ -55,16 +55,13 @@ impl Visit<'_, '_> {
         }
         let mut inner = inner_request(request, &ask);
         let outer = self.step_in();
-        let begun = async {
-            if ask.path.starts_with(b"@") {
-                self.named(&mut inner, &ask.path).await
-            } else {
-                inner.path.clone_from(&ask.path);
-                inner.query.clone_from(&ask.args);
-                self.begin(&mut inner).await
-            }
+        let step = if ask.path.starts_with(b"@") {
+            self.named(&mut inner, &ask.path)
+        } else {
+            inner.path.clone_from(&ask.path);
+            inner.query.clone_from(&ask.args);
+            self.begin(&mut inner)
         };
-        let step = Box::pin(begun).await;
         let mut answer = Box::pin(self.finish(&mut inner, step)).await;
         if let (Some(answer), Some(shown)) = (&mut answer, &ask.shown) {
             Box::pin(self.filter_inner(&mut inner, answer, shown)).await;

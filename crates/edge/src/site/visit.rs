@@ -35,10 +35,20 @@ pub enum Step {
     Special(Response),
     /// With a named location.
     Named(Vec<u8>),
+    /// With the phases behind the search for a location.
+    Answer,
+    /// With who makes the response.
+    Content,
     /// Not at all: the connection is closed, 444.
     Close,
     /// Nobody is left to answer.
     Gone,
+}
+
+/// The phase in which a request has to wait: that of the [`Step`] of this name.
+enum Wait {
+    InAnswer,
+    InContent,
 }
 
 /// How rewrite directives ended.
@@ -58,17 +68,11 @@ pub struct Visited<'a> {
     /// For the log.
     pub facts: Box<Facts<'a>>,
     /// For the log's variables.
-    pub state: State,
+    pub state: Box<State>,
     /// What is to be done once the response has left.
     pub(super) after: Option<Box<Company>>,
     /// It counts for `limit_conn` until it has been sent.
     _guards: limits::connections::Guards,
-}
-
-impl<'s> Visited<'s> {
-    pub(super) fn of(visit: Visit<'_, 's>, response: Option<Response>) -> Self {
-        Self { response, facts: visit.facts, state: visit.state, after: None, _guards: visit.guards }
-    }
 }
 
 /// The request on its way.
@@ -79,7 +83,7 @@ pub struct Visit<'v, 's> {
     pub(super) ends: &'v Ends,
     /// In a box, as it goes from hand to hand.
     pub(super) facts: Box<Facts<'s>>,
-    pub(super) state: State,
+    pub(super) state: Box<State>,
     pub(super) server: ServerId,
     pub(super) place: Rc<Place>,
     pub(super) content: Content,
@@ -112,20 +116,60 @@ pub struct Visit<'v, 's> {
     pub(super) kept: Option<exchange::Fields>,
 }
 
-/// Serves one request whose head has been read. `heard`: when its first byte came.
-pub async fn serve<'s>(
+/// How far a request has come without waiting for anybody.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is made; a box would be for most requests"
+)]
+pub enum Served<'v, 's> {
+    /// There is a response, or will be none.
+    Now(Visited<'s>, Exchange<'v>),
+    /// Somebody has to be waited for.
+    Later(Later<'v, 's>),
+}
+
+/// A request that has to wait; see [`Later::serve`].
+pub struct Later<'v, 's>(Box<(Visit<'v, 's>, Step, End)>);
+
+/// What becomes of the response that a step leads to.
+enum End {
+    /// It goes through the filters.
+    Filtered,
+    /// It is the last on its connection, and stays as it is.
+    Last,
+    /// It is the last on its connection, and goes through the filters.
+    LastFiltered,
+}
+
+impl<'v, 's> Later<'v, 's> {
+    /// Goes on.
+    pub async fn serve(self, request: &mut Request) -> (Visited<'s>, Exchange<'v>) {
+        let (mut visit, step, end) = *self.0;
+        let response = visit.finish(request, step).await;
+        let response = match visit.slice_of(&end, request, response) {
+            Some(response) if matches!(end, End::Filtered) && visit.settings().composes() => {
+                Some(Box::pin(visit.compose(request, response)).await)
+            }
+            response => visit.filter_for(&end, request, response),
+        };
+        visit.visited(&end, request, response)
+    }
+}
+
+/// Serves one request whose head has been read, as far as that is possible without waiting. `begun`: when its first
+/// byte came.
+pub fn serve<'v, 's>(
     event_loop: &'s Rc<EventLoop>,
     site: &'s Site,
-    exchange: Exchange<'_>,
-    ends: &Ends,
+    exchange: Exchange<'v>,
+    ends: &'v Ends,
     begun: Instant,
     request: &mut Request,
     refusal: Option<Refusal>,
-) -> Visited<'s> {
+) -> Served<'v, 's> {
     let mut state = site.take_state();
     if let Some(refusal) = refusal {
-        // In a box, as all that is rare: every request pays for the size of this future.
-        return Box::pin(refuse(event_loop, site, exchange, ends, begun, request, refusal, state)).await;
+        return refuse(event_loop, site, exchange, ends, begun, request, refusal, state);
     }
     let (server, host, port) = match which_server(site, ends, request, &mut state) {
         Ok(found) => found,
@@ -133,61 +177,119 @@ pub async fn serve<'s>(
             let facts = facts(event_loop, site, &exchange, ends, begun, default);
             facts.log(Level::Info, Some(request), format_args!("client sent invalid host header"));
             let visit = visit(event_loop, site, exchange, ends, facts, state);
-            return Box::pin(visit.end(request, 400)).await;
+            return visit.go(request, Step::Page(400), End::Last);
         }
     };
     let facts = facts(event_loop, site, &exchange, ends, begun, server);
     *facts.host.borrow_mut() = host;
     facts.port.set(port);
     let mut visit = visit(event_loop, site, exchange, ends, facts, state);
-    if let Err(words) = visit.check_head(request) {
-        visit.facts.log(Level::Info, Some(request), format_args!("{words}"));
-        return Box::pin(visit.end(request, 400)).await;
-    }
-    if ends.plain {
-        visit.facts.log(
-            Level::Info,
-            Some(request),
-            format_args!("client sent plain HTTP request to HTTPS port"),
-        );
-        return Box::pin(visit.end(request, 497)).await;
-    }
-    if matches!(request.method, Method::Trace | Method::Connect) {
-        let method = if request.method == Method::Trace { "TRACE" } else { "CONNECT" };
-        visit.facts.log(Level::Info, Some(request), format_args!("client sent {method} method"));
-        // What follows a CONNECT is not for us: whoever sent it may take it for the inside of a tunnel.
-        return Box::pin(visit.end(request, 405)).await;
-    }
-    if let Some(tls) = &ends.tls
-        && let Some(status) = visit.check_client(request, tls)
-    {
-        return Box::pin(visit.end_filtered(request, status)).await;
-    }
-    visit.real_ip(request);
-    visit.facts.debug(format_args!(
-        "http request line: \"{} {} {}\"",
-        request.method.as_bytes().escape_ascii(),
-        request.target.escape_ascii(),
-        request.version.as_str()
-    ));
-    let step = visit.begin(request).await;
-    let finished = visit.finish(request, step).await;
-    let finished = match visit.facts.slice.get() {
-        Slice::At(part) => finished.and_then(|response| visit.sliced(request, response, part)),
-        Slice::Unasked | Slice::Within => finished,
-    };
-    let response = match finished {
-        Some(response) if visit.settings().composes() => {
-            Some(Box::pin(visit.compose(request, response)).await)
+    let (step, end) = visit.begin_whole(request);
+    visit.go(request, step, end)
+}
+
+impl<'v, 's> Visit<'v, 's> {
+    /// What is looked at before the phases, and the first of them.
+    fn begin_whole(&mut self, request: &mut Request) -> (Step, End) {
+        if let Err(words) = self.check_head(request) {
+            self.facts.log(Level::Info, Some(request), format_args!("{words}"));
+            return (Step::Page(400), End::Last);
         }
-        Some(response) => Some(visit.filter(request, response)),
-        None => None,
-    };
-    if let Some(response) = &response {
-        visit.pace(request, response);
+        let tell = |words: std::fmt::Arguments<'_>| self.facts.log(Level::Info, Some(request), words);
+        if self.ends.plain {
+            tell(format_args!("client sent plain HTTP request to HTTPS port"));
+            return (Step::Page(497), End::Last);
+        }
+        if matches!(request.method, Method::Trace | Method::Connect) {
+            let method = if request.method == Method::Trace { "TRACE" } else { "CONNECT" };
+            tell(format_args!("client sent {method} method"));
+            // What follows a CONNECT is not for us: whoever sent it may take it for the inside of a tunnel.
+            return (Step::Page(405), End::Last);
+        }
+        if let Some(tls) = &self.ends.tls
+            && let Some(status) = self.check_client(request, tls)
+        {
+            return (Step::Page(status), End::LastFiltered);
+        }
+        self.real_ip(request);
+        self.facts.debug(format_args!(
+            "http request line: \"{} {} {}\"",
+            request.method.as_bytes().escape_ascii(),
+            request.target.escape_ascii(),
+            request.version.as_str()
+        ));
+        (self.begin(request), End::Filtered)
     }
-    let after = visit.take_after();
-    Visited { after, ..Visited::of(visit, response) }
+
+    /// Goes as far as it can without waiting.
+    #[inline]
+    fn go(mut self, request: &mut Request, step: Step, end: End) -> Served<'v, 's> {
+        match self.finish_now(request, step) {
+            Ok(Some(response)) if matches!(end, End::Filtered) && self.settings().composes() => {
+                Served::Later(Later(Box::new((self, Step::Respond(response), end))))
+            }
+            Ok(response) => {
+                let response = self.slice_of(&end, request, response);
+                let response = self.filter_for(&end, request, response);
+                let (visited, exchange) = self.visited(&end, request, response);
+                Served::Now(visited, exchange)
+            }
+            Err(Wait::InAnswer) => Served::Later(Later(Box::new((self, Step::Answer, end)))),
+            Err(Wait::InContent) => Served::Later(Later(Box::new((self, Step::Content, end)))),
+        }
+    }
+
+    /// What `slice` makes of a response.
+    fn slice_of(&mut self, end: &End, request: &mut Request, response: Option<Response>) -> Option<Response> {
+        match self.facts.slice.get() {
+            Slice::At(part) if matches!(end, End::Filtered) => {
+                response.and_then(|response| self.sliced(request, response, part))
+            }
+            _ => response,
+        }
+    }
+
+    fn filter_for(
+        &mut self,
+        end: &End,
+        request: &mut Request,
+        response: Option<Response>,
+    ) -> Option<Response> {
+        let mut response = match (response, end) {
+            (Some(response), End::Filtered | End::LastFiltered) => self.filter(request, response),
+            (response, _) => response?,
+        };
+        response.close |= !matches!(end, End::Filtered);
+        Some(response)
+    }
+
+    #[inline]
+    fn visited(
+        mut self,
+        end: &End,
+        request: &Request,
+        response: Option<Response>,
+    ) -> (Visited<'s>, Exchange<'v>) {
+        let mut after = None;
+        if matches!(end, End::Filtered) {
+            if let Some(response) = &response {
+                self.pace(request, response);
+            }
+            after = self.take_after();
+        }
+        self.into_visited(response, after)
+    }
+
+    /// What is left of it when there is a response, or will be none.
+    #[inline]
+    pub(super) fn into_visited(
+        self,
+        response: Option<Response>,
+        after: Option<Box<Company>>,
+    ) -> (Visited<'s>, Exchange<'v>) {
+        let Self { facts, state, guards, exchange, .. } = self;
+        (Visited { response, facts, state, after, _guards: guards }, exchange)
+    }
 }
 
 impl Visit<'_, '_> {
@@ -226,16 +328,16 @@ impl Visit<'_, '_> {
 
 /// A head that is refused is answered by the default server.
 #[expect(clippy::too_many_arguments, reason = "all that a request has")]
-async fn refuse<'s>(
+fn refuse<'v, 's>(
     event_loop: &'s Rc<EventLoop>,
     site: &'s Site,
-    exchange: Exchange<'_>,
-    ends: &Ends,
+    exchange: Exchange<'v>,
+    ends: &'v Ends,
     begun: Instant,
     request: &mut Request,
     refusal: Refusal,
-    state: State,
-) -> Visited<'s> {
+    state: Box<State>,
+) -> Served<'v, 's> {
     let local = ends.peer.local.map(|local| local.ip());
     let listen = site.routing.listens.listen(site.listener(&ends.address).unwrap_or_default(), local);
     let facts = facts(event_loop, site, &exchange, ends, begun, listen.map_or(0, |l| l.default_server));
@@ -248,10 +350,13 @@ async fn refuse<'s>(
     };
     facts.log(Level::Info, Some(request), format_args!("{words}"));
     let visit = visit(event_loop, site, exchange, ends, facts, state);
-    let Some(status) = status else { return Visited::of(visit, None) };
+    let Some(status) = status else {
+        let (visited, exchange) = visit.into_visited(None, None);
+        return Served::Now(visited, exchange);
+    };
     // nginx's own number for heads that are too large; the client sees 400.
     let status = if status == 431 { 494 } else { status };
-    visit.end(request, status).await
+    visit.go(request, Step::Page(status), End::Last)
 }
 
 /// A field that stands more than once and has room for one value, as in nginx. `Host`, `Content-Length` and
@@ -353,7 +458,7 @@ pub(super) fn visit<'v, 's>(
     mut exchange: Exchange<'v>,
     ends: &'v Ends,
     facts: Box<Facts<'s>>,
-    state: State,
+    state: Box<State>,
 ) -> Visit<'v, 's> {
     let server = facts.server.get();
     let head = &site.http().servers[server as usize].head;
@@ -388,26 +493,6 @@ pub(super) fn visit<'v, 's>(
 }
 
 impl<'s> Visit<'_, 's> {
-    /// Answers with this page and ends the connection.
-    async fn end(mut self, request: &mut Request, status: u16) -> Visited<'s> {
-        let mut response = self.finish(request, Step::Page(status)).await;
-        if let Some(response) = &mut response {
-            response.close = true;
-        }
-        Visited::of(self, response)
-    }
-
-    /// The same, with the fields that the configuration adds (`add_header … always`).
-    async fn end_filtered(mut self, request: &mut Request, status: u16) -> Visited<'s> {
-        let response = self.finish(request, Step::Page(status)).await;
-        let response = response.map(|response| {
-            let mut response = self.filter(request, response);
-            response.close = true;
-            response
-        });
-        Visited::of(self, response)
-    }
-
     /// What nginx looks at before the phases and the protocol does not.
     fn check_head(&self, request: &mut Request) -> Result<(), String> {
         if let Some(name) = repeated(request) {
@@ -428,35 +513,55 @@ impl<'s> Visit<'_, 's> {
     /// Goes round until there is a response.
     pub(super) async fn finish(&mut self, request: &mut Request, mut step: Step) -> Option<Response> {
         loop {
+            step = match self.finish_now(request, step) {
+                Ok(response) => return response,
+                Err(Wait::InAnswer) => Box::pin(self.answer(request)).await,
+                Err(Wait::InContent) => Box::pin(self.content(request)).await,
+            };
+        }
+    }
+
+    /// Goes round until there is a response, or somebody has to be waited for. Most requests wait for nobody, and
+    /// need no future of their own.
+    fn finish_now(&mut self, request: &mut Request, mut step: Step) -> Result<Option<Response>, Wait> {
+        loop {
             step = match step {
-                Step::Respond(response) => return Some(response),
-                Step::Close if self.is_inner() => return Some(Response::new(444)),
+                Step::Respond(response) => return Ok(Some(response)),
+                Step::Close if self.is_inner() => return Ok(Some(Response::new(444))),
                 Step::Close => {
                     self.facts.closed.set(true);
                     self.exchange.abandon(self.settings().reset_timedout);
-                    return None;
+                    return Ok(None);
                 }
-                Step::Gone => return None,
+                Step::Gone => return Ok(None),
+                Step::Answer => match self.answer_now(request) {
+                    Some(step) => step,
+                    None => return Err(Wait::InAnswer),
+                },
+                Step::Content => match self.content_now(request) {
+                    Some(step) => step,
+                    None => return Err(Wait::InContent),
+                },
                 Step::Page(status) => match self.error_page_for(request, status) {
                     Some(step) => step,
-                    None => return Some(self.special(request, status)),
+                    None => return Ok(Some(self.special(request, status))),
                 },
                 Step::Special(mut response) => {
                     let Some(step) = self.error_page_for(request, response.status) else {
                         let status = response.status;
                         self.make_page(request, &mut response, status);
-                        return Some(response);
+                        return Ok(Some(response));
                     };
                     self.kept = Some(response.fields);
                     step
                 }
-                Step::Redirect(path, args) => Box::pin(self.go_to(request, path, args)).await,
-                Step::Named(name) => Box::pin(self.go_to_named(request, &name)).await,
+                Step::Redirect(path, args) => self.go_to(request, path, args),
+                Step::Named(name) => self.go_to_named(request, &name),
             };
         }
     }
 
-    async fn go_to(&mut self, request: &mut Request, path: Vec<u8>, args: Option<Vec<u8>>) -> Step {
+    fn go_to(&mut self, request: &mut Request, path: Vec<u8>, args: Option<Vec<u8>>) -> Step {
         if let Some(step) = self.count_change(request) {
             return step;
         }
@@ -468,16 +573,16 @@ impl<'s> Visit<'_, 's> {
         self.target_changed = true;
         self.location_valid = true;
         self.facts.adds_to_alias.set(false);
-        self.begin(request).await
+        self.begin(request)
     }
 
-    async fn go_to_named(&mut self, request: &mut Request, name: &[u8]) -> Step {
+    fn go_to_named(&mut self, request: &mut Request, name: &[u8]) -> Step {
         if let Some(step) = self.count_change(request) {
             return step;
         }
         self.internal = true;
         self.facts.adds_to_alias.set(false);
-        self.named(request, name).await
+        self.named(request, name)
     }
 
     fn count_change(&mut self, request: &Request) -> Option<Step> {
@@ -495,7 +600,7 @@ impl<'s> Visit<'_, 's> {
     }
 
     /// server_rewrite, then the search for a location.
-    pub(super) async fn begin(&mut self, request: &mut Request) -> Step {
+    pub(super) fn begin(&mut self, request: &mut Request) -> Step {
         let site = self.site;
         let Some(server) = site.routing.server(self.server) else { return Step::Page(500) };
         self.enter(server.settings, Content::Files);
@@ -510,11 +615,11 @@ impl<'s> Visit<'_, 's> {
         {
             return step;
         }
-        self.locate(request).await
+        self.locate(request)
     }
 
-    /// find_config, rewrite, post_rewrite; then all the others.
-    async fn locate(&mut self, request: &mut Request) -> Step {
+    /// find_config, rewrite, post_rewrite.
+    fn locate(&mut self, request: &mut Request) -> Step {
         let site = self.site;
         loop {
             let found = match site.routing.find(self.server, &request.path, &mut self.state) {
@@ -555,11 +660,11 @@ impl<'s> Visit<'_, 's> {
                 Ran::Step(step) => return step,
             }
         }
-        self.answer(request).await
+        Step::Answer
     }
 
     /// From a named location on.
-    pub(super) async fn named(&mut self, request: &mut Request, name: &[u8]) -> Step {
+    pub(super) fn named(&mut self, request: &mut Request, name: &[u8]) -> Step {
         let site = self.site;
         let found = match site.routing.named(self.server, name) {
             Ok(found) => found,
@@ -577,10 +682,10 @@ impl<'s> Visit<'_, 's> {
         self.enter(location.settings, location.content.clone());
         self.keep_alive_or_not(request);
         match self.rewrite(request, id) {
-            Ran::On => self.answer(request).await,
+            Ran::On => Step::Answer,
             Ran::Again => match self.count_change(request) {
                 Some(step) => step,
-                None => self.locate(request).await,
+                None => self.locate(request),
             },
             Ran::Step(step) => step,
         }
@@ -685,13 +790,25 @@ impl<'s> Visit<'_, 's> {
         })
     }
 
-    /// preaccess, access, precontent, content.
+    /// preaccess, access, precontent, where nobody is waited for; else `None`.
+    fn answer_now(&mut self, request: &mut Request) -> Option<Step> {
+        let place = &self.place;
+        let waits = place.connections.is_some()
+            || place.rate.is_some()
+            || self.is_guarded()
+            || (self.settings().mirror.is_some() && !self.is_inner());
+        if waits {
+            return None;
+        }
+        self.real_ip(request);
+        Some(self.try_files(request).unwrap_or(Step::Content))
+    }
+
+    /// preaccess, access, precontent.
     async fn answer(&mut self, request: &mut Request) -> Step {
         self.real_ip(request);
-        // In boxes, where they are needed at all: what a request may have to remember while it waits would make the
-        // future of every request large, and each is moved a few times.
         if (self.place.connections.is_some() || self.place.rate.is_some())
-            && let Some(step) = Box::pin(self.preaccess(request)).await
+            && let Some(step) = self.preaccess(request).await
         {
             return step;
         }
@@ -706,10 +823,7 @@ impl<'s> Visit<'_, 's> {
         {
             return step;
         }
-        if let Some(step) = self.try_files(request) {
-            return step;
-        }
-        self.content(request).await
+        self.try_files(request).unwrap_or(Step::Content)
     }
 
     /// The text of a value.

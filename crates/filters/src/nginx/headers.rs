@@ -114,15 +114,16 @@ fn set_expires(
 fn times(expires: &Expires, modified: Option<u64>, how: How) -> (u64, String) {
     /// 31 December 2037, 23:55:55: within what 32 bits can count.
     const END: u64 = 2_145_916_555;
-    let now = how.now as i64;
+    let (now, utc_offset) = (how.clock)();
+    let now = now as i64;
     let (date, age) = match (expires, modified) {
         (Expires::Epoch | Expires::Variable(_) | Expires::ModifiedVariable(_), _) => {
             return (1, "no-cache".into());
         }
         (Expires::Max, _) => return (END, "max-age=315360000".into()),
-        (Expires::Access(0) | Expires::Modified(0), _) => return (how.now, "max-age=0".into()),
+        (Expires::Access(0) | Expires::Modified(0), _) => return (now as u64, "max-age=0".into()),
         (Expires::Daily(of_day), _) => {
-            let date = next_time(i64::from(*of_day), now, i64::from(how.utc_offset));
+            let date = next_time(i64::from(*of_day), now, i64::from(utc_offset));
             (date, date - now)
         }
         (Expires::Modified(seconds), Some(modified)) => {
@@ -213,8 +214,8 @@ mod tests {
 
     const NOW: u64 = 784_111_777;
 
-    fn how(utc_offset: i32) -> How {
-        How { now: NOW, utc_offset, ranges: false, conditions: true }
+    fn how(clock: fn() -> (u64, i32)) -> How {
+        How { clock, ranges: false, conditions: true }
     }
 
     #[test]
@@ -229,19 +230,23 @@ mod tests {
             (Expires::Modified(3600), Some(NOW - 4000), NOW - 400, "no-cache"),
             (Expires::Modified(3600), None, NOW + 3600, "max-age=3600"),
         ] {
-            assert_eq!(times(&expires, modified, how(0)), (date, control.into()), "{expires:?} {modified:?}");
+            assert_eq!(
+                times(&expires, modified, how(|| (NOW, 0))),
+                (date, control.into()),
+                "{expires:?} {modified:?}"
+            );
         }
     }
 
     #[test]
     fn a_time_of_the_day_is_local_and_ahead() {
         // It is 08:49:37 UTC.
-        let at = |of_day, offset| times(&Expires::Daily(of_day), None, how(offset)).1;
-        assert_eq!(at(9 * 3600, 0), "max-age=623");
-        assert_eq!(at(8 * 3600, 0), "max-age=83423");
-        assert_eq!(at(9 * 3600, 3600), "max-age=83423", "it is 09:49:37 there");
-        assert_eq!(at(0, -32_400), "max-age=623", "it is 23:49:37 there");
-        assert_eq!(at(8 * 3600 + 49 * 60 + 37, 0), "max-age=86400");
+        let at = |of_day, clock| times(&Expires::Daily(of_day), None, how(clock)).1;
+        assert_eq!(at(9 * 3600, || (NOW, 0)), "max-age=623");
+        assert_eq!(at(8 * 3600, || (NOW, 0)), "max-age=83423");
+        assert_eq!(at(9 * 3600, || (NOW, 3600)), "max-age=83423", "it is 09:49:37 there");
+        assert_eq!(at(0, || (NOW, -32_400)), "max-age=623", "it is 23:49:37 there");
+        assert_eq!(at(8 * 3600 + 49 * 60 + 37, || (NOW, 0)), "max-age=86400");
     }
 
     #[test]

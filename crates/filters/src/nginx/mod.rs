@@ -53,10 +53,8 @@ pub trait FilterContext {
 /// What is true of this one response.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
-    /// Seconds since 1970.
-    pub now: u64,
-    /// Seconds that the local time is ahead of UTC.
-    pub utc_offset: i32,
+    /// Seconds since 1970, and seconds that the local time is ahead of UTC. Few responses ask.
+    pub clock: fn() -> (u64, i32),
     /// Ranges may be taken of the body (nginx's `allow_ranges`): it is a file's.
     pub ranges: bool,
     /// The request's conditions count (nginx's `disable_not_modified` is off). They do not where an application
@@ -247,7 +245,7 @@ impl NginxFilters {
         let nothing = matches!(response.body, Body::Empty) && request.method != Method::Head;
         if self.gunzip && !nothing && gunzip::is_gzip(&response.fields) {
             stage.varies = true;
-            let codings = self.compression.accepted(request, response, how.now, context);
+            let codings = self.compression.accepted(request, response, (how.clock)().0, context);
             stage.accepted = Some(codings);
             if codings.weight(exchange::Coding::Gzip) == 0 {
                 gunzip::run(request, response);
@@ -286,7 +284,7 @@ impl NginxFilters {
             stage.varies = true;
             let codings = match stage.accepted {
                 Some(codings) => codings,
-                None => self.compression.accepted(request, response, how.now, context),
+                None => self.compression.accepted(request, response, (how.clock)().0, context),
             };
             stage.same &= !self.compression.run(request, response, codings);
         }

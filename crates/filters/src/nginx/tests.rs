@@ -94,7 +94,7 @@ fn page(body: impl Into<Bytes>) -> Response {
     response
 }
 
-const HOW: How = How { now: 784_111_777, utc_offset: 0, ranges: true, conditions: true };
+const HOW: How = How { clock: || (784_111_777, 0), ranges: true, conditions: true };
 
 /// The verdict over a page of ten digits, and the page.
 fn filtered(filters: &NginxFilters, request: &Request) -> (Verdict, Response) {

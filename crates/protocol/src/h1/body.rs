@@ -44,10 +44,15 @@ impl Connection {
         }
     }
 
+    /// Whether [`Connection::discard_body`] has something to do.
+    pub fn has_body_left(&self) -> bool {
+        self.keep_alive && !self.body_is_done()
+    }
+
     /// Reads and forgets what is left of the body once the response has left; what is too much or comes too slowly
     /// ends the connection.
     pub async fn discard_body(&mut self) {
-        if self.keep_alive && !self.body_is_done() {
+        if self.has_body_left() {
             self.discard(self.settings.lingering_timeout, self.settings.lingering_time).await;
         }
     }

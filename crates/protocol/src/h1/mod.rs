@@ -1,6 +1,6 @@
 //! HTTP/1.0 and HTTP/1.1 on one connection.
 //!
-//! The connection's owner calls, for each request: [`Connection::idle`], [`Connection::read_head`], reads the
+//! The connection's owner calls, for each request: [`Connection::idle`], [`Connection::begin_head`] and [`Connection::poll_head`], reads the
 //! body through [`Connection::body`], and [`Connection::respond`]. Buffers are borrowed from a pool of the
 //! event loop only while a request is on its way, so that an idle connection holds nearly nothing.
 
@@ -26,6 +26,7 @@ use crate::{Deadline, Deadlines};
 
 pub use read::Idle;
 pub use tunnel::OtherEnd;
+pub use write::Left;
 
 /// Bytes that one read takes at most.
 const READ_SIZE: usize = 16 * 1024;

@@ -48,18 +48,19 @@ impl Connection {
         idle
     }
 
-    /// Reads the next head into `request`. `Ok(false)`: the connection ended cleanly before its first byte.
-    pub async fn read_head(&mut self, request: &mut Request) -> Result<bool, Refusal> {
+    /// The next head is to be read.
+    pub fn begin_head(&mut self) {
         self.response_begun = false;
         self.expects_continue = false;
         self.is_head = false;
         self.is_http10 = false;
         self.pipelined = self.requests > 0 && self.buffers.as_ref().is_some_and(|b| !b.input.is_empty());
         self.deadline.set(self.settings.header_timeout);
-        poll_fn(|cx| self.poll_head(cx, request)).await
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Poll<Result<bool, Refusal>> {
+    /// Reads the next head into `request`, once [`Connection::begin_head`] was called. `Ok(false)`: the connection
+    /// ended cleanly before its first byte.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>, request: &mut Request) -> Poll<Result<bool, Refusal>> {
         loop {
             if !self.buffers().input.is_empty() {
                 match self.parse(request) {
@@ -112,9 +113,8 @@ impl Connection {
         if let Some(authority) = head.authority {
             request.authority.extend_from_slice(authority.of(buf));
         }
-        for (name, value) in head.lines(buf) {
-            request.fields.push(name, value);
-        }
+        let (section, lines) = head.places(consumed);
+        request.fields.push_block(&buf[section], lines);
         // RFC 9112 §3.2.2: the authority of an absolute-form target goes before Host, for everybody behind us too.
         if matches!(head.form, Some(RequestTarget::Absolute { .. })) {
             request.fields.set(Name::Host, &request.authority);

@@ -19,10 +19,13 @@ const COLLECT_LIMIT: usize = 64 * 1024;
 /// Bytes of a file that one call of sendfile asks for: others on the loop get their turn after it.
 const SENDFILE_LIMIT: u64 = 512 * 1024;
 
+/// What most heads have room in.
+const HEAD_SIZE: usize = 512;
+
 const SHORTER: &str = "the file became shorter while it was sent";
 
 /// How the end of the body is told to the client.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {
     None,
     Length(u64),
@@ -30,27 +33,64 @@ enum Framing {
     Close,
 }
 
+/// How far a response has come that did not leave at once: nowhere, or so many bytes of its body.
+#[derive(Debug)]
+pub struct Left(Option<(Framing, u64)>);
+
+impl Left {
+    /// Nothing was done.
+    pub const WHOLE: Self = Self(None);
+}
+
 impl Connection {
     /// Writes the response of the current request and settles what becomes of the connection: afterwards
     /// [`Connection::is_open`] tells whether it can take another. `date` is the value of `Date`. The body is used up.
-    ///
-    /// Most responses leave at once and wait for nothing; the rest is in boxes, for every request pays for the size of
-    /// what it may have to wait for.
     pub async fn respond(&mut self, response: &mut Response, date: &[u8]) -> Sent {
-        let mut sent = 0;
+        match self.try_respond(response, date) {
+            Ok(sent) => sent,
+            // In a box: most responses leave at once, and every request pays for the size of what it may have to
+            // wait for.
+            Err(left) => Box::pin(self.respond_rest(response, date, left)).await,
+        }
+    }
+
+    /// The same as far as nothing has to be waited for; the rest is for [`Connection::respond_rest`].
+    pub fn try_respond(&mut self, response: &mut Response, date: &[u8]) -> Result<Sent, Left> {
         if response.close || self.worn || self.is_last() || self.deadline.is_ending() {
             self.keep_alive = false;
         }
         if self.keep_alive && !self.body_is_done() {
-            Box::pin(self.settle_body(response.body.len())).await;
+            return Err(Left(None));
         }
+        let mut sent = 0;
         let outcome = match self.begin_response(response, date) {
             Err(error) => Err(error),
             Ok(framing) => match self.respond_now(response, framing, &mut sent) {
                 Some(outcome) => outcome,
-                None => Box::pin(self.respond_later(response, framing, &mut sent)).await,
+                None => return Err(Left(Some((framing, sent)))),
             },
         };
+        Ok(self.end_response(sent, outcome))
+    }
+
+    /// What [`Connection::try_respond`] has left.
+    pub async fn respond_rest(&mut self, response: &mut Response, date: &[u8], left: Left) -> Sent {
+        let mut sent = 0;
+        let begun = if let Some((framing, before)) = left.0 {
+            sent = before;
+            Ok(framing)
+        } else {
+            self.settle_body(response.body.len()).await;
+            self.begin_response(response, date)
+        };
+        let outcome = match begun {
+            Err(error) => Err(error),
+            Ok(framing) => self.respond_later(response, framing, &mut sent).await,
+        };
+        self.end_response(sent, outcome)
+    }
+
+    fn end_response(&mut self, sent: u64, outcome: Result<(), WriteError>) -> Sent {
         if outcome.is_err() {
             self.keep_alive = false;
             let resets = match outcome {
@@ -214,8 +254,9 @@ impl Connection {
 
     fn encode_head(&mut self, response: &Response, framing: Framing, date: &[u8]) -> Result<(), EncodeError> {
         let (keep_alive, is_http10, is_head) = (self.keep_alive, self.is_http10, self.is_head);
-        let (server, told) = (self.settings.server.clone(), self.settings.keepalive_header);
+        let settings = &*self.settings;
         let output = &mut self.buffers.get_or_insert_with(|| self.pool.take()).output;
+        output.reserve(HEAD_SIZE);
         // A status line of HTTP/1.1 to a client of 1.0 is right (RFC 9112 §2.3), and what nginx sends.
         let mut head =
             ResponseEncoder::new(output, Version::Http11, response.status, response.reason.as_deref())?;
@@ -231,11 +272,11 @@ impl Connection {
             }
             head.field(spelling, value)?;
         }
-        if !has_server && let Some(server) = server {
+        if !has_server && let Some(server) = &settings.server {
             head.field(b"Server", server.as_bytes())?;
         }
         if !has_date {
-            head.field(b"Date", date)?;
+            head.known_field(b"Date", date);
         }
         match framing {
             Framing::Length(0) if is_head && matches!(response.body, Body::Empty) => {}
@@ -253,10 +294,10 @@ impl Connection {
             _ if response.status == 101 => head.ready_made(b"Connection: upgrade\r\n"),
             (false, _) => head.ready_made(b"Connection: close\r\n"),
             (true, is_http10) => {
-                if is_http10 || told.is_some() {
+                if is_http10 || settings.keepalive_header.is_some() {
                     head.ready_made(b"Connection: keep-alive\r\n");
                 }
-                if let Some(told) = told {
+                if let Some(told) = settings.keepalive_header {
                     head.field(b"Keep-Alive", format!("timeout={}", told.as_secs()).as_bytes())?;
                 }
             }

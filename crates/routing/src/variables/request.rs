@@ -43,7 +43,10 @@ pub fn request_variable(variable: &Variable, request: &Request, out: &mut Vec<u8
             _ => b"",
         },
         Variable::RemoteAddr => match request.peer.remote {
-            Some(remote) => return Some(write!(out, "{}", remote.ip()).is_ok()),
+            Some(remote) => {
+                exchange::push_address(remote.ip(), out);
+                return Some(true);
+            }
             None => b"unix:",
         },
         Variable::RemotePort => match request.peer.remote {

@@ -210,6 +210,7 @@ impl Visit<'_, '_> {
         bytes: &Bytes,
         fields: &mut Fields,
     ) {
+        fields.reserve(head.fields.len() + 2, bytes.len());
         for (name, value) in head.lines(bytes) {
             let known = Name::of(name);
             match known {
@@ -252,7 +253,7 @@ impl Visit<'_, '_> {
                 }
                 _ => {}
             }
-            fields.push(name, value);
+            fields.push_as(known, name, value);
         }
     }
 

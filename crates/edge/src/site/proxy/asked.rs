@@ -135,7 +135,10 @@ pub fn add_forwarded(request: &Request, out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(b", ");
     }
     match request.peer.remote {
-        Some(remote) => put(remote.ip().to_canonical().to_string().as_bytes(), out),
+        Some(remote) => {
+            exchange::push_address(remote.ip().to_canonical(), out);
+            true
+        }
         None => put(b"unix:", out),
     }
 }

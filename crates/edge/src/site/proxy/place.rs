@@ -22,6 +22,8 @@ pub struct ProxyPlace {
     pub own: Own,
     /// Fields of answers that are not passed on.
     hidden: Vec<Vec<u8>>,
+    /// The bits of their lengths: see [`length_bit`].
+    hidden_lengths: u64,
     /// `proxy_redirect`
     pub redirects: Vec<Redirect>,
     /// `proxy_cookie_domain`
@@ -87,6 +89,7 @@ impl ProxyPlace {
             |name: &str| settings.set_headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()));
         let passes = |name: &[u8]| settings.pass.iter().any(|n| n.eq_ignore_ascii_case(name));
         let own = HIDDEN.iter().chain(hidden(family)).filter(|name| !passes(name)).map(|name| name.to_vec());
+        let hidden: Vec<_> = own.chain(settings.hide.iter().cloned()).collect();
         let match_of = |which: &CookieMatch| match which {
             CookieMatch::Text(text) => Some(Match::Text(text.clone())),
             CookieMatch::Regex(regex) => compiled(regex).map(Match::Regex),
@@ -102,7 +105,8 @@ impl ProxyPlace {
                 content_length: !sets("content-length"),
                 transfer_encoding: !sets("transfer-encoding") && family == Family::Proxy,
             },
-            hidden: own.chain(settings.hide.iter().cloned()).collect(),
+            hidden_lengths: hidden.iter().fold(0, |all, name| all | length_bit(name)),
+            hidden,
             redirects: settings
                 .redirects
                 .iter()
@@ -165,8 +169,14 @@ impl ProxyPlace {
 
     /// Whether a field of an answer is not passed on.
     pub fn hides(&self, name: &[u8]) -> bool {
-        self.hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
+        self.hidden_lengths & length_bit(name) != 0
+            && self.hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
     }
+}
+
+/// Most names are of a length that no other has.
+const fn length_bit(name: &[u8]) -> u64 {
+    1 << (name.len() & 63)
 }
 
 fn compiled(regex: &RegexModel) -> Option<Regex> {
