@@ -139,17 +139,15 @@ impl Uplink {
             if !self.pending.is_empty() {
                 let want = self.pending.len().min(BLOCK);
                 self.stream.reserve_capacity(want);
-                let room = match self.stream.capacity() {
-                    0 => match ready!(self.stream.poll_capacity(cx)) {
-                        Some(Ok(room)) => room,
+                let mut room = self.stream.capacity();
+                if room == 0 {
+                    let Some(Ok(more)) = ready!(self.stream.poll_capacity(cx)) else {
                         // Why, the answer tells.
-                        Some(Err(_)) | None => {
-                            self.over = true;
-                            break;
-                        }
-                    },
-                    room => room,
-                };
+                        self.over = true;
+                        break;
+                    };
+                    room = more;
+                }
                 let piece = self.pending.split_to(room.min(want));
                 self.over = self.stream.send_data(piece, false).is_err();
                 continue;
@@ -306,9 +304,10 @@ impl Connection {
                 Ok(Answer { head, bytes, body })
             }
             Err(fault) => {
-                let action = match is_sent {
-                    true => "reading response header from upstream",
-                    false => "sending request to upstream",
+                let action = if is_sent {
+                    "reading response header from upstream"
+                } else {
+                    "sending request to upstream"
                 };
                 let sent = attempt.sent.get() > 0;
                 let reused = reused && attempt.received.get() == 0;
@@ -339,7 +338,7 @@ impl Connection {
         }
         let Stream::Http2(http2) = &mut self.stream else { return Err(Fault::Closed) };
         let request = request(outgoing.head, limits.route.via.is_some())?;
-        let (mut answer, mut uplink) = Self::begin_request(http2, request, outgoing.body, client)?;
+        let (mut answer, mut uplink) = Self::begin_request(http2, request, &outgoing.body, client)?;
         let deadline = &self.deadline;
         // Without a body all of the request is on its way.
         deadline.set(if uplink.is_some() { limits.send_timeout } else { limits.read_timeout });
@@ -402,7 +401,7 @@ impl Connection {
     fn begin_request(
         http2: &mut Http2,
         request: http::Request<()>,
-        body: OutgoingBody<'_>,
+        body: &OutgoingBody<'_>,
         client: &mut dyn Client,
     ) -> Result<(ResponseFuture, Option<Uplink>), Fault> {
         let source = match body {
@@ -410,7 +409,7 @@ impl Connection {
             OutgoingBody::Bytes(bytes) => Some(Source::Memory(Bytes::copy_from_slice(bytes))),
             OutgoingBody::File(file, end) => {
                 let file = file.try_clone().map_err(|error| Fault::Io("dup", error))?;
-                Some(Source::File { file, at: 0, end })
+                Some(Source::File { file, at: 0, end: *end })
             }
             OutgoingBody::Stream { .. } => Some(client.take_body().map_or(Source::Client, Source::Own)),
         };
