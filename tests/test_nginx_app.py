@@ -577,3 +577,22 @@ def test_flask_beside_django(frameworks):
     assert json.loads(echoed.body) == {
         "json": {"a": [1, 2]}, "client": "127.0.0.1", "scheme": "http", "host": "flask.example"}
     assert frameworks.get("/api/none", host="flask.example").status == 404
+
+
+def test_a_dead_mold_takes_only_its_own_applications_workers_along(serve_nginx):
+    server = serve_nginx("""
+        app one { wsgi app:application; directory %DIR%; }
+        app two { wsgi app:application; directory %DIR%; workers 2; }
+        server { listen 127.0.0.1:%PORT%; location / { app_pass one; } location /two/ { app_pass two; } }
+    """, files={"app.py": APP}, python=True)
+
+    def named(name):
+        return {pid: parent for pid, (parent, command) in server.processes().items()
+                if command == f"monoceros: worker [{name}]"}
+
+    one, two = named("one"), named("two")
+    assert (len(one), len(two)) == (1, 2)
+    os.kill(next(iter(two.values())), signal.SIGKILL)
+    wait_until(lambda: len(named("two")) == 2 and not set(named("two")) & set(two), "new workers of the second", 30)
+    assert named("one") == one
+    assert server.get("/").status == server.get("/two/").status == 200

@@ -159,6 +159,18 @@ def test_chdir_pythonpath_env_umask_name(serve):
     assert "the-shop" in commands or any("the-shop" in name for name in names), (commands, names)
 
 
+def test_processes_are_named_by_what_they_are(serve):
+    server = serve(APP, "-n", "the shop", "-w", "2")
+    processes = server.processes()
+    workers = server.workers()
+    assert len(workers) == 2
+    for pid in workers:
+        assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"monoceros: worker [the shop]\0"
+        assert Path(f"/proc/{pid}/comm").read_text() == "monoceros: work\n"
+        mold = processes[pid][0]
+        assert Path(f"/proc/{mold}/cmdline").read_bytes() == b"monoceros: mold [the shop]\0"
+
+
 def test_pid_file(serve):
     server = serve(APP, "-p", "server.pid")
     path = server.directory / "server.pid"

@@ -46,6 +46,51 @@ def test_term_is_bounded_by_graceful_timeout(serve):
     wait_until(lambda: server.processes() == {}, "all to be gone", 5)
 
 
+def test_term_for_every_process_finishes_what_runs_and_what_waits(serve):
+    """As systemd sends it with its default `KillMode=control-group`."""
+    server = serve(APP, "-w", "1")
+    with server.connect(timeout=30) as busy, server.connect(timeout=30) as waiting:
+        busy.send(build("GET", "/slow"))
+        time.sleep(0.3)  # nothing outside shows that it runs
+        waiting.send(build("GET", "/"))
+        time.sleep(0.3)  # nor that it waits
+        for pid in [server.process.pid, *server.processes()]:
+            os.kill(pid, signal.SIGTERM)
+        assert busy.response().status == 200
+        assert waiting.response().status == 200
+    assert server.exit_code() == 0
+    assert server.processes() == {}
+    assert "ERROR" not in server.log()
+
+
+def test_a_second_term_does_not_break_off_what_the_first_lets_finish(serve):
+    server = serve(APP.replace("time.sleep(1)", "time.sleep(3)"))
+    with server.connect() as busy:
+        busy.send(build("GET", "/slow"))
+        time.sleep(0.3)  # nothing outside shows that it runs
+        server.signal(signal.SIGTERM)
+        server.wait_log("Shutting down: finishing requests first")
+        server.signal(signal.SIGTERM)
+        server.wait_log("INT or QUIT ends at once")
+        assert busy.response().status == 200
+    assert server.exit_code() == 0
+    assert server.processes() == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_int_after_term_ends_at_once(serve, number):
+    server = serve(APP.replace("time.sleep(1)", "time.sleep(50)"))
+    with server.connect() as busy:
+        busy.send(build("GET", "/slow"))
+        time.sleep(0.3)  # nothing outside shows that it runs
+        server.signal(signal.SIGTERM)
+        server.wait_log("Shutting down: finishing requests first")
+        began = time.monotonic()
+        server.signal(number)
+        assert server.exit_code() == 0
+        assert time.monotonic() - began < 8
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_int_and_quit_end_at_once(serve, number):
     server = serve(APP.replace("time.sleep(1)", "time.sleep(50)"))

@@ -134,7 +134,7 @@ complete -c monoceros -l control-socket -d 'Where gunicorn\'s control program fi
 complete -c monoceros -l control-socket-mode -d 'Permissions of the control socket [0600]' -r
 complete -c monoceros -s h -l help -d 'Print this help'
 complete -c monoceros -s v -l version -d 'Print the version'
-complete -c monoceros -l no-sendfile -d 'Send files with sendfile(2)'
+complete -c monoceros -l no-sendfile -d 'Whether files are sent with sendfile(2); the flag switches that off'
 complete -c monoceros -l reload -d 'For development: restart the workers when a file of an imported module changes'
 complete -c monoceros -l spew -d 'Trace every line that the server executes'
 complete -c monoceros -l check-config -d 'Check all settings and load the application, then exit: 0 when all is well, else 1'

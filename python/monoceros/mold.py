@@ -198,6 +198,8 @@ class Mold:
         self.wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        # systemd sends it to all processes of a service: the master, which has it too, says what is to happen.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(self.wakeup[0], select.POLLIN)
@@ -421,9 +423,24 @@ def is_ours(frame):
 
 
 def set_title(role, name):
-    """Names the process, with the package setproctitle where the user has it, as gunicorn does."""
+    """Names the process in `ps` and `top`, which would show the text that started it."""
+    title = ("monoceros: %s [%s]" % (role, name)).replace("\0", "").encode(errors="replace")
     try:
-        from setproctitle import setproctitle
-    except ImportError:
+        with open("/proc/self/comm", "wb", buffering=0) as file:
+            file.write(title[:15])
+        with open("/proc/self/stat", "rb") as file:
+            # Behind the name in brackets, which may hold anything; proc_pid_stat(5) counts from the number before it.
+            fields = file.read().rpartition(b")")[2].split()
+        start, end = int(fields[48 - 3]), int(fields[49 - 3])
+        room = end - start
+        if room < 3:
+            # A process that may not be looked at is not told.
+            return
+        # Python keeps no pointer into its arguments. To the kernel, a last byte that is not NUL says that there is a
+        # title in their place, which ends at the first NUL.
+        title = title[: room - 2]
+        with open("/proc/self/mem", "r+b", buffering=0) as memory:
+            memory.seek(start)
+            memory.write(title + b"\0" * (room - 1 - len(title)) + b".")
+    except (OSError, ValueError, IndexError):
         return
-    setproctitle("monoceros: %s [%s]" % (role, name))

@@ -52,6 +52,8 @@ pub struct Excerpt {
     pub text: String,
     /// What the span covers in `text`.
     pub range: Range<usize>,
+    /// Characters of the first line that stand before `text`, because the line is longer than any should be.
+    pub cut: u32,
 }
 
 /// All texts of a run, each once, in the order in which they were first read.
@@ -141,13 +143,14 @@ impl Sources {
             whole.start = whole.start.max(start.saturating_sub(LONGEST_SIDE));
             whole.end = whole.end.min(start + LONGEST_SIDE);
         }
+        let cut = characters(&text[self.line_range(span.file, first).start..whole.start]) as u32;
         let end = span.range().end.clamp(start, whole.end);
         let mut shown = lossy(&text[whole.start..start]).into_owned();
         let from = shown.len();
         shown.push_str(&lossy(&text[start..end]));
         let to = shown.len();
         shown.push_str(&lossy(&text[end..whole.end]));
-        Excerpt { line: first as u32 + 1, text: shown, range: from..to }
+        Excerpt { line: first as u32 + 1, text: shown, range: from..to, cut }
     }
 
     fn push(&mut self, path: PathBuf, mut text: Vec<u8>, is_file: bool) -> FileId {
@@ -215,7 +218,7 @@ mod tests {
     fn the_end_of_a_text_is_a_place() {
         let (sources, span) = at(b"a;\n", 3, 3);
         assert_eq!(sources.line_column(span), Location { line: 2, column: 1 });
-        assert_eq!(sources.excerpt(span, 3), Excerpt { line: 2, text: String::new(), range: 0..0 });
+        assert_eq!(sources.excerpt(span, 3), Excerpt { line: 2, text: String::new(), range: 0..0, cut: 0 });
         let (sources, span) = at(b"", 0, 0);
         assert_eq!(sources.line_column(span), Location { line: 1, column: 1 });
         assert_eq!(sources.line_text(span), b"");
@@ -246,6 +249,8 @@ mod tests {
         assert_eq!((excerpt.text.len(), excerpt.range), (1000, 500..504));
         let (sources, span) = at(&text, 0, 9000);
         assert_eq!(sources.excerpt(span, 1).range, 0..500);
+        let (sources, span) = at(&[b"a\n", &text[..]].concat(), 5002, 5006);
+        assert_eq!(sources.excerpt(span, 1).cut, 4500);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use conf_syntax::{Excerpt, Sources, Span};
 
 /// Why the program ends before it starts: errors, or an answer to `--help` and `--version`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +24,8 @@ impl Report {
         Self { outcome: Outcome::Answer(text) }
     }
 
-    pub(crate) fn errors(diagnostics: Vec<Diagnostic>, usage: bool) -> Self {
+    /// Why the program cannot start. `usage`: the command line is what is wrong.
+    pub fn errors(diagnostics: Vec<Diagnostic>, usage: bool) -> Self {
         Self { outcome: Outcome::Errors { diagnostics, usage } }
     }
 
@@ -115,20 +117,26 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    pub(crate) fn new(severity: Severity, message: impl Into<String>) -> Self {
+    /// One without a place.
+    pub fn new(severity: Severity, message: impl Into<String>) -> Self {
         Self { severity, message: message.into(), place: None, help: None }
     }
 
-    pub(crate) fn error(message: impl Into<String>) -> Self {
+    /// An error without a place.
+    pub fn error(message: impl Into<String>) -> Self {
         Self::new(Severity::Error, message)
     }
 
-    pub(crate) fn at(mut self, place: Option<Place>) -> Self {
+    /// The same with a place.
+    #[must_use]
+    pub fn at(mut self, place: Option<Place>) -> Self {
         self.place = place;
         self
     }
 
-    pub(crate) fn help(mut self, help: impl Into<Option<String>>) -> Self {
+    /// The same with what to write instead.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<Option<String>>) -> Self {
         self.help = help.into();
         self
     }
@@ -161,7 +169,17 @@ impl Diagnostic {
         };
         let mut group = Group::with_title(level.primary_title(self.message.as_str()));
         match &self.place {
-            Some(Place { title, line, source: Some((text, range)) }) => {
+            // The column is not that of the text which is shown.
+            Some(Place { title, line, source: Some((text, range)), cut: cut @ 1.. }) => {
+                let line = line.unwrap_or(1) as usize;
+                let column = *cut as usize + text[..range.start].chars().count() + 1;
+                group = group.element(Origin::path(title.as_str()).line(line).char_column(column)).element(
+                    Snippet::source(text.as_str())
+                        .line_start(line)
+                        .annotation(AnnotationKind::Primary.span(range.clone())),
+                );
+            }
+            Some(Place { title, line, source: Some((text, range)), .. }) => {
                 group = group.element(
                     Snippet::source(text.as_str())
                         .path(title.as_str())
@@ -169,7 +187,7 @@ impl Diagnostic {
                         .annotation(AnnotationKind::Primary.span(range.clone())),
                 );
             }
-            Some(Place { title, line, source: None }) => {
+            Some(Place { title, line, source: None, .. }) => {
                 let mut origin = Origin::path(title.as_str());
                 if let Some(n) = line {
                     origin = origin.line(*n as usize);
@@ -194,6 +212,22 @@ pub struct Place {
     pub line: Option<u32>,
     /// The text to show and the bytes to underline.
     pub(crate) source: Option<(String, Range<usize>)>,
+    /// Characters of the line that stand before that text.
+    pub(crate) cut: u32,
+}
+
+impl Place {
+    /// What a text shows; it is called `title`.
+    pub(crate) fn new(title: String, line: Option<u32>, source: Option<(String, Range<usize>)>) -> Self {
+        Self { title, line, source, cut: 0 }
+    }
+
+    /// A place in an nginx.conf.
+    pub(crate) fn in_sources(sources: &Sources, span: Span) -> Self {
+        let Excerpt { line, text, range, cut } = sources.excerpt(span, 3);
+        let title = sources.path(span.file).display().to_string();
+        Self { title, line: Some(line), source: Some((text, range)), cut }
+    }
 }
 
 fn render(diagnostics: &[Diagnostic], colour: bool) -> String {

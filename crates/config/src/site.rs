@@ -1,10 +1,12 @@
 //! An nginx.conf as a whole: what stands outside of `http` becomes the model's, app blocks become command lines.
 
 use std::num::NonZeroU32;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use conf_syntax::{DiskLoader, Sources};
+use conf_syntax::{DiskLoader, Sources, Span};
 
 use crate::gunicorn::{CommandLine, Surroundings, app_command_line};
 use crate::host::{Host, System, User};
@@ -14,7 +16,7 @@ use crate::model::{
     LogTarget, Logs, Model, Process, Symlinks, Timeouts, Trusted, http, tls::Vault,
 };
 use crate::nginx::{self, MainSettings, Nginx, NginxReport};
-use crate::report::Notes;
+use crate::report::{Notes, Place};
 
 /// nginx's `worker_connections` where nobody says another.
 const CONNECTIONS: u32 = 512;
@@ -38,6 +40,8 @@ pub struct Site {
     pub warnings: Vec<String>,
     /// All files that were read.
     pub sources: Sources,
+    /// Where relative paths start.
+    prefix: PathBuf,
 }
 
 /// An app block.
@@ -80,7 +84,35 @@ impl Site {
             logs: logs(&main, error_logs, paths),
             reload: None,
         };
-        Ok(Self { model, applications, shutdown_timeout, descriptors, daemon, notes, warnings, sources })
+        Ok(Self {
+            model,
+            applications,
+            shutdown_timeout,
+            descriptors,
+            daemon,
+            notes,
+            warnings,
+            sources,
+            prefix: paths.prefix.clone(),
+        })
+    }
+}
+
+impl Site {
+    /// Where the configuration names a path, found by its letters.
+    pub fn place_of(&self, path: &Path) -> Option<Place> {
+        let whole = path.as_os_str().as_bytes();
+        let below = path.strip_prefix(&self.prefix).ok().map(|rest| rest.as_os_str().as_bytes());
+        [Some(whole), below].into_iter().flatten().filter(|text| !text.is_empty()).find_map(|wanted| {
+            self.sources.files().find_map(|(file, _, text)| {
+                let ends = |at: usize| text.get(at).is_none_or(|b| b" \t\r\n;{}\"'=".contains(b));
+                let starts = text.windows(wanted.len()).enumerate();
+                let mut starts = starts.filter(|(_, here)| *here == wanted).map(|(at, _)| at);
+                let at = starts.find(|at| ends(at + wanted.len()) && (*at == 0 || ends(at - 1)))?;
+                let (start, end) = (u32::try_from(at).ok()?, u32::try_from(at + wanted.len()).ok()?);
+                Some(Place::in_sources(&self.sources, Span { file, start, end }))
+            })
+        })
     }
 }
 
@@ -101,13 +133,7 @@ fn applications(nginx: &Nginx, paths: &Paths) -> Result<Vec<Application>, NginxR
     if diagnostics.is_empty() {
         return Ok(applications);
     }
-    let lines = diagnostics.iter().map(|d| {
-        let place = d.place.as_ref();
-        let place =
-            place.map_or_else(String::new, |p| format!(" in {}:{}", p.title, p.line.unwrap_or_default()));
-        format!("nginx: [emerg] {}{place}", d.message)
-    });
-    Err(NginxReport { lines: lines.collect(), diagnostics })
+    Err(NginxReport::of(diagnostics))
 }
 
 /// nginx ignores `user` where the master may not change it.

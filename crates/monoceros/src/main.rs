@@ -20,7 +20,10 @@ fn main() -> ExitCode {
     // Only a master sets the variable: an application that is called `edge` is one all the same.
     let control = std::env::var(supervisor::CONTROL_FD).ok();
     match (std::env::args_os().nth(1), control) {
-        (Some(word), Some(control)) if word == "edge" => run_child(&control, edge::run),
+        (Some(word), Some(control)) if word == "edge" => {
+            sys::ignore_orders();
+            run_child(&control, edge::run)
+        }
         (Some(word), Some(control)) if word == "acme" => run_child(&control, acme::program::run),
         _ => supervisor::run(std::env::args_os(), std::env::vars_os(), EMBEDDED),
     }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use bridge::control::MoldSettings;
 use config::model::http::Http;
 use config::model::tls::{Listed, Which};
-use config::{CommandLine, Merged, Model, SettingsFile, Vault};
+use config::{CommandLine, Diagnostic, Merged, Model, SettingsFile, Vault};
 use serde_json::{Value, json};
 
-use crate::listen::{self, Bound};
+use crate::listen::{self, Bound, Patience};
 use crate::logs::{self, ErrorLog};
 use crate::python;
 use crate::state::{Outline, Plan};
@@ -63,14 +63,19 @@ pub(crate) struct Prepared {
 }
 
 impl Application {
-    /// Looks for the interpreter. The error is a sentence for the user.
+    /// Looks for the interpreter.
     pub(crate) fn new(
         name: Option<String>,
         command_line: CommandLine,
         environment: &[(OsString, OsString)],
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Box<Diagnostic>> {
         let variable = |name| variable(environment, name);
-        let python = python::find(command_line.python(), variable("VIRTUAL_ENV"), variable("PATH"))?;
+        let python = python::find(command_line.python(), variable("VIRTUAL_ENV"), variable("PATH"));
+        let python = python.map_err(|missing| {
+            let how = if name.is_some() { "`python PATH;`" } else { "`--python PATH`" };
+            let error = Diagnostic::error(missing.to_string()).at(command_line.python_place());
+            Box::new(error.help(format!("{} with {how}", missing.remedy())))
+        })?;
         Ok(Self { name, command_line, python, settled: None })
     }
 
@@ -132,17 +137,16 @@ impl Configuration {
 }
 
 impl Prepared {
-    /// Opens the error log and binds what is not bound yet. The error is a sentence for the user. `patient`: wait for an
-    /// address in use.
+    /// Opens the error log and binds what is not bound yet. The error is a sentence for the user.
     pub(crate) fn open(
         mut model: Model,
         bound: &[Arc<Bound>],
         systemd: &[Arc<Bound>],
-        patient: bool,
+        patience: Patience,
     ) -> Result<Self, String> {
         load_certificates(&mut model)?;
         crate::acme::fill(&mut model)?;
-        let listeners = listen::bind_all(&mut model, bound, systemd, patient)?;
+        let listeners = listen::bind_all(&mut model, bound, systemd, patience)?;
         let error_log = ErrorLog::open(&model)?;
         logs::make_states(&model)?;
         let packed = model.http.as_deref().map(pack).transpose()?;

@@ -8,6 +8,7 @@
 mod acme;
 mod announce;
 mod channel;
+mod check;
 mod children;
 mod configuration;
 mod daemon;

@@ -129,14 +129,14 @@ pub(crate) fn from_nginx(environment: &[(OsString, OsString)]) -> Option<Vec<Arc
 }
 
 /// Binds what the model asks for, taking over what is bound already, and writes the true addresses into the model.
-/// The error is a sentence for the user. `patient`: wait a few seconds for an address in use, with words.
+/// The error is a sentence for the user.
 pub(crate) fn bind_all(
     model: &mut Model,
     bound: &[Arc<Bound>],
     systemd: &[Arc<Bound>],
-    patient: bool,
+    patience: Patience,
 ) -> Result<Vec<Arc<Bound>>, String> {
-    let words = Words { is_nginx: model.http.is_some(), patient };
+    let is_nginx = model.http.is_some();
     if !systemd.is_empty() {
         let backlog = model.listeners.first().map_or(2048, |l| l.backlog);
         model.listeners = systemd
@@ -160,7 +160,7 @@ pub(crate) fn bind_all(
                 let _ = rustix::net::listen(&known.fd, backlog(listener));
                 Arc::clone(known)
             }
-            None => Arc::new(bind_patiently(listener, &model.process, words)?),
+            None => Arc::new(bind_patiently(listener, &model.process, is_nginx, patience)?),
         };
         listener.address = socket.actual.clone();
         sockets.push(socket);
@@ -168,38 +168,47 @@ pub(crate) fn bind_all(
     Ok(sockets)
 }
 
-/// How an address that cannot be had is told.
-#[derive(Debug, Clone, Copy)]
-struct Words {
-    is_nginx: bool,
-    patient: bool,
+/// What to do about an address in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Nothing: whoever has it may have it for ever.
+    None,
+    /// Wait a few seconds: another program may be about to end. It is told once that we do.
+    Told,
 }
 
-fn bind_patiently(listener: &Listener, process: &Process, words: Words) -> Result<Bound, String> {
+fn bind_patiently(
+    listener: &Listener,
+    process: &Process,
+    is_nginx: bool,
+    patience: Patience,
+) -> Result<Bound, String> {
+    let explain = |error: &io::Error| {
+        if is_nginx { refusal(listener, error) } else { explain(listener, error) }
+    };
+    let pause = if is_nginx { NGINX_PAUSE } else { PAUSE };
     for attempt in 1.. {
-        match bind(listener, process) {
+        let error = match bind(listener, process) {
             Ok(bound) => return Ok(bound),
-            Err(error) if words.is_nginx => {
-                let why = refusal(listener, &error);
-                if error.kind() != io::ErrorKind::AddrInUse || !words.patient {
-                    return Err(why);
-                }
-                error_log::write(Level::Emerg, format_args!("{why}"));
-                if attempt >= ATTEMPTS {
-                    return Err("still could not bind()".to_owned());
-                }
-                std::thread::sleep(NGINX_PAUSE);
-            }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                telemetry::error!("Connection in use: {}", listener.text);
-                if !words.patient || attempt >= ATTEMPTS {
-                    return Err(format!("Can't connect to {}: another program listens there", listener.text));
-                }
-                telemetry::error!("Retrying in 1 second.");
-                std::thread::sleep(PAUSE);
-            }
-            Err(error) => return Err(explain(listener, &error)),
+            Err(error) => error,
+        };
+        if error.kind() != io::ErrorKind::AddrInUse || patience == Patience::None {
+            return Err(explain(&error));
         }
+        if attempt == ATTEMPTS {
+            // nginx's last words; the address is in the line before.
+            let last = "still could not bind()".to_owned();
+            return Err(if is_nginx { last } else { explain(&error) });
+        }
+        if attempt == 1 {
+            let seconds = (pause * (ATTEMPTS - 1)).as_secs();
+            if is_nginx {
+                error_log::write(Level::Emerg, format_args!("{}", explain(&error)));
+            } else {
+                telemetry::warning!("Connection in use: {}; trying for {} seconds", listener.text, seconds);
+            }
+        }
+        std::thread::sleep(pause);
     }
     unreachable!("the loop ends by returning")
 }
@@ -247,6 +256,7 @@ fn explain(listener: &Listener, error: &io::Error) -> String {
         (io::ErrorKind::AddrNotAvailable, _) => {
             format!("Can't listen on {text}: this machine has no such address")
         }
+        (io::ErrorKind::AddrInUse, _) => format!("Can't listen on {text}: another program listens there"),
         _ => format!("Can't listen on {text}: {error}"),
     }
 }
@@ -382,7 +392,9 @@ mod tests {
 
     use super::*;
 
-    const IMPATIENT: Words = Words { is_nginx: false, patient: false };
+    fn bind_at_once(listener: &Listener, process: &Process) -> Result<Bound, String> {
+        bind_patiently(listener, process, false, Patience::None)
+    }
 
     fn process() -> Process {
         Process {
@@ -419,7 +431,7 @@ mod tests {
 
     #[test]
     fn the_kernels_port_is_told() {
-        let bound = bind_patiently(&tcp("127.0.0.1:0"), &process(), IMPATIENT).unwrap();
+        let bound = bind_at_once(&tcp("127.0.0.1:0"), &process()).unwrap();
         let Address::Tcp(address) = bound.actual else { panic!("{bound:?}") };
         assert_ne!(address.port(), 0);
         TcpStream::connect(address).unwrap();
@@ -430,12 +442,11 @@ mod tests {
     fn an_address_in_use_is_a_sentence() {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap().to_string();
-        let error = bind_patiently(&tcp(&address), &process(), IMPATIENT).unwrap_err();
+        let error = bind_at_once(&tcp(&address), &process()).unwrap_err();
         assert!(error.contains("another program listens there"), "{error}");
-        let nginx = Words { is_nginx: true, patient: false };
-        let error = bind_patiently(&tcp(&address), &process(), nginx).unwrap_err();
+        let error = bind_patiently(&tcp(&address), &process(), true, Patience::None).unwrap_err();
         assert_eq!(error, format!("bind() to {address} failed (98: Address already in use)"));
-        let error = bind_patiently(&tcp("203.0.113.7:0"), &process(), IMPATIENT).unwrap_err();
+        let error = bind_at_once(&tcp("203.0.113.7:0"), &process()).unwrap_err();
         assert!(error.contains("this machine has no such address"), "{error}");
     }
 
@@ -444,10 +455,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let wanted = listener(Address::Unix(path.clone()));
-        let bound = bind_patiently(&wanted, &process(), IMPATIENT).unwrap();
+        let bound = bind_at_once(&wanted, &process()).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         UnixStream::connect(&path).unwrap();
-        assert!(bind_patiently(&wanted, &process(), IMPATIENT).is_err(), "somebody listens");
+        assert!(bind_at_once(&wanted, &process()).is_err(), "somebody listens");
         drop(bound);
         assert!(!path.exists());
     }
@@ -458,10 +469,10 @@ mod tests {
         let path = dir.path().join("s");
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        let bound = bind_patiently(&listener(Address::Unix(path.clone())), &process(), IMPATIENT).unwrap();
+        let bound = bind_at_once(&listener(Address::Unix(path.clone())), &process()).unwrap();
         fs::remove_file(&path).unwrap();
         fs::write(&path, "mine").unwrap();
-        assert!(bind_patiently(&listener(Address::Unix(path.clone())), &process(), IMPATIENT).is_err());
+        assert!(bind_at_once(&listener(Address::Unix(path.clone())), &process()).is_err());
         drop(bound);
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine", "another file in its place stays");
     }

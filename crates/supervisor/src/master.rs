@@ -13,7 +13,7 @@ use crate::acme::Acme;
 use crate::channel::{Channel, Incoming};
 use crate::children::{self, Child};
 use crate::configuration::{Configuration, Prepared};
-use crate::listen::Bound;
+use crate::listen::{Bound, Patience};
 use crate::mold::{Launch, Mold, configure};
 use crate::origin::Origin;
 use crate::pidfile::PidFile;
@@ -277,6 +277,10 @@ impl Master {
         let configuration = self.configurations.get_mut(&mold.cycle).ok_or("a mold of no configuration")?;
         let application =
             configuration.applications.get_mut(mold.application).ok_or("a mold of no application")?;
+        // A mold in the place of one that died: what the edge knows of its application stays true.
+        if configuration.prepared.is_some() && application.settled.is_some() {
+            return Ok(());
+        }
         let settled =
             application.settle(settings).map_err(|report| report.render(false).trim_end().to_owned())?;
         for line in settled.merged.notes.lines() {
@@ -284,7 +288,7 @@ impl Master {
         }
         if configuration.prepared.is_none() {
             let model = settled.merged.model.clone();
-            configuration.prepared = Some(Prepared::open(model, &bound, &self.systemd, false)?);
+            configuration.prepared = Some(Prepared::open(model, &bound, &self.systemd, Patience::None)?);
         }
         configuration.complete();
         Ok(())

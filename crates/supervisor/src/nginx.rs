@@ -7,11 +7,12 @@ use std::path::Path;
 
 use config::invocation::nginx::{Options, version_info};
 use config::invocation::{Order, Paths};
+use config::nginx::NginxReport;
 use config::{Notes, Site};
 use rustix::process::{Pid, Signal};
 
 use crate::configuration::Configuration;
-use crate::listen::errno;
+use crate::listen::{Patience, errno};
 use crate::logs::{self, ErrorLog};
 use crate::master::Master;
 use crate::mold::{Launch, Mold};
@@ -19,7 +20,7 @@ use crate::origin::{self, Origin, SiteSource};
 use crate::pidfile::PidFile;
 use crate::signals::Signals;
 use crate::start::{colour, end, fail, name_process, settings, show};
-use crate::{Embedded, daemon, listen};
+use crate::{Embedded, check, daemon, listen};
 
 /// nginx ends with this for whatever was wrong.
 const FAILED: u8 = 1;
@@ -54,7 +55,7 @@ pub(crate) fn start(
         eprintln!("{warning}");
     }
     if options.test {
-        return Err(test(&source, &site, options));
+        return Err(test(&source, &site, options, &environment));
     }
     if let Some(order) = options.order {
         return Err(send(order, site.model.process.pidfile.as_deref()));
@@ -80,9 +81,7 @@ pub(crate) fn start_site(
     };
     let site = source.read().map_err(|report| show(&report.report()))?;
     if check {
-        eprint!("{}", site.notes.render(colour()));
-        println!("{} can be used", source.paths.conf.display());
-        return Err(0);
+        return Err(check::site(&source, site, arguments, environment, embedded));
     }
     let warnings = site.notes.diagnostics.iter().filter(|d| d.severity != config::Severity::Note);
     let warnings = Notes { diagnostics: warnings.cloned().collect() };
@@ -92,14 +91,16 @@ pub(crate) fn start_site(
 }
 
 /// `-t` and `-T`.
-fn test(source: &SiteSource, site: &Site, options: &Options) -> u8 {
+fn test(source: &SiteSource, site: &Site, options: &Options, environment: &[(OsString, OsString)]) -> u8 {
     let conf = source.paths.conf.display();
     if !options.quiet {
         eprintln!("nginx: the configuration file {conf} syntax is ok");
     }
     let opened = ErrorLog::open(&site.model).map(drop).and_then(|()| listen::test(&site.model));
-    if let Err(why) = opened {
-        eprintln!("nginx: [emerg] {why}");
+    let applications = origin::interpreted(site.applications.clone(), environment).map(drop);
+    let opened = opened.map_err(|why| format!("nginx: [emerg] {why}\n"));
+    if let Err(why) = applications.map_err(|report| report.nginx_text()).and(opened) {
+        eprint!("{why}");
         eprintln!("nginx: configuration file {conf} test failed");
         return FAILED;
     }
@@ -186,8 +187,8 @@ fn run(
     }
     let systemd = listen::from_systemd(&environment).map_err(|why| refuse(&why))?;
     let mut configuration =
-        origin::configuration(site, &environment, &inherited.unwrap_or_default(), &systemd, true)
-            .map_err(|why| refuse(&why))?;
+        origin::configuration(site, &environment, &inherited.unwrap_or_default(), &systemd, Patience::Told)
+            .map_err(|report| refuse_all(&source, report))?;
     if let Err(error) = sys::set_child_subreaper() {
         telemetry::warning!("Workers of a dead mold will not be ours: {}", error);
     }
@@ -201,6 +202,15 @@ fn run(
     master.detached = detached;
     master.predecessor = takes_over.then(rustix::process::getppid).flatten();
     Ok(master)
+}
+
+/// In the form of the name that it was called by.
+fn refuse_all(source: &SiteSource, report: NginxReport) -> u8 {
+    if source.by_own_name {
+        return show(&report.report());
+    }
+    eprint!("{}", report.nginx_text());
+    FAILED
 }
 
 /// What comes last, because from here on whoever looks at the pid file finds a server.

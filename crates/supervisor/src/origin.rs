@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use config::invocation::Paths;
-use config::{CommandLine, Site};
+use config::nginx::NginxReport;
+use config::{CommandLine, Diagnostic, Site};
 
 use crate::configuration::{Application, Configuration, Prepared};
-use crate::listen::Bound;
+use crate::listen::{Bound, Patience};
 use crate::state::Manners;
 
 /// What a reload reads again.
@@ -47,42 +48,58 @@ impl Origin {
         match self {
             Self::Gunicorn(command_line) => {
                 let application = Application::new(None, (**command_line).clone(), environment);
-                let applications = vec![application.map_err(|why| vec![why])?];
+                let applications = vec![application.map_err(|why| vec![why.line()])?];
                 Ok(Configuration { applications, prepared: None, shutdown_timeout: None })
             }
             Self::Nginx(source) => {
-                let site = source.read().map_err(|report| {
+                let plain = |report: NginxReport| {
                     let plain = |line: &String| line.trim_start_matches("nginx: [emerg] ").to_owned();
                     report.lines.iter().map(plain).collect::<Vec<_>>()
-                })?;
+                };
+                let site = source.read().map_err(plain)?;
                 for warning in &site.warnings {
                     telemetry::warning!("{}", warning.trim_start_matches("nginx: [warn] "));
                 }
-                configuration(site, environment, bound, systemd, false).map_err(|why| vec![why])
+                configuration(site, environment, bound, systemd, Patience::None).map_err(plain)
             }
         }
     }
 }
 
 impl SiteSource {
-    pub(crate) fn read(&self) -> Result<Site, config::nginx::NginxReport> {
+    pub(crate) fn read(&self) -> Result<Site, NginxReport> {
         Site::read(&self.paths, self.globals.as_deref(), &::listen::tls::Files)
     }
 }
 
-/// What a site needs, opened and bound. The error is a sentence for the user.
+/// What a site needs, opened and bound.
 pub(crate) fn configuration(
     site: Site,
     environment: &[(OsString, OsString)],
     bound: &[Arc<Bound>],
     systemd: &[Arc<Bound>],
-    patient: bool,
-) -> Result<Configuration, String> {
+    patience: Patience,
+) -> Result<Configuration, NginxReport> {
     let Site { model, applications, shutdown_timeout, descriptors, .. } = site;
-    let applications = applications
-        .into_iter()
-        .map(|a| Application::new(Some(a.name), a.command_line, environment))
-        .collect::<Result<_, _>>()?;
-    let prepared = Prepared { descriptors, ..Prepared::open(model, bound, systemd, patient)? };
+    let applications = interpreted(applications, environment)?;
+    let prepared = Prepared::open(model, bound, systemd, patience);
+    let prepared = prepared.map_err(|why| NginxReport::of(vec![Diagnostic::error(why)]))?;
+    let prepared = Prepared { descriptors, ..prepared };
     Ok(Configuration { applications, prepared: Some(prepared), shutdown_timeout })
+}
+
+/// The applications with their interpreters, or all of those that have none.
+pub(crate) fn interpreted(
+    applications: Vec<config::Application>,
+    environment: &[(OsString, OsString)],
+) -> Result<Vec<Application>, NginxReport> {
+    let mut good = vec![];
+    let mut wrong = vec![];
+    for config::Application { name, command_line } in applications {
+        match Application::new(Some(name), command_line, environment) {
+            Ok(application) => good.push(application),
+            Err(why) => wrong.push(*why),
+        }
+    }
+    if wrong.is_empty() { Ok(good) } else { Err(NginxReport::of(wrong)) }
 }

@@ -11,9 +11,31 @@ pub(crate) fn find(
     given: Option<PathBuf>,
     virtual_env: Option<&OsStr>,
     path: Option<&OsStr>,
-) -> Result<PathBuf, String> {
+) -> Result<PathBuf, Missing> {
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("python")));
     find_beside(given, virtual_env, path, beside)
+}
+
+/// Why there is no interpreter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Missing {
+    #[error("python: `{}` is no program that can be run", .0.display())]
+    Given(PathBuf),
+    #[error("VIRTUAL_ENV is {}, but there is no bin/python in it", .0.display())]
+    InEnvironment(PathBuf),
+    #[error("there is no python3 on PATH")]
+    Anywhere,
+}
+
+impl Missing {
+    /// What to do, to be followed by how an interpreter is named.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self {
+            Self::Given(_) => "name another",
+            Self::InEnvironment(_) => "activate another environment, or name the interpreter",
+            Self::Anywhere => "activate a virtual environment, or name the interpreter",
+        }
+    }
 }
 
 fn find_beside(
@@ -21,30 +43,27 @@ fn find_beside(
     virtual_env: Option<&OsStr>,
     path: Option<&OsStr>,
     beside: Option<PathBuf>,
-) -> Result<PathBuf, String> {
+) -> Result<PathBuf, Missing> {
     if let Some(given) = given {
         let found = if given.components().count() == 1 {
             on_path(&given, path)
         } else {
             runs(&given).then_some(given.clone())
         };
-        return found.ok_or_else(|| format!("--python: `{}` is no program that can be run", given.display()));
+        return found.ok_or(Missing::Given(given));
     }
     if let Some(directory) = virtual_env.filter(|d| !d.is_empty()) {
         let python = Path::new(directory).join("bin/python");
         if runs(&python) {
             return Ok(python);
         }
-        let shown = Path::new(directory).display();
-        return Err(format!(
-            "VIRTUAL_ENV is {shown}, but there is no bin/python in it; activate another, or give --python"
-        ));
+        return Err(Missing::InEnvironment(directory.into()));
     }
     beside
         .filter(|python| runs(python))
         .or_else(|| on_path(Path::new("python3"), path))
         .or_else(|| on_path(Path::new("python"), path))
-        .ok_or_else(|| "No python3 on PATH: activate a virtual environment, or give --python".to_owned())
+        .ok_or(Missing::Anywhere)
 }
 
 fn on_path(name: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
@@ -87,9 +106,9 @@ mod tests {
         assert_eq!(find_beside(None, env, path, Some(beside.clone())), Ok(venv));
         assert_eq!(find_beside(None, None, path, Some(beside.clone())), Ok(beside));
         assert_eq!(find_beside(None, None, path, Some(d.join("tool/none"))), Ok(three));
-        assert!(find_beside(None, None, None, None).unwrap_err().contains("--python"));
+        assert_eq!(find_beside(None, None, None, None), Err(Missing::Anywhere));
         let broken = find_beside(None, Some(d.as_os_str()), path, None).unwrap_err();
-        assert!(broken.contains("VIRTUAL_ENV"), "{broken}");
+        assert_eq!(broken, Missing::InEnvironment(d.to_owned()));
         assert!(find_beside(Some(d.join("usr")), None, path, None).is_err());
     }
 }

@@ -5,22 +5,23 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bridge::control::{FromMold, MoldSettings};
-use config::{Merged, Report};
-use rustix::event::{PollFd, PollFlags};
+use config::{Diagnostic, Merged, Report};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use serde_json::Value;
 
 use crate::channel::Incoming;
 use crate::configuration::{Application, Configuration, Prepared, load_certificates};
-use crate::listen::Bound;
+use crate::listen::{Bound, Patience};
 use crate::logs::ErrorLog;
 use crate::master::Master;
-use crate::mold::{Launch, Mold, configure};
+use crate::mold::{Launch, Mold};
 use crate::origin::Origin;
 use crate::pidfile::PidFile;
 use crate::signals::Signals;
-use crate::{Embedded, acme, children, daemon, listen, logs};
+use crate::{Embedded, acme, check, children, daemon, listen, logs};
 
 /// gunicorn's exit code for settings and sockets.
 const BAD_SETTINGS: u8 = 1;
@@ -34,7 +35,8 @@ pub(crate) fn start(
 ) -> Result<Master, u8> {
     let command_line = config::parse_command_line(arguments.iter().cloned(), environment.iter().cloned())
         .map_err(|report| show(&report))?;
-    let application = Application::new(None, command_line.clone(), &environment).map_err(|why| fail(&why))?;
+    let application = Application::new(None, command_line.clone(), &environment)
+        .map_err(|why| show(&Report::errors(vec![*why], false)))?;
     if daemon::is_detached(&environment) {
         daemon::settle();
     }
@@ -50,7 +52,7 @@ pub(crate) fn start(
             let origin = Origin::Gunicorn(Box::new(command_line));
             Ok(Master::new(launch, signals, systemd, pidfile, origin, (*configuration, vec![mold])))
         }
-        Ok(Outcome::Checked(body)) => Err(check(mold, body)),
+        Ok(Outcome::Checked(checked)) => Err(check(mold, checked)),
         Ok(Outcome::Detached) => {
             end(&mold);
             Err(0)
@@ -66,9 +68,21 @@ enum Outcome {
     /// Ready for the loop.
     Prepared { configuration: Box<Configuration>, pidfile: Option<PidFile> },
     /// `--check-config`, `--print-config`: the settings are good, the application remains.
-    Checked(Value),
+    Checked(Checked),
     /// Another process goes on in the background.
     Detached,
+}
+
+/// What is left to look at.
+struct Checked {
+    /// What the mold is told.
+    body: Value,
+    /// How long loading may take.
+    patience: Option<Duration>,
+    /// What is wrong beside the application.
+    wrong: Vec<Diagnostic>,
+    /// What to say when all is well; gunicorn says nothing.
+    success: Option<String>,
 }
 
 fn prepare(
@@ -78,6 +92,7 @@ fn prepare(
     systemd: &[Arc<Bound>],
 ) -> Result<Outcome, u8> {
     let settings = settings(mold)?;
+    let application_python = application.python.clone();
     let settled = application.settle(settings).map_err(|report| show(&report))?;
     let Merged { check_config, print_config, .. } = settled.merged;
     let notes = &settled.merged.notes;
@@ -91,7 +106,16 @@ fn prepare(
     load_certificates(&mut model).map_err(|why| fail(&why))?;
     if check_config || print_config {
         // The application's traceback belongs on the terminal here, and nothing is opened or bound.
-        return Ok(Outcome::Checked(settled.body(true)));
+        let app = &model.apps[0];
+        let by_word = launch.arguments.get(1).is_some_and(|word| word == "check");
+        let interpreter = application_python.display();
+        let line = || format!("{} loads in Python {} ({interpreter})", app.target, settled.python);
+        return Ok(Outcome::Checked(Checked {
+            body: settled.body(true),
+            patience: app.boot_timeout,
+            wrong: check::files(&model, |_| None),
+            success: by_word.then(line),
+        }));
     }
     let process = model.process.clone();
     if process.daemon && !daemon::is_detached(&launch.environment) {
@@ -113,7 +137,7 @@ fn prepare(
     let pidfile = process.pidfile.as_deref().map(PidFile::create).transpose().map_err(|why| log(&why))?;
     telemetry::info!("Starting monoceros {}", env!("CARGO_PKG_VERSION"));
     acme::fill(&mut model).map_err(|why| log(&why))?;
-    let listeners = listen::bind_all(&mut model, &[], systemd, true).map_err(|why| log(&why))?;
+    let listeners = listen::bind_all(&mut model, &[], systemd, Patience::Told).map_err(|why| log(&why))?;
     logs::make_states(&model).map_err(|why| log(&why))?;
     let prepared = Some(Prepared { model, packed: None, listeners, error_log, descriptors: None });
     let configuration =
@@ -137,18 +161,24 @@ pub(crate) fn settings(mold: &Mold) -> Result<MoldSettings, u8> {
 }
 
 /// Loads the application and says whether that went well.
-fn check(mut mold: Mold, body: Value) -> u8 {
-    mold.channel.send(configure(1), Some(body), vec![]);
-    let code = match next(&mold) {
-        Some((FromMold::Ready { .. }, _)) => 0,
-        Some((FromMold::Failed { text, .. }, _)) => {
-            fail(&format!("Error while loading the application: {text}"));
-            BAD_SETTINGS
-        }
-        _ => BAD_SETTINGS,
-    };
+fn check(mut mold: Mold, checked: Checked) -> u8 {
+    let Checked { body, patience, wrong, success } = checked;
+    let is_wrong = !wrong.is_empty();
+    if is_wrong {
+        show(&Report::errors(wrong, false));
+    }
+    let loaded = check::load(&mut mold, body, patience);
     end(&mold);
-    code
+    match loaded {
+        Err(text) => fail(&format!("Error while loading the application: {text}")),
+        Ok(()) if is_wrong => BAD_SETTINGS,
+        Ok(()) => {
+            if let Some(line) = success {
+                println!("{line}");
+            }
+            0
+        }
+    }
 }
 
 /// The mold's next word; `None` when it has ended.
@@ -162,12 +192,17 @@ fn next(mold: &Mold) -> Option<(FromMold, Option<Vec<u8>>)> {
                 return None;
             }
             Incoming::Nothing => {
-                let mut fds = [PollFd::from_borrowed_fd(mold.channel.as_fd(), PollFlags::IN)];
-                // Interrupted or not, the next look tells.
-                let _ = rustix::event::poll(&mut fds, None);
+                wait(&mold.channel, None);
             }
         }
     }
+}
+
+/// Waits for a mold to say something. It may return early: the next look tells.
+pub(crate) fn wait(channel: &impl AsFd, most: Option<Duration>) {
+    let most = most.and_then(|most| Timespec::try_from(most).ok());
+    let mut fds = [PollFd::from_borrowed_fd(channel.as_fd(), PollFlags::IN)];
+    let _ = rustix::event::poll(&mut fds, most.as_ref());
 }
 
 pub(crate) fn end(mold: &Mold) {

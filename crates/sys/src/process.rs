@@ -77,6 +77,24 @@ pub fn ignore_file_size_signal() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
+/// Leaves the signals that are orders to the master. Whoever sends them to all processes of a service, as systemd does
+/// with its default `KillMode`, or a terminal, reaches it as well, and it says what is to happen.
+pub fn ignore_orders() {
+    const ORDERS: [libc::c_int; 7] = [
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGHUP,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGWINCH,
+    ];
+    for signal in ORDERS {
+        // SAFETY: the disposition runs no code of ours. It can't fail: the signals exist and may be ignored.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 /// Becomes somebody else, in every thread and for good: groups first, then the group, then the user.
 ///
 /// Fails where the process lacks the right to, and where the old user could still be had back.

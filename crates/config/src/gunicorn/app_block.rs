@@ -10,9 +10,9 @@ use super::settings::{self, Kind};
 use super::sources::refused;
 use super::value::{Value, Wrong};
 use super::words::Words;
-use crate::host::{Host, System};
+use crate::host::{Entry, Host, System};
 use crate::nginx::{AppBlock, AppSetting};
-use crate::report::Diagnostic;
+use crate::report::{Diagnostic, Report, Severity};
 
 /// What the main part of the configuration says about every application.
 #[derive(Debug, Clone, Default)]
@@ -23,13 +23,50 @@ pub(crate) struct Surroundings {
     pub(crate) env: Vec<(String, String)>,
 }
 
-/// The command line that says the same as the block. `prefix` is where a relative `directory` starts; the other
-/// paths start at the directory.
+/// What is wrong with the block, as far as it shows before a settings file is evaluated.
+pub(crate) fn check(block: &AppBlock, prefix: &Path, host: &dyn Host) -> Vec<Diagnostic> {
+    let (command_line, mut diagnostics) = read(block, prefix, &Surroundings::default(), host);
+    let is_file = |text: &str| host.entry(&lower::program(&command_line.current_dir, text)) == Entry::File;
+    if let Some(line) = &block.python
+        && word(line).contains('/')
+        && !is_file(word(line))
+    {
+        let path = lower::program(&command_line.current_dir, word(line));
+        let error = Diagnostic::error(format!("python: there is no program `{}`", path.display()));
+        diagnostics.push(error.at(Some(line.place.clone())).help(starts_at(word(line))));
+    }
+    // What a settings file does not say is known already.
+    if block.settings.is_none() && block.target.is_some() {
+        let wrong = command_line.merge_with(None, host).err();
+        let wrong = wrong.iter().flat_map(Report::diagnostics);
+        diagnostics.extend(wrong.filter(|d| d.severity == Severity::Error).cloned());
+    }
+    diagnostics
+}
+
+/// Where a relative path starts: the question that a path which leads nowhere raises.
+fn starts_at(text: &str) -> Option<String> {
+    let is_relative = !text.starts_with('/');
+    is_relative.then(|| "a path in an `app` starts at its `directory`".to_owned())
+}
+
+/// The command line that says the same as the block. `prefix` is where a relative `directory` starts, as every path of
+/// the file does; the other paths of the block start at the directory, as if the program had been started there.
 pub(crate) fn command_line(
     block: &AppBlock,
     prefix: &Path,
     surroundings: &Surroundings,
 ) -> Result<CommandLine, Vec<Diagnostic>> {
+    let (command_line, diagnostics) = read(block, prefix, surroundings, &System);
+    if diagnostics.is_empty() { Ok(command_line) } else { Err(diagnostics) }
+}
+
+fn read(
+    block: &AppBlock,
+    prefix: &Path,
+    surroundings: &Surroundings,
+    host: &dyn Host,
+) -> (CommandLine, Vec<Diagnostic>) {
     let directory = block.directory.as_ref().map_or(".", |d| word(d));
     let mut command_line = CommandLine {
         arguments: Words::default(),
@@ -81,8 +118,19 @@ pub(crate) fn command_line(
             }
         }
     }
-    diagnostics.extend(command_line.check_config_file(&System as &dyn Host));
-    if diagnostics.is_empty() { Ok(command_line) } else { Err(diagnostics) }
+    if host.entry(&command_line.current_dir) != Entry::Directory {
+        let path = command_line.current_dir.display();
+        let place = block.directory.as_ref().map_or(&block.place, |line| &line.place);
+        let error = Diagnostic::error(format!("directory: `{path}` is not a directory"));
+        let is_relative = block.directory.as_ref().is_some_and(|line| !word(line).starts_with('/'));
+        let help = "a relative path starts at the prefix (`-p`), without one where this file lies";
+        diagnostics.push(error.at(Some(place.clone())).help(is_relative.then(|| help.to_owned())));
+    } else if let Some(wrong) = command_line.check_config_file(host) {
+        let text = block.settings.as_ref().map_or("", |line| word(line));
+        let help = wrong.help.clone().or_else(|| starts_at(text));
+        diagnostics.push(wrong.help(help));
+    }
+    (command_line, diagnostics)
 }
 
 fn set(command_line: &mut CommandLine, name: &str, value: Value, line: Option<&AppSetting>) {

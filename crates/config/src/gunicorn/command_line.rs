@@ -14,7 +14,7 @@ use super::sources::{default_value, refused};
 use super::value::Value;
 use super::words::Words;
 use crate::host::{Entry, Host, System};
-use crate::invocation::is_python;
+use crate::invocation::{Language, is_python, language};
 use crate::model::Model;
 use crate::report::{Diagnostic, Notes, Place, Report, Severity};
 
@@ -151,7 +151,14 @@ impl CommandLine {
             return Some(error.at(place).help("write it as `python:package.module`".to_owned()));
         }
         let Some(ConfigFile::Path(path)) = self.config_file_with(host) else { return None };
-        if !self.any_file_is_python && !is_python(text) {
+        let language = host.source(&path).and_then(|source| language(&source));
+        if language == Some(Language::Nginx) {
+            let error = Diagnostic::error(format!("`{text}` reads like an nginx.conf, not like settings"));
+            let help = "an nginx.conf is given to `monoceros` by a name that does not end in `.py`; settings are Python: \
+                        `workers = 4`";
+            return Some(error.at(place).help(help.to_owned()));
+        }
+        if !self.any_file_is_python && !is_python(text) && language != Some(Language::Python) {
             // The program's own arguments have been looked at before: this is GUNICORN_CMD_ARGS.
             let error =
                 Diagnostic::error(format!("`{text}` would be read as an nginx.conf, not as settings"));
@@ -251,8 +258,7 @@ impl CommandLine {
             if settings::find(name).is_some() || name.starts_with('_') {
                 continue;
             }
-            let names = settings::all().iter().map(|s| s.name);
-            let Some(near) = nearest(name, names) else { continue };
+            let Some(near) = like_a_setting(name) else { continue };
             if file.values.contains_key(near) || file.hooks.iter().any(|h| h == near) {
                 continue;
             }
@@ -290,6 +296,23 @@ impl CommandLine {
         self.block.clone().unwrap_or_else(|| self.arguments.end())
     }
 
+    /// Whether it stands for an app block.
+    pub(crate) fn is_block(&self) -> bool {
+        self.block.is_some()
+    }
+
+    /// Where `--python` stands, or what says that there is an application.
+    pub fn python_place(&self) -> Option<Place> {
+        let place = |name| self.layer(name).and_then(|(_, origin)| self.place(origin, 0, None, &System));
+        place("python").or_else(|| self.block.clone())
+    }
+
+    /// Where the application is named.
+    pub fn target_place(&self) -> Option<Place> {
+        let named = self.layer("wsgi_app").and_then(|(_, origin)| self.place(origin, 0, None, &System));
+        self.app_place().or(named).or_else(|| self.block.clone())
+    }
+
     /// The place of the application's name on the command line.
     pub(crate) fn app_place(&self) -> Option<Place> {
         self.app.as_ref().map(|(_, range)| self.arguments.place(range.clone()))
@@ -301,6 +324,19 @@ impl CommandLine {
     }
 }
 
+/// The setting that a name which is none was most likely meant as: one that is spelt nearly so, or whose flag is.
+fn like_a_setting(name: &str) -> Option<&'static str> {
+    let flag = |s: &Setting| s.flags.iter().map(|f| f.trim_start_matches("--").replace('-', "_")).collect();
+    let flags: Vec<(&'static str, Vec<String>)> = settings::all().iter().map(|s| (s.name, flag(s))).collect();
+    let of_flag =
+        |flag: &str| flags.iter().find(|(_, all)| all.iter().any(|f| f == flag)).map(|(name, _)| *name);
+    let names = settings::all().iter().map(|s| s.name);
+    of_flag(name).or_else(|| nearest(name, names)).or_else(|| {
+        let all = flags.iter().flat_map(|(_, all)| all.iter().map(String::as_str));
+        nearest(name, all).and_then(of_flag)
+    })
+}
+
 fn file_place(path: &str, line: Option<u32>, host: &dyn Host) -> Place {
     let text = line.and_then(|n| {
         let source = host.source(Path::new(path))?;
@@ -309,7 +345,7 @@ fn file_place(path: &str, line: Option<u32>, host: &dyn Host) -> Place {
         let end = text.trim_end().len().max(start);
         Some((text, start..end))
     });
-    Place { title: path.to_owned(), line, source: text }
+    Place::new(path.to_owned(), line, text)
 }
 
 pub(super) fn variable_place(name: &str, text: &str) -> Place {
@@ -317,5 +353,5 @@ pub(super) fn variable_place(name: &str, text: &str) -> Place {
     let shown: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
     let whole = format!("{name}={shown}");
     let range = start..whole.len();
-    Place { title: "environment".to_owned(), line: None, source: Some((whole, range)) }
+    Place::new("environment".to_owned(), None, Some((whole, range)))
 }

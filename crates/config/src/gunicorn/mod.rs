@@ -8,7 +8,7 @@
 //! defaults, their variables (`$PORT`, `$WEB_CONCURRENCY`, `$SENDFILE`, `$FORWARDED_ALLOW_IPS`), the settings
 //! file, `GUNICORN_CMD_ARGS`, the command line.
 
-mod app_block;
+pub(crate) mod app_block;
 mod argv;
 mod command_line;
 pub mod docs;

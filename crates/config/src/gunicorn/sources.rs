@@ -42,8 +42,14 @@ where
     let arguments = parser.texts(arguments);
     let program = arguments.first().map_or("", |name| name.rsplit('/').next().unwrap_or_default());
     let any_file_is_python = program == "gunicorn";
+    let is_check = !any_file_is_python && arguments.get(1).is_some_and(|word| word == "check");
     let arguments = Words::from_arguments(&arguments);
-    let from_arguments = argv::read(&arguments);
+    let mut from_arguments = argv::read(&arguments);
+    if is_check {
+        // `monoceros check` is `--check-config`, and the application comes after it.
+        let (_, range) = from_arguments.positional.remove(0);
+        parser.store_check(range);
+    }
     if from_arguments.help {
         return Err(Report::answer(help::help()));
     }
@@ -221,6 +227,13 @@ impl Parser {
                     self.usage(Diagnostic::error(message).at(Some(place)).help(wrong.help));
                 }
             }
+        }
+    }
+
+    /// `check` in place of the flag.
+    fn store_check(&mut self, range: Range<usize>) {
+        if let Some((at, _)) = settings::find("check_config") {
+            self.layers[at] = Some((Value::Bool(true), Origin::CommandLine("check", vec![range])));
         }
     }
 

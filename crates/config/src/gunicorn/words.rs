@@ -43,7 +43,7 @@ impl Words {
         let shown: String = text.chars().map(|c| if c.is_ascii_control() { ' ' } else { c }).collect();
         let title = "GUNICORN_CMD_ARGS";
         let words = split(text).map_err(|(why, range)| {
-            (why, Place { title: title.to_owned(), line: None, source: Some((shown.clone(), range)) })
+            (why, Place::new(title.to_owned(), None, Some((shown.clone(), range))))
         })?;
         Ok(Self { title, text: shown, list: words })
     }
@@ -64,7 +64,7 @@ impl Words {
     }
 
     pub(crate) fn place(&self, range: Range<usize>) -> Place {
-        Place { title: self.title.to_owned(), line: None, source: Some((self.text.clone(), range)) }
+        Place::new(self.title.to_owned(), None, Some((self.text.clone(), range)))
     }
 
     /// The place where a missing word would stand.

@@ -12,6 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use crate::gunicorn;
+use crate::host::{Host as _, System};
 use crate::report::{Diagnostic, Report};
 
 pub mod nginx;
@@ -67,23 +68,53 @@ fn name(arguments: &[OsString]) -> &str {
     program.and_then(OsStr::to_str).unwrap_or_default()
 }
 
-fn own(mut arguments: Vec<OsString>) -> Result<Invocation, Refused> {
+/// The two languages that a file behind `-c` may be written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Language {
+    Nginx,
+    Python,
+}
+
+/// The language of a file whose name may say something else, by its first line that says anything; `None` where that is
+/// not beyond doubt.
+pub(crate) fn language(text: &str) -> Option<Language> {
+    const STATEMENTS: [&str; 7] = ["import", "from", "def", "if", "try", "class", "with"];
+    let mut lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
+    let line = lines.find(|line| !line.is_empty() && !line.starts_with('#'))?;
+    if line.starts_with("\"\"\"") || line.starts_with("'''") || line.starts_with('@') {
+        return Some(Language::Python);
+    }
+    let end = line.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(line.len());
+    let (word, rest) = (&line[..end], line[end..].trim_start());
+    let is_name = word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let code = rest.split(" #").next().unwrap_or_default().trim_end();
+    let closes = code.ends_with(';') || code.ends_with('{') || code.ends_with('}');
+    if !is_name || (STATEMENTS.contains(&word) && !closes) {
+        return is_name.then_some(Language::Python);
+    }
+    let assigns = rest.strip_prefix(':').map_or(rest, str::trim_start);
+    if (assigns.starts_with('=') && !code.ends_with(';')) || (assigns.contains(" = ") && !closes) {
+        return Some(Language::Python);
+    }
+    (closes && !rest.starts_with(['=', '(', '.', '['])).then_some(Language::Nginx)
+}
+
+fn own(arguments: Vec<OsString>) -> Result<Invocation, Refused> {
     // A module of that name is still an application: `check:application`.
     let check = arguments.get(1).is_some_and(|word| word == "check");
     let mut rest = arguments.clone();
     if check {
         rest.remove(1);
     }
-    let is_site = gunicorn::config_argument(&rest).is_some_and(|value| !is_python(&value));
+    let is_site = gunicorn::config_argument(&rest).is_some_and(|value| {
+        let source = || System.source(&System.current_dir().join(&value));
+        !is_python(&value) && source().and_then(|text| language(&text)) != Some(Language::Python)
+    });
     if is_site {
         let options = site_options(&arguments, if check { 2 } else { 1 })?;
         return Ok(Invocation::Site { options, check });
     }
-    if check {
-        // An application's own arguments do not exist, so that the end is as good a place as any.
-        arguments = rest;
-        arguments.insert(1, "--check-config".into());
-    }
+    // Of gunicorn's command line `check` is a word, too.
     Ok(Invocation::Gunicorn(arguments))
 }
 
@@ -184,7 +215,39 @@ mod tests {
             panic!()
         };
         assert_eq!(options.prefix, Some("/srv".into()));
-        assert_eq!(of(&["monoceros", "check", "app"]), Ok(gunicorn(&["monoceros", "--check-config", "app"])));
+        let line = ["monoceros", "check", "app"];
+        assert_eq!(of(&line), Ok(gunicorn(&line)));
+    }
+
+    #[test]
+    fn a_file_tells_its_language_by_its_first_line() {
+        for text in [
+            "workers = 3\n",
+            "# settings\n\nbind=':8000'",
+            "\"\"\"Settings.\"\"\"",
+            "import os",
+            "from a import b  # c",
+            "def post_fork(server, worker):",
+            "wsgi_app: str = 'shop'",
+            "if True:",
+            "logconfig_dict = {",
+        ] {
+            assert_eq!(language(text), Some(Language::Python), "{text}");
+        }
+        for text in [
+            "events {}",
+            "user www;",
+            "# nginx\nworker_processes auto; # a = b",
+            "server { listen 80; }",
+            "http\t{",
+            "map $a $b {",
+            "set $a = b;",
+        ] {
+            assert_eq!(language(text), Some(Language::Nginx), "{text}");
+        }
+        for text in ["", "# nothing", "http", "a.b;", "print('x');"] {
+            assert_eq!(language(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use conf_syntax::{Directive, Span, Word};
 use super::level::Level;
 use super::reader::Reader;
 use super::table::{Apply, Context, Row};
+use crate::gunicorn::app_block;
 use crate::gunicorn::nearest::nearest;
 use crate::gunicorn::settings;
 use crate::model::http::Content;
@@ -17,7 +18,9 @@ pub(super) const ROWS: &[Row] = &[
         Apply::Custom(|r, _, d| r.app(d)),
         "",
         "An application: `wsgi module:callable;`, `directory`, `python`, `settings` (a settings file), and any of \
-         [gunicorn's settings](settings.md) by its own name.",
+         [gunicorn's settings](settings.md) by its own name. `directory` is a path like any other of the file and \
+         starts at the prefix; the other paths in the block start at `directory`, as if the program had been started \
+         there.",
     )
     .block()
     .repeats()
@@ -95,6 +98,8 @@ pub struct AppBlock {
     pub name: String,
     /// Where the block stands.
     pub place: Place,
+    /// Its name in the text.
+    pub span: Span,
     /// `wsgi module:callable`
     pub target: Option<AppSetting>,
     /// `directory`: where the application is imported.
@@ -116,6 +121,8 @@ pub struct AppSetting {
     pub words: Vec<String>,
     /// Where it stands.
     pub place: Place,
+    /// The same in the text.
+    pub span: Span,
 }
 
 impl<'a> Reader<'a> {
@@ -124,6 +131,7 @@ impl<'a> Reader<'a> {
         let mut app = AppBlock {
             name: name.text().into_owned(),
             place: self.shown_place(name.span),
+            span: name.span,
             target: None,
             directory: None,
             python: None,
@@ -178,6 +186,7 @@ impl<'a> Reader<'a> {
             name,
             words: line.args.iter().map(|w| w.text().into_owned()).collect(),
             place: reader.shown_place(line.head()),
+            span: line.head(),
         };
         let own = match text.as_str() {
             "wsgi" => Some(("wsgi", &mut app.target)),
@@ -230,6 +239,25 @@ impl<'a> Reader<'a> {
         });
     }
 
+    /// What is wrong with the values in the blocks, as far as it shows before a settings file is evaluated.
+    pub(super) fn check_apps(&mut self) {
+        for app in std::mem::take(&mut self.apps) {
+            let places = [&app.target, &app.directory, &app.python, &app.settings]
+                .into_iter()
+                .flatten()
+                .chain(&app.values);
+            let places: Vec<(&Place, Span)> = places.map(|line| (&line.place, line.span)).collect();
+            for wrong in app_block::check(&app, &self.prefix, self.machine) {
+                let known = places.iter().find(|(place, _)| Some(*place) == wrong.place.as_ref());
+                let problem = self.error(known.map_or(app.span, |(_, span)| *span), wrong.message);
+                if let Some(help) = wrong.help {
+                    problem.help(help);
+                }
+            }
+            self.apps.push(app);
+        }
+    }
+
     fn app_pass(&mut self, level: &mut Level, directive: Directive<'a>) {
         let Some(word) = directive.args.first() else { return };
         if level.content.is_some() {
@@ -252,11 +280,6 @@ impl<'a> Reader<'a> {
     }
 
     fn shown_place(&self, span: Span) -> Place {
-        let excerpt = self.sources.excerpt(span, 3);
-        Place {
-            title: self.sources.path(span.file).display().to_string(),
-            line: Some(excerpt.line),
-            source: Some((excerpt.text, excerpt.range)),
-        }
+        Place::in_sources(self.sources, span)
     }
 }

@@ -10,6 +10,7 @@ use super::pass::{PassLevel, pass};
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use super::upstream::{HostError, Url};
+use crate::gunicorn::nearest::nearest;
 use crate::model::http::{Content, Family, GatewayParam, Matcher, ProxyPass, ProxyTarget};
 
 const ALL: Context = Context::ALL;
@@ -200,7 +201,13 @@ impl<'a> Reader<'a> {
                     HostError::Port(port) => format!("upstream \"{}\" may not have port {port}", url.host),
                     HostError::NoPort => format!("no port in upstream \"{}\"", url.text),
                 };
-                self.error(word.span, message);
+                let groups = self.upstreams.iter().filter(|u| !u.implicit).map(|u| u.name.as_str());
+                let near =
+                    nearest(url.host, groups).map(|near| format!("did you mean the upstream `{near}`?"));
+                let problem = self.error(word.span, message);
+                if let (HostError::NotFound | HostError::NoPort, Some(near)) = (error, near) {
+                    problem.help(near);
+                }
                 return None;
             }
         };

@@ -251,6 +251,7 @@ fn lower<'a>(
     }
     reader.main(directives);
     (reader.problems.line_at, reader.problems.hint) = (None, None);
+    reader.check_apps();
     reader.check_zones();
     reader.check_caches();
     reader.check_recodings();

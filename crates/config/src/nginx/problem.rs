@@ -22,6 +22,16 @@ pub struct NginxReport {
 }
 
 impl NginxReport {
+    /// A report of what was found elsewhere.
+    pub fn of(diagnostics: Vec<Diagnostic>) -> Self {
+        let line = |d: &Diagnostic| {
+            let place = |p: &Place| p.line.map(|line| format!(" in {}:{line}", p.title));
+            let place = d.place.as_ref().and_then(place).unwrap_or_default();
+            format!("nginx: [emerg] {}{place}", d.message)
+        };
+        Self { lines: diagnostics.iter().map(line).collect(), diagnostics }
+    }
+
     /// The form that shows the places.
     pub fn report(self) -> Report {
         Report::errors(self.diagnostics, false)
@@ -154,14 +164,7 @@ fn render(list: &[Problem], sources: &Sources) -> NginxReport {
 }
 
 fn diagnostic(problem: &Problem, sources: &Sources) -> Diagnostic {
-    let place = problem.at.map(|span| {
-        let excerpt = sources.excerpt(span, 3);
-        Place {
-            title: sources.path(span.file).display().to_string(),
-            line: Some(excerpt.line),
-            source: Some((excerpt.text, excerpt.range)),
-        }
-    });
+    let place = problem.at.map(|span| Place::in_sources(sources, span));
     Diagnostic::new(problem.severity, problem.message.clone()).at(place).help(problem.help.clone())
 }
 

@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
             return None;
         }
         let Some(index) = rows.iter().copied().find(|i| TABLE.rows[*i].contexts.contains(context)) else {
-            self.misplaced(name, rows);
+            self.misplaced(name, rows, context);
             return None;
         };
         let row = &TABLE.rows[index];
@@ -171,7 +171,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn misplaced(&mut self, name: Word<'a>, rows: &[usize]) {
+    fn misplaced(&mut self, name: Word<'a>, rows: &[usize], context: Context) {
         let allowed = rows.iter().map(|i| TABLE.rows[*i].contexts).reduce(Context::or);
         let names = allowed.map(Context::names).unwrap_or_default();
         let row = &TABLE.rows[rows[0]];
@@ -179,7 +179,18 @@ impl<'a> Reader<'a> {
             Apply::NotYet(what) => format!("`{}` is not there yet ({what})", row.name),
             _ => format!("\"{}\" directive is not allowed here", row.name),
         };
-        self.error(name.span, message).help(format!("it is allowed in {}", list(&names, "and")));
+        let mut help = format!("it is allowed in {}", list(&names, "and"));
+        if context == Context::MAIN {
+            // The file is a piece that is meant to be included, as those in `sites-enabled`.
+            if matches!(row.name, "server" | "upstream" | "map" | "app") {
+                help = String::from(
+                    "write `events {}` and `http { … }` around what is in this file, or name the file that includes it",
+                );
+            } else if row.name == "location" {
+                help.push_str("; around that `http { … }`, and before it `events {}`");
+            }
+        }
+        self.error(name.span, message).help(help);
     }
 
     fn apply(&mut self, row: &'static Row, level: &mut Level, directive: Directive<'a>) {

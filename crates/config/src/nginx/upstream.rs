@@ -169,6 +169,7 @@ pub struct Url<'t> {
 }
 
 /// Why there is no server of that name.
+#[derive(Debug, Clone, Copy)]
 pub(super) enum HostError {
     NotFound,
     /// A group is asked for with a port.

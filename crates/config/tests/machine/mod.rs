@@ -18,11 +18,22 @@ impl Host for Machine {
     }
 
     fn entry(&self, path: &Path) -> Entry {
-        let directories =
-            ["/", "/srv", "/srv/app", "/srv/app/staticfiles", "/srv/app/media", "/srv/files", "/run", "/tmp"];
+        let directories = [
+            "/",
+            "/srv",
+            "/srv/app",
+            "/srv/app/staticfiles",
+            "/srv/app/media",
+            "/srv/files",
+            "/srv/shop",
+            "/run",
+            "/tmp",
+        ];
         if directories.iter().any(|d| path == Path::new(d)) {
             Entry::Directory
         } else if path == Path::new("/srv/app/notes.txt")
+            || path == Path::new("/srv/shop/.venv/bin/python")
+            || path == Path::new("/srv/shop/gunicorn.conf.py")
             || path == Path::new("/srv/app/site.conf")
             || self.source.as_ref().is_some_and(|(p, _)| path == Path::new(p))
         {

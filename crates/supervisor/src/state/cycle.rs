@@ -17,6 +17,8 @@ pub(super) struct Cycle {
 impl State {
     /// A number for a new cycle, which is the next one from now on.
     pub(super) fn new_cycle(&mut self) -> u64 {
+        // All of its applications get new molds.
+        self.retry_mold = None;
         self.last_cycle += 1;
         let number = self.last_cycle;
         self.next = Some(Cycle { number, outline: None, generations: vec![] });
@@ -37,7 +39,6 @@ impl State {
         if self.next.is_some() {
             self.reload_again = true;
         } else {
-            self.retry_mold = None;
             self.begin_cycle();
         }
     }
@@ -47,7 +48,10 @@ impl State {
         let Some(next) = self.next.as_mut().filter(unread) else { return };
         next.outline = Some(outline);
         for application in 0..outline.applications {
-            self.start_generation(cycle, application, now);
+            let number = self.start_generation(cycle, application, now);
+            if let Some(next) = &mut self.next {
+                next.generations.push(number);
+            }
         }
     }
 
@@ -57,9 +61,10 @@ impl State {
         }
     }
 
-    /// Whether the cycle that is being brought up has this generation.
+    /// Whether this generation is being brought up, with the next cycle or alone.
     pub(super) fn boots(&self, generation: u64) -> bool {
         self.next.as_ref().is_some_and(|next| next.generations.contains(&generation))
+            || self.renews(generation)
     }
 
     /// Whether the current cycle has this generation.
@@ -100,30 +105,23 @@ impl State {
             Level::Error,
             format!("Generation {} did not boot; the old one goes on serving", failed.number),
         );
-        let mold_is_dead =
-            self.serving().iter().any(|g| self.generations.get(g).is_some_and(|generation| !generation.mold));
         if std::mem::take(&mut self.reload_again) {
             self.begin_cycle();
-        } else if mold_is_dead {
+        } else if self.moldless().is_some() {
             self.restart_mold(now);
         }
     }
 
     /// The next cycle takes over once all of it is ready.
     pub(super) fn switch(&mut self, now: Time) {
-        let is_ready = |generation: &u64| {
-            self.generations.get(generation).is_some_and(|g| {
-                g.phase == Phase::Booting && self.ready_workers(*generation) >= g.target as usize
-            })
-        };
-        let is_due = self
-            .next
-            .as_ref()
-            .is_some_and(|next| next.outline.is_some() && next.generations.iter().all(is_ready));
+        let is_due = self.next.as_ref().is_some_and(|next| {
+            next.outline.is_some() && next.generations.iter().all(|generation| self.has_booted(*generation))
+        });
         if !is_due || !self.edge.is_up() {
             return;
         }
         let Some(next) = self.next.take() else { return };
+        self.cancel_renewal(now);
         for generation in &next.generations {
             if let Some(g) = self.generations.get_mut(generation) {
                 g.phase = Phase::Serving;

@@ -45,8 +45,8 @@ impl Generation {
 }
 
 impl State {
-    /// Starts the generation that is to serve an application of the next cycle.
-    pub(super) fn start_generation(&mut self, cycle: u64, application: usize, now: Time) {
+    /// Starts the generation that is to serve an application of a cycle, and returns its number.
+    pub(super) fn start_generation(&mut self, cycle: u64, application: usize, now: Time) -> u64 {
         self.last_generation += 1;
         let number = self.last_generation;
         // Until its own settings are known, those of the generation before hold for it.
@@ -72,10 +72,8 @@ impl State {
                 changes: BTreeMap::new(),
             },
         );
-        if let Some(next) = &mut self.next {
-            next.generations.push(number);
-        }
         self.act(Action::StartMold { cycle, application, generation: number });
+        number
     }
 
     pub(super) fn configured(&mut self, generation: u64, plan: Plan, now: Time) {
@@ -137,22 +135,18 @@ impl State {
 
     /// A generation did not boot, and with it its cycle.
     pub(super) fn generation_failed(&mut self, generation: u64, code: u8, now: Time) {
-        if self.boots(generation) {
+        if self.renews(generation) {
+            self.renewal_failed(now);
+        } else if self.boots(generation) {
             self.cycle_failed(code, now);
         }
     }
 
-    pub(super) fn restart_mold(&mut self, now: Time) {
-        if self.next.is_some() || self.stopping.is_some() {
-            return;
-        }
-        let delay = self.mold_backoff.failed(now);
-        if delay.is_zero() {
-            self.begin_cycle();
-        } else {
-            self.log(Level::Warning, format!("A new mold starts in {}", seconds(delay)));
-            self.retry_mold = Some(now + delay);
-        }
+    /// It can take over: its mold and all of its workers are ready.
+    pub(super) fn has_booted(&self, generation: u64) -> bool {
+        self.generations
+            .get(&generation)
+            .is_some_and(|g| g.phase == Phase::Booting && self.ready_workers(generation) >= g.target as usize)
     }
 
     /// Sends a generation's workers away.

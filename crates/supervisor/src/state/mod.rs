@@ -11,6 +11,7 @@ mod boot;
 mod cycle;
 mod edge;
 mod generation;
+mod renewal;
 mod stop;
 mod types;
 mod worker;
@@ -22,6 +23,7 @@ use backoff::Backoff;
 use cycle::Cycle;
 use edge::EdgeState;
 use generation::Generation;
+use renewal::Renewal;
 use stop::Stopping;
 pub(crate) use types::{Action, Event, Level, Manners, Outline, Plan, Signal, Status, StopMode};
 use worker::{Life, Worker};
@@ -49,11 +51,13 @@ pub(crate) struct State {
     last_worker: u64,
     edge: EdgeState,
     stopping: Option<Stopping>,
+    /// One application whose mold is dead is getting another.
+    renewal: Option<Renewal>,
     /// Only the master is there, while another program serves; nginx's WINCH.
     resting: bool,
     /// A reload was asked for while another was under way.
     reload_again: bool,
-    /// Begin a new cycle then, because a mold of the current one is dead.
+    /// Start another mold then, because one of the current cycle is dead.
     retry_mold: Option<Time>,
     worker_backoff: Backoff,
     mold_backoff: Backoff,
@@ -76,6 +80,7 @@ impl State {
             last_worker: 0,
             edge: EdgeState::default(),
             stopping: None,
+            renewal: None,
             resting: false,
             reload_again: false,
             retry_mold: None,
@@ -145,7 +150,7 @@ impl State {
         if self.retry_mold.is_some_and(|at| at <= now) {
             self.retry_mold = None;
             if self.next.is_none() && self.stopping.is_none() {
-                self.begin_cycle();
+                self.renew(now);
             }
         }
         self.settle(now);
@@ -186,10 +191,12 @@ impl State {
     fn settle(&mut self, now: Time) {
         self.end_workers();
         if self.stopping.is_some() {
+            self.replace_for_the_last(now);
             self.settle_stop(now);
             return;
         }
         self.switch(now);
+        self.switch_one(now);
         self.spawn_missing(now);
         self.drain_surplus(now);
         self.end_generations();
@@ -202,6 +209,9 @@ impl State {
     fn signal(&mut self, signal: Signal, now: Time) {
         match (self.manners, signal) {
             (Manners::Nginx, Signal::Quit) if self.stopping.is_some() => {}
+            // Supervisors and process groups send it twice. It stays a graceful stop, as with gunicorn; whoever has no
+            // patience sends INT or QUIT.
+            (Manners::Gunicorn, Signal::Term) if self.stopping.is_some() => self.told_again(),
             (Manners::Gunicorn, Signal::Term) | (Manners::Nginx, Signal::Quit) => {
                 self.stop(StopMode::Graceful, now);
             }

@@ -51,6 +51,21 @@ impl State {
         }
     }
 
+    /// A graceful stop is under way, and the edge has not finished its requests.
+    pub(super) fn finishes_requests(&self) -> bool {
+        self.stopping
+            .as_ref()
+            .is_some_and(|s| s.mode == StopMode::Graceful && s.stage == Stage::Edge && !s.edge_done)
+    }
+
+    /// TERM, and it is stopping already.
+    pub(super) fn told_again(&mut self) {
+        if self.stopping.as_ref().is_some_and(|s| s.mode == StopMode::Graceful) {
+            let text = "Shutting down already, finishing requests first; INT or QUIT ends at once";
+            self.log(Level::Info, text);
+        }
+    }
+
     /// Ends everything because of an error.
     pub(super) fn fail(&mut self, code: u8, now: Time) {
         match &mut self.stopping {
@@ -62,6 +77,7 @@ impl State {
     fn begin_stop(&mut self, mode: StopMode, code: u8, now: Time) {
         let grace = self.grace();
         self.retry_mold = None;
+        self.renewal = None;
         self.edge.restart_at = None;
         let graceful = mode == StopMode::Graceful && self.edge.is_up();
         self.stopping = Some(Stopping {

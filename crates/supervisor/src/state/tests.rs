@@ -454,17 +454,39 @@ fn term_lets_the_edge_finish_then_ends_workers_hook_and_molds() {
 }
 
 #[test]
-fn a_second_term_is_quick() {
+fn a_second_term_changes_nothing_and_int_after_it_is_quick() {
     let mut w = World::serving(1);
     w.auto_exit = false;
     w.event(Event::Signal(Signal::Term));
     w.wait(S);
+    w.seen.clear();
     w.event(Event::Signal(Signal::Term));
+    assert!(w.logged("INT or QUIT ends at once"));
+    assert_eq!(w.seen.len(), 1, "{:?}", w.seen);
+    w.event(Event::Signal(Signal::Int));
     assert!(w.seen.contains(&Action::StopEdge { graceful: false, seconds: 0 }));
     assert!(w.seen.contains(&Action::SignalWorker { worker: 1, signal: 3 }));
     w.wait(5 * S);
     assert!(w.seen.contains(&kill(1)) && w.seen.contains(&Action::KillEdge));
     assert_eq!(w.exit, Some(0));
+}
+
+#[test]
+fn term_for_every_process_of_a_service_leaves_nobody_waiting() {
+    let mut w = World::serving(2);
+    w.auto_exit = false;
+    w.event(Event::Signal(Signal::Term));
+    w.seen.clear();
+    // Both had it too, and have finished what they ran.
+    w.exited(1, Status::Code(0));
+    assert!(w.spawned().is_empty(), "one is left");
+    w.exited(2, Status::Code(0));
+    assert_eq!(w.spawned(), [3, 4]);
+    w.event(Event::EdgeStopped);
+    w.seen.clear();
+    w.exited(3, Status::Code(0));
+    w.exited(4, Status::Code(0));
+    assert!(w.spawned().is_empty(), "there is nothing left to do");
 }
 
 #[test]

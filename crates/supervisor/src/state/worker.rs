@@ -120,6 +120,22 @@ impl State {
         }
     }
 
+    /// While the edge finishes requests, an application none of whose workers is left gets new ones: whoever sends TERM
+    /// to every process of a service has ended them, and requests wait.
+    pub(super) fn replace_for_the_last(&mut self, now: Time) {
+        if !self.finishes_requests() || !self.edge.is_up() || !self.worker_backoff.is_over(now) {
+            return;
+        }
+        for (generation, count, threads) in self.missing() {
+            let target = self.generations.get(&generation).map_or(0, |g| g.target);
+            if count == target && self.serves(generation) {
+                for _ in 0..count {
+                    self.spawn(generation, threads, now);
+                }
+            }
+        }
+    }
+
     /// Lets workers go that others are ready in place of: retiring ones, then, after TTOU, the oldest.
     pub(super) fn drain_surplus(&mut self, now: Time) {
         for generation in self.serving().to_vec() {
@@ -268,6 +284,10 @@ impl State {
             self.worker_gone(worker);
         }
         if self.stopping.is_some() {
+            if life == Life::Booting {
+                // See `replace_for_the_last`.
+                self.worker_backoff.failed(now);
+            }
             return;
         }
         match life {

@@ -37,11 +37,15 @@ impl Lowering<'_> {
     fn target(&mut self) -> Option<Target> {
         let own = self.input.command_line.app().map(str::to_owned);
         let Some(text) = own.or_else(|| self.text("wsgi_app").map(str::to_owned)) else {
-            let error =
-                Diagnostic::error("no application is named").at(Some(self.input.command_line.end())).help(
-                    "write `monoceros package.module:name`, or set `wsgi_app` in the settings file"
-                        .to_owned(),
-                );
+            let help = if self.flag("check_config") {
+                "write `monoceros check package.module:name`, or set `wsgi_app` in the settings file; \
+                 `monoceros check -c site.conf` checks an nginx.conf"
+            } else {
+                "write `monoceros package.module:name`, or set `wsgi_app` in the settings file"
+            };
+            let error = Diagnostic::error("no application is named")
+                .at(Some(self.input.command_line.end()))
+                .help(help.to_owned());
             self.diagnostics.push(error);
             return None;
         };

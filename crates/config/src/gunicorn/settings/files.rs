@@ -40,7 +40,7 @@ pub(super) const ROWS: &[Setting] = &[
         .flags(&["--no-sendfile"])
         .default("true")
         .env("SENDFILE")
-        .doc("Send files with `sendfile(2)`. The flag switches it off; so does `$SENDFILE` with anything but `y`, `1`, `yes` or `true`.")
+        .doc("Whether files are sent with `sendfile(2)`; the flag switches that off. So does `$SENDFILE` with anything but `y`, `1`, `yes` or `true`.")
         .differs("`sendfile = True` in a settings file means what it says; in gunicorn any value there switches it off."),
     Setting::new("compress", Section::Compression, Kind::Commas)
         .flags(&["--compress"])

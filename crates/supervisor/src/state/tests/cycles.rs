@@ -196,3 +196,39 @@ fn told_to_rest_before_its_edge_is_up_a_master_rests_all_the_same() {
     w.event(Event::Signal(Signal::Hup));
     assert!(w.position(&Action::StartEdge) < w.position(&Action::Accept));
 }
+
+#[test]
+fn a_dead_mold_renews_its_own_application_only() {
+    let mut w = nginx(2);
+    w.seen.clear();
+    w.auto_ready = false;
+    w.event(Event::MoldGone { generation: 2, status: Status::Signal(9) });
+    assert!(w.seen.contains(&Action::StartMold { cycle: 1, application: 1, generation: 3 }));
+    assert!(!w.seen.iter().any(|a| matches!(a, Action::Read { .. })));
+    assert_eq!(w.spawned(), [3]);
+    assert!(w.drained().is_empty());
+    // The second one fails too: later, and only that application again.
+    w.event(Event::MoldFailed { generation: 3, code: 4, text: "no module".to_owned() });
+    assert!(w.seen.contains(&kill(3)));
+    w.wait(S);
+    assert!(w.seen.contains(&Action::StartMold { cycle: 1, application: 1, generation: 4 }));
+    let last = *w.spawned().last().unwrap();
+    w.event(Event::WorkerReady { worker: last });
+    assert_eq!(w.drained(), [2], "the other application's worker stays");
+    assert_eq!(w.state.serving(), [1, 4]);
+    assert_eq!(w.state.generations.len(), 2);
+}
+
+#[test]
+fn a_reload_while_a_mold_is_renewed_renews_everything() {
+    let mut w = nginx(2);
+    w.auto_ready = false;
+    w.event(Event::MoldGone { generation: 1, status: Status::Signal(9) });
+    w.event(Event::MoldGone { generation: 2, status: Status::Signal(9) });
+    assert_eq!(w.state.last_generation, 3);
+    w.auto_ready = true;
+    w.event(Event::Signal(Signal::Hup));
+    assert_eq!(w.state.serving(), [4, 5]);
+    assert_eq!(w.state.generations.len(), 2);
+    assert!(w.state.renewal.is_none());
+}

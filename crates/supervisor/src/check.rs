@@ -1,0 +1,222 @@
+//! `monoceros check`: everything that a start would find wrong, all at once, with nothing started or changed.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bridge::control::FromMold;
+use config::model::{ErrorTarget, LogTarget, Model};
+use config::{Diagnostic, Report, Site};
+use rustix::fs::Access;
+
+use crate::channel::Incoming;
+use crate::configuration::Application;
+use crate::listen::{self, errno};
+use crate::mold::{Launch, Mold, configure};
+use crate::origin::SiteSource;
+use crate::start::{colour, end, settings, show, wait};
+use crate::{Embedded, children};
+
+/// Checks an nginx.conf that has been read: its applications are loaded, its files and addresses tried.
+pub(crate) fn site(
+    source: &SiteSource,
+    mut site: Site,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    embedded: Embedded,
+) -> u8 {
+    eprint!("{}", site.notes.render(colour()));
+    let mut wrong = files(&site.model, |path| site.place_of(path));
+    if let Err(why) = listen::test(&site.model) {
+        wrong.push(Diagnostic::error(why));
+    }
+    let launch = Launch::new(arguments, environment, embedded);
+    let applications = std::mem::take(&mut site.applications);
+    let mut good = vec![];
+    for (number, config::Application { name, command_line }) in applications.into_iter().enumerate() {
+        match Application::new(Some(name.clone()), command_line, &launch.environment) {
+            Ok(application) => match launch.mold(1, number, &application) {
+                Ok(mold) => good.push((name, application, mold)),
+                Err(error) => {
+                    let text = format!("{} cannot be started: {error}", application.python.display());
+                    wrong.push(Diagnostic::error(text).at(application.command_line.python_place()));
+                }
+            },
+            Err(why) => wrong.push(*why),
+        }
+    }
+    let mut failed = false;
+    for (name, mut application, mut mold) in good {
+        match loads(&mut application, &mut mold) {
+            Ok(()) => {
+                let settled = application.settled.as_ref();
+                let (target, python) = settled
+                    .map_or((String::new(), ""), |s| (s.merged.model.apps[0].target.to_string(), &s.python));
+                let interpreter = application.python.display();
+                println!("application {name}: {target} loads in Python {python} ({interpreter})");
+            }
+            Err(None) => failed = true,
+            Err(Some(text)) => {
+                let error = Diagnostic::error(format!("application {name} does not load: {text}"));
+                wrong.push(error.at(application.command_line.target_place()));
+            }
+        }
+        end(&mold);
+    }
+    let conf = source.paths.conf.display();
+    if !wrong.is_empty() {
+        show(&Report::errors(wrong, false));
+        failed = true;
+    }
+    if failed {
+        eprintln!("{conf} cannot be used");
+        return 1;
+    }
+    println!("{conf} can be used");
+    0
+}
+
+/// Lets the mold evaluate the settings file and load the application. The error is what is wrong; nothing when it has
+/// been told.
+fn loads(application: &mut Application, mold: &mut Mold) -> Result<(), Option<String>> {
+    let settings = settings(mold).map_err(|_| None)?;
+    let settled = application.settle(settings).map_err(|report| {
+        show(&report);
+        None
+    })?;
+    eprint!("{}", settled.merged.notes.render(colour()));
+    let patience = settled.merged.model.apps[0].boot_timeout;
+    let body = settled.body(true);
+    load(mold, body, patience).map_err(Some)
+}
+
+/// Has a mold load its application, whose traceback goes to standard error. The error says why it did not.
+pub(crate) fn load(
+    mold: &mut Mold,
+    body: serde_json::Value,
+    patience: Option<Duration>,
+) -> Result<(), String> {
+    mold.channel.send(configure(1), Some(body), vec![]);
+    let until = patience.map(|patience| Instant::now() + patience);
+    loop {
+        match mold.channel.receive::<FromMold>() {
+            Incoming::Message(received) => match received.message {
+                FromMold::Ready { .. } => return Ok(()),
+                FromMold::Failed { text, .. } => return Err(text),
+                _ => return Err("its process answers something else than what it was asked".to_owned()),
+            },
+            Incoming::Gone => return Err("its process has ended".to_owned()),
+            Incoming::Broken(error) => return Err(format!("its process cannot be understood: {error}")),
+            Incoming::Nothing => {}
+        }
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            // At which it writes where it hangs.
+            children::abort(mold.pid);
+            wait(&mold.channel, Some(Duration::from_secs(2)));
+            let seconds = patience.unwrap_or_default().as_secs_f64();
+            return Err(format!("it is not done after {seconds} seconds (boot_timeout)"));
+        }
+        wait(&mold.channel, left);
+    }
+}
+
+/// What is wrong with the files that a start would make or open: logs, the pid file, directories.
+pub(crate) fn files(model: &Model, place: impl Fn(&Path) -> Option<config::Place>) -> Vec<Diagnostic> {
+    let mut wrong: Vec<Diagnostic> = vec![];
+    let mut tell = |what: &str, path: &Path, outcome: Result<(), String>| {
+        if let Err(why) = outcome {
+            let text = format!("the {what} {} cannot be written: {why}", path.display());
+            let error = Diagnostic::error(text).at(place(path));
+            // Several servers may have one log.
+            if !wrong.contains(&error) {
+                wrong.push(error);
+            }
+        }
+    };
+    let logs = &model.logs;
+    if let Some(LogTarget::File(path)) = &logs.access {
+        tell("access log", path, file(path));
+    }
+    if let LogTarget::File(path) = &logs.error {
+        tell("error log", path, file(path));
+    }
+    for log in logs.nginx.iter().flat_map(|logs| logs.main.iter().chain(logs.others.iter().flatten())) {
+        if let ErrorTarget::File(path) = &log.target {
+            tell("error log", path, file(path));
+        }
+    }
+    for path in model.http.as_deref().into_iter().flat_map(telemetry::access_log_files) {
+        tell("access log", &path, file(&path));
+    }
+    if let Some(path) = &model.process.pidfile {
+        tell("pid file", path, file(path));
+    }
+    if let Some(path) = &model.edge.buffers.temp_dir {
+        tell("directory", path, directory(path));
+    }
+    for cache in model.http.as_deref().into_iter().flat_map(|http| &http.caches) {
+        tell("cache", &cache.path, directory(&cache.path));
+    }
+    wrong
+}
+
+fn file(path: &Path) -> Result<(), String> {
+    match std::fs::metadata(path) {
+        Ok(there) if there.is_dir() => Err("it is a directory".to_owned()),
+        Ok(_) => writable(path, Access::WRITE_OK),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => beside(path),
+        Err(error) => Err(errno(&error)),
+    }
+}
+
+fn directory(path: &Path) -> Result<(), String> {
+    match std::fs::metadata(path) {
+        Ok(there) if there.is_dir() => writable(path, Access::WRITE_OK | Access::EXEC_OK),
+        Ok(_) => Err("it is no directory".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => beside(path),
+        Err(error) => Err(errno(&error)),
+    }
+}
+
+/// Whether something can be made there.
+fn beside(path: &Path) -> Result<(), String> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let shown = parent.display();
+    match std::fs::metadata(parent) {
+        Ok(there) if there.is_dir() => {
+            writable(parent, Access::WRITE_OK | Access::EXEC_OK).map_err(|why| format!("{shown}: {why}"))
+        }
+        Ok(_) => Err(format!("{shown} is no directory")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(format!("there is no directory {shown}"))
+        }
+        Err(error) => Err(format!("{shown}: {}", errno(&error))),
+    }
+}
+
+fn writable(path: &Path, access: Access) -> Result<(), String> {
+    rustix::fs::access(path, access).map_err(|error| errno(&error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_can_be_made_where_its_directory_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.log");
+        assert_eq!(file(&path), Ok(()));
+        assert!(!path.exists(), "looking makes nothing");
+        assert_eq!(file(dir.path()), Err("it is a directory".to_owned()));
+        let lost = file(&dir.path().join("no/a.log")).unwrap_err();
+        assert_eq!(lost, format!("there is no directory {}", dir.path().join("no").display()));
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(file(&path), Ok(()));
+        assert_eq!(directory(&path), Err("it is no directory".to_owned()));
+        assert_eq!(directory(&dir.path().join("new")), Ok(()));
+        assert!(file(&path.join("under")).is_err());
+    }
+}

@@ -1,0 +1,171 @@
+"""`monoceros check`, and what is told of a configuration that cannot be used: everything, once, with its place."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+from support.server import Monoceros, Site, binary
+
+APP = """
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [b"ok"]
+"""
+
+CONF = """
+    app shop { wsgi shop:application; directory code; python %PYTHON%; %MORE% }
+    server { listen 127.0.0.1:%PORT%; access_log %LOG%; location / { app_pass shop; } }
+"""
+
+
+def site(tmp_path, app=APP, more="", log="off", python=sys.executable):
+    conf = CONF.replace("%MORE%", more).replace("%LOG%", log).replace("%PYTHON%", python)
+    return Site(tmp_path / "site", conf, files={"code/shop.py": app})
+
+
+def run(directory, *args, env=None, timeout=60):
+    environment = {"PATH": os.environ["PATH"], "HOME": str(directory), **(env or {})}
+    return subprocess.run([binary(), *map(str, args)], cwd=directory, env=environment, text=True, timeout=timeout,
+                          stdin=subprocess.DEVNULL, capture_output=True)
+
+
+def test_check_loads_the_applications_and_starts_nothing(tmp_path):
+    server = site(tmp_path, log="logs.log")
+    done = server.run("check", "-c", "nginx.conf")
+    version = ".".join(map(str, sys.version_info[:3]))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"application shop: shop:application loads in Python {version} ({sys.executable})",
+        f"{server.directory}/nginx.conf can be used",
+    ]
+    assert not (server.directory / "logs.log").exists()
+    assert server.processes() == {}
+
+
+def test_check_tells_of_an_application_that_does_not_load_and_of_files_in_one_run(tmp_path):
+    server = site(tmp_path, app="import no_such_module\n", log="nowhere/a.log")
+    done = server.run("check", "-c", "nginx.conf")
+    assert done.returncode == 1
+    assert "No module named 'no_such_module'" in done.stderr
+    assert re.search(r"error: application shop does not load: .*\n +--> .*nginx\.conf:\d+:\d+\n", done.stderr), done.stderr
+    assert re.search(r"error: the access log .*nowhere/a\.log cannot be written: there is no directory .*nowhere\n"
+                     r" +--> .*nginx\.conf:\d+:\d+\n", done.stderr), done.stderr
+    assert done.stderr.endswith("nginx.conf cannot be used\n") and "can be used" not in done.stdout
+    assert server.processes() == {}
+
+
+def test_all_errors_of_app_blocks_are_told_with_their_places(tmp_path):
+    server = site(tmp_path, more="workers many; timeout -3;", python="bin/nothing")
+    server.configure(server.text((server.directory / "nginx.conf").read_text().replace("listen", "lissten")))
+    done = server.run("check", "-c", "nginx.conf")
+    assert done.returncode == 1
+    errors = re.findall(r"^error: (.*)\n +--> .*nginx\.conf:\d+:\d+$", done.stderr, re.MULTILINE)
+    assert [error.split(" `")[0] for error in errors] == [
+        "python: there is no program", "workers:", "timeout:", 'unknown directive "lissten"',
+    ], done.stderr
+    # nginx's form has all of them too.
+    nginx = Site(tmp_path / "nginx", "", name="nginx")
+    nginx.write("nginx.conf", (server.directory / "nginx.conf").read_text().replace("code", str(server.directory / "code")))
+    done = nginx.run("-t", "-c", f"{nginx.directory}/nginx.conf", "-p", f"{nginx.directory}/")
+    assert len(re.findall(r"^nginx: \[emerg\] .* in .*nginx\.conf:\d+$", done.stderr, re.MULTILINE)) == 4, done.stderr
+
+
+def test_an_import_that_hangs_ends_the_check(tmp_path):
+    server = site(tmp_path, app="import time\ntime.sleep(1000)\n", more="boot_timeout 2;")
+    done = server.run("check", "-c", "nginx.conf")
+    assert done.returncode == 1
+    assert "it is not done after 2 seconds (boot_timeout)" in done.stderr
+    # Python shows where.
+    assert 'shop.py", line 2' in done.stderr
+    assert server.processes() == {}
+
+
+def test_check_is_for_a_command_line_too(tmp_path):
+    (tmp_path / "shop.py").write_text(APP)
+    env = {"VIRTUAL_ENV": str(os.path.dirname(os.path.dirname(sys.executable)))}
+    done = run(tmp_path, "check", "shop", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.match(r"shop:application loads in Python 3\S+ \(.*\)\n$", done.stdout)
+    done = run(tmp_path, "check", "shop", "--log-file", "nowhere/error.log", "--access-logfile", "no/a.log", env=env)
+    assert done.returncode == 1
+    assert len(re.findall(r"^error: the (error|access) log .* there is no directory", done.stderr, re.MULTILINE)) == 2
+    done = run(tmp_path, "check", env=env)
+    assert done.returncode == 1
+    assert "1 | monoceros check\n" in done.stderr and "monoceros check package.module:name" in done.stderr
+    assert "--check-config" not in done.stderr
+
+
+def test_a_port_in_use_is_told_once_when_it_begins_and_once_at_the_end(tmp_path):
+    (tmp_path / "shop.py").write_text(APP)
+    env = {"VIRTUAL_ENV": str(os.path.dirname(os.path.dirname(sys.executable)))}
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        done = run(tmp_path, "shop", "-b", f"127.0.0.1:{port}", env=env)
+        assert done.returncode == 1
+        lines = [line for line in done.stderr.splitlines() if str(port) in line]
+        assert len(lines) == 2, done.stderr
+        assert f"Connection in use: 127.0.0.1:{port}; trying for 4 seconds" in lines[0]
+        assert f"Can't listen on 127.0.0.1:{port}: another program listens there" in lines[1]
+        server = Site(tmp_path / "site", f"server {{ listen 127.0.0.1:{port}; return 200; }}")
+        done = server.run("-c", "nginx.conf")
+        assert done.returncode == 1
+        assert done.stderr.count("98: Address already in use") == 1, done.stderr
+        # In use, perhaps by the server that is to be reloaded: no error of the configuration.
+        assert server.run("check", "-c", "nginx.conf").returncode == 0
+
+
+def test_a_settings_file_is_known_by_what_is_in_it(tmp_path):
+    (tmp_path / "shop.py").write_text(APP)
+    (tmp_path / "gunicorn.conf").write_text("# settings\nworkers = 3\n")
+    (tmp_path / "settings.py").write_text("events {}\nhttp {}\n")
+    env = {"VIRTUAL_ENV": str(os.path.dirname(os.path.dirname(sys.executable)))}
+    done = run(tmp_path, "-c", "gunicorn.conf", "shop", "--print-config", env=env)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"workers\s*=\s*3\b", done.stdout)
+    done = run(tmp_path, "-c", "settings.py", "shop", env=env)
+    assert done.returncode == 1
+    assert "`settings.py` reads like an nginx.conf" in done.stderr and "^^^^^^^^^^^" in done.stderr
+
+
+@pytest.mark.parametrize("name, near", [("access_logfile", "accesslog"), ("log_level", "loglevel"),
+                                        ("wrokers", "workers"), ("keep_alive", "keepalive")])
+def test_a_name_in_a_settings_file_that_looks_like_a_setting_is_warned_of(tmp_path, name, near):
+    (tmp_path / "shop.py").write_text(APP)
+    (tmp_path / "gunicorn.conf.py").write_text(f"{name} = 'x'\nunrelated = 1\n")
+    env = {"VIRTUAL_ENV": str(os.path.dirname(os.path.dirname(sys.executable)))}
+    done = run(tmp_path, "check", "shop", env=env)
+    assert done.returncode == 0
+    assert f"warning: `{name}` is no setting and is ignored" in done.stderr
+    assert f"did you mean `{near}`?" in done.stderr
+    assert "unrelated" not in done.stderr
+
+
+def test_a_piece_of_a_configuration_and_a_slip_in_an_upstreams_name_are_explained(tmp_path):
+    (tmp_path / "piece.conf").write_text("server { listen 127.0.0.1:8080; }\n")
+    done = run(tmp_path, "check", "-c", "piece.conf")
+    assert "write `events {}` and `http { … }` around what is in this file" in done.stderr
+    server = Site(tmp_path / "site", """
+        upstream backend { server 127.0.0.1:9000; }
+        server { listen 127.0.0.1:%PORT%; location / { proxy_pass http://backnd; } }
+    """)
+    done = server.run("check", "-c", "nginx.conf")
+    assert done.returncode == 1
+    assert "did you mean the upstream `backend`?" in done.stderr
+
+
+def test_the_interpreter_that_is_not_there_is_told_with_its_place(tmp_path):
+    server = site(tmp_path, python="no-such-python")
+    for arguments in (["check", "-c", "nginx.conf"], ["-c", "nginx.conf"]):
+        done = server.run(*arguments)
+        assert done.returncode == 1
+        assert "error: python: `no-such-python` is no program that can be run" in done.stderr
+        assert re.search(r"--> .*nginx\.conf:\d+:\d+", done.stderr)
+    own = Monoceros(tmp_path / "own", APP, "--python", "no-such-python", python=False)
+    own.start(wait=False)
+    assert own.exit_code() == 1
+    assert "command line:1:" in own.log() and "no-such-python" in own.log()
