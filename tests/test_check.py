@@ -2,11 +2,13 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 
 import pytest
+from support import wait_until
 from support.server import Monoceros, Site, binary
 
 APP = """
@@ -169,3 +171,11 @@ def test_the_interpreter_that_is_not_there_is_told_with_its_place(tmp_path):
     own.start(wait=False)
     assert own.exit_code() == 1
     assert "command line:1:" in own.log() and "no-such-python" in own.log()
+
+
+def test_a_check_that_is_broken_off_leaves_nothing_behind(serve):
+    server = serve("import time\nopen('imports', 'w').close()\ntime.sleep(1000)\n", "--check-config", wait=False)
+    wait_until(lambda: (server.directory / "imports").exists(), "the import to begin", 30)
+    assert len(server.processes()) == 2
+    server.signal(signal.SIGINT)
+    wait_until(lambda: server.processes() == {}, "both to be gone")

@@ -229,7 +229,7 @@ impl ChunkedDecoder {
             self.trailers.buf.extend_from_slice(&rest[..fits]);
             match self.lines.next(&self.trailers.buf, self.limits.field_size, false) {
                 Ok(Some(line)) if line.is_empty() => {
-                    self.trailers.parse(self.trailer_lines)?;
+                    self.trailers.parse()?;
                     self.state = State::Done;
                     return Ok(ChunkedEvent::End { consumed: at + take });
                 }
@@ -297,9 +297,9 @@ impl TrailerSection {
         self.fields.iter().map(|line| (line.name.of(&self.buf), line.value.of(&self.buf)))
     }
 
-    fn parse(&mut self, count: usize) -> Result<(), ChunkedError> {
+    fn parse(&mut self) -> Result<(), ChunkedError> {
         let fields = &mut self.fields;
-        parse_field_lines(&self.buf, 0, self.buf.len(), count, |line, name| {
+        parse_field_lines(&self.buf, 0, self.buf.len(), |line, name| {
             if trailer_allowed(name) {
                 fields.push(line);
             }

@@ -354,7 +354,7 @@ fn finish(buf: &[u8], end: usize, policy: &Policy, head: &mut RequestHead) -> Re
     let mut essential = Essential::default();
     let (fields, dropped) = (&mut head.fields, &mut head.dropped);
     fields.reserve(count);
-    parse_field_lines(buf, start, end, count, |line, name| {
+    parse_field_lines(buf, start, end, |line, name| {
         if line.known != KnownField::Other {
             essential.note(&line, buf);
         } else if policy.underscore_fields != UnderscoreFields::Keep && memchr(b'_', name).is_some() {

@@ -217,7 +217,7 @@ fn finish(buf: &[u8], end: usize, to: AnswerTo, head: &mut ResponseHead) -> Resu
     let mut repeated = None;
     let fields = &mut head.fields;
     fields.reserve(head.count);
-    parse_field_lines(buf, head.begin, end, head.count, |line, _| {
+    parse_field_lines(buf, head.begin, end, |line, _| {
         match line.known {
             KnownField::ContentLength if length.replace(line.value).is_some() => {
                 repeated = Some(ResponseError::ContentLengthRepeated);

@@ -65,10 +65,35 @@ pub(crate) fn is_host_byte(b: u8) -> bool {
 }
 
 /// No control byte but HTAB (RFC 9110 §5.5; bytes above ASCII are obs-text and allowed).
-#[expect(clippy::needless_bitwise_bool, reason = "no early exit: so the loop becomes vector instructions")]
 #[inline]
 pub(crate) fn is_value(bytes: &[u8]) -> bool {
-    bytes.iter().fold(true, |good, &b| good & (((b >= 0x20) & (b != 0x7f)) | (b == b'\t')))
+    value_end(bytes, 0) == bytes.len()
+}
+
+/// Where the first byte at or behind `from` stands that cannot be in a value: a control byte other than HTAB.
+#[inline]
+pub(crate) fn value_end(bytes: &[u8], from: usize) -> usize {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * EACH;
+    let is_control = |b: u8| (b < 0x20 && b != b'\t') || b == 0x7f;
+    let mut at = from;
+    // Eight at a time. The subtraction may take a byte for a control byte that stands behind one, never the first.
+    while let Some(word) = bytes.get(at..at + 8).and_then(|eight| eight.first_chunk()) {
+        let word = u64::from_le_bytes(*word);
+        let below = word.wrapping_sub(0x20 * EACH) & !word;
+        let delete = (word ^ (0x7f * EACH)).wrapping_sub(EACH) & !(word ^ (0x7f * EACH));
+        let found = (below | delete) & HIGH;
+        if found == 0 {
+            at += 8;
+            continue;
+        }
+        at += found.trailing_zeros() as usize / 8;
+        if is_control(bytes[at]) {
+            return at;
+        }
+        at += 1;
+    }
+    bytes.get(at..).and_then(|rest| rest.iter().position(|&b| is_control(b))).map_or(bytes.len(), |n| at + n)
 }
 
 /// Without the optional white space (SP and HTAB) at both ends.
@@ -81,4 +106,32 @@ pub(crate) fn trim_ows(mut bytes: &[u8]) -> &[u8] {
         bytes = rest;
     }
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_control_byte_is_found_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            let is_control = byte.is_ascii_control() && byte != b'\t';
+            for at in 0..20 {
+                // What stands before and behind must not matter.
+                for filler in *b"a\t\x20\x80\xff~" {
+                    let mut bytes = [filler; 20];
+                    bytes[at] = byte;
+                    assert_eq!(
+                        value_end(&bytes, 0),
+                        if is_control { at } else { 20 },
+                        "{byte} {at} {filler}"
+                    );
+                    assert_eq!(value_end(&bytes, at + 1), 20);
+                    assert_eq!(is_value(&bytes), !is_control);
+                }
+            }
+            let pair = [b'x', byte, 0x1f, b'x', b'x', b'x', b'x', b'x', b'x'];
+            assert_eq!(value_end(&pair, 0), if is_control { 1 } else { 2 });
+        }
+    }
 }

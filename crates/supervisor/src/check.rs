@@ -31,7 +31,8 @@ pub(crate) fn site(
     if let Err(why) = listen::test(&site.model) {
         wrong.push(Diagnostic::error(why));
     }
-    let launch = Launch::new(arguments, environment, embedded);
+    let mut launch = Launch::new(arguments, environment, embedded);
+    launch.only_checks = true;
     let applications = std::mem::take(&mut site.applications);
     let mut good = vec![];
     for (number, config::Application { name, command_line }) in applications.into_iter().enumerate() {

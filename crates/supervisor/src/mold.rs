@@ -8,7 +8,7 @@ use std::process::Command;
 
 use bridge::control::{ControlSocket, ToMold};
 use config::ConfigFile;
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 
 use crate::channel::Channel;
 use crate::configuration::Application;
@@ -43,6 +43,8 @@ pub(crate) struct Mold {
 pub(crate) struct Launch {
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(OsString, OsString)>,
+    /// Only a check: molds hang in the user's code no longer than this process is there.
+    pub(crate) only_checks: bool,
     embedded: Embedded,
     /// Once there is an application.
     payload: OnceCell<Payload>,
@@ -54,7 +56,7 @@ impl Launch {
         environment: Vec<(OsString, OsString)>,
         embedded: Embedded,
     ) -> Self {
-        Self { arguments, environment, embedded, payload: OnceCell::new() }
+        Self { arguments, environment, only_checks: false, embedded, payload: OnceCell::new() }
     }
 
     /// Starts the mold of an application; it evaluates the settings file at once.
@@ -90,7 +92,9 @@ impl Launch {
         }
         without_own(&mut command);
         let keep = [payload.package.as_fd(), payload.extension.as_fd(), theirs.as_fd()];
-        let child = sys::spawn(command, &sys::SpawnOptions { keep: &keep, ..Default::default() })?;
+        let death_signal = self.only_checks.then_some(Signal::KILL.as_raw());
+        let options = sys::SpawnOptions { keep: &keep, death_signal, ..Default::default() };
+        let child = sys::spawn(command, &options)?;
         Ok(Mold {
             cycle,
             application: number,

@@ -41,7 +41,8 @@ pub(crate) fn start(
         daemon::settle();
     }
     let systemd = listen::from_systemd(&environment).map_err(|why| fail(&why))?;
-    let launch = Launch::new(arguments, environment, embedded);
+    let mut launch = Launch::new(arguments, environment, embedded);
+    launch.only_checks = only_checks(&launch.arguments);
     let mold = launch
         .mold(1, 0, &application)
         .map_err(|error| fail(&format!("{} cannot be started: {error}", application.python.display())))?;
@@ -62,6 +63,12 @@ pub(crate) fn start(
             Err(code)
         }
     }
+}
+
+/// Whether the settings are only to be checked, as far as the command line says it.
+fn only_checks(arguments: &[OsString]) -> bool {
+    arguments.get(1).is_some_and(|word| word == "check")
+        || arguments.iter().any(|word| word == "--check-config" || word == "--print-config")
 }
 
 enum Outcome {
