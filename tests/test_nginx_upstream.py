@@ -6,7 +6,6 @@ import itertools
 import re
 import socket
 import ssl
-import struct
 import subprocess
 import sys
 import textwrap
@@ -14,6 +13,7 @@ import threading
 import time
 
 import pytest
+from support.dns import Dns, answer
 from support.server import wait_until
 from support.upstream import Upstream, reset, response
 
@@ -280,52 +280,6 @@ def test_what_comes_behind_an_answer_is_nobodys(serve_nginx, more, late):
 # Names
 
 
-class Dns:
-    """A server of DNS that knows some names."""
-
-    def __init__(self, names):
-        self.names = names
-        self.asked = []
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.socket.close()
-
-    def _serve(self):
-        while True:
-            try:
-                query, sender = self.socket.recvfrom(1500)
-            except OSError:
-                return
-            labels, at = [], 12
-            while query[at]:
-                labels.append(query[at + 1:at + 1 + query[at]].decode())
-                at += 1 + query[at]
-            name, kind = ".".join(labels), struct.unpack(">H", query[at + 1:at + 3])[0]
-            self.asked.append((name, kind))
-            for reply in self.replies(query, name, kind):
-                self.socket.sendto(reply, sender)
-
-    def replies(self, query, name, kind):
-        known = self.names.get(name)
-        if callable(known):
-            return known(query, kind)
-        found = (known or []) if kind == 1 else []
-        code = 0 if known is not None else 3
-        return [answer(query, [(1, 60, socket.inet_aton(ip)) for ip in found], code)]
-
-
-def answer(query, records, code=0, flags=0x8180):
-    body = b"".join(b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, ttl, len(data)) + data for kind, ttl, data in records)
-    return query[:2] + struct.pack(">HHHHH", flags | code, 1, len(records), 0, 0) + query[12:] + body
-
-
 NAMED = "location / {{ resolver 127.0.0.1:{dns} ipv6=off; resolver_timeout 2s; proxy_pass http://$arg_host:{port}; {more} }}"
 
 
@@ -450,6 +404,17 @@ def test_tls(serve_nginx, tmp_path):
 
 
 # A real server behind
+
+
+def test_a_large_answer_by_tls_is_whole(serve_nginx, tmp_path):
+    certificate_, key = certificate(tmp_path, "good.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate_, key)
+    body = bytes(range(256)) * 4000
+    with Upstream(lambda *_: response(body), context=context) as up:
+        site = serve_nginx(conf("", f"location / {{ proxy_pass https://127.0.0.1:{up.port}; }}"))
+        for _ in range(3):
+            assert site.get("/").body == body
 
 
 def test_gunicorn_over_a_unix_socket(serve_nginx, tmp_path):

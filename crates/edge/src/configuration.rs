@@ -35,7 +35,19 @@ impl Configuration {
         let zones = Zones::new(zones, before.map(|before| &before.zones));
         let tls = Offers::open(&model, before.map(|before| &before.tls)).map_err(io::Error::other)?;
         let logs = http.map(AccessLogs::open).transpose().map_err(io::Error::other)?;
-        let groups = http.map_or_else(Vec::new, |http| http.upstreams.iter().map(Group::new).collect());
+        let groups = http.map_or_else(Vec::new, |http| {
+            let before = before.map_or(&[][..], |before| &before.groups);
+            let groups = (0..).zip(&http.upstreams).map(|(id, upstream)| {
+                let checks = http.health_checks.iter().enumerate();
+                let (mut mandatory, mut persistent) = (0, true);
+                for (index, check) in checks.filter(|(_, check)| check.upstream == id && check.mandatory) {
+                    mandatory |= crate::watch::bit(index);
+                    persistent &= check.persistent;
+                }
+                Group::new(upstream, before, mandatory, persistent && mandatory != 0)
+            });
+            groups.collect()
+        });
         let caches = http.map_or(&[][..], |http| http.caches.as_slice());
         let caches = Caches::new(caches, before.map(|before| &before.caches));
         Ok(Arc::new(Self { model, zones, tls, groups, caches, logs }))

@@ -31,6 +31,7 @@ use crate::configuration::Configuration;
 use crate::connection;
 use crate::runtime::Runtime;
 use crate::spread::{self, Spread, Trend};
+use crate::watch::Watch;
 
 /// How long requests are left to workers that are awake before it is seen whether they went on.
 const WATCH_AFTER: Duration = Duration::from_millis(1);
@@ -198,6 +199,8 @@ pub struct EventLoop {
     pub accept_errors: Limit,
     date: RefCell<(Instant, [u8; 29])>,
     acceptors: RefCell<Vec<JoinHandle<()>>>,
+    /// What is done for groups of servers; of the first loop only.
+    watch: RefCell<Watch>,
 }
 
 thread_local! {
@@ -223,6 +226,7 @@ pub fn run(start: Start) -> io::Result<()> {
         let event_loop = EventLoop::new(start.index, start.process, &start.configuration, start.access)?;
         PARKING.set(Some(Rc::clone(&event_loop.sides)));
         event_loop.spawn_services();
+        event_loop.watch_servers(&start.configuration);
         event_loop.messages(inbox).await;
         io::Result::Ok(())
     });
@@ -257,7 +261,17 @@ impl EventLoop {
             accept_errors: Limit::new(),
             date: RefCell::new((Instant::now(), date_now())),
             acceptors: RefCell::default(),
+            watch: RefCell::default(),
         }))
+    }
+
+    /// Goes on with what a configuration wants to be done for groups of servers.
+    fn watch_servers(&self, configuration: &Arc<Configuration>) {
+        if self.index == 0 {
+            let mut watch = self.watch.borrow_mut();
+            watch.end();
+            *watch = Watch::begin(configuration, &self.deadlines);
+        }
     }
 
     /// What runs beside the connections: the ticker, the driver of the bridge, the flush of the log.
@@ -316,11 +330,12 @@ impl EventLoop {
         while let Some(message) = inbox.recv().await {
             match message {
                 Message::Configure(configuration, new) => {
-                    if let Err(error) = self.configure(&configuration) {
-                        error_log::write(
+                    match self.configure(&configuration) {
+                        Ok(()) => self.watch_servers(&configuration),
+                        Err(error) => error_log::write(
                             Level::Error,
                             format_args!("the new configuration is not taken: {error}"),
-                        );
+                        ),
                     }
                     let model = &configuration.model;
                     let addresses = model.listeners.iter().map(|l| Arc::new(l.address.clone()));

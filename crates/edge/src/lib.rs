@@ -22,6 +22,7 @@ mod runtime;
 mod site;
 mod spread;
 mod tls;
+mod watch;
 mod workers;
 
 use std::os::fd::OwnedFd;

@@ -17,19 +17,31 @@ const POINTS: i64 = 160;
 pub(crate) fn next(kind: Kind, members: &mut Members, choice: &mut Choice, now: u64) -> Option<Arc<Peer>> {
     let found = match kind {
         Kind::RoundRobin => None,
-        Kind::LeastConn => least_conn(&members.primary, choice, now),
+        Kind::LeastConn => least(&members.primary, choice, now, &mut members.random, Peer::load),
+        Kind::LeastTime(which) => {
+            least(&members.primary, choice, now, &mut members.random, |peer| peer.patience(which, now))
+        }
         Kind::IpHash => ip_hash(&members.primary, choice, now),
         Kind::Hash => hash(&members.primary, choice, now),
         Kind::Consistent => consistent(members, choice, now),
         Kind::Random => random(members, choice, now),
-        Kind::RandomTwo => random_two(members, choice, now),
+        Kind::RandomTwo(None) => random_two(members, choice, now, Peer::load),
+        Kind::RandomTwo(Some(which)) => random_two(members, choice, now, |peer| peer.patience(which, now)),
     };
-    if let Some(index) = found.or_else(|| round_robin(&mut members.primary, choice, now)) {
+    let random = &mut members.random;
+    if let Some(index) = found.or_else(|| round_robin(&mut members.primary, choice, now, random)) {
         return Some(Arc::clone(&members.primary.peers[index]));
     }
+    if let Some(peer) = members.led(choice, true, now) {
+        return Some(peer);
+    }
+    let random = &mut members.random;
     let found = match kind {
-        Kind::LeastConn => least_conn(&members.backup, choice, now),
-        _ => round_robin(&mut members.backup, choice, now),
+        Kind::LeastConn => least(&members.backup, choice, now, random, Peer::load),
+        Kind::LeastTime(which) => {
+            least(&members.backup, choice, now, random, |peer| peer.patience(which, now))
+        }
+        _ => round_robin(&mut members.backup, choice, now, random),
     };
     found.map(|index| Arc::clone(&members.backup.peers[index]))
 }
@@ -69,36 +81,57 @@ fn may_ask(peer: &Peer, choice: &Choice, now: u64) -> bool {
     peer.is_eligible(now) && !choice.is_tried(peer.slot)
 }
 
-fn round_robin(tier: &mut Tier, choice: &Choice, now: u64) -> Option<usize> {
+fn round_robin(tier: &mut Tier, choice: &Choice, now: u64, random: &mut u64) -> Option<usize> {
     match &mut tier.rotation {
-        Some(rotation) => rotation.next(&tier.peers, choice, now),
-        None => step(eligible(tier, choice, now)),
+        Some(rotation) => rotation.next(&tier.peers, choice, now, random),
+        None => step_slowly(|| eligible(tier, choice, now), tier.slow, now, random),
     }
 }
 
-fn least_conn(tier: &Tier, choice: &Choice, now: u64) -> Option<usize> {
-    let load = |peer: &Peer| peer.load();
-    let (mut best, mut many): (Option<(usize, &Arc<Peer>)>, bool) = (None, false);
-    for (index, peer) in eligible(tier, choice, now) {
-        let Some((_, least)) = best else {
-            best = Some((index, peer));
-            continue;
-        };
-        match (load(peer) * least.weight).cmp(&(load(least) * peer.weight)) {
-            std::cmp::Ordering::Less => (best, many) = (Some((index, peer)), false),
-            std::cmp::Ordering::Equal => many = true,
-            std::cmp::Ordering::Greater => {}
+/// A step in which those that start slowly take part as often as they may, as long as there are others.
+fn step_slowly<'p, I: Iterator<Item = (usize, &'p Arc<Peer>)>>(
+    peers: impl Fn() -> I,
+    slow: bool,
+    now: u64,
+    random: &mut u64,
+) -> Option<usize> {
+    if slow {
+        let takes_part = peers().filter(|(_, peer)| {
+            let share = peer.share(now);
+            share >= 1000 || (chance(random, 1000) as i64) < share
+        });
+        if let Some(found) = step(takes_part) {
+            return Some(found);
         }
     }
-    let (index, least) = best?;
-    if !many {
-        return Some(index);
+    step(peers())
+}
+
+/// The one with the least of something, by weight. Those that have equally little go round.
+fn least(
+    tier: &Tier,
+    choice: &Choice,
+    now: u64,
+    random: &mut u64,
+    load: impl Fn(&Peer) -> i64,
+) -> Option<usize> {
+    // What was measured may change meanwhile.
+    let loads: Vec<(usize, &Arc<Peer>, i64, i64)> = eligible(tier, choice, now)
+        .map(|(index, peer)| (index, peer, load(peer), peer.weight_now(now)))
+        .collect();
+    let by_weight = |(_, _, load, weight): &(usize, &Arc<Peer>, i64, i64),
+                     (_, _, other, others): &(usize, &Arc<Peer>, i64, i64)| {
+        load.saturating_mul(*others).cmp(&other.saturating_mul(*weight))
+    };
+    let least = loads.iter().min_by(|a, b| by_weight(a, b))?;
+    let same = || {
+        let same = loads.iter().filter(|one| by_weight(one, least).is_eq());
+        same.map(|(index, peer, ..)| (*index, *peer))
+    };
+    if same().nth(1).is_none() {
+        return Some(least.0);
     }
-    // Those that have equally little to do go round.
-    step(
-        eligible(tier, choice, now)
-            .filter(|(_, peer)| load(peer) * least.weight == load(least) * peer.weight),
-    )
+    step_slowly(same, tier.slow, now, random)
 }
 
 fn ip_hash(tier: &Tier, choice: &mut Choice, now: u64) -> Option<usize> {
@@ -237,7 +270,7 @@ fn consistent(members: &Members, choice: &mut Choice, now: u64) -> Option<usize>
 }
 
 /// xorshift: fair enough to spread requests.
-fn chance(state: &mut u64, below: u64) -> u64 {
+pub(crate) fn chance(state: &mut u64, below: u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;
     *state ^= *state << 17;
@@ -256,7 +289,12 @@ fn random(members: &mut Members, choice: &mut Choice, now: u64) -> Option<usize>
     None
 }
 
-fn random_two(members: &mut Members, choice: &mut Choice, now: u64) -> Option<usize> {
+fn random_two(
+    members: &mut Members,
+    choice: &mut Choice,
+    now: u64,
+    load: impl Fn(&Peer) -> i64,
+) -> Option<usize> {
     let total = members.primary.total_weight();
     let mut first: Option<usize> = None;
     while choice.misses <= MISSES && total > 0 {
@@ -267,7 +305,7 @@ fn random_two(members: &mut Members, choice: &mut Choice, now: u64) -> Option<us
                 first = Some(index);
                 continue;
             };
-            let load = |at: usize| peers[at].load();
+            let load = |at: usize| load(&peers[at]);
             let is_fuller = load(index) * peers[other].weight > load(other) * peers[index].weight;
             return Some(if is_fuller { other } else { index });
         }

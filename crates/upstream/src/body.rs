@@ -1,6 +1,6 @@
 //! The body of an answer.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -15,7 +15,7 @@ use tokio::time::{Sleep, sleep};
 use crate::connection::{READ_SIZE, has_body};
 use crate::http2;
 use crate::incoming::{Incoming, Records};
-use crate::{Attempt, Connection, Lease, Limits, Pool, Stream};
+use crate::{Attempt, Connection, Fault, Lease, Limits, Pool, Stream};
 
 /// Longest body that is handed on in one piece when it is there with its head.
 const WHOLE: usize = 64 * 1024;
@@ -177,6 +177,11 @@ impl AnswerBody {
         self.rate = Some(Box::new(Rate { read, ..Rate::new(rate) }));
     }
 
+    /// The server that answers.
+    pub const fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
+    }
+
     /// The answer is not wanted, because another server is to be asked: says which one this was.
     pub fn give_up(mut self) -> Option<Lease> {
         self.attempt.end();
@@ -189,6 +194,37 @@ impl AnswerBody {
             lease.answered();
         }
         self.connection.take().map(Connection::into_parts)
+    }
+
+    /// Waits for the rest of what has come in part, for so long and up to so much as is handed on in one piece. The
+    /// error: it broke off.
+    pub async fn hold(&mut self, patience: Duration) -> Result<(), Fault> {
+        let mut sleep: Option<Pin<Box<Sleep>>> = None;
+        poll_fn(|cx| {
+            loop {
+                let Some(connection) = self.connection.as_mut() else { return Poll::Ready(Ok(())) };
+                let input = &mut connection.input;
+                let is_whole = match &self.state {
+                    State::Done | State::Close | State::Records(_) | State::Http2(_) => true,
+                    State::Length(left) => input.len() as u64 >= *left,
+                    State::Chunked(decoder) => has_ended(decoder, input),
+                };
+                if is_whole || input.len() >= WHOLE || self.rate.is_some() {
+                    return Poll::Ready(Ok(()));
+                }
+                input.reserve(READ_SIZE);
+                match connection.stream.poll_read(cx, input) {
+                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(Fault::Closed)),
+                    Poll::Ready(Ok(read)) => Attempt::add(&self.attempt.received, read),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Io("recv", error))),
+                    Poll::Pending => {
+                        let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+                        return sleep.as_mut().poll(cx).map(Ok);
+                    }
+                }
+            }
+        })
+        .await
     }
 
     /// All of it, if it has come with the head and has no trailer section. The connection is free then.
@@ -382,6 +418,18 @@ impl AnswerBody {
 impl Drop for AnswerBody {
     fn drop(&mut self) {
         self.attempt.end();
+    }
+}
+
+/// Whether no more is needed to see the end, or what is wrong.
+fn has_ended(decoder: &ChunkedDecoder, input: &[u8]) -> bool {
+    let (mut decoder, mut at) = (decoder.clone(), 0);
+    loop {
+        match decoder.decode(&input[at..]) {
+            Ok(ChunkedEvent::Data(range)) => at += range.end,
+            Ok(ChunkedEvent::NeedMore) => return false,
+            Ok(ChunkedEvent::End { .. }) | Err(_) => return true,
+        }
     }
 }
 

@@ -231,6 +231,7 @@ impl Connection {
             Ok(bytes) => {
                 attempt.header_time.set(Some(exchange::now().duration_since(attempt.begun)));
                 attempt.status.set(head.status);
+                lease.has_head(head.status);
                 let keeps = if self.family == Family::Proxy { head.keep_alive } else { keep };
                 // What was asked early is answered early: what is left of the request makes no sense to anybody.
                 let reusable = keeps && sender.done && pool.keeps();

@@ -2,17 +2,22 @@
 
 mod members;
 mod peer;
+mod sessions;
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use config::model::http::{Balance, Keepalive, Upstream, UpstreamAddress};
+use config::model::http::{Balance, Keepalive, LeastTime, Sticky, Upstream, UpstreamAddress, UpstreamServer};
 
 pub(crate) use members::{Members, Tier};
-pub use peer::Peer;
+pub use peer::{Found, Peer, PeerStatus};
 
-use crate::balance::{self, Points};
+use sessions::Sessions;
+
+use crate::balance;
 
 /// A group of servers. All event loops of a process share it.
 #[derive(Debug)]
@@ -21,7 +26,15 @@ pub struct Group {
     pub name: String,
     /// `keepalive`
     pub keepalive: Option<Keepalive>,
+    /// `sticky`
+    pub sticky: Option<Sticky>,
+    /// As the configuration has them.
+    servers: Vec<UpstreamServer>,
+    /// Bits of health checks that have to look at a server before it is asked.
+    mandatory: u64,
     balance: Kind,
+    /// `sticky learn`, and whether sessions begin with heads.
+    sessions: Option<(Arc<Sessions>, bool)>,
     begin: Instant,
     members: Mutex<Members>,
 }
@@ -35,7 +48,8 @@ pub(crate) enum Kind {
     Hash,
     Consistent,
     Random,
-    RandomTwo,
+    RandomTwo(Option<LeastTime>),
+    LeastTime(LeastTime),
 }
 
 /// What decides who is next, where something of the request does.
@@ -55,6 +69,8 @@ pub enum Key {
 pub struct Choice {
     group: Arc<Group>,
     pub(crate) key: Key,
+    /// Whom `sticky` leads to.
+    led_to: Option<Vec<u8>>,
     /// Which were asked already, a bit for each slot.
     pub(crate) tried: Vec<u64>,
     /// Whom a hash leads to next.
@@ -73,44 +89,79 @@ pub struct Lease {
     pub peer: Arc<Peer>,
     group: Arc<Group>,
     single: bool,
+    /// It is a health check's.
+    looks: bool,
+    /// By the group's clock.
+    begun: u64,
+    /// It counts among the answers that are awaited.
+    awaited: Cell<bool>,
+    /// The session that it is asked for, and whether that may begin.
+    session: RefCell<Option<(Vec<u8>, bool)>>,
 }
 
 impl Group {
-    /// Of the model.
-    pub fn new(upstream: &Upstream) -> Arc<Self> {
-        let (mut primary, mut backup) = (Vec::new(), Vec::new());
-        let mut slot = 0;
-        for server in &upstream.servers {
-            let tier = if server.backup { &mut backup } else { &mut primary };
-            for address in &server.addresses {
-                tier.push(Arc::new(Peer::new(server, address, slot)));
-                slot += 1;
+    /// Of the model. Sessions that were learned go on.
+    ///
+    /// `mandatory` are the bits of health checks that have to look at a server before it is asked; if they are
+    /// `persistent`, not at those that were healthy before.
+    pub fn new(upstream: &Upstream, before: &[Arc<Self>], mandatory: u64, persistent: bool) -> Arc<Self> {
+        let known = before.iter().find(|group| group.name == upstream.name && !upstream.implicit);
+        let mut all = Vec::new();
+        for (of, server) in (0..).zip(&upstream.servers) {
+            let found = if server.resolve.is_some() {
+                // Until the name has been asked for again, what it was before the reload holds.
+                known.map(|group| group.found_before(server)).unwrap_or_default()
+            } else {
+                let weight = server.weight;
+                server
+                    .addresses
+                    .iter()
+                    .map(|address| Found { address: address.clone(), weight, backup: false })
+                    .collect()
+            };
+            for found in &found {
+                let slot = all.len() as u32;
+                let peer = Peer::new(of, server, found, slot, mandatory);
+                let is_same = |before: &&Arc<Peer>| before.name == peer.name;
+                if persistent
+                    && known.is_some_and(|group| {
+                        group.peers().iter().find(is_same).is_some_and(|p| p.is_healthy())
+                    })
+                {
+                    peer.was_looked_at(u64::MAX, true, 0);
+                }
+                all.push(Arc::new(peer));
             }
         }
-        let up = primary.iter().chain(&backup).filter(|peer| !peer.down).count() as u32;
-        let mut members = Members {
-            primary: Tier::new(primary),
-            backup: Tier::new(backup),
-            points: Points::default(),
-            random: seed(),
-            up,
-        };
+        let consistent = matches!(upstream.balance, Balance::Hash { consistent: true, .. });
+        let members = Members::new(all, consistent, upstream.sticky.is_some(), seed());
         let balance = match &upstream.balance {
             Balance::RoundRobin => Kind::RoundRobin,
             Balance::LeastConn => Kind::LeastConn,
             Balance::IpHash => Kind::IpHash,
             Balance::Hash { consistent: false, .. } => Kind::Hash,
             Balance::Hash { consistent: true, .. } => Kind::Consistent,
-            Balance::Random { two: false } => Kind::Random,
-            Balance::Random { two: true } => Kind::RandomTwo,
+            Balance::Random { two: false, .. } => Kind::Random,
+            Balance::Random { two: true, time } => Kind::RandomTwo(*time),
+            Balance::LeastTime(which) => Kind::LeastTime(*which),
         };
-        if balance == Kind::Consistent {
-            members.points = Points::of(&members.primary);
-        }
+        let sessions = match &upstream.sticky {
+            Some(Sticky::Learn(learn)) => {
+                let before = before.iter().filter_map(|group| group.sessions.as_ref());
+                let goes_on =
+                    before.map(|(sessions, _)| sessions).find(|sessions| sessions.goes_on_as(learn));
+                Some((goes_on.map_or_else(|| Arc::new(Sessions::new(learn)), Arc::clone), learn.header))
+            }
+            _ => None,
+        };
         Arc::new(Self {
             name: upstream.name.clone(),
             keepalive: upstream.keepalive.clone(),
+            sticky: upstream.sticky.clone(),
+            servers: if upstream.implicit { Vec::new() } else { upstream.servers.clone() },
+            mandatory,
             balance,
+            sessions,
             begin: Instant::now(),
             members: Mutex::new(members),
         })
@@ -118,24 +169,8 @@ impl Group {
 
     /// A group of addresses that were only found out for one request.
     pub fn of_addresses(name: String, addresses: impl IntoIterator<Item = UpstreamAddress>) -> Arc<Self> {
-        let server = config::model::http::UpstreamServer {
-            name: name.clone(),
-            addresses: addresses.into_iter().collect(),
-            resolve: None,
-            weight: 1,
-            max_conns: 0,
-            max_fails: 1,
-            fail_timeout: Duration::from_secs(10),
-            backup: false,
-            down: false,
-        };
-        Self::new(&Upstream {
-            name,
-            implicit: true,
-            servers: vec![server],
-            balance: Balance::RoundRobin,
-            keepalive: None,
-        })
+        let server = UpstreamServer::new(name.clone(), addresses.into_iter().collect());
+        Self::new(&Upstream { implicit: true, ..Upstream::new(name, vec![server]) }, &[], 0, false)
     }
 
     /// The servers for one request; of them at most `tries` are asked (0: all).
@@ -147,6 +182,7 @@ impl Group {
         Choice {
             group: Arc::clone(self),
             key,
+            led_to: None,
             tried: Vec::new(),
             hash: None,
             rehash: 0,
@@ -158,6 +194,95 @@ impl Group {
 
     fn members(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All servers as they are now.
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        self.members().all().to_vec()
+    }
+
+    /// What is known of each.
+    pub fn status(&self) -> Vec<PeerStatus> {
+        let now = self.now();
+        self.members().all().iter().map(|peer| peer.status(now)).collect()
+    }
+
+    /// The addresses of a server before a reload.
+    fn found_before(&self, server: &UpstreamServer) -> Vec<Found> {
+        let Some(of) = self.servers.iter().position(|known| {
+            known.name == server.name && known.resolve == server.resolve && known.backup == server.backup
+        }) else {
+            return Vec::new();
+        };
+        let members = self.members();
+        let own = members.all().iter().filter(|peer| peer.of as usize == of);
+        let found = own.map(|peer| Found {
+            address: peer.address.clone(),
+            weight: u32::try_from(peer.weight).unwrap_or(1),
+            backup: peer.backup && !server.backup,
+        });
+        found.collect()
+    }
+
+    /// A server has these addresses from now on. What is remembered of those that it had before stays.
+    pub fn set_addresses(&self, of: usize, found: &[Found]) {
+        let Some(server) = self.servers.get(of) else { return };
+        let mut members = self.members();
+        let (mut own, mut all): (Vec<_>, Vec<_>) =
+            members.all().iter().cloned().partition(|peer| peer.of as usize == of);
+        let is = |peer: &Arc<Peer>, found: &Found| {
+            peer.address == found.address
+                && peer.weight == i64::from(found.weight)
+                && peer.backup == (found.backup || server.backup)
+        };
+        if own.len() == found.len() && own.iter().zip(found).all(|(peer, found)| is(peer, found)) {
+            return;
+        }
+        let taken: HashSet<u32> = all.iter().chain(&own).map(|peer| peer.slot).collect();
+        let mut free = (0..u32::MAX).filter(|slot| !taken.contains(slot));
+        for found in found {
+            if let Some(at) = own.iter().position(|peer| is(peer, found)) {
+                all.push(own.swap_remove(at));
+            } else if let Some(slot) = free.next() {
+                all.push(Arc::new(Peer::new(of as u32, server, found, slot, self.mandatory)));
+            }
+        }
+        members.arrange(all);
+    }
+
+    /// A health check looks at a server: what comes of it counts for nothing else.
+    pub fn look(self: &Arc<Self>, peer: &Arc<Peer>) -> Lease {
+        Lease {
+            peer: Arc::clone(peer),
+            group: Arc::clone(self),
+            single: true,
+            looks: true,
+            begun: self.now(),
+            awaited: Cell::new(false),
+            session: RefCell::default(),
+        }
+    }
+
+    /// One look is over.
+    pub fn count_check(&self, peer: &Peer, passed: bool) {
+        peer.count_check(passed);
+    }
+
+    /// A health check has found out how a server is.
+    pub fn found_to_be(&self, peer: &Arc<Peer>, bit: u64, is_well: bool) {
+        if peer.was_looked_at(bit, is_well, self.now()) {
+            self.unpark(peer);
+        }
+    }
+
+    /// Whether answers are counted while they are awaited.
+    const fn awaits(&self) -> bool {
+        matches!(self.balance, Kind::LeastTime(LeastTime { inflight: true, .. }))
+    }
+
+    /// Whether it is the head of an answer that ends the waiting.
+    const fn awaits_heads(&self) -> bool {
+        matches!(self.balance, Kind::LeastTime(LeastTime { last_byte: false, .. }))
     }
 
     /// Whatever kept a server out of the rotation is over.
@@ -182,17 +307,45 @@ impl Choice {
         let peer = if self.single {
             let peer = members.primary.peers.first()?;
             // Of one that is the only one no failure counts, as in nginx.
-            if peer.down || peer.is_full() || self.is_tried(peer.slot) {
+            let may = if self.is_led_to(peer) { !peer.down } else { peer.is_up() } && peer.is_healthy();
+            if !may || peer.is_full() || self.is_tried(peer.slot) {
                 return None;
             }
             Arc::clone(peer)
         } else {
-            balance::next(group.balance, &mut members, self, now)?
+            match members.led(self, false, now) {
+                Some(peer) => peer,
+                None => balance::next(group.balance, &mut members, self, now)?,
+            }
         };
         peer.begin(now);
         drop(members);
         self.mark(peer.slot);
-        Some(Lease { peer, group, single: self.single })
+        let awaited = group.awaits();
+        if awaited {
+            peer.await_answer(now);
+        }
+        Some(Lease {
+            peer,
+            group,
+            single: self.single,
+            looks: false,
+            begun: now,
+            awaited: Cell::new(awaited),
+            session: RefCell::default(),
+        })
+    }
+
+    /// `sticky`: what the request says of the server that it was led to before, or of its session.
+    pub fn lead(&mut self, id: Vec<u8>) {
+        self.led_to = match &self.group.sessions {
+            Some((sessions, _)) => sessions.server_of(&id),
+            None => Some(id),
+        };
+    }
+
+    fn is_led_to(&self, peer: &Peer) -> bool {
+        self.led_to.as_ref().is_some_and(|sid| *sid == peer.sid)
     }
 
     /// Whether another may be asked after one that failed; counts it.
@@ -235,16 +388,70 @@ impl Lease {
         !self.single && self.peer.failed(self.group.now())
     }
 
-    /// It answered.
+    /// It answered, to the last byte.
     pub fn answered(&self) {
-        if self.peer.answered() {
+        if self.looks {
+            return;
+        }
+        let now = self.group.now();
+        self.peer.took(true, self.begun, now);
+        if self.peer.answered(now) {
             self.group.unpark(&self.peer);
+        }
+        self.learn();
+    }
+
+    /// The head of its answer is there.
+    pub(crate) fn has_head(&self, status: u16) {
+        if self.looks {
+            return;
+        }
+        self.peer.count_response(status);
+        self.peer.took(false, self.begun, self.group.now());
+        if self.group.awaits_heads() {
+            self.await_no_more();
+        }
+    }
+
+    /// `sticky` of its group.
+    pub fn sticky(&self) -> Option<&Sticky> {
+        self.group.sticky.as_ref()
+    }
+
+    /// What `sticky` knows the server by.
+    pub fn sid(&self) -> &[u8] {
+        &self.peer.sid
+    }
+
+    /// `sticky learn`: the session that is served; one that is not known begins if it `may_begin`.
+    pub fn serves(&self, session: Vec<u8>, may_begin: bool) {
+        *self.session.borrow_mut() = Some((session, may_begin));
+        if self.group.sessions.as_ref().is_some_and(|(_, with_head)| *with_head) {
+            self.learn();
+        }
+    }
+
+    fn learn(&self) {
+        if let Some((id, may_begin)) = self.session.take()
+            && let Some((sessions, _)) = &self.group.sessions
+        {
+            sessions.served(&id, &self.peer.sid, may_begin);
+        }
+    }
+
+    fn await_no_more(&self) {
+        if self.awaited.take() {
+            self.peer.await_no_more(self.begun);
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if self.looks {
+            return;
+        }
+        self.await_no_more();
         if self.peer.end() {
             self.group.unpark(&self.peer);
         }

@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const DATAGRAM: usize = 4096;
 /// `CNAME`s that are followed.
 const CHAIN: usize = 10;
+/// Servers of a service that are looked up.
+const TARGETS: usize = 256;
 
 /// Why a name has no address. The numbers are DNS's, and that of `ETIMEDOUT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +74,17 @@ impl Unresolved {
     }
 }
 
+/// A server of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its weight; 0 is the least.
+    pub weight: u16,
+    /// Others come before it.
+    pub backup: bool,
+}
+
 type Outcome = Result<Rc<[IpAddr]>, Unresolved>;
 
 /// Asks servers for the addresses of names, for one event loop.
@@ -104,6 +117,79 @@ impl Resolver {
             Ok(outcome) => outcome.clone(),
             Err(_) => Err(Unresolved::Timeout),
         }
+    }
+
+    /// The addresses of a name and how long they hold, whatever is remembered.
+    pub async fn look_up(&self, name: &str, limit: Duration) -> Result<(Rc<[IpAddr]>, Duration), Unresolved> {
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        if !message::is_name(&name) {
+            return Err(Unresolved::Invalid);
+        }
+        let (outcome, ttl) =
+            timeout(limit, self.ask_both(&name)).await.unwrap_or((Err(Unresolved::Timeout), 0));
+        Ok((outcome?, self.holds(ttl)))
+    }
+
+    /// The servers of a service (RFC 2782) and how long that holds. A `service` without dots is one over TCP.
+    pub async fn services(
+        &self,
+        host: &str,
+        service: &str,
+        limit: Duration,
+    ) -> Result<(Vec<Service>, Duration), Unresolved> {
+        let name = if service.contains('.') {
+            format!("{service}.{host}").to_ascii_lowercase()
+        } else {
+            format!("_{service}._tcp.{host}").to_ascii_lowercase()
+        };
+        if !message::is_name(&name) {
+            return Err(Unresolved::Invalid);
+        }
+        timeout(limit, self.ask_services(name)).await.unwrap_or(Err(Unresolved::Timeout))
+    }
+
+    async fn ask_services(&self, mut name: String) -> Result<(Vec<Service>, Duration), Unresolved> {
+        let mut ttl = u32::MAX;
+        for _ in 0..CHAIN {
+            let targets = match self.ask_servers(&name, Kind::Srv).await? {
+                Found::Targets(targets, valid) => {
+                    ttl = ttl.min(valid);
+                    targets
+                }
+                Found::Alias(target, valid) => {
+                    (name, ttl) = (target, ttl.min(valid));
+                    continue;
+                }
+                Found::Addresses(..) => return Err(Unresolved::Failed),
+            };
+            let first = targets.iter().map(|target| target.priority).min();
+            let (mut services, mut why) = (Vec::new(), Unresolved::NotFound);
+            for target in targets.into_iter().take(TARGETS) {
+                match self.ask_both(&target.name).await {
+                    (Ok(found), valid) => {
+                        ttl = ttl.min(valid);
+                        let mut found = found.to_vec();
+                        found.sort_unstable();
+                        services.extend(found.iter().map(|ip| Service {
+                            address: SocketAddr::new(*ip, target.port),
+                            weight: target.weight,
+                            backup: Some(target.priority) != first,
+                        }));
+                    }
+                    // The others serve none the less.
+                    (Err(error), _) => why = error,
+                }
+            }
+            if services.is_empty() {
+                return Err(why);
+            }
+            return Ok((services, self.holds(ttl)));
+        }
+        Err(Unresolved::Failed)
+    }
+
+    fn holds(&self, ttl: u32) -> Duration {
+        self.model.valid.unwrap_or(Duration::from_secs(u64::from(ttl)))
     }
 
     fn known(&self, name: &str) -> Rc<OnceCell<Outcome>> {
@@ -156,6 +242,7 @@ impl Resolver {
                     Ok(Found::Alias(target, valid)) => {
                         alias.get_or_insert((target, valid));
                     }
+                    Ok(Found::Targets(..)) => {}
                     Err(why) => error = why,
                 }
             }

@@ -105,7 +105,7 @@ impl Tls {
         let mut tls =
             ClientConnection::new(Arc::clone(&self.config), name).map_err(|error| error.to_string())?;
         tls.set_buffer_limit(Some(WRITE_SIZE));
-        let mut stream = Encrypted { socket, tls, is_over: false };
+        let mut stream = Encrypted { socket, tls, waiting: BytesMut::new(), is_over: false };
         poll_fn(|cx| {
             loop {
                 ready!(stream.poll_flush(cx)).map_err(|error| error.to_string())?;
@@ -131,6 +131,8 @@ impl Tls {
 pub struct Encrypted {
     socket: listen::Socket,
     tls: ClientConnection,
+    /// What was read and the session has no room for yet.
+    waiting: BytesMut,
     /// The socket has ended.
     is_over: bool,
 }
@@ -149,7 +151,11 @@ impl Encrypted {
             let read = self.tls.reader().read(&mut buf[before..]);
             buf.truncate(before + *read.as_ref().unwrap_or(&0));
             match read {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.is_over => {
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        && self.is_over
+                        && self.waiting.is_empty() =>
+                {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -199,6 +205,13 @@ impl Encrypted {
 
     /// Reads from the socket, and lets the session make of it what it can.
     fn poll_take_in(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.waiting.is_empty() {
+            let mut waiting = std::mem::take(&mut self.waiting);
+            let taken = self.feed(&waiting)?;
+            waiting.advance(taken);
+            self.waiting = waiting;
+            return Poll::Ready(Ok(()));
+        }
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             scratch.reserve(READ_SIZE);
@@ -206,17 +219,26 @@ impl Encrypted {
                 self.is_over = true;
                 return Poll::Ready(Ok(()));
             }
-            while !scratch.is_empty() {
-                let taken = self.tls.read_tls(&mut &scratch[..])?;
-                scratch.advance(taken);
-                self.tls.process_new_packets().map_err(io::Error::other)?;
-                if taken == 0 {
-                    // Its plaintext is taken before more is read, so there is always room.
-                    return Poll::Ready(Err(io::Error::other("the session takes nothing more")));
-                }
-            }
+            let taken = self.feed(scratch)?;
+            self.waiting.extend_from_slice(&scratch[taken..]);
             Poll::Ready(Ok(()))
         })
+    }
+
+    /// Gives the session what was read; says how much it has taken. Its plaintext is to be taken before it takes more.
+    fn feed(&mut self, input: &[u8]) -> io::Result<usize> {
+        let mut left = input;
+        while !left.is_empty() {
+            if self.tls.read_tls(&mut left)? == 0 {
+                // A closed session takes nothing more.
+                return Ok(input.len());
+            }
+            let state = self.tls.process_new_packets().map_err(io::Error::other)?;
+            if state.plaintext_bytes_to_read() > 0 {
+                break;
+            }
+        }
+        Ok(input.len() - left.len())
     }
 }
 

@@ -74,6 +74,7 @@ impl<'a> Reader<'a> {
         let Some(block) = directive.block else { return };
         let mut level = Level::default();
         let later = self.block(block.directives.iter(), Context::HTTP, &mut level);
+        self.settle_groups(&level);
         let http = self.settle(level, None);
         for (_, server) in later {
             self.server(server, &http);
@@ -140,7 +141,9 @@ impl<'a> Reader<'a> {
         let mut level = Level::default();
         let later = self.block(block.directives.iter(), Context::LOCATION, &mut level);
         let content = level.content.take();
+        let checks = std::mem::take(&mut self.checks);
         let settled = self.settle(level, Some(parent));
+        self.place_checks(checks, content.as_ref().unwrap_or(&Content::Files), settled.id);
         let inner = self.inner(later, &settled, Context::LOCATION);
         let current = std::mem::replace(&mut self.location, outer);
         let Some(Current { matcher, name, .. }) = current else { return };

@@ -28,6 +28,7 @@ mod files;
 mod gateway;
 mod geo;
 mod headers;
+mod health;
 mod http2;
 mod later;
 mod level;
@@ -47,6 +48,7 @@ mod resolver;
 mod rewrite;
 mod server_name;
 mod settle;
+mod sticky;
 mod subrequests;
 mod table;
 mod tls;
@@ -67,6 +69,7 @@ pub use app::{AppBlock, AppSetting};
 pub use error_log::{ErrorLog, ErrorTarget};
 pub use problem::NginxReport;
 pub use process::MainSettings;
+pub use sticky::cookie_value;
 pub use upstream::Url;
 
 use crate::host::{Host, System};
@@ -109,6 +112,7 @@ const FEATURES: &[Feature] = &[
     ("SCGI", pass::SCGI_BODIES),
     ("SCGI", cache::SCGI),
     ("Groups of servers", upstream::ROWS),
+    ("Health of servers", health::ROWS),
     ("Names while serving", resolver::ROWS),
     ("Rewriting", rewrite::ROWS),
     ("Variables", map::ROWS),
@@ -277,6 +281,8 @@ fn lower<'a>(
         acme,
         upstreams,
         proxies: proxy_passes,
+        health_checks,
+        matches,
         caches,
         prefix,
         ..
@@ -294,6 +300,8 @@ fn lower<'a>(
         charset_maps,
         upstreams,
         proxies: proxy_passes,
+        health_checks,
+        matches,
         proxy_settings,
         prefix,
         caches: caches.zones,
@@ -354,6 +362,10 @@ impl<'a> Reader<'a> {
             upstreams: Vec::new(),
             upstream: None,
             proxies: Vec::new(),
+            resolving: Vec::new(),
+            checks: Vec::new(),
+            health_checks: Vec::new(),
+            matches: Vec::new(),
             caches: cache::CacheZones::default(),
             zone_uses: HashMap::new(),
             apps: Vec::new(),

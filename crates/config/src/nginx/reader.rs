@@ -20,7 +20,9 @@ use super::table::{Apply, Argument, Context, Row, TABLE};
 use super::units;
 use super::variables::Variables;
 use crate::gunicorn::nearest::nearest;
-use crate::model::http::{CharsetMap, LogFormat, ProxyPass, Server, Upstream, Zone};
+use crate::model::http::{
+    CharsetMap, HealthCheck, HealthMatch, LogFormat, ProxyPass, Server, Upstream, Zone,
+};
 use crate::report::Severity;
 
 /// What is gathered while a configuration is read.
@@ -48,6 +50,12 @@ pub(super) struct Reader<'a> {
     /// The group that is being read.
     pub upstream: Option<super::upstream::Group>,
     pub proxies: Vec<ProxyPass>,
+    /// Groups whose servers' names are asked for while serving: the first such, the group, its `resolver_timeout`.
+    pub resolving: Vec<(Span, usize, Option<std::time::Duration>)>,
+    /// `health_check`s of the location that is being read.
+    pub checks: Vec<super::health::Check<'a>>,
+    pub health_checks: Vec<HealthCheck>,
+    pub matches: Vec<HealthMatch>,
     pub caches: super::cache::CacheZones,
     pub zone_uses: HashMap<String, super::limits::ZoneUse>,
     pub apps: Vec<AppBlock>,

@@ -28,7 +28,7 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 impl<'a> Reader<'a> {
-    fn resolver(&mut self, directive: Directive<'a>) -> Resolver {
+    pub(super) fn resolver(&mut self, directive: Directive<'a>) -> Resolver {
         let mut resolver = Resolver { servers: Vec::new(), valid: None, ipv4: true, ipv6: true };
         for word in directive.args {
             let text = word.text().into_owned();

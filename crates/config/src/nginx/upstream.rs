@@ -9,11 +9,15 @@ use super::level::Level;
 use super::reader::Reader;
 use super::table::{Apply, Context, Count, Row};
 use super::{address, units};
-use crate::model::http::{Balance, Keepalive, Upstream, UpstreamAddress, UpstreamId, UpstreamServer};
+use crate::model::http::{
+    Balance, Keepalive, LeastTime, Resolve, Sticky, Upstream, UpstreamAddress, UpstreamId, UpstreamServer,
+};
 
 const UPSTREAM: Context = Context::UPSTREAM;
 /// What nginx wants at least: eight pages.
 const SMALLEST_ZONE: u64 = 8 * 4096;
+/// Of a `route`, in bytes.
+const LONGEST_ROUTE: usize = 32;
 
 pub(super) const ROWS: &[Row] = &[
     Row::one(
@@ -31,7 +35,8 @@ pub(super) const ROWS: &[Row] = &[
         Count::at_least(1),
         Apply::Custom(|r, _, d| r.upstream_server(d)),
         "",
-        "A server of the group, with `weight=`, `max_conns=`, `max_fails=`, `fail_timeout=`, `backup`, `down`.",
+        "A server of the group, with `weight=`, `max_conns=`, `max_fails=`, `fail_timeout=`, `backup`, `down`, `drain`, \
+         `route=`, `slow_start=`, `resolve`, `service=`.",
     )
     .repeats(),
     Row::new(
@@ -125,18 +130,47 @@ pub(super) const ROWS: &[Row] = &[
         "",
         "Chance decides, by weight; `two`: of two the one with fewer connections.",
     ),
-    Row::new("least_time", UPSTREAM, Count::at_least(1), Apply::NotYet("it comes later"), "", ""),
-    Row::new("sticky", UPSTREAM, Count::at_least(1), Apply::NotYet("sticky sessions come later"), "", "")
-        .repeats(),
-    Row::new("queue", UPSTREAM, Count::at_least(1), Apply::NotYet("it comes later"), "", ""),
-    Row::new("resolver", UPSTREAM, Count::at_least(1), Apply::NotYet("resolving while serving comes later"), "", ""),
     Row::new(
+        "least_time",
+        UPSTREAM,
+        Count::between(1, 2),
+        Apply::Custom(|r, _, d| r.upstream_least_time(d)),
+        "",
+        "The server that answers soonest, by weight and connections, is next: `header` or `last_byte`; `inflight`: \
+         answers that are awaited count as well.",
+    ),
+    Row::new(
+        "sticky",
+        UPSTREAM,
+        Count::at_least(2),
+        Apply::Custom(|r, _, d| r.upstream_sticky(d)),
+        "",
+        "Clients come back to their servers: `cookie name` with `expires=`, `domain=`, `path=`, `httponly`, `secure`, \
+         `samesite=`; `route $variable …`; `learn create=$variable lookup=$variable zone=name:size` with `timeout=`, \
+         `header`.",
+    )
+    .differs("The zone holds 8,000 sessions for each megabyte, in one process, and lives on over reloads."),
+    Row::new("queue", UPSTREAM, Count::at_least(1), Apply::NotYet("it comes later"), "", ""),
+    Row::new(
+        "resolver",
+        UPSTREAM,
+        Count::at_least(1),
+        Apply::Custom(|r, _, d| {
+            let resolver = r.resolver(d);
+            r.group(|group| group.upstream.resolver = Some(resolver));
+        }),
+        "",
+        "Servers of DNS that are asked for the names of servers with `resolve`; without it those of `http`.",
+    ),
+    Row::one(
         "resolver_timeout",
         UPSTREAM,
-        Count::exactly(1),
-        Apply::NotYet("resolving while serving comes later"),
-        "",
-        "",
+        Apply::Custom(|r, _, d| {
+            let time = d.args.first().and_then(|w| r.millis(w, "resolver_timeout"));
+            r.group(|group| group.resolver_timeout = time);
+        }),
+        "30s",
+        "How long a name may take.",
     ),
 ];
 
@@ -151,6 +185,11 @@ pub(super) struct Group {
     has_balance: bool,
     /// The first backup server.
     backup: Option<Span>,
+    /// The first with `slow_start`.
+    slow_start: Option<Span>,
+    /// The first with `resolve`.
+    resolve: Option<Span>,
+    resolver_timeout: Option<Duration>,
 }
 
 /// A server's URL behind the scheme.
@@ -248,19 +287,16 @@ impl<'a> Reader<'a> {
             return;
         }
         self.upstream = Some(Group {
-            upstream: Upstream {
-                name: text,
-                implicit: false,
-                servers: Vec::new(),
-                balance: Balance::RoundRobin,
-                keepalive: None,
-            },
+            upstream: Upstream::new(text, Vec::new()),
             connections: None,
             keepalive_requests: None,
             keepalive_time: None,
             keepalive_timeout: None,
             has_balance: false,
             backup: None,
+            slow_start: None,
+            resolve: None,
+            resolver_timeout: None,
         });
         self.block(block.directives.iter(), UPSTREAM, &mut Level::default());
         self.begin(&directive);
@@ -274,9 +310,24 @@ impl<'a> Reader<'a> {
             self.error(directive.head(), format!("no servers in upstream \"{}\"", group.upstream.name));
         }
         if let Some(span) = group.backup
-            && !matches!(group.upstream.balance, Balance::RoundRobin | Balance::LeastConn)
+            && !has_turns(&group.upstream.balance)
         {
             self.error(span, "balancing method does not support parameter \"backup\"");
+        }
+        if let Some(span) = group.slow_start
+            && !has_turns(&group.upstream.balance)
+        {
+            self.error(span, "balancing method does not support parameter \"slow_start\"");
+        }
+        if let Some(span) = group.resolve {
+            if group.upstream.zone.is_none() {
+                let name = &group.upstream.name;
+                let message = format!(
+                    "resolving names at run time requires upstream \"{name}\" to be in shared memory"
+                );
+                self.error(span, message).help("write `zone name 64k;` in the group");
+            }
+            self.resolving.push((span, self.upstreams.len(), group.resolver_timeout));
         }
         if let Some(connections) = group.connections {
             group.upstream.keepalive = Some(Keepalive {
@@ -287,6 +338,26 @@ impl<'a> Reader<'a> {
             });
         }
         self.upstreams.push(group.upstream);
+    }
+
+    /// What groups have of `http`, once that is read.
+    pub(super) fn settle_groups(&mut self, level: &Level) {
+        for (span, at, timeout) in std::mem::take(&mut self.resolving) {
+            let Some(upstream) = self.upstreams.get_mut(at) else { continue };
+            if let Some(timeout) = timeout.or(level.resolver_timeout) {
+                upstream.resolver_timeout = timeout;
+            }
+            if upstream.resolver.is_none() {
+                upstream.resolver.clone_from(&level.resolver);
+            }
+            if upstream.resolver.is_none() {
+                let message = format!(
+                    "no resolver defined to resolve names at run time in upstream \"{}\"",
+                    upstream.name
+                );
+                self.error(span, message).help("write `resolver 127.0.0.53;` in the group or in `http`");
+            }
+        }
     }
 
     /// Does something with the group that is being read.
@@ -300,17 +371,7 @@ impl<'a> Reader<'a> {
         let mut words = directive.args.iter();
         let Some(word) = words.next() else { return };
         let name = word.text().into_owned();
-        let mut server = UpstreamServer {
-            name: name.clone(),
-            addresses: Vec::new(),
-            resolve: None,
-            weight: 1,
-            max_conns: 0,
-            max_fails: 1,
-            fail_timeout: Duration::from_secs(10),
-            backup: false,
-            down: false,
-        };
+        let mut server = UpstreamServer::new(name.clone(), Vec::new());
         for word in words {
             self.server_parameter(&mut server, word);
         }
@@ -321,12 +382,44 @@ impl<'a> Reader<'a> {
                 return;
             }
         };
+        if let Some(resolve) = &mut server.resolve {
+            let is_asked = directive.args.iter().any(|word| word.value == b"resolve");
+            let is_address = url.is_unix || url.host.starts_with('[') || url.host.parse::<IpAddr>().is_ok();
+            let wrong = match resolve.service {
+                Some(_) if !is_asked => "requires \"resolve\" parameter",
+                Some(_) if url.port.is_some() => "may not have port",
+                Some(_) if is_address => "requires domain name",
+                _ => "",
+            };
+            if !wrong.is_empty() {
+                self.error(word.span, format!("service upstream \"{}\" {wrong}", url.text));
+                return;
+            }
+            if is_address {
+                server.resolve = None;
+            } else {
+                resolve.host = url.host.to_ascii_lowercase();
+                resolve.port = url.port.unwrap_or(80);
+                self.group(|group| group.upstream.servers.push(server));
+                return;
+            }
+        }
         let Some(addresses) = self.upstream_addresses(&url, 80) else {
             self.error(word.span, format!("host not found in upstream \"{}\"", url.text));
             return;
         };
         server.addresses = addresses;
         self.group(|group| group.upstream.servers.push(server));
+    }
+
+    pub(super) fn set_sticky(&mut self, sticky: Sticky) {
+        self.group(|group| group.upstream.sticky = Some(sticky));
+    }
+
+    /// Another group that remembers sessions in this zone.
+    pub(super) fn learns_in(&self, zone: &str) -> Option<&str> {
+        let is_it = |upstream: &&Upstream| matches!(&upstream.sticky, Some(Sticky::Learn(learn)) if learn.zone == zone);
+        self.upstreams.iter().find(is_it).map(|upstream| upstream.name.as_str())
     }
 
     fn server_parameter(&mut self, server: &mut UpstreamServer, word: Word<'a>) {
@@ -353,16 +446,50 @@ impl<'a> Reader<'a> {
                 server.down = true;
                 true
             }
-            b"resolve" | b"service" | b"slow_start" | b"route" | b"drain" => {
-                let name = String::from_utf8_lossy(name).into_owned();
-                self.error(word.span, format!("`{name}` is not there yet (it comes later)"));
-                return;
+            b"drain" if value.is_empty() => {
+                server.drain = true;
+                true
+            }
+            b"slow_start" => {
+                self.group(|group| {
+                    group.slow_start.get_or_insert(word.span);
+                });
+                units::seconds(value).map(|time| server.slow_start = time).is_some()
+            }
+            b"route" => {
+                if value.is_empty() {
+                    self.error(word.span, "route is empty");
+                    return;
+                }
+                if value.len() > LONGEST_ROUTE {
+                    self.error(word.span, format!("route is longer than {LONGEST_ROUTE}"));
+                    return;
+                }
+                String::from_utf8(value.to_vec()).map(|route| server.route = route).is_ok()
+            }
+            b"resolve" if value.is_empty() => {
+                server.resolve.get_or_insert_with(unnamed);
+                self.group(|group| {
+                    group.resolve.get_or_insert(word.span);
+                });
+                true
+            }
+            b"service" => {
+                if value.is_empty() {
+                    self.error(word.span, "service is empty");
+                    return;
+                }
+                let text = String::from_utf8(value.to_vec()).ok();
+                server.resolve.get_or_insert_with(unnamed).service = text;
+                true
             }
             _ => false,
         };
         if !is_set {
             self.invalid_parameter(word).help(
-                "it takes `weight=5`, `max_conns=100`, `max_fails=3`, `fail_timeout=30s`, `backup`, `down`",
+                "it takes `weight=5`, `max_conns=100`, `max_fails=3`, `fail_timeout=30s`, `slow_start=30s`, \
+                 `route=a`, `backup`, `down`, `drain`, `resolve`, \
+                 `service=http`",
             );
         }
     }
@@ -382,6 +509,8 @@ impl<'a> Reader<'a> {
                 return;
             }
         }
+        let text = name.text().into_owned();
+        self.group(|group| group.upstream.zone = Some(text));
         self.note(
             directive.name.span,
             "`zone` changes nothing here: all event loops always share what is known of the servers",
@@ -409,17 +538,49 @@ impl<'a> Reader<'a> {
                 return;
             }
         };
+        let mut time = None;
         match words.next() {
             None => {}
             Some(word) if word.value == b"least_conn" => {}
-            Some(word) if word.value.starts_with(b"least_time") => {
-                self.error(word.span, "`least_time` is not there yet (it comes later)");
+            Some(word) if word.value.starts_with(b"least_time=") => {
+                let last_byte = match &word.value[11..] {
+                    b"header" => false,
+                    b"last_byte" => true,
+                    _ => {
+                        self.invalid_parameter(word)
+                            .help("write `least_time=header` or `least_time=last_byte`");
+                        return;
+                    }
+                };
+                time = Some(LeastTime { last_byte, inflight: false });
             }
             Some(word) => {
-                self.invalid_parameter(word).help("write `least_conn`, or nothing");
+                self.invalid_parameter(word).help("write `least_conn`, `least_time=header`, or nothing");
             }
         }
-        self.balance(directive, Balance::Random { two });
+        self.balance(directive, Balance::Random { two, time });
+    }
+
+    fn upstream_least_time(&mut self, directive: Directive<'a>) {
+        let mut words = directive.args.iter();
+        let Some(word) = words.next() else { return };
+        let last_byte = match word.value {
+            b"header" => false,
+            b"last_byte" => true,
+            _ => {
+                self.invalid_parameter(word).help("write `header` or `last_byte`");
+                return;
+            }
+        };
+        let inflight = match words.next() {
+            None => false,
+            Some(word) if word.value == b"inflight" => true,
+            Some(word) => {
+                self.invalid_parameter(word).help("write `inflight`, or nothing");
+                return;
+            }
+        };
+        self.balance(directive, Balance::LeastTime(LeastTime { last_byte, inflight }));
     }
 
     fn balance(&mut self, directive: Directive<'a>, balance: Balance) {
@@ -457,23 +618,8 @@ impl<'a> Reader<'a> {
             return Ok(at as UpstreamId);
         }
         let addresses = self.upstream_addresses(url, port).ok_or(HostError::NotFound)?;
-        self.upstreams.push(Upstream {
-            name: name.clone(),
-            implicit: true,
-            servers: vec![UpstreamServer {
-                name,
-                addresses,
-                resolve: None,
-                weight: 1,
-                max_conns: 0,
-                max_fails: 1,
-                fail_timeout: Duration::from_secs(10),
-                backup: false,
-                down: false,
-            }],
-            balance: Balance::RoundRobin,
-            keepalive: None,
-        });
+        let server = UpstreamServer::new(name.clone(), addresses);
+        self.upstreams.push(Upstream { implicit: true, ..Upstream::new(name, vec![server]) });
         Ok(self.upstreams.len() as UpstreamId - 1)
     }
 
@@ -501,6 +647,16 @@ impl<'a> Reader<'a> {
         }
         (!addresses.is_empty()).then_some(addresses)
     }
+}
+
+/// `resolve`, before the name is known.
+const fn unnamed() -> Resolve {
+    Resolve { host: String::new(), port: 80, service: None }
+}
+
+/// Whether who is next does not follow from the request or from chance.
+const fn has_turns(balance: &Balance) -> bool {
+    matches!(balance, Balance::RoundRobin | Balance::LeastConn | Balance::LeastTime(_))
 }
 
 #[cfg(test)]

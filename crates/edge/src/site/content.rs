@@ -86,6 +86,9 @@ impl Visit<'_, '_> {
                 let numbers = self.event_loop.process.connections();
                 fixed(handlers::fixed::stub_status(request, &numbers))
             }
+            Content::UpstreamStatus => {
+                fixed(super::upstream_status::respond(request, &self.site.configuration))
+            }
             Content::Flv => self.flv(request),
             Content::EmptyGif => fixed(handlers::fixed::empty_gif(request)),
             Content::Files | Content::App(_) | Content::Proxy(_) => return None,

@@ -18,6 +18,7 @@ mod proxy;
 mod slice;
 mod ssi;
 mod subrequest;
+mod upstream_status;
 mod user_id;
 mod visit;
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::Choice;
 use super::peer::{Parked, Peer, Standing};
-use crate::balance::Points;
+use crate::balance::{Points, chance};
 
 /// So many servers are looked at one by one, in nginx's order whatever happens; of more the next is kept at hand.
 const FEW: usize = 32;
@@ -27,6 +27,12 @@ pub(crate) struct Members {
     pub random: u64,
     /// Those of both tiers that the configuration does not say to be down.
     pub up: u32,
+    /// All servers, in the order of the configuration.
+    all: Vec<Arc<Peer>>,
+    /// `hash … consistent`, and `sticky`.
+    wants: (bool, bool),
+    /// The servers of both tiers by what `sticky` knows them by; empty without it.
+    by_sid: [HashMap<Vec<u8>, Arc<Peer>>; 2],
 }
 
 /// Servers that are equal but for their weights.
@@ -37,6 +43,44 @@ pub(crate) struct Tier {
     sums: Vec<u64>,
     /// Of many, who is next in turn.
     pub rotation: Option<Rotation>,
+    /// Some have `slow_start`.
+    pub slow: bool,
+}
+
+impl Members {
+    pub(super) fn new(all: Vec<Arc<Peer>>, consistent: bool, sticky: bool, random: u64) -> Self {
+        let mut members = Self { wants: (consistent, sticky), random, ..Self::default() };
+        members.arrange(all);
+        members
+    }
+
+    /// Whom `sticky` leads to, if it may be asked.
+    pub(crate) fn led(&self, choice: &Choice, backup: bool, now: u64) -> Option<Arc<Peer>> {
+        let peer = self.by_sid[usize::from(backup)].get(choice.led_to.as_ref()?)?;
+        (!choice.is_tried(peer.slot) && peer.is_eligible_for_led(now)).then(|| Arc::clone(peer))
+    }
+
+    pub(super) fn all(&self) -> &[Arc<Peer>] {
+        &self.all
+    }
+
+    /// Goes on with these servers.
+    pub(super) fn arrange(&mut self, mut all: Vec<Arc<Peer>>) {
+        all.sort_by_key(|peer| peer.of);
+        let (backup, primary): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|peer| peer.backup);
+        self.up = all.iter().filter(|peer| peer.is_up()).count() as u32;
+        self.by_sid = Default::default();
+        if self.wants.1 {
+            for peer in &all {
+                let tier = &mut self.by_sid[usize::from(peer.backup)];
+                tier.entry(peer.sid.clone()).or_insert_with(|| Arc::clone(peer));
+            }
+        }
+        (self.primary, self.backup, self.all) = (Tier::new(primary), Tier::new(backup), all);
+        if self.wants.0 {
+            self.points = Points::of(&self.primary);
+        }
+    }
 }
 
 impl Tier {
@@ -52,7 +96,8 @@ impl Tier {
             peer.unpark();
         }
         let rotation = (peers.len() > FEW).then(|| Rotation::new(&peers));
-        Self { peers, sums, rotation }
+        let slow = peers.iter().any(|peer| peer.starts_slowly());
+        Self { peers, sums, rotation, slow }
     }
 
     pub(crate) fn total_weight(&self) -> u64 {
@@ -109,7 +154,13 @@ impl Rotation {
     }
 
     /// Whose turn it is.
-    pub(crate) fn next(&mut self, peers: &[Arc<Peer>], choice: &Choice, now: u64) -> Option<usize> {
+    pub(crate) fn next(
+        &mut self,
+        peers: &[Arc<Peer>],
+        choice: &Choice,
+        now: u64,
+        random: &mut u64,
+    ) -> Option<usize> {
         while let Some(Reverse((wake, place))) = self.asleep.peek().copied().filter(|next| next.0.0 < now) {
             self.asleep.pop();
             // Another entry may have taken this one's place.
@@ -119,7 +170,7 @@ impl Rotation {
                 self.add(place);
             }
         }
-        let mut asked = Vec::new();
+        let (mut asked, mut passed) = (Vec::new(), 0);
         let found = loop {
             let Some(Reverse((due, place))) = self.turns.peek().copied() else { break None };
             let peer = &peers[place as usize];
@@ -132,6 +183,12 @@ impl Rotation {
                     self.at = due;
                     if let Some(mut first) = self.turns.peek_mut() {
                         first.0.0 = due + wait(peer);
+                    }
+                    // One that starts slowly lets some of its turns pass, as long as there are others.
+                    passed += 1;
+                    let share = peer.share(now);
+                    if share < 1000 && passed < peers.len() && chance(random, 1000) as i64 >= share {
+                        continue;
                     }
                     break Some(place as usize);
                 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use config::model::http::{UpstreamServer, Value};
 use proptest::prelude::*;
@@ -6,21 +7,12 @@ use proptest::prelude::*;
 use super::*;
 
 fn server(port: u16) -> UpstreamServer {
-    UpstreamServer {
-        name: format!("127.0.0.1:{port}"),
-        addresses: vec![UpstreamAddress::Ip(([127, 0, 0, 1], port).into())],
-        resolve: None,
-        weight: 1,
-        max_conns: 0,
-        max_fails: 1,
-        fail_timeout: Duration::from_secs(10),
-        backup: false,
-        down: false,
-    }
+    let address = UpstreamAddress::Ip(([127, 0, 0, 1], port).into());
+    UpstreamServer::new(format!("127.0.0.1:{port}"), vec![address])
 }
 
 fn group(servers: Vec<UpstreamServer>, balance: Balance) -> Arc<Group> {
-    Group::new(&Upstream { name: "u".to_owned(), implicit: false, servers, balance, keepalive: None })
+    Group::new(&Upstream { balance, ..Upstream::new("u".to_owned(), servers) }, &[], 0, false)
 }
 
 fn port(lease: &Lease) -> u16 {
@@ -201,11 +193,147 @@ fn of_many_one_that_is_full_waits_for_a_place() {
     assert!((0..80).any(|_| next(&group, Key::None) == Some(3)), "as often as it is free");
 }
 
+#[test]
+fn one_that_came_up_again_starts_slowly() {
+    for count in [2, 40] {
+        let mut servers = many(count);
+        servers[0].slow_start = Duration::from_secs(3600);
+        servers[0].fail_timeout = Duration::ZERO;
+        let group = group(servers, Balance::RoundRobin);
+        let of_first = || (0..400).filter(|_| next(&group, Key::None) == Some(0)).count();
+        assert_eq!(of_first(), 400 / usize::from(count));
+        let failed = (0..count).find_map(|_| {
+            let lease = group.choose(Key::None, 0).lease()?;
+            (port(&lease) == 0 && lease.failed()).then_some(lease)
+        });
+        assert!(failed.is_some());
+        std::thread::sleep(Duration::from_millis(5));
+        let again = (0..2 * count).find_map(|_| {
+            let lease = group.choose(Key::None, 0).lease()?;
+            (port(&lease) == 0).then_some(lease)
+        });
+        std::thread::sleep(Duration::from_millis(5));
+        again.unwrap().answered();
+        assert!(of_first() <= 3, "it has hardly any of its weight");
+    }
+}
+
+#[test]
+fn the_one_that_answers_sooner_is_next() {
+    let which = LeastTime { last_byte: true, inflight: false };
+    let group = group(vec![server(1), server(2)], Balance::LeastTime(which));
+    let slow = group.choose(Key::None, 0).lease().unwrap();
+    let quick = group.choose(Key::None, 0).lease().unwrap();
+    assert_eq!((port(&slow), port(&quick)), (1, 2));
+    quick.answered();
+    drop(quick);
+    std::thread::sleep(Duration::from_millis(120));
+    slow.answered();
+    drop(slow);
+    assert!((0..10).all(|_| next(&group, Key::None) == Some(2)));
+    let held: Vec<_> = (0..9).filter_map(|_| group.choose(Key::None, 0).lease()).collect();
+    assert!(held.iter().any(|lease| port(lease) == 1), "many at once take their time too");
+}
+
+#[test]
+fn one_that_keeps_others_waiting_is_not_asked() {
+    let which = LeastTime { last_byte: false, inflight: true };
+    let group = group(vec![server(1), server(2)], Balance::LeastTime(which));
+    let held = group.choose(Key::None, 0).lease().unwrap();
+    assert_eq!(port(&held), 1);
+    std::thread::sleep(Duration::from_millis(60));
+    assert!((0..10).all(|_| next(&group, Key::None) == Some(2)));
+    held.has_head(200);
+    drop(held);
+    let peer = &group.members().primary.peers[0];
+    assert_eq!(peer.load(), 0);
+}
+
+#[test]
+fn who_was_there_before_comes_back() {
+    let mut servers = vec![server(1), server(2), server(3)];
+    servers[1].route = "b".to_owned();
+    servers[2].drain = true;
+    let route =
+        Upstream { sticky: Some(Sticky::Route(Vec::new())), ..Upstream::new("u".to_owned(), servers) };
+    let group = Group::new(&route, &[], 0, false);
+    let led = |id: &[u8]| {
+        let mut choice = group.choose(Key::None, 0);
+        choice.lead(id.to_vec());
+        port(&choice.lease().unwrap())
+    };
+    assert!((0..5).all(|_| led(b"b") == 2));
+    // What `md5sum` says of 127.0.0.1:3.
+    let sid = group.members().primary.peers[2].sid.clone();
+    assert_eq!(sid, b"73c418f48cafa3c2b9f36efeb19875f8".to_vec());
+    assert!((0..5).all(|_| led(&sid) == 3), "one that is drained keeps those that it has");
+    assert!((0..9).all(|_| next(&group, Key::None) != Some(3)), "and gets no others");
+    let mut choice = group.choose(Key::None, 0);
+    choice.lead(b"b".to_vec());
+    let first = choice.lease().unwrap();
+    let second = choice.lease().unwrap();
+    assert_eq!((port(&first), port(&second)), (2, 1), "when it fails, another is asked");
+}
+
+#[test]
+fn addresses_come_and_go() {
+    let mut named = server(1);
+    named.addresses.clear();
+    named.resolve = Some(config::model::http::Resolve { host: "a".to_owned(), port: 80, service: None });
+    let upstream = Upstream::new("u".to_owned(), vec![named, server(9)]);
+    let group = Group::new(&upstream, &[], 0, false);
+    let found = |ports: &[u16]| -> Vec<Found> {
+        let address = |port: &u16| UpstreamAddress::Ip(([127, 0, 0, 1], *port).into());
+        ports.iter().map(|port| Found { address: address(port), weight: 1, backup: false }).collect()
+    };
+    let round = |group: &Arc<Group>| {
+        let mut all: Vec<u16> = (0..4).filter_map(|_| next(group, Key::None)).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    assert_eq!(round(&group), [9]);
+    group.set_addresses(0, &found(&[1, 2]));
+    assert_eq!(round(&group), [1, 2, 9]);
+    let held = group.choose(Key::None, 0).lease().unwrap();
+    group.set_addresses(0, &found(&[2, 3]));
+    assert_eq!(round(&group), [2, 3, 9]);
+    drop(held);
+    let after = Group::new(&upstream, std::slice::from_ref(&group), 0, false);
+    assert_eq!(round(&after), [2, 3, 9], "until the name was asked for again");
+    group.set_addresses(0, &[]);
+    assert_eq!(round(&group), [9]);
+}
+
+#[test]
+fn one_that_is_not_healthy_is_not_asked() {
+    for count in [3, 50] {
+        let upstream = Upstream::new("u".to_owned(), many(count));
+        let group = Group::new(&upstream, &[], 0b10, false);
+        let peers = group.peers();
+        let asked = || {
+            (0..2 * count).filter_map(|_| next(&group, Key::None)).collect::<std::collections::BTreeSet<_>>()
+        };
+        assert!(asked().is_empty() && group.status()[0].state == "checking");
+        group.found_to_be(&peers[0], 0b10, true);
+        group.found_to_be(&peers[1], 0b10, true);
+        group.found_to_be(&peers[2], 0b10, false);
+        assert_eq!(asked().into_iter().collect::<Vec<_>>(), [0, 1]);
+        group.found_to_be(&peers[1], 0b1, false);
+        group.found_to_be(&peers[2], 0b10, true);
+        assert_eq!(asked().into_iter().collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(group.status()[1].state, "unhealthy");
+        let after = Group::new(&upstream, std::slice::from_ref(&group), 0b10, true);
+        let states: Vec<_> = after.status().iter().take(3).map(|peer| peer.state).collect();
+        assert_eq!(states, ["up", "checking", "up"]);
+    }
+}
+
 proptest! {
     /// Whatever the way: no server twice for one request, none that is down, and all others in the end.
     #[test]
     fn each_is_asked_once(
-        kind in 0_usize..7,
+        kind in 0_usize..9,
         servers in proptest::collection::vec((1_u32..5, any::<bool>(), any::<bool>()), 1..90),
         key in "[a-z]{0,4}",
     ) {
@@ -215,8 +343,10 @@ proptest! {
             Balance::IpHash,
             Balance::Hash { key: Value::default(), consistent: false },
             Balance::Hash { key: Value::default(), consistent: true },
-            Balance::Random { two: false },
-            Balance::Random { two: true },
+            Balance::Random { two: false, time: None },
+            Balance::Random { two: true, time: None },
+            Balance::Random { two: true, time: Some(LeastTime { last_byte: true, inflight: false }) },
+            Balance::LeastTime(LeastTime { last_byte: false, inflight: true }),
         ][kind].clone();
         let mut all = Vec::new();
         for (n, (weight, backup, down)) in servers.iter().enumerate() {

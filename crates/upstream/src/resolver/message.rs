@@ -21,6 +21,18 @@ pub(super) enum Kind {
     A = 1,
     /// IPv6
     Aaaa = 28,
+    /// Servers of a service (RFC 2782).
+    Srv = 33,
+}
+
+/// A server of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// Those with the lowest come first.
+    pub priority: u16,
+    pub weight: u16,
+    pub port: u16,
+    pub name: String,
 }
 
 /// What an answer says.
@@ -28,6 +40,8 @@ pub(super) enum Kind {
 pub(super) enum Found {
     /// Addresses, and for how many seconds.
     Addresses(Vec<IpAddr>, u32),
+    /// Servers of a service.
+    Targets(Vec<Target>, u32),
     /// Another name stands for this one.
     Alias(String, u32),
 }
@@ -109,6 +123,7 @@ struct Record {
 
 enum Data {
     Address(IpAddr),
+    Target(Target),
     Alias(String),
 }
 
@@ -131,6 +146,16 @@ fn records(reader: &mut Reader<'_>, count: u16, kind: Kind) -> Option<Vec<Record
                 Some(Data::Address(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into()))
             }
             (1, _) if kind == Kind::A => return None,
+            (33, _) if kind == Kind::Srv => {
+                let (priority, weight, port) = (reader.number()?, reader.number()?, reader.number()?);
+                let name = reader.name()?;
+                if reader.at != end {
+                    return None;
+                }
+                // The root is nobody: the service is not there (RFC 2782).
+                is_name(&name)
+                    .then(|| Data::Target(Target { priority, weight, port, name: name.to_ascii_lowercase() }))
+            }
             (CNAME, _) => {
                 let target = reader.name()?;
                 if reader.at != end {
@@ -151,18 +176,25 @@ fn follow(records: &[Record], name: &str) -> Parsed {
     let (mut name, mut ttl, mut is_alias) = (name.to_owned(), u32::MAX, false);
     for _ in 0..CHAIN {
         let own = records.iter().filter(|record| record.owner.eq_ignore_ascii_case(&name));
-        let (mut addresses, mut alias) = (Vec::new(), None);
+        let (mut addresses, mut targets, mut alias) = (Vec::new(), Vec::new(), None);
         for record in own {
             match &record.data {
                 Data::Address(address) => {
                     ttl = ttl.min(record.ttl);
                     addresses.push(*address);
                 }
+                Data::Target(target) => {
+                    ttl = ttl.min(record.ttl);
+                    targets.push(target.clone());
+                }
                 Data::Alias(target) => alias = Some((target.clone(), record.ttl)),
             }
         }
         if !addresses.is_empty() {
             return Parsed::Found(Found::Addresses(addresses, ttl));
+        }
+        if !targets.is_empty() {
+            return Parsed::Found(Found::Targets(targets, ttl));
         }
         match alias {
             Some((target, valid)) => (name, ttl, is_alias) = (target, ttl.min(valid), true),
@@ -250,6 +282,25 @@ mod tests {
 
     /// A pointer to the question's name.
     const ASKED: &[u8] = &[0xC0, 12];
+
+    #[test]
+    fn servers_of_a_service() {
+        let target = |priority, name: &str| Target { priority, weight: 5, port: 8080, name: name.to_owned() };
+        let data = |priority: u8, name: &[u8]| [&[0, priority, 0, 5, 0x1f, 0x90], name].concat();
+        let message = answer(
+            "_http._tcp.b",
+            Kind::Srv,
+            &[(ASKED, 33, 60, &data(1, b"\x01x\x01b\0")), (ASKED, 33, 30, &data(2, b"\x01y\x01b\0"))],
+        );
+        assert_eq!(
+            parse(&message, 7, "_http._tcp.b", Kind::Srv),
+            Parsed::Found(Found::Targets(vec![target(1, "x.b"), target(2, "y.b")], 30))
+        );
+        let none = answer("_http._tcp.b", Kind::Srv, &[(ASKED, 33, 60, &data(0, b"\0"))]);
+        assert_eq!(parse(&none, 7, "_http._tcp.b", Kind::Srv), Parsed::Error(3));
+        let cut = answer("_http._tcp.b", Kind::Srv, &[(ASKED, 33, 60, &data(0, b"\x01"))]);
+        assert_eq!(parse(&cut, 7, "_http._tcp.b", Kind::Srv), Parsed::Broken);
+    }
 
     #[test]
     fn addresses_and_aliases() {

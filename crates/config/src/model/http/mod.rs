@@ -52,6 +52,10 @@ pub struct Http {
     pub upstreams: Vec<Upstream>,
     /// What [`Content::Proxy`] names.
     pub proxies: Vec<ProxyPass>,
+    /// `health_check`s.
+    pub health_checks: Vec<HealthCheck>,
+    /// `match`es.
+    pub matches: Vec<HealthMatch>,
     /// What [`Settings::proxy`] names.
     pub proxy_settings: Vec<ProxySettings>,
     /// Where a `root` or `alias` lies that a variable makes relative.
@@ -218,6 +222,8 @@ pub enum Content {
     Proxy(u32),
     /// `stub_status`
     StubStatus,
+    /// `upstream_status`
+    UpstreamStatus,
     /// `empty_gif`
     EmptyGif,
     /// `flv`: files, from `start=` on behind a head of their own.

@@ -24,6 +24,31 @@ pub struct Upstream {
     pub balance: Balance,
     /// `keepalive`; `None`: connections are closed after each request.
     pub keepalive: Option<Keepalive>,
+    /// `sticky`
+    pub sticky: Option<Sticky>,
+    /// `zone`: its name.
+    pub zone: Option<String>,
+    /// `resolver`, of the group or of `http`: asked for the names of servers with `resolve`.
+    pub resolver: Option<Resolver>,
+    /// `resolver_timeout`
+    pub resolver_timeout: Duration,
+}
+
+impl Upstream {
+    /// A group of these servers, with nginx's defaults.
+    pub fn new(name: String, servers: Vec<UpstreamServer>) -> Self {
+        Self {
+            name,
+            implicit: false,
+            servers,
+            balance: Balance::RoundRobin,
+            keepalive: None,
+            sticky: None,
+            zone: None,
+            resolver: None,
+            resolver_timeout: Duration::from_secs(30),
+        }
+    }
 }
 
 /// `server` of an `upstream`.
@@ -33,8 +58,8 @@ pub struct UpstreamServer {
     pub name: String,
     /// What that came to when the configuration was read. Empty with `resolve`.
     pub addresses: Vec<UpstreamAddress>,
-    /// `resolve`: host and port to be asked for while serving.
-    pub resolve: Option<(String, u16)>,
+    /// `resolve`: what is asked for while serving.
+    pub resolve: Option<Resolve>,
     /// `weight`
     pub weight: u32,
     /// `max_conns`; 0 is no limit.
@@ -47,6 +72,43 @@ pub struct UpstreamServer {
     pub backup: bool,
     /// `down`
     pub down: bool,
+    /// `drain`: only those are led to it whom `sticky` does.
+    pub drain: bool,
+    /// `slow_start`; zero: all of its weight at once.
+    pub slow_start: Duration,
+    /// `route`, for `sticky`; empty: a digest of its address.
+    pub route: String,
+}
+
+impl UpstreamServer {
+    /// One with nginx's defaults.
+    pub fn new(name: String, addresses: Vec<UpstreamAddress>) -> Self {
+        Self {
+            name,
+            addresses,
+            resolve: None,
+            weight: 1,
+            max_conns: 0,
+            max_fails: 1,
+            fail_timeout: Duration::from_secs(10),
+            backup: false,
+            down: false,
+            drain: false,
+            slow_start: Duration::ZERO,
+            route: String::new(),
+        }
+    }
+}
+
+/// `resolve` of a `server`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolve {
+    /// The name that is asked for.
+    pub host: String,
+    /// The port of its addresses; with `service` records of DNS say it.
+    pub port: u16,
+    /// `service`, as it was written.
+    pub service: Option<String>,
 }
 
 /// Where a server listens.
@@ -79,7 +141,144 @@ pub enum Balance {
     Random {
         /// `two`: of two the one with fewer connections.
         two: bool,
+        /// `two least_time=…`: the one that answers sooner.
+        time: Option<LeastTime>,
     },
+    /// `least_time`
+    LeastTime(LeastTime),
+}
+
+/// Which time counts of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeastTime {
+    /// Until the last byte of its answers, else until their heads.
+    pub last_byte: bool,
+    /// `inflight`: also that of answers that are still awaited.
+    pub inflight: bool,
+}
+
+/// `sticky`: clients come back to their servers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sticky {
+    /// `cookie`: the server tells the client which it is.
+    Cookie(StickyCookie),
+    /// `route`: the first of these that is not empty names the server.
+    Route(Vec<Value>),
+    /// `learn`: sessions are remembered.
+    Learn(StickyLearn),
+}
+
+/// `sticky cookie`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StickyCookie {
+    /// The cookie's name.
+    pub name: Vec<u8>,
+    /// `domain=`
+    pub domain: Option<Value>,
+    /// `path=`
+    pub path: Option<Vec<u8>>,
+    /// `expires=`
+    pub expires: Option<StickyExpires>,
+    /// `httponly`
+    pub httponly: bool,
+    /// `secure`
+    pub secure: bool,
+    /// `samesite=`
+    pub samesite: Option<Value>,
+}
+
+/// How long a cookie holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StickyExpires {
+    /// `max`: to the end of 2037.
+    Max,
+    /// So long.
+    After(Duration),
+}
+
+/// `sticky learn`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StickyLearn {
+    /// `create=`: what begins a session; the first that is not empty.
+    pub create: Vec<Value>,
+    /// `lookup=`: what names the session of a request.
+    pub lookup: Vec<Value>,
+    /// The name of `zone=`.
+    pub zone: String,
+    /// Its bytes.
+    pub size: u64,
+    /// `timeout=`: a session that nobody asks for so long is forgotten.
+    pub timeout: Duration,
+    /// `header`: sessions begin with the head of an answer and not with its end.
+    pub header: bool,
+}
+
+/// `health_check`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    /// Whose servers are looked at.
+    pub upstream: UpstreamId,
+    /// By TLS.
+    pub https: bool,
+    /// `$proxy_host` of the location.
+    pub host: Vec<u8>,
+    /// The location's settings: time-outs, fields, TLS.
+    pub settings: super::SettingsId,
+    /// `interval=`
+    pub interval: Duration,
+    /// `jitter=`: so much later at most.
+    pub jitter: Duration,
+    /// `fails=`: after so many failures in a row a server is not asked any more.
+    pub fails: u32,
+    /// `passes=`: after so many successes in a row it is again.
+    pub passes: u32,
+    /// `uri=`
+    pub uri: Vec<u8>,
+    /// `match=`: an index into [`Http::matches`](super::Http::matches).
+    pub matches: Option<u32>,
+    /// `mandatory`: who was not looked at yet is not asked.
+    pub mandatory: bool,
+    /// `persistent`: what was known before a reload holds on.
+    pub persistent: bool,
+    /// `port=`: in place of the server's.
+    pub port: Option<u16>,
+    /// `keepalive_time=`: connections are used again for so long.
+    pub keepalive_time: Option<Duration>,
+}
+
+/// `match`: what an answer to a health check must be; all of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HealthMatch {
+    /// Its name.
+    pub name: String,
+    /// `status`: ranges, first and last; `true`: none of them.
+    pub status: Option<(bool, Vec<(u16, u16)>)>,
+    /// `header`
+    pub headers: Vec<HeaderMatch>,
+    /// `body ~`; `true`: it must not match.
+    pub body: Option<(bool, Regex)>,
+}
+
+/// `header` in a `match`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeaderMatch {
+    /// The field.
+    pub name: Vec<u8>,
+    /// What is said of it must not be so.
+    pub not: bool,
+    /// What is said of it.
+    pub is: HeaderIs,
+}
+
+/// See [`HeaderMatch::is`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum HeaderIs {
+    /// It is there.
+    There,
+    /// Its value is this.
+    Equal(Vec<u8>),
+    /// Its value matches.
+    Regex(Regex),
 }
 
 /// `keepalive` and its company.

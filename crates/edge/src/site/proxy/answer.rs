@@ -83,6 +83,9 @@ impl Visit<'_, '_> {
         let mut response = Response::new(head.status);
         set_reason(&mut response, &head, &bytes);
         self.pass_fields(request, place, pass, &head, &bytes, &mut response.fields);
+        if let Some(lease) = body.lease() {
+            self.stick(request, lease, &mut response.fields);
+        }
         if !settings.ignore.accel_charset
             && let Some(charset) = accel.charset
         {

@@ -6,10 +6,12 @@ mod asked;
 mod cgi;
 mod outgoing;
 mod place;
+mod sticky;
 mod tunnel;
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use buffering::BufferedBody;
 use bytes::Bytes;
@@ -220,6 +222,7 @@ impl Visit<'_, '_> {
         let deadlines = Rc::clone(&self.event_loop.deadlines);
         let begun = exchange::now();
         let mut choice = target.group.choose(target.key.clone(), settings.next_tries);
+        self.lead(request, target.group.sticky.as_ref(), &mut choice);
         let mut is_first = true;
         loop {
             let Some(lease) = choice.lease() else {
@@ -261,7 +264,7 @@ impl Visit<'_, '_> {
             let in_time = settings.next_timeout.is_zero()
                 || exchange::now().duration_since(begun) < settings.next_timeout;
             let (failure, lease) = match asked {
-                Ok(answer) => {
+                Ok(mut answer) => {
                     let status = answer.head.status;
                     let is_wanted = wants_next(settings.next, status)
                         && choice.has_more()
@@ -269,7 +272,26 @@ impl Visit<'_, '_> {
                         && !streams
                         && (head.is_idempotent || settings.next.non_idempotent);
                     if !is_wanted {
-                        return Ok(answer);
+                        // As long as the client has seen nothing, one that breaks off can be replaced.
+                        let may_hold = settings.buffering
+                            && settings.next.error
+                            && choice.has_more()
+                            && in_time
+                            && !streams
+                            && (head.is_idempotent || settings.next.non_idempotent)
+                            && !says_no_buffering(&answer);
+                        let held = if may_hold { answer.body.hold(HOLD).await } else { Ok(()) };
+                        let Err(fault) = held else { return Ok(answer) };
+                        let Some(lease) = answer.body.give_up() else {
+                            return Err((Step::Page(502), Unanswered::Error));
+                        };
+                        attempt.status.set(502);
+                        let words = format_args!("{fault}");
+                        let (server, action) = (&lease.peer.name, Some("reading upstream"));
+                        self.log_upstream(Level::Error, request, target, server, action, words);
+                        self.note_failed(request, target, &lease);
+                        choice.use_up();
+                        continue;
                     }
                     if let Some(lease) = answer.body.give_up()
                         && !matches!(status, 403 | 404)
@@ -404,6 +426,14 @@ impl Visit<'_, '_> {
         url.extend_from_slice(&target.uri);
         self.facts.log_about(level, Some(request), action, Some(&url), message);
     }
+}
+
+/// How long an answer that has come in part is held back, while another server could be asked in its place.
+const HOLD: Duration = Duration::from_millis(20);
+
+fn says_no_buffering(answer: &Answer) -> bool {
+    let mut lines = answer.head.lines(&answer.bytes);
+    lines.any(|(name, value)| name.eq_ignore_ascii_case(b"x-accel-buffering") && value == b"no")
 }
 
 /// Why there is no answer.

@@ -1,0 +1,109 @@
+//! `upstream_status`: what is known of groups of servers, for people and for programs.
+
+use std::fmt::Write as _;
+
+use config::model::http::Http;
+use exchange::{Method, Request, Response};
+use serde_json::{Map, Value, json};
+use upstream::{Group, PeerStatus};
+
+use crate::configuration::Configuration;
+
+/// The page; the error is the status for methods that do not read.
+pub fn respond(request: &Request, configuration: &Configuration) -> Result<Response, u16> {
+    if !matches!(request.method, Method::Get | Method::Head) {
+        return Err(405);
+    }
+    let Some(http) = configuration.model.http.as_deref() else { return Err(404) };
+    let groups = groups(http, configuration);
+    let accepts = request.fields.all(exchange::Name::Accept);
+    let wants_json = match format(&request.query) {
+        Some(format) => format == b"json",
+        None => accepts
+            .into_iter()
+            .any(|value| value.windows(16).any(|part| part.eq_ignore_ascii_case(b"application/json"))),
+    };
+    let mut response = if wants_json {
+        Response::text(200, "application/json", json_of(groups).to_string() + "\n")
+    } else {
+        Response::text(200, "text/plain", text_of(groups))
+    };
+    response.fields.push_known(exchange::Name::CacheControl, b"no-store");
+    Ok(response)
+}
+
+/// Those that the configuration names.
+fn groups<'c>(
+    http: &'c Http,
+    configuration: &'c Configuration,
+) -> impl Iterator<Item = (&'c Group, Option<&'c str>)> {
+    let all = http.upstreams.iter().zip(&configuration.groups);
+    all.filter(|(upstream, _)| !upstream.implicit)
+        .map(|(upstream, group)| (&**group, upstream.zone.as_deref()))
+}
+
+/// The argument `format`.
+fn format(query: &[u8]) -> Option<&[u8]> {
+    query.split(|byte| *byte == b'&').find_map(|pair| pair.strip_prefix(b"format="))
+}
+
+fn json_of<'c>(groups: impl Iterator<Item = (&'c Group, Option<&'c str>)>) -> Value {
+    let groups = groups.map(|(group, zone)| {
+        let peers: Vec<Value> = (0..).zip(group.status()).map(|(id, peer)| peer_json(id, &peer)).collect();
+        (group.name.clone(), json!({ "zone": zone, "peers": peers }))
+    });
+    Value::Object(groups.collect::<Map<_, _>>())
+}
+
+fn peer_json(id: u32, peer: &PeerStatus) -> Value {
+    let responses = (1..).zip(peer.responses).map(|(class, count)| (format!("{class}xx"), json!(count)));
+    let mut responses: Map<_, _> = responses.collect();
+    responses.insert("total".to_owned(), json!(peer.responses.iter().sum::<u64>()));
+    json!({
+        "id": id,
+        "server": peer.address,
+        "name": peer.server,
+        "backup": peer.backup,
+        "weight": peer.weight,
+        "state": peer.state,
+        "active": peer.active,
+        "max_conns": (peer.max_conns > 0).then_some(peer.max_conns),
+        "requests": peer.requests,
+        "responses": responses,
+        "fails": peer.fails,
+        "unavail": peer.unavailable,
+        "health_checks": {
+            "checks": peer.checks,
+            "fails": peer.checks_failed,
+            "unhealthy": peer.unhealthy,
+        },
+        "header_time": (peer.header_time > 0).then_some(peer.header_time),
+        "response_time": (peer.response_time > 0).then_some(peer.response_time),
+    })
+}
+
+fn text_of<'c>(groups: impl Iterator<Item = (&'c Group, Option<&'c str>)>) -> String {
+    let mut text = String::new();
+    for (group, _) in groups {
+        let _ = writeln!(text, "upstream {}", group.name);
+        for peer in group.status() {
+            let [_, ok, redirects, refused, failed] = peer.responses;
+            let _ = writeln!(
+                text,
+                "  {} {}{} weight={} active={} requests={} 2xx={ok} 3xx={redirects} 4xx={refused} 5xx={failed} \
+                 fails={} unavail={} checks={} checks_failed={}",
+                peer.address,
+                peer.state,
+                if peer.backup { " backup" } else { "" },
+                peer.weight,
+                peer.active,
+                peer.requests,
+                peer.fails,
+                peer.unavailable,
+                peer.checks,
+                peer.checks_failed,
+            );
+        }
+    }
+    text
+}
