@@ -208,6 +208,11 @@ def test_paths_that_no_request_line_has(client, path):
     assert client.get(3, "/small").status == 200
 
 
+def test_a_fragment_is_not_a_part_of_the_path(client):
+    """RFC 3986 §4.3 leaves it out of what is requested, and so does nginx."""
+    assert client.get(1, "/return?a=1#/../b?c").body == b"GET /return?a=1 a=1 test.example test.example []"
+
+
 def test_underscores_are_left_out_and_te_stays(client):
     answer = client.get(1, "/fields", ("x-a", "1"), ("te", "trailers"), ("x_under_score", "forged"))
     assert answer.body == b"[1] [trailers] []"
@@ -624,6 +629,40 @@ def test_graceful_stop(serve_nginx):
                 break
         client.closed()
     assert site.exit_code() == 0
+
+
+@pytest.mark.parametrize("busy", [True, False], ids=["within_a_response", "idle"])
+def test_a_reload_sends_clients_away_without_cutting_anything(serve_nginx, busy):
+    site = serve_nginx(CONF, files=FILES)
+    with connect(site) as client:
+        assert client.get(1, "/small").status == 200
+        client.windows = False
+        if busy:
+            client.request(3, "/big")
+            client.until(lambda f: f.kind == DATA)
+        site.signal(signal.SIGHUP)
+        goaway = client.until(lambda f: f.kind == GOAWAY)
+        assert (goaway.code, goaway.last_stream) == (NO_ERROR, 0x7FFFFFFF)
+        # What was on its way is answered, too.
+        client.windows = True
+        client.window(0, 1 << 24)
+        assert client.get(5, "/small").status == 200
+        ping = client.until(lambda f: f.kind == PING and not f.flags & 1)
+        client.send(frame(PING, 1, 0, ping.payload))
+        last = client.until(lambda f: f.kind == GOAWAY)
+        assert (last.code, last.last_stream) == (NO_ERROR, 5)
+        if busy:
+            client.window(3, 1 << 24)
+            got = 0
+            while True:
+                data = client.until(lambda f: f.kind == DATA and f.stream == 3)
+                got += len(data.payload)
+                if data.flags & END_STREAM:
+                    break
+            assert got > len(BIG) - 65_536
+        client.closed()
+    with connect(site) as client:
+        assert client.get(1, "/small").status == 200
 
 
 # Floods

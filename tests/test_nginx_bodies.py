@@ -73,3 +73,46 @@ def test_a_client_that_reads_nothing_before_all_is_sent_gets_a_large_answer(serv
         for _ in range(3):
             client.send(build("GET", "/file", {"Content-Length": str(len(body))}) + body)
             assert client.response().body == b"x" * 500_000
+
+
+EARLY = """
+    map $http_x_early $early { default $http_x_early; }
+    server {
+        listen 127.0.0.1:%PORT%;
+        client_max_body_size 1m;
+        client_body_early_read $early;
+        location / { return 200 "$request_body|$content_length"; }
+        location /small { client_max_body_size 10; return 200 "ok"; }
+    }
+"""
+
+
+@pytest.fixture(scope="module")
+def early(serve_nginx_module):
+    return serve_nginx_module(EARLY)
+
+
+@pytest.mark.parametrize(("fields", "seen"), [([("X-Early", "1")], "the body|8"), ([("X-Early", "0")], "|8"), ([], "|8")])
+def test_a_body_is_read_early_where_the_configuration_says_so(early, fields, seen):
+    assert early.request("POST", "/", fields, body=b"the body").text == seen
+
+
+def test_a_body_that_is_read_early_is_waited_for(early):
+    with early.connect(timeout=20) as client:
+        client.send(build("POST", "/", {"Content-Length": "6", "X-Early": "yes"}) + b"abc")
+        time.sleep(0.2)
+        assert not client.buffer
+        client.send(b"def" + build("GET", "/two"))
+        assert client.response().text == "abcdef|6"
+        assert client.response().status == 200
+
+
+def test_what_is_too_large_to_be_read_early_is_refused_before_it_comes(early):
+    with early.connect(timeout=20) as client:
+        client.send(build("POST", "/", {"Content-Length": "2000000", "X-Early": "1"}))
+        assert client.response().status == 413
+
+
+def test_a_location_has_its_own_word_on_what_was_read_early(early):
+    assert early.request("POST", "/small", [("X-Early", "1")], body=b"x" * 20).status == 413
+    assert early.request("POST", "/small", [("X-Early", "1")], body=b"x" * 10).text == "ok"

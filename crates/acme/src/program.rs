@@ -62,7 +62,7 @@ pub(crate) fn to_contents(pair: &Pair) -> Contents {
 }
 
 fn try_run(control: OwnedFd) -> io::Result<()> {
-    let master = ControlSocket::new(control);
+    let master = ControlSocket::to_master(control);
     let Some(first) = master.recv::<ToAcme>()? else { return Ok(()) };
     let mandate: Mandate = first.body()?;
     // While this process may still open what is the super-user's.

@@ -16,8 +16,10 @@ use serde_json::Value;
 const INLINE_SIZE: usize = 16 * 1024;
 /// The largest packet; more than a socket's usual send buffer takes.
 const MESSAGE_SIZE: usize = 256 * 1024;
-/// The largest body in a descriptor.
+/// The largest body in a descriptor: of children, and of the master, whose configuration may hold ten thousands of
+/// certificates.
 const BODY_SIZE: u64 = 64 * 1024 * 1024;
+const MASTER_SIZE: u64 = 4 * 1024 * 1024 * 1024;
 
 /// What the master tells the edge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -298,18 +300,25 @@ impl<T> Received<T> {
 #[derive(Debug)]
 pub struct ControlSocket {
     socket: OwnedFd,
+    /// Bytes that a body may have.
+    most: u64,
 }
 
 impl ControlSocket {
     /// Takes a `SOCK_SEQPACKET` socket.
     pub fn new(socket: OwnedFd) -> Self {
-        Self { socket }
+        Self { socket, most: BODY_SIZE }
+    }
+
+    /// The same for a child of the master, which believes it.
+    pub fn to_master(socket: OwnedFd) -> Self {
+        Self { socket, most: MASTER_SIZE }
     }
 
     /// A connected pair, close-on-exec: ours, and what to hand to the other side.
     pub fn pair() -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = crate::message::pair()?;
-        Ok((Self { socket: ours }, theirs))
+        Ok((Self::new(ours), theirs))
     }
 
     /// Makes receiving and sending return `WouldBlock` instead of waiting.
@@ -366,7 +375,7 @@ impl ControlSocket {
         let mut fds = received.fds;
         let body = if object.remove("in_fd") == Some(Value::Bool(true)) {
             let fd = fds.pop().ok_or_else(|| invalid("a control message without its descriptor"))?;
-            Some(read_body(fd)?)
+            Some(read_body(fd, self.most)?)
         } else {
             object.remove("body").map(|body| serde_json::to_vec(&body)).transpose()?
         };
@@ -386,12 +395,12 @@ impl AsRawFd for ControlSocket {
     }
 }
 
-fn read_body(fd: OwnedFd) -> io::Result<Vec<u8>> {
+fn read_body(fd: OwnedFd, most: u64) -> io::Result<Vec<u8>> {
     let mut file = File::from(fd);
     file.rewind()?;
     let mut text = Vec::new();
-    file.take(BODY_SIZE + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > BODY_SIZE {
+    file.take(most + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > most {
         return Err(invalid("a control message whose body is too long"));
     }
     Ok(text)
@@ -445,6 +454,15 @@ mod tests {
         }
         drop(ours);
         assert!(theirs.recv::<FromMold>().unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_too_long_is_refused_and_from_the_master_taken() {
+        let file = || sys::sealed_memfd("test", &vec![0; BODY_SIZE as usize + 1]).unwrap();
+        let (ours, theirs) = ControlSocket::pair().unwrap();
+        let theirs = ControlSocket::to_master(theirs);
+        assert!(read_body(file(), ours.most).is_err());
+        assert_eq!(read_body(file(), theirs.most).unwrap().len() as u64, BODY_SIZE + 1);
     }
 
     #[test]

@@ -117,7 +117,7 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Box<Accepted>, refused:
         }
     }
     // Whoever has seen the end finds the request in the log.
-    tokio::task::yield_now().await;
+    event_loop.write_lines();
     Box::pin(connection.close()).await;
 }
 
@@ -398,6 +398,7 @@ async fn by_command_line(
     let outcome = phases.outcome.take();
     let finished = Finished { request, ends: &ends.peer, begun, outcome };
     if let Some(mut response) = response {
+        exchange.adapt(&mut response);
         let status = response.status;
         let logged = log::response_fields(event_loop, &response);
         let sent = exchange.respond(&mut response, &event_loop.date()).await;
@@ -453,6 +454,7 @@ fn begin_response(
     visited: &mut Visited<'_>,
 ) -> Option<Begun> {
     let mut response = visited.response.take()?;
+    exchange.adapt(&mut response);
     let fields = visited.wants_fields(event_loop).then(|| response.fields.clone());
     let status = response.status;
     let sent = exchange.try_respond(&mut response, &event_loop.date());

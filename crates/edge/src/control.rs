@@ -46,7 +46,7 @@ struct Control {
 
 /// Runs the edge until the master lets it end.
 pub fn run(control: OwnedFd) -> io::Result<()> {
-    let master = ControlSocket::new(control);
+    let master = ControlSocket::to_master(control);
     let first = master.recv::<ToEdge>()?.ok_or_else(|| io::Error::other("the master is gone"))?;
     let ToEdge::Configure { http } = first.message else {
         return Err(io::Error::other("the master's first word is not the configuration"));

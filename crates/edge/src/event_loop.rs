@@ -265,6 +265,16 @@ impl EventLoop {
         }))
     }
 
+    /// Writes the lines of access logs that are to be in their files at once.
+    pub fn write_lines(&self) {
+        if let Some(access) = &mut *self.access.borrow_mut() {
+            access.flush();
+        }
+        if let Some(logs) = &mut *self.logs.borrow_mut() {
+            logs.write();
+        }
+    }
+
     /// Goes on with what a configuration wants to be done for groups of servers.
     fn watch_servers(&self, configuration: &Arc<Configuration>) {
         if self.index == 0 {
@@ -282,12 +292,7 @@ impl EventLoop {
             loop {
                 // Behind the tasks that have their turn now.
                 this.lines.notified().await;
-                if let Some(access) = &mut *this.access.borrow_mut() {
-                    access.flush();
-                }
-                if let Some(logs) = &mut *this.logs.borrow_mut() {
-                    logs.write();
-                }
+                this.write_lines();
                 tokio::time::sleep(WRITE_EVERY).await;
             }
         });
@@ -321,6 +326,7 @@ impl EventLoop {
         let apps = self.sides.of(&process.apps, self.index, model, &process.temp, spawn_driver)?;
         *self.runtime.borrow_mut() = Runtime::compile(configuration, apps)?;
         *self.logs.borrow_mut() = configuration.logs.as_ref().map(AccessLogs::writer);
+        self.deadlines.renew();
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use protocol::{h1, h2};
 
 use crate::configuration::Configuration;
 use crate::connection::Ends;
+use crate::event_loop::EventLoop;
 use crate::site::Site;
 
 /// Bytes of a response's frame, nginx's `http2_chunk_size`.
@@ -86,13 +87,21 @@ impl Runtime {
     }
 
     /// How to go on with a client that begins a handshake.
-    pub fn choose(&self, ends: &Ends, hello: &Hello<'_>) -> Choice {
+    pub fn choose(&self, event_loop: &EventLoop, ends: &Ends, hello: &Hello<'_>) -> Choice {
         let Configuration { model, tls, .. } = &*self.configuration;
         let chosen = match &self.site {
             Some(site) => site.offer(ends, hello.server_name),
             None => model.tls.everywhere.map(|id| (id, model.edge.http2.is_some())),
         };
-        chosen.map_or(Choice::Reject, |(id, http2)| tls.choose(model, id, http2))
+        let choice = chosen.map_or(Choice::Reject, |(id, http2)| tls.choose(model, id, http2));
+        let offered = chosen.and_then(|(id, _)| model.tls.offers.get(id as usize));
+        match (choice, &self.site, offered) {
+            (Choice::Offer(offer), Some(site), Some(tls)) if !tls.by_variable.is_empty() => {
+                let loaded = site.certificates(event_loop, ends, hello, tls);
+                loaded.map_or(Choice::Reject, |loaded| Choice::Offer(offer.with(loaded)))
+            }
+            (choice, ..) => choice,
+        }
     }
 
     /// What HTTP/2 is spoken with on a fresh connection without TLS; `None` where only HTTP/1 is.
@@ -119,6 +128,8 @@ impl Runtime {
             preread: http2.window,
             chunk: HTTP2_CHUNK,
             max_frame: http2.max_frame,
+            // Applications take none yet.
+            connects: false,
         };
         Some((http2.clear_text, settings))
     }

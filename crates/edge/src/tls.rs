@@ -93,7 +93,7 @@ pub async fn secure(
     deadline.set_idle(Some(Duration::ZERO));
     let choose = |hello: &Hello<'_>| {
         let for_authority = event_loop.process.challenges.choose(hello);
-        for_authority.unwrap_or_else(|| event_loop.runtime().choose(ends, hello))
+        for_authority.unwrap_or_else(|| event_loop.runtime().choose(event_loop, ends, hello))
     };
     match handshake(socket, input, choose, |cx| deadline.is_past(cx)).await {
         Ok(Begun::Tls(stream, negotiated)) => {

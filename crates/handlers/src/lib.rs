@@ -9,4 +9,6 @@ pub mod files;
 
 pub mod fixed;
 
+pub mod mp4;
+
 pub mod special;

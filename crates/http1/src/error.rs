@@ -89,6 +89,9 @@ pub enum HeadError {
     /// An expectation other than `100-continue` (RFC 9110 §10.1.1).
     #[error("unknown expectation")]
     Expectation,
+    /// More than one Expect field line, of which one is not `100-continue`.
+    #[error("more than one expectation")]
+    ExpectationRepeated,
 }
 
 impl HeadError {

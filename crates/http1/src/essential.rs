@@ -18,6 +18,7 @@ pub(crate) struct Essential {
     upgrade: bool,
     expect: bool,
     expect_other: bool,
+    expect_again: bool,
     repeated: Option<HeadError>,
 }
 
@@ -33,7 +34,7 @@ impl Essential {
             KnownField::Upgrade => return self.upgrade = true,
             KnownField::Expect => {
                 // A list in theory; nothing but this one has ever been defined.
-                self.expect = true;
+                self.expect_again |= std::mem::replace(&mut self.expect, true);
                 self.expect_other |= !line.value.of(buf).eq_ignore_ascii_case(b"100-continue");
                 return;
             }
@@ -63,7 +64,9 @@ impl Essential {
         // RFC 9110 §10.1.1: an expectation in an HTTP/1.0 request is ignored.
         if http11 {
             if self.expect_other {
-                return Err(HeadError::Expectation);
+                // As in nginx, what is said twice is a mistake before it is anything else.
+                let again = self.expect_again;
+                return Err(if again { HeadError::ExpectationRepeated } else { HeadError::Expectation });
             }
             head.expect_continue = self.expect && head.framing.has_body();
         }

@@ -23,6 +23,8 @@ pub struct Deadlines {
     table: RefCell<Table>,
     /// No further request is wanted on any connection.
     ending: Cell<bool>,
+    /// How often the configuration was replaced by another.
+    renewals: Cell<u32>,
 }
 
 #[derive(Default)]
@@ -38,6 +40,12 @@ struct Row {
     idle: Option<u64>,
     /// It has had none yet.
     is_fresh: bool,
+    /// It wants to know of another configuration.
+    renews: bool,
+}
+
+impl Row {
+    const NONE: Self = Self { at: NEVER, waker: None, idle: None, is_fresh: false, renews: false };
 }
 
 impl Deadlines {
@@ -48,6 +56,7 @@ impl Deadlines {
             now: Cell::new(0),
             table: RefCell::default(),
             ending: Cell::new(false),
+            renewals: Cell::new(0),
         })
     }
 
@@ -87,6 +96,16 @@ impl Deadlines {
         }
     }
 
+    /// There is another configuration: connections that have settled something by the old one are woken.
+    pub fn renew(&self) {
+        self.renewals.set(self.renewals.get().wrapping_add(1));
+        for row in self.table.borrow_mut().rows.iter_mut().filter(|row| row.renews) {
+            if let Some(waker) = row.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
     /// Ends the connection that has been idle longest, to make room; `false` if none is idle.
     pub fn end_oldest_idle(&self) -> bool {
         let mut table = self.table.borrow_mut();
@@ -104,7 +123,7 @@ impl Deadlines {
     pub fn register(self: &Rc<Self>) -> Deadline {
         let mut table = self.table.borrow_mut();
         let row = table.free.pop().unwrap_or_else(|| {
-            table.rows.push(Row { at: NEVER, waker: None, idle: None, is_fresh: false });
+            table.rows.push(Row::NONE);
             table.rows.len() as u32 - 1
         });
         Deadline { table: Rc::clone(self), row }
@@ -141,6 +160,12 @@ impl Deadline {
         self.table.ending.get()
     }
 
+    /// How often the configuration was replaced by another. From now on the task is woken then.
+    pub fn renewals(&self) -> u32 {
+        self.table.table.borrow_mut().rows[self.row as usize].renews = true;
+        self.table.renewals.get()
+    }
+
     /// Takes it back.
     pub fn clear(&self) {
         self.table.table.borrow_mut().rows[self.row as usize].at = NEVER;
@@ -165,7 +190,7 @@ impl Drop for Deadline {
     fn drop(&mut self) {
         let mut table = self.table.table.borrow_mut();
         let row = &mut table.rows[self.row as usize];
-        *row = Row { at: NEVER, waker: None, idle: None, is_fresh: false };
+        *row = Row::NONE;
         table.free.push(self.row);
     }
 }

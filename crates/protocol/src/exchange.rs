@@ -224,12 +224,21 @@ impl Exchange<'_> {
         }
     }
 
+    /// Makes of a response what this client takes it for; before it is logged.
+    pub fn adapt(&mut self, response: &mut Response) {
+        match self {
+            Self::Http1(_) | Self::Nobody(_) => {}
+            Self::Http2(exchange) => exchange.adapt(response),
+        }
+    }
+
     /// Carries bytes between the client and another end, after a response 101. Returns how many the client got.
     pub async fn tunnel(&mut self, other: &mut dyn h1::OtherEnd) -> u64 {
         match self {
             Self::Http1(connection) => connection.tunnel(other).await,
-            // A stream of HTTP/2 has no such response (RFC 9113 §8.6).
-            Self::Http2(_) | Self::Nobody(_) => 0,
+            // In a box, so that what HTTP/1 waits with is not larger.
+            Self::Http2(exchange) => Box::pin(exchange.tunnel(other)).await,
+            Self::Nobody(_) => 0,
         }
     }
 

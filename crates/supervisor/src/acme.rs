@@ -194,18 +194,7 @@ impl Master {
 
     /// A certificate for the edge, now and when it starts anew.
     fn renewed(&mut self, name: &str, contents: &Contents) {
-        let configuration = self.configurations.get_mut(&self.configured);
-        let Some(prepared) = configuration.and_then(|c| c.prepared.as_mut()) else { return };
-        let certificates = prepared.model.tls.certificates.iter_mut();
-        let ordered = certificates.filter(|c| c.files.is_none() && c.name == name);
-        let mut is_known = false;
-        for certificate in ordered {
-            certificate.contents = Some(contents.clone());
-            is_known = true;
-        }
-        if is_known && let Ok(body) = serde_json::to_value(contents) {
-            self.pass_on(ToEdge::Certificate { name: name.to_owned() }, Some(body));
-        }
+        self.replace_certificate(name, contents, |certificate| certificate.files.is_none());
     }
 
     /// An edge that has just been started has none of the answers.
@@ -228,7 +217,7 @@ impl Master {
         }
     }
 
-    fn pass_on(&mut self, message: ToEdge, body: Option<Value>) {
+    pub(crate) fn pass_on(&mut self, message: ToEdge, body: Option<Value>) {
         if let Some(edge) = &mut self.edge {
             edge.channel.send(message, body, vec![]);
         }

@@ -7,6 +7,7 @@
 
 mod acme;
 mod announce;
+mod certificates;
 mod channel;
 mod check;
 mod children;

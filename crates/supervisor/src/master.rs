@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Pid;
 
 use crate::acme::Acme;
+use crate::certificates::Watched;
 use crate::channel::{Channel, Incoming};
 use crate::children::{self, Child};
 use crate::configuration::{Configuration, Prepared};
@@ -54,6 +55,7 @@ pub(crate) struct Master {
     pub(crate) configured: u64,
     pub(crate) edge: Option<Edge>,
     pub(crate) acme: Acme,
+    pub(crate) watched: Watched,
     /// The program that was started to take over.
     pub(crate) successor: Option<Pid>,
     /// The program that this one was started to take over from.
@@ -89,6 +91,7 @@ impl Master {
             configured: 1,
             edge: None,
             acme: Acme::default(),
+            watched: Watched::default(),
             successor: None,
             predecessor: None,
             detached: false,
@@ -117,6 +120,7 @@ impl Master {
             self.state.tick(self.begin.elapsed());
             self.act();
             self.tend_acme();
+            self.watch_certificates();
             self.round();
         }
     }
@@ -136,6 +140,10 @@ impl Master {
         if self.wants_acme()
             && let Some(at) = self.acme.deadline()
         {
+            until = Some(until.map_or(at, |until| until.min(at)));
+        }
+        if self.watches_certificates() {
+            let at = self.watched.next();
             until = Some(until.map_or(at, |until| until.min(at)));
         }
         let timeout = until.map(|at| {

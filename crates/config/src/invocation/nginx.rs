@@ -214,6 +214,8 @@ pub fn version_info(options: &Options) -> String {
         );
     }
     if options.configure {
+        // Scripts look for the second line, and for OpenSSL in the first, which is not there.
+        text.push_str("built with rustls and AWS-LC\nTLS SNI support enabled\n");
         let _ = write!(
             text,
             "configure arguments: --prefix={prefix} --conf-path={CONF} --http-log-path={ACCESS_LOG} \
@@ -306,6 +308,7 @@ mod tests {
         assert!(
             text.contains("configure arguments: --prefix=") && text.contains("--with-http_realip_module")
         );
+        assert!(text.contains("\nTLS SNI support enabled\n") && !text.contains("OpenSSL"), "{text}");
         assert_eq!(version_info(&parse(&["-v"]).unwrap()).lines().count(), 1);
         assert!(version_info(&parse(&["-h"]).unwrap()).contains("Usage: nginx"));
     }

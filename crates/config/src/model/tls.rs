@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Address;
+use super::http::Value;
 
 /// Index into [`Model::offers`].
 pub type TlsId = u32;
@@ -124,6 +125,15 @@ base64!(Secret);
 pub struct Tls {
     /// Indices of [`Model::certificates`]: of different kinds, the client's signature schemes choose.
     pub certificates: Vec<u32>,
+    /// More of them, whose files only the handshake tells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_variable: Vec<ByVariable>,
+    /// Those of them that were read are kept; `None`: every handshake reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<CertificateCache>,
+    /// Certificates are sent compressed to clients that take them so (RFC 8879).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compress: bool,
     /// `ssl_reject_handshake`
     pub reject: bool,
     /// At least one.
@@ -147,6 +157,30 @@ pub struct Tls {
     pub clients: Option<Box<Clients>>,
     /// Keys of tickets, nginx's 48 or 80 bytes; the first encrypts. Empty: the process makes its own.
     pub ticket_keys: Vec<Secret>,
+}
+
+/// A certificate whose files variables name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ByVariable {
+    /// The file of the certificate and those that lead to the root, or `data:` and what would be in it.
+    pub chain: Value,
+    /// The same of its key.
+    pub key: Value,
+    /// The directory that names begin in which are not absolute.
+    pub base: PathBuf,
+    /// Passwords that the key may have.
+    pub passwords: Vec<Secret>,
+}
+
+/// How long certificates whose files variables name are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CertificateCache {
+    /// So many at most, in each event loop.
+    pub max: u32,
+    /// Those that nobody has asked for so long are forgotten.
+    pub inactive: Duration,
+    /// After that a file is read again.
+    pub valid: Duration,
 }
 
 /// Whether clients show certificates.

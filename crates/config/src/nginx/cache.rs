@@ -36,7 +36,10 @@ macro_rules! rows {
             own($ours, Row::one(
                 concat!($prefix, "_cache"),
                 ALL,
-                Apply::Custom(|r, l, d| r.cache(cache(l, $kind), d)),
+                Apply::Custom(|r, l, d| {
+                    r.cache(cache(l, $kind), d);
+                    r.not_both(l, d);
+                }),
                 "off",
                 "The zone where answers are kept; its name may have variables.",
             )
@@ -232,6 +235,12 @@ impl CacheLevel {
 /// Where a block keeps what it says.
 fn cache(level: &mut Level, kind: CacheKind) -> &mut CacheLevel {
     Rc::make_mut(level.caches[kind as usize].get_or_insert_default())
+}
+
+/// Whether a block says that there is a cache.
+pub(super) fn is_on(level: &Level, kind: CacheKind) -> bool {
+    let own = level.caches[kind as usize].as_ref();
+    own.is_some_and(|own| matches!(own.zone, Some(ZoneName::On(_))))
 }
 
 /// A zone by name, from when it is first spoken of.

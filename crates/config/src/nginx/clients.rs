@@ -67,6 +67,17 @@ pub(super) const ROWS: &[Row] = &[
         "Puts every body into a file with a name (`$request_body_file`): `on` keeps it, `clean` removes it when the \
              request is over.",
     ),
+    Row::new(
+        "client_body_early_read",
+        HEAD,
+        Count::at_least(1),
+        Apply::Custom(|r, l, d| {
+            let values = d.args.iter().map(|word| r.value(word)).collect();
+            l.body_early = Some(std::rc::Rc::new(values));
+        }),
+        "",
+        "The body of a request is read before a location is looked for, if one of these is neither empty nor `0`.",
+    ),
     Row::one(
         "client_body_in_single_buffer",
         ALL,

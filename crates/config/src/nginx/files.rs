@@ -161,6 +161,36 @@ pub(super) const ROWS: &[Row] = &[
         "Serves Flash videos; with an argument `start` from this byte on, behind a head.",
     ),
     Row::new(
+        "mp4",
+        Context::LOCATION,
+        Count::exactly(0),
+        Apply::Custom(|_, l, _| l.content = Some(Content::Mp4)),
+        "",
+        "Serves MPEG-4 videos; with arguments `start` and `end`, in seconds, what lies between, as a video of its own.",
+    )
+    .differs("All of a video's tracks are sent, not the first two."),
+    Row::one(
+        "mp4_buffer_size",
+        ALL,
+        Apply::Quiet(Argument::Size, "an index is read at once"),
+        "512k",
+        "",
+    ),
+    Row::one(
+        "mp4_max_buffer_size",
+        ALL,
+        Apply::Size(|l| &mut l.mp4_max_buffer),
+        "10m",
+        "Bytes that the index of a video may have, for a part of it to be sent.",
+    ),
+    Row::flag(
+        "mp4_start_key_frame",
+        ALL,
+        |l| &mut l.mp4_start_key_frame,
+        "off",
+        "A part begins with a key frame; what of it is before `start` is not shown.",
+    ),
+    Row::new(
         "stub_status",
         Context::SERVER.or(Context::LOCATION),
         Count::between(0, 1),

@@ -36,17 +36,14 @@ const ERRORS: &[(&str, &[&str])] = &[
         "geoip comes later; `geo` is there",
         &["geoip_city", "geoip_country", "geoip_org", "geoip_proxy", "geoip_proxy_recursive"],
     ),
-    ("it comes later", &["client_body_early_read"]),
     ("it is for other systems", &["degradation", "degrade"]),
     ("ECH is not there", &["ssl_ech_file"]),
-    ("certificates with variables come later", &["ssl_certificate_cache"]),
     (
         "knowing browsers comes later; `map $http_user_agent` is there",
         &["ancient_browser", "ancient_browser_value", "modern_browser", "modern_browser_value"],
     ),
     ("mail comes later", &["mail"]),
     ("memcached comes later", &["memcached_pass"]),
-    ("seeking in videos comes later", &["mp4"]),
 ];
 
 /// What does something unless it is `off`.
@@ -55,8 +52,7 @@ const SWITCHES: &[(&str, &[&str])] = &[
     ("changing images comes later", &["image_filter"]),
     ("early data comes later", &["ssl_early_data"]),
     ("answers about certificates of clients are not asked for; `ssl_crl` is there", &["ssl_ocsp"]),
-    ("certificate compression comes later", &["ssl_certificate_compression"]),
-    ("storing answers as files comes later", &["fastcgi_store", "proxy_store", "scgi_store", "uwsgi_store"]),
+    ("storing answers as files comes later", &["fastcgi_store", "scgi_store", "uwsgi_store"]),
 ];
 
 /// What stands in blocks that are not read.
@@ -169,12 +165,7 @@ const OPTIONS: &[(&str, &[&str])] = &[
             "memcached_socket_keepalive",
         ],
     ),
-    (
-        "it needs `mp4`, which is not there yet",
-        &["mp4_buffer_size", "mp4_max_buffer_size", "mp4_start_key_frame"],
-    ),
     ("it needs `fastcgi_store`, which is not there yet", &["fastcgi_store_access"]),
-    ("it needs `proxy_store`, which is not there yet", &["proxy_store_access"]),
     ("it needs `scgi_store`, which is not there yet", &["scgi_store_access"]),
     ("it needs `uwsgi_store`, which is not there yet", &["uwsgi_store_access"]),
     (

@@ -22,7 +22,7 @@ use crate::model::http::{
     Precompressed, Proxied, RealIpHeader, Regex, Resolver, Root, Satisfy, ServerTokens, TryFiles, UserIdMode,
     ValidReferers, Value, Who,
 };
-use crate::model::tls::{Protocol, Secret, SessionCache, Verify};
+use crate::model::tls::{CertificateCache, Protocol, Secret, SessionCache, Verify};
 
 macro_rules! level {
     (inherited { $($i:ident: $it:ty,)* } own { $($o:ident: $ot:ty,)* }) => {
@@ -111,6 +111,8 @@ level! {
         ssl_crl: NamedFile,
         ssl_verify_depth: u64,
         ssl_stapling: bool,
+        ssl_certificate_cache: Option<CertificateCache>,
+        ssl_certificate_compression: bool,
         ssl_stapling_file: NamedFile,
         // Files.
         root: (Root, usize),
@@ -128,6 +130,8 @@ level! {
         if_modified_since: IfModifiedSince,
         max_ranges: u64,
         slice: u64,
+        mp4_max_buffer: u64,
+        mp4_start_key_frame: bool,
         open_file_cache: Option<(u32, Duration)>,
         open_file_cache_valid: Duration,
         open_file_cache_min_uses: u64,
@@ -145,6 +149,7 @@ level! {
         body_timeout: Duration,
         body_buffer: u64,
         body_in_file: Option<BodyFile>,
+        body_early: Rc<Vec<Value>>,
         log_file_cache: Option<LogFileCache>,
         subrequest_buffer: u64,
         send_timeout: Duration,
@@ -251,6 +256,8 @@ level! {
         userid_flags: UserIdFlags,
         userid_p3p: Vec<u8>,
         userid_mark: Option<u8>,
+        proxy_store: Option<Option<Value>>,
+        proxy_store_access: u32,
         // Names.
         resolver: Resolver,
         resolver_timeout: Duration,

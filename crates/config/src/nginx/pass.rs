@@ -11,7 +11,7 @@ use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use crate::model::http::{
     CookieMatch, Family, Gateway, GatewayParam, IgnoreHeaders, NextUpstream, ProxyRedirect, ProxySettings,
-    Regex, Value,
+    Regex, Store, Value,
 };
 
 const ALL: Context = Context::ALL;
@@ -482,7 +482,9 @@ pub(super) fn settle(l: &Level, family: Family) -> Option<ProxySettings> {
     let (resolver, resolver_timeout) = super::resolver::settle(l);
     let tls = super::proxy_tls::settle(p);
     let not_zero = |value: &Option<Value>| value.clone().filter(|v| v.as_text() != Some(b"0"));
+    let store = l.proxy_store.clone().flatten().filter(|_| family == Family::Proxy);
     Some(ProxySettings {
+        store: store.map(|path| Store { path, access: l.proxy_store_access.unwrap_or(0o600) }),
         method: p.method.clone(),
         http11: p.http11.unwrap_or(false),
         set_headers: p.set_headers.as_ref().map_or_else(Vec::new, |list| list.to_vec()),

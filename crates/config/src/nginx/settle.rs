@@ -11,8 +11,8 @@ use super::types::Types;
 use crate::model::Symlinks;
 use crate::model::http::{
     AuthBasic, Autoindex, CacheKind, CacheSettings, Charset, Compression, Family, HeadSettings,
-    KeepaliveDisable, LogLevel, OpenFileCache, Proxied, ProxySettings, RealIp, RealIpHeader, Refusal, Root,
-    SecureLink, Settings, SettingsId, SubFilters, Value,
+    KeepaliveDisable, LogLevel, Mp4, OpenFileCache, Proxied, ProxySettings, RealIp, RealIpHeader, Refusal,
+    Root, SecureLink, Settings, SettingsId, SubFilters, Value,
 };
 
 /// A block whose settings are known.
@@ -25,7 +25,8 @@ pub(super) struct Settled {
 /// The tables that settings share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    pub settings: Vec<Settings>,
+    #[expect(clippy::vec_box, reason = "a list of a million that grows is moved, and they are large")]
+    pub settings: Vec<Box<Settings>>,
     pub types: Vec<Rc<Types>>,
     pub error_logs: Vec<Rc<Vec<ErrorLog>>>,
     pub proxies: Vec<ProxySettings>,
@@ -71,11 +72,11 @@ impl Shared {
         let mut hasher = DefaultHasher::new();
         settings.hash(&mut hasher);
         let same = self.settings_by_hash.entry(hasher.finish()).or_default();
-        if let Some(id) = same.iter().find(|id| self.settings[**id as usize] == settings) {
+        if let Some(id) = same.iter().find(|id| *self.settings[**id as usize] == settings) {
             return *id;
         }
         let id = self.settings.len() as SettingsId;
-        self.settings.push(settings);
+        self.settings.push(Box::new(settings));
         same.push(id);
         id
     }
@@ -156,6 +157,10 @@ impl Shared {
             if_modified_since: l.if_modified_since.unwrap_or_default(),
             max_ranges: l.max_ranges,
             slice: l.slice.unwrap_or(0),
+            mp4: Mp4 {
+                max_buffer: l.mp4_max_buffer.unwrap_or(10 << 20),
+                start_key_frame: l.mp4_start_key_frame.unwrap_or(false),
+            },
             open_file_cache: open_file_cache(l),
             sendfile: l.sendfile.unwrap_or(false),
             log_not_found: l.log_not_found.unwrap_or(true),
@@ -164,6 +169,7 @@ impl Shared {
             body_timeout: l.body_timeout.unwrap_or(seconds(60)),
             body_buffer: l.body_buffer.unwrap_or(16 << 10),
             body_in_file: l.body_in_file.flatten(),
+            body_early: l.body_early.as_ref().map_or_else(Vec::new, |values| values.to_vec()),
             subrequest_buffer: l.subrequest_buffer.unwrap_or(4 << 10),
             send_timeout: l.send_timeout.unwrap_or(seconds(60)),
             keepalive_timeout,

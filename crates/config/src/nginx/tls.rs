@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,9 +13,10 @@ use super::acme;
 use super::level::Level;
 use super::reader::{Reader, list};
 use super::table::{Apply, Argument, Context, Count, Row};
+use crate::model::http::Value;
 use crate::model::tls::{
-    self as model, Certificate, CertificateFiles, Clients, Der, Listed, Protocol, Secret, SessionCache, Tls,
-    TlsId, Verify, Which,
+    self as model, ByVariable, Certificate, CertificateCache, CertificateFiles, Clients, Der, Listed,
+    Protocol, Secret, SessionCache, Tls, TlsId, Verify, Which,
 };
 use crate::report::Severity;
 use crate::tls::{DEFAULT_12, DEFAULT_13, DEFAULT_GROUPS, ciphers, groups, suites_of_13};
@@ -47,6 +49,22 @@ pub(super) const ROWS: &[Row] = &[
     )
     .repeats()
     .differs("No keys of engines or providers of OpenSSL."),
+    Row::new(
+        "ssl_certificate_cache",
+        HEAD,
+        Count::between(1, 3),
+        Apply::Custom(|r, l, d| r.ssl_certificate_cache(l, d)),
+        "off",
+        "Certificates whose files variables name are kept: `max=N`, `inactive=TIME` (10s), `valid=TIME` (60s).",
+    )
+    .differs("Each event loop keeps its own."),
+    Row::flag(
+        "ssl_certificate_compression",
+        HEAD,
+        |l| &mut l.ssl_certificate_compression,
+        "off",
+        "Certificates are sent compressed to clients that take them so (RFC 8879).",
+    ),
     Row::one(
         "ssl_password_file",
         HEAD,
@@ -245,6 +263,8 @@ pub(super) const ROWS: &[Row] = &[
 #[derive(Debug, Clone)]
 pub(super) struct NamedFile {
     pub path: PathBuf,
+    /// It has variables.
+    pub value: Option<Value>,
     pub at: Span,
     /// Where nginx says that the directive is.
     pub line_at: Option<Span>,
@@ -275,26 +295,29 @@ impl<'a> Reader<'a> {
         let Some(word) = directive.args.first() else { return };
         let line_at = self.problems.line_at;
         if acme::is_variable(&word) {
-            let file = NamedFile { path: word.text().into_owned().into(), at: word.span, line_at };
+            let path = word.text().into_owned().into();
+            let file = NamedFile { path, value: None, at: word.span, line_at };
             Rc::make_mut(files.get_or_insert_default()).push(file);
             return;
         }
-        let is_special = [&b"data:"[..], b"engine:", b"store:"].iter().any(|p| word.value.starts_with(p));
-        if word.value.contains(&b'$') || is_special {
-            let what = if is_special { "what is no file" } else { "a path with variables" };
-            self.error(word.span, format!("{what} is not there yet as a certificate or key"))
+        let has_variables = word.value.contains(&b'$');
+        let is_data = word.value.starts_with(b"data:");
+        let is_special = word.value.starts_with(b"engine:") || word.value.starts_with(b"store:");
+        if is_special || (is_data && !has_variables) {
+            self.error(word.span, "what is no file is not there yet as a certificate or key")
                 .help("name a file");
             return;
         }
+        let value = has_variables.then(|| self.value(word));
         let path = self.conf_prefix.join(&*word.text());
-        let file = NamedFile { path, at: word.span, line_at };
+        let file = NamedFile { path, value, at: word.span, line_at };
         Rc::make_mut(files.get_or_insert_default()).push(file);
     }
 
     fn conf_path(&mut self, directive: Directive<'a>) -> Option<NamedFile> {
         let word = directive.args.first()?;
         let path = self.conf_prefix.join(&*word.text());
-        Some(NamedFile { path, at: word.span, line_at: self.problems.line_at })
+        Some(NamedFile { path, value: None, at: word.span, line_at: self.problems.line_at })
     }
 
     fn ssl_protocols(&mut self, level: &mut Level, directive: Directive<'a>) {
@@ -496,6 +519,39 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn ssl_certificate_cache(&mut self, level: &mut Level, directive: Directive<'a>) {
+        let mut cache =
+            CertificateCache { max: 0, inactive: Duration::from_secs(10), valid: Duration::from_secs(60) };
+        let mut is_off = false;
+        for word in directive.args {
+            let text = word.text().into_owned();
+            let seconds = |text: &str| super::units::seconds(text.as_bytes());
+            let is_known = match text.split_once('=') {
+                None if text == "off" => {
+                    is_off = true;
+                    true
+                }
+                Some(("max", number)) => {
+                    cache.max = number.parse().unwrap_or(0);
+                    cache.max > 0
+                }
+                Some(("inactive", time)) => seconds(time).map(|time| cache.inactive = time).is_some(),
+                Some(("valid", time)) => seconds(time).map(|time| cache.valid = time).is_some(),
+                _ => false,
+            };
+            if !is_known {
+                self.error(word.span, format!("invalid parameter \"{text}\""))
+                    .help("write `max=1000 inactive=20s valid=1m`, or `off`");
+                return;
+            }
+        }
+        if !is_off && cache.max == 0 {
+            self.error(directive.head(), "\"ssl_certificate_cache\" must have the \"max\" parameter");
+            return;
+        }
+        level.ssl_certificate_cache = Some((!is_off).then_some(cache));
+    }
+
     fn ssl_stapling(&mut self, level: &mut Level, directive: Directive<'a>) {
         let Some(word) = directive.args.first() else { return };
         level.ssl_stapling = self.flag(word, "ssl_stapling");
@@ -591,10 +647,11 @@ impl<'a> Reader<'a> {
     /// for it.
     pub(super) fn offer(&mut self, level: &Level, acme: Option<u32>) -> Option<TlsId> {
         let reject = level.ssl_reject_handshake.unwrap_or(false);
-        let certificates = self.certificates(level, acme)?;
-        if certificates.is_empty() && !reject {
+        let (certificates, by_variable) = self.certificates(level, acme)?;
+        if certificates.is_empty() && by_variable.is_empty() && !reject {
             return None;
         }
+        let kept = level.ssl_certificate_cache.clone().flatten().filter(|_| !by_variable.is_empty());
         let clients = self.clients(level)?;
         let mut protocols =
             level.ssl_protocols.clone().unwrap_or_else(|| vec![Protocol::Tls12, Protocol::Tls13]);
@@ -615,6 +672,9 @@ impl<'a> Reader<'a> {
         };
         let offer = Tls {
             certificates,
+            by_variable,
+            kept,
+            compress: level.ssl_certificate_compression.unwrap_or(false),
             reject,
             suites: protocols.iter().rev().flat_map(|protocol| suites(*protocol)).collect(),
             protocols,
@@ -699,10 +759,10 @@ impl<'a> Reader<'a> {
     }
 
     /// The certificates of a server; `None`: one cannot be used.
-    fn certificates(&mut self, level: &Level, acme: Option<u32>) -> Option<Vec<u32>> {
-        let Some(chains) = &level.ssl_certificates else { return Some(Vec::new()) };
+    fn certificates(&mut self, level: &Level, acme: Option<u32>) -> Option<(Vec<u32>, Vec<ByVariable>)> {
+        let Some(chains) = &level.ssl_certificates else { return Some(Default::default()) };
         let keys = level.ssl_certificate_keys.as_ref().map_or(&[][..], |keys| keys.as_slice());
-        let mut found = Vec::new();
+        let (mut found, mut by_variable) = (Vec::new(), Vec::new());
         let mut all = true;
         for (at, chain) in chains.iter().enumerate() {
             let Some(key) = keys.get(at) else {
@@ -712,6 +772,13 @@ impl<'a> Reader<'a> {
                 problem.line_at = chain.line_at;
                 return None;
             };
+            if chain.value.is_some() || key.value.is_some() {
+                match self.by_variable(chain, key, level.ssl_password_file.as_ref()) {
+                    Some(certificate) => by_variable.push(certificate),
+                    None => all = false,
+                }
+                continue;
+            }
             let stapled = level.ssl_stapling_file.as_ref().filter(|_| level.ssl_stapling == Some(true));
             let is_ordered = (chain.path.as_path(), key.path.as_path())
                 == (Path::new(acme::CERTIFICATE), Path::new(acme::CERTIFICATE_KEY));
@@ -730,7 +797,42 @@ impl<'a> Reader<'a> {
                 None => all = false,
             }
         }
-        all.then_some(found)
+        all.then_some((found, by_variable))
+    }
+
+    /// A certificate that only the handshake tells; `None`: its passwords cannot be used.
+    fn by_variable(
+        &mut self,
+        chain: &NamedFile,
+        key: &NamedFile,
+        passwords: Option<&NamedFile>,
+    ) -> Option<ByVariable> {
+        let value = |file: &NamedFile| {
+            file.value.clone().unwrap_or_else(|| Value::text(file.path.as_os_str().as_bytes()))
+        };
+        let mut certificate = ByVariable {
+            chain: value(chain),
+            key: value(key),
+            base: self.conf_prefix.clone(),
+            passwords: Vec::new(),
+        };
+        if let Some(file) = passwords {
+            match self.vault.file(&file.path) {
+                Ok(text) => {
+                    let lines = text.split(|byte| *byte == b'\n');
+                    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+                    let lines = lines.filter(|line| !line.is_empty());
+                    certificate.passwords = lines.map(|line| Secret(line.to_vec())).collect();
+                }
+                Err(why) => {
+                    let message = format!("cannot load passwords \"{}\": {why}", file.path.display());
+                    let problem = self.problems.push(Severity::Error, Some(file.at), message);
+                    problem.line_at = file.line_at;
+                    return None;
+                }
+            }
+        }
+        Some(certificate)
     }
 
     fn certificate(

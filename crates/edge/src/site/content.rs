@@ -3,6 +3,7 @@
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use buffering::{BufferedBody, Named};
 use bytes::Bytes;
@@ -11,9 +12,10 @@ use config::model::http::{
     BodyFile, CacheKind, CacheSettings, Content, IgnoreHeaders, LogLevel, Regex as RegexModel, TryLast,
     Value, Variable,
 };
-use exchange::{AcceptEncoding, Fields, Method, Name, Request, Response};
+use exchange::{AcceptEncoding, Body, Chunk, Fields, Method, Name, Request, Response};
 use filters::nginx::FilterContext;
 use handlers::files::by_path::{FileContext, Kind, Outcome, Place as FilePlace};
+use handlers::mp4::{self, Mp4Error, Wanted};
 use routing::Scope;
 use telemetry::error_log::Level;
 
@@ -22,6 +24,7 @@ use super::facts::level;
 use super::kept::{self, Consulted, Keeping};
 use super::observed;
 use super::proxy::wants_next;
+use super::slice::Whole;
 use super::visit::{Step, Visit};
 use crate::intake;
 
@@ -91,7 +94,7 @@ impl Visit<'_, '_> {
             }
             Content::Flv => self.flv(request),
             Content::EmptyGif => fixed(handlers::fixed::empty_gif(request)),
-            Content::Files | Content::App(_) | Content::Proxy(_) => return None,
+            Content::Files | Content::Mp4 | Content::App(_) | Content::Proxy(_) => return None,
         })
     }
 
@@ -100,6 +103,7 @@ impl Visit<'_, '_> {
         match self.content {
             Content::App(index) => self.application(request, index).await,
             Content::Proxy(index) => self.proxy(request, index).await,
+            Content::Mp4 => self.mp4(request).await,
             _ => match self.dav(request).await {
                 Some(step) => step,
                 None => self.files(request),
@@ -139,6 +143,73 @@ impl Visit<'_, '_> {
             handlers::fixed::flv_from(response, start);
         }
         step
+    }
+
+    /// `mp4`: a file, of which arguments may choose a part.
+    async fn mp4(&mut self, request: &Request) -> Step {
+        if !matches!(request.method, Method::Get | Method::Head) {
+            return Step::Page(405);
+        }
+        let mut step = self.files(request);
+        let Step::Respond(response) = &mut step else { return step };
+        if request.path.ends_with(b"/") || response.status != 200 {
+            return step;
+        }
+        let start = self.milliseconds(b"start", request);
+        let end = self.milliseconds(b"end", request).filter(|end| *end > start.unwrap_or(0));
+        if start.is_none() && end.is_none() {
+            return step;
+        }
+        let start = start.unwrap_or(0);
+        let settings = self.settings().mp4;
+        let wanted = Wanted {
+            start,
+            length: end.map(|end| end - start),
+            key_frame: settings.start_key_frame,
+            most: settings.max_buffer,
+        };
+        let length = response.body.len().unwrap_or(0);
+        let file = match std::mem::take(&mut response.body) {
+            Body::File(body) => Ok(body.file),
+            Body::Full(bytes) => mp4::in_memory(&bytes).map(Arc::new),
+            Body::Empty | Body::Stream(_) => Err(Mp4Error::Broken("there is nothing in it")),
+        };
+        // The index is read as a whole: others on this loop need not wait for the disk.
+        let made = tokio::task::spawn_blocking(move || {
+            let file = file?;
+            mp4::cut(&file, length, wanted).map(|cut| (file, cut))
+        });
+        match made.await {
+            Ok(Ok((file, cut))) => {
+                let length = cut.head.len() as u64 + cut.length;
+                response.fields.set(Name::ContentLength, length.to_string().as_bytes());
+                response.of_file = None;
+                let chunks =
+                    [Chunk::Data(cut.head.into()), Chunk::File { file, start: cut.start, len: cut.length }];
+                response.body = Body::Stream(Box::new(Whole(chunks.into())));
+                step
+            }
+            Ok(Err(why)) => {
+                self.facts.log(Level::Error, Some(request), format_args!("{why}"));
+                Step::Page(500)
+            }
+            Err(_) => Step::Page(500),
+        }
+    }
+
+    /// An argument in seconds, with three digits behind the point at most.
+    fn milliseconds(&mut self, name: &[u8], request: &Request) -> Option<u64> {
+        let text = self.value_or_none(&Variable::Arg(name.to_vec()), request)?;
+        let text = std::str::from_utf8(&text).ok()?;
+        let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+        let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || part.len() > 3 || !is_digits(whole) || !is_digits(part) {
+            return None;
+        }
+        let millis = whole.parse::<u64>().ok()?.checked_mul(1000)?;
+        let part = format!("{part:0<3}").parse::<u64>().ok()?;
+        // More than any video lasts.
+        millis.checked_add(part).filter(|millis| *millis < 1 << 40)
     }
 
     async fn application(&mut self, request: &mut Request, index: u32) -> Step {
@@ -310,15 +381,20 @@ impl Visit<'_, '_> {
             Some(body) => body,
             None => self.read_body(request).await?,
         };
+        self.note_body(&body);
+        Ok(body)
+    }
+
+    /// For the variables that tell of it.
+    pub(super) fn note_body(&self, body: &BufferedBody) {
         self.facts.body_length.set(body.len());
-        match &body {
+        match body {
             BufferedBody::Empty => {}
             BufferedBody::Memory(bytes) => *self.facts.body.borrow_mut() = Some(bytes.clone()),
             BufferedBody::File(file) => {
                 self.facts.rare().body_file = Some(file.path().as_os_str().as_bytes().into());
             }
         }
-        Ok(body)
     }
 
     /// Reads the client's body.

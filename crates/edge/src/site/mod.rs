@@ -3,6 +3,7 @@
 mod access;
 mod after;
 mod answer;
+mod certificates;
 mod compose;
 mod content;
 mod dav;
@@ -72,6 +73,8 @@ pub struct Site {
     memory: Rc<Memory>,
     compressed: filters::nginx::Shared,
     user_files: RefCell<UserFiles>,
+    /// Certificates whose files variables name.
+    certificates: RefCell<certificates::Kept>,
     verified: RefCell<Verified>,
     #[expect(clippy::vec_box, reason = "a state is not moved about")]
     states: RefCell<Vec<Box<State>>>,
@@ -112,6 +115,7 @@ impl Site {
             memory: Memory::new(FILE_MEMORY),
             compressed: filters::nginx::Shared::new(&http.charset_maps),
             user_files: RefCell::default(),
+            certificates: RefCell::default(),
             verified: RefCell::new(Verified::new(VERIFIED.0, VERIFIED.1).map_err(io::Error::other)?),
             states: RefCell::default(),
             pools: configuration
@@ -266,5 +270,6 @@ fn http2_settings(http2: &Http2) -> h2::Settings {
         preread: http2.preread,
         chunk: http2.chunk as usize,
         max_frame: h2::SMALLEST_MAX_FRAME,
+        connects: true,
     }
 }

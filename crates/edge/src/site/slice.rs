@@ -364,7 +364,7 @@ fn stream_of(body: Body) -> Box<dyn ChunkStream> {
 }
 
 /// A body that is there.
-struct Whole(VecDeque<Chunk>);
+pub(super) struct Whole(pub VecDeque<Chunk>);
 
 impl ChunkStream for Whole {
     fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Chunk, StreamError>>> {

@@ -25,6 +25,8 @@ use crate::event_loop::EventLoop;
 
 /// How a request goes on.
 pub enum Step {
+    /// With its body, which is read before the phases (`client_body_early_read`).
+    Early,
     /// With this response.
     Respond(Response),
     /// With the page for this status: what `error_page` says, else a small one.
@@ -47,6 +49,7 @@ pub enum Step {
 
 /// The phase in which a request has to wait: that of the [`Step`] of this name.
 enum Wait {
+    Early,
     InAnswer,
     InContent,
 }
@@ -218,7 +221,8 @@ impl<'v, 's> Visit<'v, 's> {
             request.target.escape_ascii(),
             request.version.as_str()
         ));
-        (self.begin(request), End::Filtered)
+        let step = if self.reads_early(request) { Step::Early } else { self.begin(request) };
+        (step, End::Filtered)
     }
 
     /// Goes as far as it can without waiting.
@@ -234,6 +238,7 @@ impl<'v, 's> Visit<'v, 's> {
                 let (visited, exchange) = self.visited(&end, request, response);
                 Served::Now(visited, exchange)
             }
+            Err(Wait::Early) => Served::Later(Later(Box::new((self, Step::Early, end)))),
             Err(Wait::InAnswer) => Served::Later(Later(Box::new((self, Step::Answer, end)))),
             Err(Wait::InContent) => Served::Later(Later(Box::new((self, Step::Content, end)))),
         }
@@ -408,16 +413,31 @@ pub(super) fn facts<'a>(
     begun: Instant,
     server: ServerId,
 ) -> Box<Facts<'a>> {
+    let mut facts = facts_of_connection(event_loop, site, exchange.socket(), ends, begun, server);
+    facts.requests = exchange.requests();
+    facts.pipelined = exchange.is_pipelined();
+    facts
+}
+
+/// What is known before there is a request.
+pub(super) fn facts_of_connection<'a>(
+    event_loop: &'a EventLoop,
+    site: &'a Site,
+    socket: std::os::fd::RawFd,
+    ends: &Ends,
+    begun: Instant,
+    server: ServerId,
+) -> Box<Facts<'a>> {
     let settings = site.routing.server(server).map_or(0, |server| server.settings);
     Box::new(Facts {
         process: &event_loop.process,
         site,
         connection: ends.number,
         connected: ends.since,
-        requests: exchange.requests(),
+        requests: 0,
         begun,
-        pipelined: exchange.is_pipelined(),
-        socket: exchange.socket(),
+        pipelined: false,
+        socket,
         proxied: ends.proxied.as_deref().copied(),
         tls: ends.tls.clone(),
         ends: ends.peer,
@@ -515,6 +535,7 @@ impl<'s> Visit<'_, 's> {
         loop {
             step = match self.finish_now(request, step) {
                 Ok(response) => return response,
+                Err(Wait::Early) => Box::pin(self.read_early(request)).await,
                 Err(Wait::InAnswer) => Box::pin(self.answer(request)).await,
                 Err(Wait::InContent) => Box::pin(self.content(request)).await,
             };
@@ -534,6 +555,7 @@ impl<'s> Visit<'_, 's> {
                     return Ok(None);
                 }
                 Step::Gone => return Ok(None),
+                Step::Early => return Err(Wait::Early),
                 Step::Answer => match self.answer_now(request) {
                     Some(step) => step,
                     None => return Err(Wait::InAnswer),
@@ -788,6 +810,28 @@ impl<'s> Visit<'_, 's> {
             );
             Step::Page(413)
         })
+    }
+
+    /// `client_body_early_read`
+    fn reads_early(&mut self, request: &Request) -> bool {
+        let values = &self.settings().body_early;
+        !values.is_empty() && request.has_body() && self.is_any(values, request)
+    }
+
+    /// Reads the body before anything is done with the request.
+    async fn read_early(&mut self, request: &mut Request) -> Step {
+        if let Some(step) = self.check_length(request) {
+            self.exchange.close_after();
+            return step;
+        }
+        match self.read_body(request).await {
+            Ok(body) => {
+                self.note_body(&body);
+                self.company().body = Some(body);
+                self.begin(request)
+            }
+            Err(step) => step,
+        }
     }
 
     /// preaccess, access, precontent, where nobody is waited for; else `None`.

@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use config::Vault;
 use config::model::tls::{CertificateFiles, Contents, Der, Fault, KeyForm, Listed, Secret, Which};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::PrivateKeyDer;
-use rustls::sign::SigningKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::clients;
@@ -24,41 +26,14 @@ pub struct Files;
 
 impl Vault for Files {
     fn certificate(&self, files: &CertificateFiles) -> Result<Contents, Fault> {
-        let chain = sections(&files.chain).map_err(|why| fault(Which::Chain, why))?;
-        let chain: Vec<Der> = certificates(chain);
-        let Some(leaf) = chain.first() else { return Err(fault(Which::Chain, "it holds no certificate")) };
-        let Some(public) = public_key(leaf) else {
-            return Err(fault(Which::Chain, "its first certificate cannot be made out"));
-        };
-        if let Some(at) = chain.iter().position(|der| public_key(der).is_none()) {
-            return Err(fault(Which::Chain, format!("certificate {} in it cannot be made out", at + 1)));
-        }
         let passwords = match &files.passwords {
             Some(path) => passwords(path).map_err(|why| fault(Which::Passwords, why))?,
             None => Vec::new(),
         };
-        let (form, der) =
-            sections(&files.key).map_err(|why| fault(Which::Key, why)).and_then(|sections| {
-                key::find(&sections, &passwords).map_err(|wrong| match wrong {
-                    Wrong::Password if files.passwords.is_none() => {
-                        fault(Which::Key, "it is encrypted, and there is no `ssl_password_file`")
-                    }
-                    Wrong::Password => fault(Which::Key, "none of the passwords opens it"),
-                    Wrong::Kind(why) => fault(Which::Key, why),
-                })
-            })?;
-        let key = signing_key(form, &der)
-            .map_err(|error| fault(Which::Key, format!("it cannot be used: {error}")))?;
-        match key.public_key() {
-            Some(of_key) if of_key.as_ref() != public => {
-                Err(fault(Which::Key, "key values mismatch: it is not the key of the certificate"))
-            }
-            _ => {
-                let ocsp = files.ocsp.as_ref().map(|path| self.file(path).map(Der)).transpose();
-                let ocsp = ocsp.map_err(|why| fault(Which::Ocsp, why))?;
-                Ok(Contents { chain, key: Secret(der), form, ocsp })
-            }
-        }
+        let mut contents = pair(&files.chain, &files.key, &passwords, files.passwords.is_some())?;
+        let ocsp = files.ocsp.as_ref().map(|path| self.file(path).map(Der)).transpose();
+        contents.ocsp = ocsp.map_err(|why| fault(Which::Ocsp, why))?;
+        Ok(contents)
     }
 
     fn list(&self, path: &Path, kind: Listed) -> Result<Vec<Der>, String> {
@@ -92,11 +67,51 @@ impl Vault for Files {
     }
 }
 
+/// A certificate and its key. Of names that begin with `data:` the rest is what a file would hold.
+fn pair(chain: &Path, key: &Path, passwords: &[Vec<u8>], has_passwords: bool) -> Result<Contents, Fault> {
+    let chain = sections(chain).map_err(|why| fault(Which::Chain, why))?;
+    let chain: Vec<Der> = certificates(chain);
+    let Some(leaf) = chain.first() else { return Err(fault(Which::Chain, "it holds no certificate")) };
+    let Some(public) = public_key(leaf) else {
+        return Err(fault(Which::Chain, "its first certificate cannot be made out"));
+    };
+    if let Some(at) = chain.iter().position(|der| public_key(der).is_none()) {
+        return Err(fault(Which::Chain, format!("certificate {} in it cannot be made out", at + 1)));
+    }
+    let (form, der) = sections(key).map_err(|why| fault(Which::Key, why)).and_then(|sections| {
+        key::find(&sections, passwords).map_err(|wrong| match wrong {
+            Wrong::Password if !has_passwords => {
+                fault(Which::Key, "it is encrypted, and there is no `ssl_password_file`")
+            }
+            Wrong::Password => fault(Which::Key, "none of the passwords opens it"),
+            Wrong::Kind(why) => fault(Which::Key, why),
+        })
+    })?;
+    let key =
+        signing_key(form, &der).map_err(|error| fault(Which::Key, format!("it cannot be used: {error}")))?;
+    match key.public_key() {
+        Some(of_key) if of_key.as_ref() != public => {
+            Err(fault(Which::Key, "key values mismatch: it is not the key of the certificate"))
+        }
+        _ => Ok(Contents { chain, key: Secret(der), form, ocsp: None }),
+    }
+}
+
+/// A certificate that was read when a client asked for it, checked and ready to be shown.
+#[derive(Debug, Clone)]
+pub struct Loaded(pub(super) Arc<CertifiedKey>);
+
+impl Loaded {
+    /// Reads it. The names may be `data:` and what the file would hold.
+    pub fn read(chain: &Path, key: &Path, passwords: &[Secret]) -> Result<Self, Fault> {
+        let passwords: Vec<Vec<u8>> = passwords.iter().map(|password| password.0.clone()).collect();
+        let contents = pair(chain, key, &passwords, !passwords.is_empty())?;
+        super::store::certified(&contents).map(Self).map_err(|why| fault(Which::Key, why.to_string()))
+    }
+}
+
 /// A key as the library takes it.
-pub(super) fn signing_key(
-    form: KeyForm,
-    der: &[u8],
-) -> Result<std::sync::Arc<dyn SigningKey>, rustls::Error> {
+pub(super) fn signing_key(form: KeyForm, der: &[u8]) -> Result<Arc<dyn SigningKey>, rustls::Error> {
     let der = der.to_vec();
     any_supported_type(&match form {
         KeyForm::Pkcs8 => PrivateKeyDer::Pkcs8(der.into()),
@@ -115,6 +130,9 @@ fn sections(path: &Path) -> Result<Vec<Section>, String> {
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if let Some(data) = path.as_os_str().as_bytes().strip_prefix(b"data:") {
+        return Ok(data.to_vec());
+    }
     let metadata = fs::metadata(path)?;
     if metadata.len() > LARGEST {
         return Err(io::Error::other("the file is too large"));

@@ -11,6 +11,7 @@
 
 mod certificate;
 mod clients;
+mod compress;
 mod der;
 mod encrypted;
 mod handshake;
@@ -25,7 +26,7 @@ pub use certificate::{ClientCertificate, Field};
 pub use clients::Flaw;
 pub use encrypted::{Encrypted, Session};
 pub use handshake::{Begun, Choice, Failure, Hello, Negotiated, handshake};
-pub use load::Files;
+pub use load::{Files, Loaded};
 pub use offer::Offer;
 pub use sessions::Sessions;
 pub use store::Store;

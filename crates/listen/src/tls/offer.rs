@@ -11,6 +11,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureAlgorithm, version};
 
 use super::clients::Clients;
+use super::compress;
+use super::load::Loaded;
 use super::sessions::{Context, Sessions};
 use super::store::{Slot, Store};
 
@@ -18,6 +20,7 @@ use super::store::{Slot, Store};
 #[derive(Clone, Debug)]
 pub struct Offer {
     config: Arc<ServerConfig>,
+    resolver: Arc<Resolver>,
     clients: Option<Arc<Clients>>,
 }
 
@@ -50,13 +53,16 @@ impl Offer {
         let builder = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&versions)
             .map_err(|error| format!("TLS cannot be offered: {error}"))?;
-        let resolver = Resolver(names.iter().map(|name| store.slot(name)).collect());
+        let slots = names.iter().map(|name| store.slot(name)).collect();
+        let resolver = Arc::new(Resolver { slots, loaded: Vec::new() });
         let clients = tls.clients.as_deref().map(Clients::new).transpose()?.map(Arc::new);
         let builder = match &clients {
             Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients) as Arc<_>),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(resolver));
+        let mut config = builder.with_cert_resolver(Arc::clone(&resolver) as Arc<_>);
+        config.cert_compressors = if tls.compress { compress::ALL.to_vec() } else { Vec::new() };
+        config.cert_decompressors = Vec::new();
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         config.ignore_client_order = tls.server_order;
         config.max_fragment_size = Some(tls.record_size as usize);
@@ -68,7 +74,16 @@ impl Offer {
         if tls.tickets {
             config.ticketer = sessions.tickets(&tls.ticket_keys, context, tls.session_timeout);
         }
-        Ok(Self { config: Arc::new(config), clients })
+        Ok(Self { config: Arc::new(config), resolver, clients })
+    }
+
+    /// The same with more certificates, which this client has asked for.
+    pub fn with(&self, loaded: Vec<Loaded>) -> Self {
+        let slots = self.resolver.slots.clone();
+        let resolver = Arc::new(Resolver { slots, loaded });
+        let mut config = ServerConfig::clone(&self.config);
+        config.cert_resolver = Arc::clone(&resolver) as Arc<_>;
+        Self { config: Arc::new(config), resolver, clients: self.clients.clone() }
     }
 
     /// An offer of one certificate, for whoever speaks one of these protocols. The error is for the log.
@@ -78,11 +93,11 @@ impl Offer {
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&[&version::TLS12, &version::TLS13])
             .map_err(|error| format!("TLS cannot be offered: {error}"))?;
-        let resolver = Resolver(vec![store.slot("")]);
-        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(resolver));
+        let resolver = Arc::new(Resolver { slots: vec![store.slot("")], loaded: Vec::new() });
+        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::clone(&resolver) as Arc<_>);
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         config.send_tls13_tickets = 0;
-        Ok(Self { config: Arc::new(config), clients: None })
+        Ok(Self { config: Arc::new(config), resolver, clients: None })
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
@@ -99,6 +114,9 @@ impl Offer {
 fn context(names: &[&str], tls: &Tls) -> Context {
     let mut hash = digest::Context::new(&SHA256);
     hash.update(names.join("\n").as_bytes());
+    for certificate in &tls.by_variable {
+        hash.update(format!("\n{:?} {:?}", certificate.chain, certificate.key).as_bytes());
+    }
     if let Some(clients) = &tls.clients {
         hash.update(format!("\n{:?} {} {}", clients.verify, clients.strict, clients.depth).as_bytes());
         let lists = clients.revocations.iter().flatten();
@@ -114,11 +132,15 @@ fn context(names: &[&str], tls: &Tls) -> Context {
 
 /// Of several certificates the one that the client can check.
 #[derive(Debug)]
-struct Resolver(Vec<Arc<Slot>>);
+struct Resolver {
+    slots: Vec<Arc<Slot>>,
+    loaded: Vec<Loaded>,
+}
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let all = self.0.iter().filter_map(|slot| slot.certificate());
+        let loaded = self.loaded.iter().map(|loaded| Arc::clone(&loaded.0));
+        let all = self.slots.iter().filter_map(|slot| slot.certificate()).chain(loaded);
         let fits = all.filter(|key| key.key.choose_scheme(hello.signature_schemes()).is_some());
         // A signature by a curve costs a tenth of one by RSA.
         fits.min_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA)

@@ -9,6 +9,14 @@ use rustls::sign::CertifiedKey;
 
 use super::load::signing_key;
 
+/// A certificate as the library takes it.
+pub(super) fn certified(contents: &Contents) -> Result<Arc<CertifiedKey>, rustls::Error> {
+    let chain = contents.chain.iter().map(|der| CertificateDer::from(der.0.clone())).collect();
+    let mut certified = CertifiedKey::new(chain, signing_key(contents.form, &contents.key.0)?);
+    certified.ocsp = contents.ocsp.as_ref().map(|der| der.0.clone());
+    Ok(Arc::new(certified))
+}
+
 /// All certificates of a process, for all its event loops.
 #[derive(Debug, Default)]
 pub struct Store(RwLock<HashMap<String, Arc<Slot>>>);
@@ -26,21 +34,18 @@ impl Slot {
 impl Store {
     /// Puts a certificate into its place, or replaces the one that is there. The error is for the log.
     pub fn put(&self, name: &str, contents: &Contents) -> Result<(), String> {
-        let ocsp = contents.ocsp.as_ref().map(|der| der.0.clone());
+        let ocsp = contents.ocsp.as_ref().map(|der| &der.0);
         let slot = self.slot(name);
         // Most of many certificates are as they were: the key belongs to the first of the chain.
         if slot.certificate().is_some_and(|known| {
-            known.ocsp == ocsp
+            known.ocsp.as_ref() == ocsp
                 && known.cert.iter().map(AsRef::as_ref).eq(contents.chain.iter().map(|der| &der.0[..]))
         }) {
             return Ok(());
         }
-        let chain = contents.chain.iter().map(|der| CertificateDer::from(der.0.clone())).collect();
-        let key = signing_key(contents.form, &contents.key.0)
+        let certified = certified(contents)
             .map_err(|error| format!("the key of the certificate {name} cannot be used: {error}"))?;
-        let mut certified = CertifiedKey::new(chain, key);
-        certified.ocsp = ocsp;
-        *slot.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(certified));
+        *slot.0.write().unwrap_or_else(PoisonError::into_inner) = Some(certified);
         Ok(())
     }
 

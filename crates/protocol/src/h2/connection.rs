@@ -51,6 +51,8 @@ pub struct Connection {
     deadlines: Rc<Deadlines>,
     deadline: Deadline,
     opened: Instant,
+    /// Which of the configurations it began with.
+    renewals: u32,
     phase: Phase,
     /// What the deadline was set for; `None`: it has to be set anew.
     waits: Option<Waits>,
@@ -109,6 +111,7 @@ impl Connection {
         });
         let codec = codec.await?;
         let deadlines = Rc::clone(deadlines);
+        let renewals = deadline.renewals();
         let (phase, waits) = (Phase::Open, None);
         Some(Self {
             codec,
@@ -118,6 +121,7 @@ impl Connection {
             deadlines,
             deadline,
             opened,
+            renewals,
             phase,
             waits,
             ended: Ended::Quietly,
@@ -234,7 +238,9 @@ impl Connection {
                 let is_worn = requests >= self.settings.keepalive_requests
                     || (requests > 0 && self.settings.keepalive_timeout.is_zero())
                     || self.opened.elapsed() > self.settings.keepalive_time
-                    || (requests > 0 && self.deadline.is_ending());
+                    || (requests > 0 && self.deadline.is_ending())
+                    // What was agreed on, the certificate among it, was so by the old configuration.
+                    || self.deadline.renewals() != self.renewals;
                 if is_worn {
                     self.phase = Phase::Leaving(requests);
                     self.waits = None;
@@ -323,6 +329,9 @@ fn builder(settings: &h1::Settings, own: &Settings) -> Builder {
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .max_pending_accept_reset_streams(UNSEEN_RESETS);
+    if own.connects {
+        builder.enable_connect_protocol();
+    }
     builder
 }
 

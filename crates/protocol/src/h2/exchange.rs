@@ -6,9 +6,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ::h2::server::SendResponse;
-use ::h2::{Reason, RecvStream};
+use ::h2::{Reason, RecvStream, SendStream};
 use bytes::{Buf, Bytes};
-use exchange::{BodyError, BodySource, Request};
+use exchange::{Body, BodyError, BodySource, Request, Response};
 
 use super::Settings;
 use super::head::Head;
@@ -24,7 +24,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 pub struct Exchange {
     pub(super) head: Option<Head>,
     /// `None`: somebody else has it.
-    stream: Option<RecvStream>,
+    pub(super) stream: Option<RecvStream>,
     /// The stream's number.
     pub(super) id: u32,
     pub(super) respond: SendResponse<Bytes>,
@@ -42,6 +42,12 @@ pub struct Exchange {
     pub(super) is_head: bool,
     /// A response has begun.
     pub(super) is_answered: bool,
+    /// A WebSocket is to begin.
+    is_web_socket: bool,
+    /// The way to the client, where bytes follow the response that are no body.
+    pub(super) tunnel: Option<SendStream<Bytes>>,
+    /// They do.
+    pub(super) is_tunnel: bool,
     /// Its number among the requests of the connection.
     number: u64,
     /// Bytes of the last piece, which the client may send again when somebody asks for the next.
@@ -78,6 +84,9 @@ impl Exchange {
             chunk: own.chunk,
             is_head: false,
             is_answered: false,
+            is_web_socket: false,
+            tunnel: None,
+            is_tunnel: false,
             unread: 0,
             received: 0,
             expects_continue: false,
@@ -88,6 +97,7 @@ impl Exchange {
     /// Moves the head into `request`; once.
     pub fn read_head(&mut self, request: &mut Request) -> Result<(), Refusal> {
         let Some(head) = self.head.take() else { return Err(Refusal::Gone) };
+        self.is_web_socket = head.is_web_socket();
         let read = head.read(&self.settings, self.is_received(), request);
         self.is_head = request.method == exchange::Method::Head;
         self.expects_continue = request
@@ -146,6 +156,22 @@ impl Exchange {
             }
         })
         .await;
+    }
+
+    /// Makes of a response what the client takes it for. One whose client wants to begin a WebSocket takes any success
+    /// for the beginning (RFC 8441 §5): it is 200 where HTTP/1 says 101, and otherwise nobody has begun one.
+    pub fn adapt(&mut self, response: &mut Response) {
+        if !self.is_web_socket {
+            return;
+        }
+        if response.status == 101 {
+            response.status = 200;
+            response.body = Body::Empty;
+            response.fields.remove_named(b"sec-websocket-accept");
+            self.is_tunnel = true;
+        } else if (200..300).contains(&response.status) {
+            *response = Response::new(501);
+        }
     }
 
     /// Whether the response has left before the request's end.

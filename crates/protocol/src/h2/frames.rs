@@ -14,6 +14,8 @@ use std::time::Instant;
 
 use ::h2::Reason;
 
+use super::section;
+
 /// Bytes of the preface in front of the first frame (RFC 9113 §3.4).
 const PREFACE: usize = 24;
 /// Bytes of a frame's header (RFC 9113 §4.1).
@@ -29,6 +31,8 @@ const UPDATES: (u32, u32) = (1000, 50);
 const OPEN: usize = 1024;
 /// Gaps between the numbers of streams that are remembered.
 const SKIPPED: usize = 16;
+/// Bytes of a header section that are looked at; of a longer one it is not known whether it is malformed.
+const BLOCK: usize = 64 * 1024;
 /// A window is opened for this many bytes at least, by a client that means it.
 const BYTES_PER_UPDATE: u64 = 256;
 
@@ -56,8 +60,14 @@ pub(super) struct Frames {
     at: At,
     /// The header of the current frame.
     header: [u8; HEADER],
-    /// A header section has begun and its last frame is not there: its stream, and whether it begins that.
-    section: Option<(u32, bool)>,
+    /// A header section has begun and its last frame is not there.
+    section: Option<Section>,
+    /// What has come of the last section, without framing.
+    block: Vec<u8>,
+    /// Where the current frame's part of it begins.
+    part: usize,
+    /// How much padding a frame with a priority says that it has.
+    padding: Option<u8>,
     has_settings: bool,
     fault: Option<Fault>,
     streams: Streams,
@@ -65,6 +75,15 @@ pub(super) struct Frames {
     resets: Bucket,
     updates: Bucket,
     written: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Section {
+    stream: u32,
+    /// It begins the stream, and nothing is wrong with its frames.
+    begins: bool,
+    /// It ends the stream that another has begun.
+    is_trailers: bool,
 }
 
 enum At {
@@ -86,6 +105,9 @@ impl Frames {
             at: At::Preface(PREFACE),
             header: [0; HEADER],
             section: None,
+            block: Vec::new(),
+            part: 0,
+            padding: None,
             has_settings: false,
             fault: None,
             streams: Streams::default(),
@@ -99,6 +121,16 @@ impl Frames {
     /// Whether the next byte of the client belongs to a request's head that has begun.
     pub(super) fn is_within_head(&self) -> bool {
         self.section.is_some()
+    }
+
+    /// Whether the last header section has fields that cannot be there, as far as it can be decompressed.
+    pub(super) fn is_malformed(&self) -> bool {
+        self.block.len() <= BLOCK && section::is_malformed(&self.block, false)
+    }
+
+    /// Gives back memory that an idle connection does not need.
+    pub(super) fn release(&mut self) {
+        self.block = Vec::new();
     }
 
     /// So many bytes were written to the client.
@@ -158,6 +190,7 @@ impl Frames {
                     at += taken;
                     if have == want {
                         let (entry, left) = (*entry, *left - *want);
+                        self.padding = Some(entry[0]);
                         if let Err(fault) = self.check(entry) {
                             self.fault = Some(fault);
                             return if begin > 0 { stretch(begin, false) } else { Err(fault) };
@@ -175,20 +208,49 @@ impl Frames {
                     let taken = rest.len().min(*left);
                     *left -= taken;
                     at += taken;
+                    if is_section(kind(&self.header)) {
+                        let room = (BLOCK + 1).saturating_sub(self.block.len());
+                        self.block.extend_from_slice(&rest[..taken.min(room)]);
+                    }
                     if *left == 0 {
                         self.at = At::Header(0);
                     }
                 }
             }
             if is_section(kind(&self.header)) && matches!(self.at, At::Header(0)) {
-                let begins = self.section.is_some_and(|(_, begins)| begins);
+                let section = self.section;
+                self.end_part();
                 if flags(&self.header) & END_HEADERS != 0 {
                     self.section = None;
+                    if section.is_some_and(|section| section.is_trailers)
+                        && self.block.len() <= BLOCK
+                        && section::is_malformed(&self.block, true)
+                    {
+                        let fault = Fault::Error(Reason::PROTOCOL_ERROR);
+                        self.fault = Some(fault);
+                        return Err(fault);
+                    }
                 }
-                return stretch(at, begins);
+                return stretch(at, section.is_some_and(|section| section.begins));
             }
         }
-        stretch(at, self.section.is_some_and(|(_, begins)| begins))
+        stretch(at, self.section.is_some_and(|section| section.begins))
+    }
+
+    /// Takes the padding out of the part of a header section that a frame has brought (RFC 9113 §6.2).
+    fn end_part(&mut self) {
+        let flags = flags(&self.header);
+        if kind(&self.header) != kind::HEADERS || flags & PADDED == 0 || self.block.len() > BLOCK {
+            return;
+        }
+        let padding = match self.padding {
+            Some(padding) => padding,
+            None if self.block.len() > self.part => self.block.remove(self.part),
+            None => return,
+        };
+        // If there is more of it than there can be, the codec says so.
+        let end = self.block.len().saturating_sub(usize::from(padding)).max(self.part);
+        self.block.truncate(end);
     }
 
     /// What a frame's header tells.
@@ -215,7 +277,7 @@ impl Frames {
             return Err(Fault::Error(Reason::FRAME_SIZE_ERROR));
         }
         // A section is not interrupted, and nothing else is continued (RFC 9113 §4.3, §6.10).
-        let continues = self.section.map(|(stream, _)| (kind::CONTINUATION, stream));
+        let continues = self.section.map(|section| (kind::CONTINUATION, section.stream));
         if continues != (kind == kind::CONTINUATION).then_some((kind, stream)) {
             return Err(Fault::Error(Reason::PROTOCOL_ERROR));
         }
@@ -225,7 +287,13 @@ impl Frames {
             kind::HEADERS | kind::CONTINUATION => {
                 // Padding may be wrong as well: then the codec's word stands.
                 let begins = self.streams.has_begun && flags & PADDED == 0;
-                self.section.get_or_insert((stream, begins));
+                let is_trailers = !self.streams.has_begun;
+                if self.section.is_none() {
+                    self.block.clear();
+                }
+                self.part = self.block.len();
+                self.padding = None;
+                self.section.get_or_insert(Section { stream, begins, is_trailers });
                 // A section in many small pieces is the CONTINUATION flood; one piece is usual.
                 flags & END_HEADERS != 0 || self.control.take(1)
             }

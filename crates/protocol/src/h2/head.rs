@@ -4,7 +4,12 @@
 //! pseudo-header fields that are unknown, repeated or late, and lengths that are not the body's. What is left to do
 //! here keeps a request from meaning something else behind us.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 use ::h2::RecvStream;
+use ::h2::ext::Protocol;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use exchange::{Method, Name, Request, Version};
 use http::{HeaderMap, Uri, header};
 use http1::{HeadError, UnderscoreFields};
@@ -17,6 +22,8 @@ pub(super) struct Head {
     method: http::Method,
     uri: Uri,
     fields: HeaderMap,
+    /// `:protocol`
+    protocol: Option<Protocol>,
 }
 
 /// Bytes of a header list that the codec takes, by its measure (RFC 9113 §6.5.2). It answers longer ones itself and
@@ -27,8 +34,14 @@ pub(super) fn list_limit(settings: &h1::Settings) -> u32 {
 
 impl Head {
     pub(super) fn of(request: http::Request<RecvStream>) -> (Self, RecvStream) {
-        let (parts, stream) = request.into_parts();
-        (Self { method: parts.method, uri: parts.uri, fields: parts.headers }, stream)
+        let (mut parts, stream) = request.into_parts();
+        let protocol = parts.extensions.remove();
+        (Self { method: parts.method, uri: parts.uri, fields: parts.headers, protocol }, stream)
+    }
+
+    /// Whether a WebSocket is to begin.
+    pub(super) fn is_web_socket(&self) -> bool {
+        self.protocol.as_ref().is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket"))
     }
 
     pub(super) fn priority(&self) -> Priority {
@@ -44,16 +57,21 @@ impl Head {
     ) -> Result<(), Refusal> {
         request.clear();
         request.version = Version::Http2;
-        request.method = Method::of(self.method.as_str().as_bytes());
+        let is_web_socket = self.is_web_socket();
+        request.method =
+            if is_web_socket { Method::Get } else { Method::of(self.method.as_str().as_bytes()) };
         self.target(request);
         let read = self.authority(request).and_then(|()| self.fields(settings, request));
         read.map_err(Refusal::Head)?;
         if !settings.policy.unconventional_methods && has_small_letters(request.method.as_bytes()) {
             return Err(Refusal::Head(HeadError::Method));
         }
+        if is_web_socket {
+            upgrade(request)?;
+        }
         let length = request.fields.first(Name::ContentLength);
         request.content_length = match length.and_then(|v| str::from_utf8(v).ok()?.parse().ok()) {
-            _ if is_whole => Some(0),
+            _ if is_whole || is_web_socket => Some(0),
             Some(length) => Some(length),
             None => None,
         };
@@ -164,6 +182,25 @@ impl Head {
         }
         Ok(())
     }
+}
+
+/// What a client of HTTP/1 sends to begin a WebSocket (RFC 6455 §4.1), as RFC 8441 §5 has it: all but the key and its
+/// answer, which are there to tell a server of WebSockets from others.
+fn upgrade(request: &mut Request) -> Result<(), Refusal> {
+    // There is no body, but what follows; a length of it would be somebody's trap.
+    if request.fields.has(Name::ContentLength) {
+        return Err(Refusal::Head(HeadError::FieldValue));
+    }
+    request.fields.push(b"upgrade", b"websocket");
+    request.fields.push(b"connection", b"Upgrade");
+    if !request.fields.iter().any(|(_, name, _)| name.eq_ignore_ascii_case(b"sec-websocket-key")) {
+        let mut nonce = [0; 16];
+        for half in nonce.chunks_mut(8) {
+            half.copy_from_slice(&RandomState::new().build_hasher().finish().to_ne_bytes());
+        }
+        request.fields.push(b"sec-websocket-key", STANDARD.encode(nonce).as_bytes());
+    }
+    Ok(())
 }
 
 /// As nginx and gunicorn refuse them on HTTP/1.

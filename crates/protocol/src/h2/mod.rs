@@ -9,14 +9,17 @@
 //! whatever the client does: [`Settings::max_concurrent_streams`] heads, each with [`Settings::preread`] bytes of its
 //! body, and some 64 KiB of responses beside what the exchanges hold themselves.
 //!
-//! Extended CONNECT (RFC 8441) has its place in `head`: the codec refuses `:protocol` until
-//! `Builder::enable_connect_protocol` is called, which has to wait for somebody who takes a tunnel.
+//! A WebSocket that begins by Extended CONNECT (RFC 8441) becomes what HTTP/1 would have sent (`head`): a GET with
+//! `Upgrade`. So everybody behind knows what to do with it, and 101 is the word for yes as ever; to the client it is 200
+//! (`response`), and then bytes go both ways (`tunnel`).
 
 mod connection;
 mod exchange;
 mod frames;
 mod head;
 mod response;
+mod section;
+mod tunnel;
 mod turns;
 mod wire;
 
@@ -40,4 +43,6 @@ pub struct Settings {
     pub chunk: usize,
     /// Bytes of a frame that the client may send.
     pub max_frame: u32,
+    /// Clients may begin WebSockets.
+    pub connects: bool,
 }

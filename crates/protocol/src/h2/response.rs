@@ -40,13 +40,18 @@ impl Exchange {
     ) -> Result<(), WriteError> {
         let has_body = response_body_allowed(response.status) && !self.is_head;
         let length = self.length(response);
-        let ends = !has_body || length == Some(0);
+        let ends = (!has_body || length == Some(0)) && !self.is_tunnel;
+        let length = length.filter(|_| !self.is_tunnel);
         let (head, size) = self.encode(response, length, date);
         sent.head = size;
         self.is_answered = true;
         // An error means that the client has cancelled the request or is gone.
         let mut stream = self.respond.send_response(head, ends).map_err(|_| WriteError::Gone)?;
         if ends {
+            return Ok(());
+        }
+        if self.is_tunnel {
+            self.tunnel = Some(stream);
             return Ok(());
         }
         let outcome = match std::mem::take(&mut response.body) {
@@ -265,7 +270,7 @@ impl Exchange {
     }
 
     /// Ready with how many bytes may be handed over.
-    fn poll_room(
+    pub(super) fn poll_room(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut SendStream<Bytes>,

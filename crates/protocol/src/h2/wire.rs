@@ -124,6 +124,7 @@ impl Wire {
 
     /// Gives back memory that an idle connection does not need.
     pub(super) fn release(&self) {
+        self.frames.borrow_mut().release();
         let mut input = self.input.borrow_mut();
         if input.is_empty() {
             *input = BytesMut::new();
@@ -217,13 +218,15 @@ impl Wire {
     }
 
     /// Names the error that the codec has just ended the connection for by its right code, where it calls it
-    /// `PROTOCOL_ERROR` and what it had last was a header section: it could not be decompressed (RFC 9113 §4.3).
-    /// Whether it was that.
+    /// `PROTOCOL_ERROR` and what it had last was a header section: it could not be decompressed (RFC 9113 §4.3), unless
+    /// it is malformed. Whether it was renamed.
     pub(super) fn rename_error(&self) -> bool {
         const GOAWAY: [u8; 9] = [0, 0, 8, 7, 0, 0, 0, 0, 0];
         let mut output = self.output.borrow_mut();
         let Some(at) = output.len().checked_sub(GOAWAY.len() + 8) else { return false };
-        let is_it = self.stretch.get().is_section && output[at..].starts_with(&GOAWAY);
+        let is_it = self.stretch.get().is_section
+            && output[at..].starts_with(&GOAWAY)
+            && !self.frames.borrow().is_malformed();
         if is_it {
             let code = u32::from(Reason::COMPRESSION_ERROR).to_be_bytes();
             output[at + GOAWAY.len() + 4..].copy_from_slice(&code);

@@ -38,7 +38,7 @@ pub struct Http {
     /// Variables that the configuration itself defines.
     pub defined: Vec<Defined>,
     /// What holds in a location, a server outside of its locations, or an `if`.
-    pub settings: Vec<Settings>,
+    pub settings: Vec<Box<Settings>>,
     /// Tables of MIME types by extension (lower case, without the dot).
     #[serde(with = "pairs")]
     pub types: Vec<BTreeMap<Vec<u8>, Vec<u8>>>,
@@ -228,6 +228,8 @@ pub enum Content {
     EmptyGif,
     /// `flv`: files, from `start=` on behind a head of their own.
     Flv,
+    /// `mp4`: files, from `start=` to `end=` with an index of their own.
+    Mp4,
 }
 
 /// One step of the rewrite phases.

@@ -413,6 +413,8 @@ pub enum ProxyTarget {
 /// What holds for requests that are passed on, all of it merged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProxySettings {
+    /// `proxy_store`
+    pub store: Option<Store>,
     /// `proxy_method`
     pub method: Option<Value>,
     /// `proxy_http_version 1.1`, else 1.0.
@@ -611,4 +613,13 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret")
     }
+}
+
+/// `proxy_store`: answers become files.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Store {
+    /// Their paths; `None`: where `root` and `alias` have them.
+    pub path: Option<Value>,
+    /// `proxy_store_access`, as the system's modes have it.
+    pub access: u32,
 }

@@ -439,6 +439,8 @@ pub struct Settings {
     pub max_ranges: Option<u64>,
     /// `slice`, bytes; 0 is off.
     pub slice: u64,
+    /// How parts of videos are made.
+    pub mp4: Mp4,
     /// `open_file_cache`; `None` is off.
     pub open_file_cache: Option<OpenFileCache>,
     /// `sendfile`
@@ -455,6 +457,8 @@ pub struct Settings {
     pub body_buffer: u64,
     /// `client_body_in_file_only`; `None` is off.
     pub body_in_file: Option<BodyFile>,
+    /// `client_body_early_read`: the body is read before anything is done, if one of them says so. A server's.
+    pub body_early: Vec<Value>,
     /// `subrequest_output_buffer_size`
     pub subrequest_buffer: u64,
     /// `send_timeout`
@@ -764,4 +768,13 @@ pub enum SecureLink {
     },
     /// `secure_link_secret`
     Secret(Vec<u8>),
+}
+
+/// `mp4_…`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Mp4 {
+    /// `mp4_max_buffer_size`, bytes
+    pub max_buffer: u64,
+    /// `mp4_start_key_frame`
+    pub start_key_frame: bool,
 }

@@ -1,6 +1,7 @@
 //! The cache between the client and who answers: what is looked for before anybody is asked, and what becomes of an
 //! answer. The same for all kinds of servers; who they are shows in [`CacheKind`] only.
 
+mod store;
 mod tee;
 
 use std::rc::Rc;
@@ -10,11 +11,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use cache::{Ask, Found, Freshness, Key, Look, Meta, Purge, Renewed, Stored, Ticket, Writer, Zone};
 use config::model::http::{
-    CacheKind, CacheName, CacheSettings, Content, IgnoreHeaders, SettingsId, Value, Variable,
+    CacheKind, CacheName, CacheSettings, Content, IgnoreHeaders, SettingsId, Store, Value, Variable,
 };
 use exchange::{Body, Method, Name, Request, Response};
 use telemetry::error_log::Level;
 
+use self::store::StoreWriter;
+use self::tee::Sink;
 use super::visit::{Step, Visit};
 
 /// What a request has to do with the cache while somebody else is asked.
@@ -250,7 +253,7 @@ impl Visit<'_, '_> {
     }
 
     /// Whether one of the values is neither empty nor `0`.
-    fn is_any(&mut self, values: &[Value], request: &Request) -> bool {
+    pub(super) fn is_any(&mut self, values: &[Value], request: &Request) -> bool {
         values.iter().any(|value| {
             let text = self.value(value, request);
             !text.is_empty() && text != b"0"
@@ -312,6 +315,33 @@ impl Visit<'_, '_> {
             valid.or_else(|| cache::valid_for(&keeping.settings.valid, status).map(|time| now + time));
         if let (Some(valid), Some(ticket)) = (valid, &keeping.ticket) {
             ticket.remember(status, valid);
+        }
+    }
+
+    /// `proxy_store`: makes an answer a file of its own: its body then comes by way of that file.
+    pub(super) fn put_in_store(
+        &mut self,
+        request: &Request,
+        store: &Store,
+        modified: Option<u64>,
+        body: Body,
+        length: Option<u64>,
+        memory: u64,
+    ) -> Body {
+        let path = match &store.path {
+            Some(path) => self.value(path, request),
+            None => self.file_of(request, &request.path),
+        };
+        if path.ends_with(b"/") || path.contains(&0) {
+            return body;
+        }
+        match StoreWriter::begin(&path, store.access, modified) {
+            Ok(writer) => tee::tee(body, Sink::Store(writer), length, memory),
+            Err(error) => {
+                let what = format_args!("\"{}\" could not be written: {error}", path.escape_ascii());
+                self.facts.log(Level::Critical, Some(request), what);
+                body
+            }
         }
     }
 
@@ -377,7 +407,9 @@ impl Visit<'_, '_> {
             head: head(),
         };
         match Writer::begin(ticket, meta) {
-            Ok(writer) => tee::tee(body, writer, length.filter(|_| !without_body), memory),
+            Ok(writer) => {
+                tee::tee(body, Sink::Cache(Box::new(writer)), length.filter(|_| !without_body), memory)
+            }
             Err(error) => {
                 let what = format_args!("cache file could not be written: {error}");
                 self.facts.log(Level::Critical, Some(request), what);

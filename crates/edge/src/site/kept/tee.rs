@@ -15,12 +15,46 @@ use cache::Writer;
 use exchange::{Body, Chunk, ChunkStream, Fields, FileBody, StreamError};
 use telemetry::error_log::{Level, write};
 
+use super::store::StoreWriter;
+
 /// What is read of a file at once.
 const PIECE: u64 = 64 * 1024;
 
+/// Where it is written to.
+pub enum Sink {
+    /// `proxy_cache`
+    Cache(Box<Writer>),
+    /// `proxy_store`
+    Store(StoreWriter),
+}
+
+impl Sink {
+    fn push(&mut self, data: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Cache(writer) => writer.push(data),
+            Self::Store(writer) => writer.push(data),
+        }
+    }
+
+    /// The file, and where the body begins in it.
+    fn file(&self) -> (&Arc<File>, u64) {
+        match self {
+            Self::Cache(writer) => writer.file(),
+            Self::Store(writer) => (writer.file(), 0),
+        }
+    }
+
+    fn finish(self) -> std::io::Result<()> {
+        match self {
+            Self::Cache(writer) => writer.finish(),
+            Self::Store(writer) => writer.finish(),
+        }
+    }
+}
+
 /// Writes a body and gives the client the same. `length`: what it has to come to. `memory`: bytes that are held for the
 /// client when the disk has failed.
-pub fn tee(body: Body, mut writer: Writer, length: Option<u64>, memory: u64) -> Body {
+pub fn tee(body: Body, mut writer: Sink, length: Option<u64>, memory: u64) -> Body {
     let source = match body {
         Body::Stream(source) => source,
         whole => {
@@ -56,7 +90,7 @@ pub fn tee(body: Body, mut writer: Writer, length: Option<u64>, memory: u64) -> 
     Body::Stream(Box::new(Taken { shared, at: 0 }))
 }
 
-fn copy(body: &FileBody, writer: &mut Writer) -> std::io::Result<()> {
+fn copy(body: &FileBody, writer: &mut Sink) -> std::io::Result<()> {
     for piece in &body.pieces {
         writer.push(&piece.prefix)?;
         copy_range(&body.file, piece.start, piece.len, |data| writer.push(data))?;
@@ -82,7 +116,7 @@ fn copy_range(
 }
 
 fn failed(error: &std::io::Error) {
-    write(Level::Critical, format_args!("an answer could not be kept in the cache: {error}"));
+    write(Level::Critical, format_args!("an answer could not be kept: {error}"));
 }
 
 struct Shared {
@@ -115,7 +149,7 @@ impl Shared {
 
 async fn pump(
     mut source: Box<dyn ChunkStream>,
-    mut writer: Option<Writer>,
+    mut writer: Option<Sink>,
     length: Option<u64>,
     shared: Rc<RefCell<Shared>>,
 ) {
@@ -165,7 +199,7 @@ async fn pump(
 }
 
 /// One chunk more: into the file, or behind it.
-fn put(shared: &mut Shared, writer: &mut Option<Writer>, chunk: Chunk) {
+fn put(shared: &mut Shared, writer: &mut Option<Sink>, chunk: Chunk) {
     let Some(open) = writer else {
         shared.held += match &chunk {
             Chunk::Data(data) => data.len() as u64,

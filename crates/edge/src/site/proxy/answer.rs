@@ -4,7 +4,7 @@ use buffering::{ResponseBuffer, ResponseLimits};
 use bytes::Bytes;
 use cache::Stored;
 use config::model::http::{CacheSettings, ProxyPass, ProxyTarget};
-use exchange::{Body, Fields, Name, Request, Response, Version};
+use exchange::{Body, Fields, Method, Name, Request, Response, Version, parse_http_date};
 use http1::ResponseHead;
 use upstream::{Answer, buffered, direct};
 
@@ -118,6 +118,9 @@ impl Visit<'_, '_> {
             _ => settings.buffering,
         };
         let keeping = keeping.filter(|_| buffering);
+        // As in nginx: what answers GET, as a whole.
+        let is_stored = keeping.is_none() && head.status == 200 && request.method == Method::Get;
+        let store = settings.store.as_ref().filter(|_| is_stored && buffering && !asked.without_body);
         if let Some(whole) = body.take_whole() {
             if let Some(keeping) = keeping {
                 let kept = if whole.is_empty() { Body::Empty } else { Body::Full(whole) };
@@ -139,6 +142,12 @@ impl Visit<'_, '_> {
             if !whole.is_empty() {
                 response.body = Body::Full(whole);
             }
+            if let Some(store) = store {
+                let body = std::mem::take(&mut response.body);
+                let modified = modified(&head, &bytes);
+                response.body =
+                    self.put_in_store(request, store, modified, body, head.content_length, settings.memory);
+            }
             return Step::Respond(response);
         }
         if let Some(length) = head.content_length {
@@ -150,6 +159,13 @@ impl Visit<'_, '_> {
             let (memory, length) = (settings.memory, head.content_length);
             response.body =
                 self.put_in_cache(request, *keeping, fresh, status, without, || bytes, kept, length, memory);
+            return Step::Respond(response);
+        }
+        if let Some(store) = store {
+            let body = direct(body, settings.pass_trailers);
+            let modified = modified(&head, &bytes);
+            response.body =
+                self.put_in_store(request, store, modified, body, head.content_length, settings.memory);
             return Step::Respond(response);
         }
         response.body = if buffering {
@@ -402,6 +418,12 @@ impl Visit<'_, '_> {
             return;
         }
     }
+}
+
+/// `Last-Modified`
+fn modified(head: &ResponseHead, bytes: &Bytes) -> Option<u64> {
+    let mut lines = head.lines(bytes);
+    lines.find(|(name, _)| Name::of(name) == Name::LastModified).and_then(|(_, date)| parse_http_date(date))
 }
 
 fn set_reason(response: &mut Response, head: &ResponseHead, bytes: &Bytes) {

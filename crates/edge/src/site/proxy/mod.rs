@@ -213,7 +213,8 @@ impl Visit<'_, '_> {
         };
         let to = AnswerTo {
             head: head.without_body,
-            upgrade: request.version == Version::Http11
+            // On HTTP/2 the field is only where a WebSocket is to begin.
+            upgrade: matches!(request.version, Version::Http11 | Version::Http2)
                 && request.fields.has(Name::Upgrade)
                 && !self.is_inner(),
         };

@@ -103,6 +103,33 @@ fn sections_stand_for_themselves() {
 }
 
 #[test]
+fn malformed_sections_are_known_however_they_are_padded_and_split() {
+    // A literal name with a capital; a good field.
+    let (bad, good) = (b"\0\x01X\x01y", b"\0\x01x\x01y");
+    let head = frame(kind::HEADERS, END_HEADERS, 1, b"\x82");
+    for step in STEPS {
+        for (field, is_malformed) in [(bad, true), (good, false)] {
+            let padded = [&[3][..], &field[..2], &[0; 3]].concat();
+            let weighted = [&[3][..], &[0, 0, 0, 0, 9], &field[..2], &[0; 3]].concat();
+            for (flags, first) in [(0, field[..2].to_vec()), (PADDED, padded), (PADDED | PRIORITY, weighted)]
+            {
+                let section = |flags, stream| {
+                    let rest = frame(kind::CONTINUATION, END_HEADERS, stream, &field[2..]);
+                    [frame(kind::HEADERS, flags, stream, &first), rest].concat()
+                };
+                let mut frames = Frames::new(Instant::now());
+                let all = [START, &section(flags, 1)].concat();
+                assert_eq!(read_by(&mut frames, &all, step).1, None, "{flags} by {step}");
+                assert_eq!(frames.is_malformed(), is_malformed, "{flags} by {step}");
+                let trailers = [&head[..], &section(flags | END_STREAM, 1)].concat();
+                let fault = is_malformed.then_some(Fault::Error(Reason::PROTOCOL_ERROR));
+                assert_eq!(read(&trailers, step).1, fault, "{flags} by {step}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_first_frame_is_settings() {
     let mut frames = Frames::new(Instant::now());
     let bytes = [&START[..PREFACE], &frame(kind::PING, 0, 0, &[0; 8])].concat();
