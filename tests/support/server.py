@@ -1,7 +1,9 @@
 """The server under test: a process tree that is started, waited for, and ended without leftovers."""
 
 import contextlib
+import itertools
 import os
+import random
 import re
 import shutil
 import signal
@@ -34,19 +36,20 @@ def binary():
     return str(max(built, key=lambda path: path.stat().st_mtime))
 
 
-_given = set()
+# Below the ports that the kernel gives to clients, each of which could take a port between its test and its use.
+_ports = itertools.cycle(range(12_000, 32_000))
+_ports = itertools.islice(_ports, random.randrange(20_000), None)
 
 
 def free_port():
-    # The kernel may name a port twice that nobody has taken yet.
-    while True:
+    """A port of 127.0.0.1 that nobody listens on; the same one comes again only after all the others."""
+    for port in itertools.islice(_ports, 20_000):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port not in _given:
-            _given.add(port)
-            return port
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise AssertionError("every port is taken")
 
 
 def wait_until(condition, what, timeout=10.0):
@@ -301,7 +304,9 @@ class Site(Monoceros):
             self.env["VIRTUAL_ENV"] = str(Path(sys.executable).parents[1])
 
     def _port(self, word):
-        return self.ports.setdefault(word, free_port())
+        if word not in self.ports:
+            self.ports[word] = free_port()
+        return self.ports[word]
 
     def text(self, conf):
         """The configuration with everything put in."""
