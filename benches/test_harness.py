@@ -19,6 +19,10 @@ from harness.load import Client
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
+# Requests that came, by port.
+asked = {}
+
+
 @pytest.fixture
 def server():
     """Starts a server that hands each request's running number to `behave(number, connection)`."""
@@ -27,12 +31,15 @@ def server():
     def start(behave):
         listener = socket.create_server(("127.0.0.1", 0))
         listeners.append(listener)
+        port = listener.getsockname()[1]
+        asked[port] = 0
         count = iter(range(1 << 30))
 
         def serve(connection):
             with connection:
                 try:
                     while connection.recv(65536):
+                        asked[port] += 1
                         if behave(next(count), connection) == "close":
                             return
                 except OSError:
@@ -47,7 +54,7 @@ def server():
                 threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
         threading.Thread(target=accept, daemon=True).start()
-        return listener.getsockname()[1]
+        return port
 
     yield start
     for listener in listeners:
@@ -57,9 +64,11 @@ def server():
 
 
 def steady(port, **options):
-    """The report of a client that has sent at least 20 requests."""
+    """The report of a client that has sent more than 20 requests."""
     with Client("steady", port, connections=1, pace=0.005, **options) as client:
-        time.sleep(0.5)
+        deadline = time.monotonic() + 30
+        while asked[port] <= 20 and time.monotonic() < deadline:
+            time.sleep(0.01)
         return client.finish()
 
 

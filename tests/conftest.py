@@ -1,9 +1,13 @@
 """Fixtures of the end-to-end tests. See support/ for what they are made of."""
 
 import itertools
+import signal
 
 import pytest
 from support import Monoceros, Site
+
+# A shell lets what it runs in the background ignore SIGINT, and so would every server that is started here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items):
