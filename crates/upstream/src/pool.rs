@@ -68,8 +68,8 @@ impl Pool {
     /// Closes those that the servers have closed, and those that have been idle too long. To be called now and then.
     pub fn sweep(&self) {
         let Some(keepalive) = &self.keepalive else { return };
-        self.idle
-            .borrow_mut()
-            .retain_mut(|idle| idle.since.elapsed() < keepalive.timeout && idle.connection.stream.seems_quiet());
+        self.idle.borrow_mut().retain_mut(|idle| {
+            idle.since.elapsed() < keepalive.timeout && idle.connection.stream.seems_quiet()
+        });
     }
 }
