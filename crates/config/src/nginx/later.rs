@@ -51,7 +51,6 @@ const SWITCHES: &[(&str, &[&str])] = &[
     ("HTTP/3 comes later", &["http3"]),
     ("changing images comes later", &["image_filter"]),
     ("answers about certificates of clients are not asked for; `ssl_crl` is there", &["ssl_ocsp"]),
-    ("storing answers as files comes later", &["fastcgi_store", "scgi_store", "uwsgi_store"]),
 ];
 
 /// What stands in blocks that are not read.
@@ -164,9 +163,6 @@ const OPTIONS: &[(&str, &[&str])] = &[
             "memcached_socket_keepalive",
         ],
     ),
-    ("it needs `fastcgi_store`, which is not there yet", &["fastcgi_store_access"]),
-    ("it needs `scgi_store`, which is not there yet", &["scgi_store_access"]),
-    ("it needs `uwsgi_store`, which is not there yet", &["uwsgi_store_access"]),
     (
         "it needs `tunnel_pass`, which is not there yet",
         &[
