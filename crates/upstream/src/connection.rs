@@ -199,6 +199,7 @@ impl Connection {
         let mut head = ResponseHead::default();
         let mut incoming = Incoming::new(self.family);
         self.deadline.set(limits.send_timeout);
+        exchange::others_first().await;
         let outcome = poll_fn(|cx| {
             let mut refused = None;
             if !sender.done {
