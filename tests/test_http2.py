@@ -1,6 +1,7 @@
 """HTTP/2: requests and responses, many at a time, what a client may cost, and how a connection ends."""
 
 import ast
+import contextlib
 import hashlib
 import shutil
 import signal
@@ -677,6 +678,15 @@ def flood(client, data, times, chunk=1000):
         pass
 
 
+@contextlib.contextmanager
+def bounded(server, memory=16 << 20, seconds=5):
+    """However much comes, it costs little; the bounds are for a debug build on a busy machine."""
+    before, used = server.memory(), server.seconds()
+    yield
+    assert server.memory() - before < memory
+    assert server.seconds() - used < seconds
+
+
 def ends_calmly(server, client):
     assert client.until(lambda f: f.kind == GOAWAY).code == ENHANCE_YOUR_CALM
     # It goes on for everybody else.
@@ -685,64 +695,71 @@ def ends_calmly(server, client):
 
 
 def test_flood_of_pings(server, client):
-    flood(client, frame(PING, 0, 0, b"12345678"), 10_000)
-    ends_calmly(server, client)
+    with bounded(server):
+        flood(client, frame(PING, 0, 0, b"12345678"), 10_000)
+        ends_calmly(server, client)
 
 
 def test_flood_of_settings(server, client):
-    flood(client, settings(x4=1000), 10_000)
-    ends_calmly(server, client)
+    with bounded(server):
+        flood(client, settings(x4=1000), 10_000)
+        ends_calmly(server, client)
 
 
 def test_flood_of_empty_data(server, client):
-    client.request(1, "/small", "POST", end=False)
-    flood(client, frame(DATA, 0, 1), 10_000)
-    ends_calmly(server, client)
+    with bounded(server):
+        client.request(1, "/small", "POST", end=False)
+        flood(client, frame(DATA, 0, 1), 10_000)
+        ends_calmly(server, client)
 
 
 def test_flood_of_priorities(server, client):
-    flood(client, frame(PRIORITY, 0, 1, struct.pack(">IB", 3, 7)), 10_000)
-    ends_calmly(server, client)
+    with bounded(server):
+        flood(client, frame(PRIORITY, 0, 1, struct.pack(">IB", 3, 7)), 10_000)
+        ends_calmly(server, client)
 
 
 def test_flood_of_window_updates(server, client):
-    flood(client, frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1)), 10_000)
-    ends_calmly(server, client)
+    with bounded(server):
+        flood(client, frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1)), 10_000)
+        ends_calmly(server, client)
 
 
 def test_flood_of_unknown_frames(server, client):
-    flood(client, frame(0xFA, 0, 0, b""), 10_000)
-    ends_calmly(server, client)
+    with bounded(server):
+        flood(client, frame(0xFA, 0, 0, b""), 10_000)
+        ends_calmly(server, client)
 
 
 def test_flood_of_continuations(server, client):
-    client.send(frame(HEADERS, END_STREAM, 1, client.block(client.fields())))
-    flood(client, frame(CONTINUATION, 0, 1, b""), 10_000)
-    ends_calmly(server, client)
+    with bounded(server):
+        client.send(frame(HEADERS, END_STREAM, 1, client.block(client.fields())))
+        flood(client, frame(CONTINUATION, 0, 1, b""), 10_000)
+        ends_calmly(server, client)
 
 
 def test_flood_of_long_continuations(server, client):
     client.send(frame(HEADERS, END_STREAM, 1, client.block(client.fields())))
-    before = server.memory()
-    flood(client, frame(CONTINUATION, 0, 1, b"\x00\x04name\x7f\x81\x7f" + b"x" * 254), 100_000)
-    assert client.until(lambda f: f.kind == GOAWAY).code in (ENHANCE_YOUR_CALM, 9, PROTOCOL_ERROR)
-    assert server.memory() - before < 16 << 20
+    with bounded(server):
+        flood(client, frame(CONTINUATION, 0, 1, b"\x00\x04name\x7f\x81\x7f" + b"x" * 254), 100_000)
+        assert client.until(lambda f: f.kind == GOAWAY).code in (ENHANCE_YOUR_CALM, 9, PROTOCOL_ERROR)
 
 
 def test_rapid_reset(server, client):
     client.get(1, "/small")
     block = client.block(client.fields("/small"))
-    try:
-        for stream in range(3, 40_001, 2):
-            client.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, block)
-                        + frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL)))
-    except OSError:
-        pass
-    ends_calmly(server, client)
+    with bounded(server):
+        try:
+            for stream in range(3, 40_001, 2):
+                client.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, block)
+                            + frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL)))
+        except OSError:
+            pass
+        ends_calmly(server, client)
 
 
 def test_streams_that_are_refused_again_and_again(server):
-    with connect(server, "%PORT2%", x4=0) as client:
+    with bounded(server), connect(server, "%PORT2%", x4=0) as client:
         client.ping()
         client.request(1, "/small")
         block = client.block(client.fields("/small"))
@@ -791,10 +808,9 @@ def test_stream_churn(serve_nginx):
                 client.get(stream, "/no-content")
 
         some(1)
-        before = site.memory()
-        for begin in range(2001, 12_001, 2000):
-            some(begin)
-        assert site.memory() - before < 4 << 20
+        with bounded(site, 4 << 20, 10):
+            for begin in range(2001, 12_001, 2000):
+                some(begin)
 
 
 def test_windows_that_stay_shut_hold_little(server):

@@ -1,9 +1,10 @@
 """What RFC 9113 and RFC 7541 say that a server does with right and wrong frames, one case each.
 
-The cases are those that h2spec has in its parts generic, http2 and hpack, in its order; they are written from the
-texts of the RFCs. A connection that has to be ended is ended with GOAWAY and the error code that the RFC names.
+The cases are those that h2spec has in its parts generic, http2 and hpack, in its order and under its numbers, which the
+names of tests, or of their parameters, begin with (`CASES`); they are written from the texts of the RFCs. A connection that has to be ended is ended with GOAWAY and the error code that the RFC names.
 """
 
+import re
 import struct
 
 import pytest
@@ -207,8 +208,8 @@ def test_generic_3_8_1_goaway(client):
     client.closed()
 
 
-@pytest.mark.parametrize("stream", [0, 1])
-def test_generic_3_9_window_update(client, stream):
+@pytest.mark.parametrize("stream", [0, 1], ids=["3_9_1_connection", "3_9_2_stream"])
+def test_generic_window_update(client, stream):
     client.send(whole(client))
     client.window(stream, 1)
     assert client.answer(1).status == 200
@@ -229,8 +230,8 @@ def test_generic_continuation(client, pieces):
 # generic 4: messages
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_generic_4_1_and_4_2_get_and_head(client, method):
+@pytest.mark.parametrize("method", ["GET", "HEAD"], ids=["4_1_get", "4_2_head"])
+def test_generic_get_and_head(client, method):
     client.request(1, "/", method)
     answer = client.answer(1)
     assert (answer.status, answer.body) == (200, PAGE if method == "GET" else b"")
@@ -254,14 +255,25 @@ def test_generic_4_4_post_with_trailers(client):
 GET = b"\x82\x86\x84"
 
 
+# "hyh2" and "user-agent", each as it is and in Huffman's code (RFC 7541 §5.2).
+VALUE, CODED_VALUE = b"\x04hyh2", b"\x83\x9f\xd4\xe2"
+NAME, CODED_NAME = b"\x0auser-agent", b"\x87\xb5\x05\xb1\x61\xcc\x5a\x93"
+
+
 @pytest.mark.parametrize("block", [
     GET + b"\x41\x04test",
-    GET + b"\x41\x04test" + b"\x7a\x04hyh2",
-    GET + b"\x41\x04test" + b"\x40\x0auser-agent\x04hyh2",
-    GET + b"\x41\x04test" + b"\x0f\x2b\x04hyh2",
-    GET + b"\x41\x04test" + b"\x00\x0auser-agent\x04hyh2",
-    GET + b"\x41\x04test" + b"\x1f\x2b\x04hyh2",
-    GET + b"\x41\x04test" + b"\x10\x0auser-agent\x04hyh2",
+    GET + b"\x41\x04test" + b"\x7a" + VALUE,
+    GET + b"\x41\x04test" + b"\x7a" + CODED_VALUE,
+    GET + b"\x41\x04test" + b"\x40" + NAME + VALUE,
+    GET + b"\x41\x04test" + b"\x40" + CODED_NAME + CODED_VALUE,
+    GET + b"\x41\x04test" + b"\x0f\x2b" + VALUE,
+    GET + b"\x41\x04test" + b"\x0f\x2b" + CODED_VALUE,
+    GET + b"\x41\x04test" + b"\x00" + NAME + VALUE,
+    GET + b"\x41\x04test" + b"\x00" + CODED_NAME + CODED_VALUE,
+    GET + b"\x41\x04test" + b"\x1f\x2b" + VALUE,
+    GET + b"\x41\x04test" + b"\x1f\x2b" + CODED_VALUE,
+    GET + b"\x41\x04test" + b"\x10" + NAME + VALUE,
+    GET + b"\x41\x04test" + b"\x10" + CODED_NAME + CODED_VALUE,
     b"\x20" + GET + b"\x41\x04test",
     b"\x20\x3f\xe1\x1f" + GET + b"\x41\x04test",
     GET + b"\x41\x89\x49\x50\x95\xcb\xe4\x74\xd7\x41\x7f",
@@ -269,13 +281,16 @@ GET = b"\x82\x86\x84"
     GET + b"\x41\x04test" + b"\x40\x04x-ab\x04hyh2" + b"\x7e\x03new",
     GET + b"\x41\x04test" + b"\x40\x04x-ab\x04hyh2" + b"\x0f\x2f\x03new",
     GET + b"\x41\x04test" + b"\x40\x04x-ab\x04hyh2" + b"\x1f\x2f\x03new",
-], ids=["5_1_indexed", "5_2_incremental_indexed_name", "5_3_incremental_new_name", "5_4_without_indexing_indexed_name",
-        "5_5_without_indexing_new_name", "5_6_never_indexed_indexed_name", "5_7_never_indexed_new_name",
-        "5_8_size_update", "5_9_size_updates", "5_10_huffman", "5_11_indexed_dynamic", "5_12_dynamic_name",
-        "5_13_dynamic_name_without_indexing", "5_14_dynamic_name_never_indexed"])
+], ids=["5_1_indexed", "5_2_incremental_indexed_name", "5_3_incremental_indexed_name_coded", "5_4_incremental_new_name",
+        "5_5_incremental_new_name_coded", "5_6_without_indexing_indexed_name", "5_7_without_indexing_indexed_name_coded",
+        "5_8_without_indexing_new_name", "5_9_without_indexing_new_name_coded", "5_10_never_indexed_indexed_name",
+        "5_11_never_indexed_indexed_name_coded", "5_12_never_indexed_new_name", "5_13_never_indexed_new_name_coded",
+        "5_14_size_update", "5_15_size_updates", "huffman", "indexed_dynamic", "dynamic_name",
+        "dynamic_name_without_indexing", "dynamic_name_never_indexed"])
 def test_generic_compression(client, block):
     client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, block))
     assert client.answer(1).status == 200
+    works(client)
 
 
 # http2 3: starting
@@ -822,3 +837,36 @@ def test_hpack(client, end):
         block, end = end + block, b""
     client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, block + end))
     connection_error(client, COMPRESSION_ERROR)
+
+
+# How many cases each section of h2spec has, by its numbers: of the older RFC 7540 in http2, of RFC 7541 in hpack.
+CASES = {
+    "generic": {"1": 1, "2": 5, "3_1": 3, "3_2": 3, "3_3": 5, "3_4": 1, "3_5": 1, "3_7": 1, "3_8": 1, "3_9": 2, "3_10": 2,
+                "4": 4, "5": 15},
+    "http2": {"3_5": 2, "4_1": 3, "4_2": 3, "4_3": 3, "5_1": 13, "5_1_1": 2, "5_1_2": 1, "5_3_1": 2, "5_4_1": 2, "5_5": 2,
+              "6_1": 3, "6_2": 4, "6_3": 2, "6_4": 3, "6_5": 3, "6_5_2": 5, "6_5_3": 2, "6_7": 4, "6_8": 1, "6_9": 3,
+              "6_9_1": 3, "6_9_2": 3, "6_10": 6, "7": 2, "8_1": 1, "8_1_2": 1, "8_1_2_1": 4, "8_1_2_2": 2, "8_1_2_3": 7,
+              "8_1_2_6": 2, "8_2": 1},
+    "hpack": {"2_3_3": 2, "4_2": 1, "5_2": 3, "6_1": 1, "6_3": 1},
+}
+
+
+def cases_with_a_test():
+    """Part and number of all tests here."""
+    for name, function in globals().items():
+        if not name.startswith("test_"):
+            continue
+        part = next((part for part in ("generic", "hpack") if name.startswith(f"test_{part}")), "http2")
+        marks = [mark for mark in getattr(function, "pytestmark", []) if mark.name == "parametrize"]
+        lists = [mark.kwargs["ids"] for mark in marks if isinstance(mark.kwargs.get("ids"), list)]
+        ids = [given for given in sum(lists, []) if isinstance(given, str)]
+        for text in [name.removeprefix("test_").removeprefix("generic_"), *ids]:
+            if number := re.match(r"\d+(_\d+)+(?=_)", text):
+                yield part, number[0]
+
+
+def test_each_case_has_its_test():
+    expected = {(part, f"{section}_{n}") for part, sections in CASES.items() for section, count in sections.items()
+                for n in range(1, count + 1)}
+    assert not expected - set(cases_with_a_test())
+    assert len(expected) == 147

@@ -1,6 +1,7 @@
 """HTTP/2 within TLS: who chooses it, and that nothing else changes."""
 
 import os
+import shutil
 import ssl
 import subprocess
 
@@ -25,6 +26,7 @@ CONF = """
         http2 on;
         location = / { return 200 "$http2 $server_protocol $scheme $ssl_alpn_protocol"; }
         location = /echo { client_max_body_size 8m; client_body_in_single_buffer on; return 200 "$request_length"; }
+        location = /kept { client_max_body_size 8m; dav_methods PUT; }
     }
     server {
         listen 127.0.0.1:%PORT% ssl;
@@ -121,3 +123,29 @@ def test_curl_speaks_it(site, tmp_path):
         capture_output=True, timeout=30, text=True)
     assert (done.returncode, done.stdout) == (0, "2"), done.stderr
     assert (tmp_path / "out").read_bytes() == BIG
+
+
+def test_httpx_speaks_it(site):
+    import httpx
+    trusting = ssl.create_default_context(cadata=AUTHORITY.pem.decode())
+    url, extra = f"https://127.0.0.1:{site.port}", {"sni_hostname": "a.example"}
+    with httpx.Client(http2=True, verify=trusting, headers={"Host": "a.example"}, timeout=30) as client:
+        answer = client.get(f"{url}/", extensions=extra)
+        assert (answer.status_code, answer.http_version) == (200, "HTTP/2")
+        assert answer.text.split()[:2] == ["h2", "HTTP/2.0"]
+        answers = [client.get(f"{url}/big", extensions=extra) for _ in range(3)]
+        assert all(answer.content == BIG and answer.http_version == "HTTP/2" for answer in answers)
+        assert client.put(f"{url}/kept", content=BIG, extensions=extra).status_code in (201, 204)
+        assert client.get(f"{url}/kept", extensions=extra).content == BIG
+    with httpx.Client(http2=False, verify=trusting, headers={"Host": "a.example"}, timeout=30) as client:
+        assert client.get(f"{url}/big", extensions=extra).http_version == "HTTP/1.1"
+
+
+@pytest.mark.skipif(not shutil.which("nghttp"), reason="needs nghttp")
+def test_nghttp_speaks_it(site):
+    done = subprocess.run(
+        [which("nghttp"), "-nv", "--no-verify-peer", f"https://127.0.0.1:{site.port}/big", "-H", ":authority: a.example"],
+        capture_output=True, timeout=60, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ":status: 200" in done.stdout and f"content-length: {len(BIG)}" in done.stdout
+    assert "error_code=NO_ERROR" in done.stdout and "RST_STREAM" not in done.stdout

@@ -18,6 +18,8 @@ class Call:
         self.server, self.connection, self.number, self.stream = server, connection, number, stream
         self.fields = [(name.decode(), value.decode("latin-1")) for name, value in fields]
         self.body = b""
+        # Bytes of each DATA frame.
+        self.pieces = []
         self.trailers = []
         self.ended = False
         self.was_reset = None
@@ -127,6 +129,7 @@ class GrpcServer:
                     elif isinstance(event, h2.events.DataReceived):
                         call = calls[event.stream_id]
                         call.body += event.data
+                        call.pieces.append(len(event.data))
                         if event.flow_controlled_length:
                             connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                         if event.data:

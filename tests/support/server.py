@@ -238,6 +238,11 @@ class Monoceros:
                 total += int(re.search(r"Pss:\s+(\d+) kB", text)[1]) * 1024
         return total
 
+    def seconds(self):
+        """Processor time that the edge has used."""
+        fields = Path(f"/proc/{self.edge()}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     # Talking to it
 
     @property

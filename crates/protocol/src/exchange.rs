@@ -165,6 +165,15 @@ impl Exchange<'_> {
         }
     }
 
+    /// Whether it is known that no piece of the body follows.
+    pub fn is_body_over(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_over(),
+            Self::Http2(exchange) => exchange.is_over(),
+            Self::Nobody(_) => true,
+        }
+    }
+
     /// The body by itself, where it can be read while the response is written.
     pub fn detach_body(&mut self) -> Option<Box<dyn BodySource>> {
         match self {

@@ -33,6 +33,9 @@ pub trait Client {
     /// The next of a body that is passed on as it comes.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>>;
 
+    /// Whether it is known that nothing of it follows.
+    fn is_body_over(&self) -> bool;
+
     /// That body by itself, if it can be read while the answer is written.
     fn take_body(&mut self) -> Option<Box<dyn BodySource>>;
 }
@@ -87,6 +90,8 @@ pub struct Answer {
     pub bytes: Bytes,
     /// The body.
     pub body: AnswerBody,
+    /// The connection was a kept one.
+    pub reused: bool,
 }
 
 /// A connection to a server.
@@ -238,7 +243,7 @@ impl Connection {
                 let reusable = keeps && sender.done && pool.keeps();
                 let parts = (Rc::clone(attempt), lease, Rc::clone(pool));
                 let body = AnswerBody::new(self, &head, incoming, limits, reusable, parts);
-                Ok(Answer { head, bytes, body })
+                Ok(Answer { head, bytes, body, reused })
             }
             Err(fault) => {
                 let action = match fault {
@@ -246,7 +251,8 @@ impl Connection {
                     _ => "sending request to upstream",
                 };
                 let sent = attempt.sent.get() > 0;
-                let reused = reused && attempt.received.get() == 0;
+                // What is no answer may be what came behind the answer before.
+                let reused = reused && (attempt.received.get() == 0 || fault.is_noise());
                 Err((Failure { fault, action, sent, reused }, lease))
             }
         }

@@ -2,10 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use bytes::BytesMut;
 use config::model::http::{Keepalive, UpstreamAddress};
 
 use crate::{Connection, Route};
@@ -45,7 +43,7 @@ impl Pool {
         };
         while let Some(at) = idle.iter().position(is_wanted) {
             let mut found = idle.remove(at)?;
-            if exchange::now().duration_since(found.since) < timeout && is_quiet(&mut found.connection) {
+            if exchange::now().duration_since(found.since) < timeout && found.connection.stream.is_quiet() {
                 return Some(found.connection);
             }
         }
@@ -70,16 +68,8 @@ impl Pool {
     /// Closes those that the servers have closed, and those that have been idle too long. To be called now and then.
     pub fn sweep(&self) {
         let Some(keepalive) = &self.keepalive else { return };
-        self.idle
-            .borrow_mut()
-            .retain_mut(|idle| idle.since.elapsed() < keepalive.timeout && is_quiet(&mut idle.connection));
+        self.idle.borrow_mut().retain_mut(|idle| {
+            idle.since.elapsed() < keepalive.timeout && idle.connection.stream.seems_quiet()
+        });
     }
-}
-
-/// Whether nothing has come since the last answer: neither an end nor an answer to nothing.
-fn is_quiet(connection: &mut Connection) -> bool {
-    // What is not known to be readable is not asked for: it costs no call of the system.
-    let mut byte = BytesMut::with_capacity(1);
-    let mut cx = Context::from_waker(Waker::noop());
-    matches!(connection.stream.poll_read(&mut cx, &mut byte), Poll::Pending)
 }

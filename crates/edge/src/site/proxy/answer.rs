@@ -25,7 +25,7 @@ impl Visit<'_, '_> {
         answer: Answer,
         mut keeping: Option<Box<Keeping>>,
     ) -> Step {
-        let Answer { head, bytes, mut body } = answer;
+        let Answer { head, bytes, mut body, .. } = answer;
         let settings = &place.settings;
         let fresh = keeping
             .as_ref()

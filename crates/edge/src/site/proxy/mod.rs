@@ -267,6 +267,16 @@ impl Visit<'_, '_> {
             let (failure, lease) = match asked {
                 Ok(mut answer) => {
                     let status = answer.head.status;
+                    // Many a server says so before it closes a connection on which nobody asks anything; it means this
+                    // request no more than a closed connection would (RFC 9110 §15.5.9).
+                    let is_stale = status == 408 && answer.reused && !answer.head.keep_alive;
+                    if is_stale && settings.next.error && in_time && !streams && head.is_idempotent {
+                        if let Some(lease) = answer.body.give_up() {
+                            choice.give_back(&lease);
+                        }
+                        choice.use_up();
+                        continue;
+                    }
                     let is_wanted = wants_next(settings.next, status)
                         && choice.has_more()
                         && in_time
@@ -318,10 +328,11 @@ impl Visit<'_, '_> {
                 format_args!("{}", failure.fault),
             );
             let is_error =
-                matches!(failure.fault, Fault::Connect(..) | Fault::Tls(_) | Fault::Closed | Fault::Io(..));
+                matches!(failure.fault, Fault::Connect(..) | Fault::Tls(_) | Fault::Closed | Fault::Io(..))
+                    || failure.fault.is_invalid();
             let may = match failure.fault {
                 Fault::Timeout => settings.next.timeout,
-                _ if failure.fault.is_invalid() => settings.next.invalid_header,
+                _ if failure.fault.is_invalid() && !failure.reused => settings.next.invalid_header,
                 _ => settings.next.error,
             };
             let may = may
@@ -527,6 +538,10 @@ impl Client for ClientSide<'_, '_> {
             };
         }
         polled
+    }
+
+    fn is_body_over(&self) -> bool {
+        self.exchange.is_body_over()
     }
 
     fn take_body(&mut self) -> Option<Box<dyn BodySource>> {
