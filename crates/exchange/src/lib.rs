@@ -29,5 +29,5 @@ pub use http1::Name;
 pub use precondition::{Precondition, Validators};
 pub use request::{Method, Peer, Request, Scheme};
 pub use response::Response;
-pub use turn::{begin_turn, now, others_first};
+pub use turn::{OthersFirst, begin_turn, now, others_first};
 pub use version::Version;

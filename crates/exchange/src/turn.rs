@@ -7,8 +7,8 @@
 //! What the requests of a turn send leaves at its end, see [`others_first`].
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 /// So many answers are the same at most.
@@ -56,23 +56,35 @@ pub fn begin_turn() {
 /// this is a fifth of the processor time.
 ///
 /// Ready at once while there is only one who sends.
-pub fn others_first() -> impl Future<Output = ()> {
+pub fn others_first() -> OthersFirst {
     let (now, before) = SENDERS.get();
     SENDERS.set((now + 1, before));
-    let mut may_go = now == 0 && before <= 1;
-    poll_fn(move |cx| {
-        if std::mem::replace(&mut may_go, true) {
+    OthersFirst { may_go: now == 0 && before <= 1 }
+}
+
+/// See [`others_first`].
+#[derive(Debug)]
+#[must_use = "nobody goes first unless it is waited for"]
+pub struct OthersFirst {
+    may_go: bool,
+}
+
+impl Future for OthersFirst {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.may_go, true) {
             return Poll::Ready(());
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
-    use std::task::{Context, Waker};
+    use std::task::Waker;
     use std::time::Duration;
 
     use super::*;
