@@ -128,7 +128,7 @@ impl Fields {
     }
 
     /// Appends a field line whose name was looked at before: `known` is [`Name::of`] it.
-    pub fn push_as(&mut self, known: Name, name: &[u8], value: &[u8]) {
+    fn push_as(&mut self, known: Name, name: &[u8], value: &[u8]) {
         let name_start = self.block.len() as u32;
         self.block.reserve(name.len() + value.len());
         self.block.extend_from_slice(name);

@@ -58,9 +58,12 @@ impl Persistence {
     pub(crate) fn of<'a>(version: Version, options: impl Iterator<Item = &'a [u8]>) -> Self {
         let (mut close, mut keep_alive, mut upgrade) = (false, false, false);
         for option in options {
-            close |= option.eq_ignore_ascii_case(b"close");
-            keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-            upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+            match option.len() {
+                5 => close |= option.eq_ignore_ascii_case(b"close"),
+                10 => keep_alive |= option.eq_ignore_ascii_case(b"keep-alive"),
+                7 => upgrade |= option.eq_ignore_ascii_case(b"upgrade"),
+                _ => {}
+            }
         }
         Self { keep_alive: !close && (keep_alive || version == Version::Http11), upgrade }
     }

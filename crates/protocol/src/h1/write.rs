@@ -318,7 +318,7 @@ impl Connection {
                 Name::Server => has_server = true,
                 _ => {}
             }
-            head.field(spelling, value)?;
+            head.field_of(name, spelling, value)?;
         }
         if !has_server && let Some(server) = &settings.server {
             head.field(b"Server", server.as_bytes())?;
