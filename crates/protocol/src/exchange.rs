@@ -272,7 +272,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Writes the response and uses its body up. `date` is the value of `Date`.
+    /// Writes the response and uses its body up. `date` is the value of `Date`. What is small may only be ready to
+    /// leave then: [`Exchange::depart`].
     pub async fn respond(&mut self, response: &mut Response, date: &[u8]) -> Sent {
         match self.try_respond(response, date) {
             Ok(sent) => sent,
@@ -286,6 +287,14 @@ impl Exchange<'_> {
             Self::Http1(connection) => connection.try_respond(response, date),
             Self::Http2(_) => Err(h1::Left::WHOLE),
             Self::Nobody(_) => Ok(Sent { body: 0, head: 0, outcome: Err(WriteError::Gone) }),
+        }
+    }
+
+    /// Lets the response go that is ready to leave. Otherwise the connection's owner does, before the next request.
+    pub async fn depart(&mut self) {
+        if let Self::Http1(connection) = self {
+            // Its owner finds it closed.
+            let _ = connection.depart().await;
         }
     }
 
