@@ -63,7 +63,7 @@ class Authority(Certificate):
         if parent:
             self.issuers = [self.parent, *self.parent.issuers] if self.parent.parent else []
 
-    def _make(self, name, key, issuer, ca=False, names=(), days=(-1, 30), serial=None):
+    def _make(self, name, key, issuer, ca=False, names=(), days=(-1, 30), serial=None, more=()):
         now = datetime.datetime.now(datetime.timezone.utc)
         builder = (
             x509.CertificateBuilder()
@@ -87,13 +87,16 @@ class Authority(Certificate):
                 except ValueError:
                     alternatives.append(x509.DNSName(each))
             builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        for extension in more:
+            builder = builder.add_extension(extension, critical=False)
         signer = issuer.private if issuer else key
         return builder.sign(signer, hashes.SHA256())
 
-    def issue(self, *names, kind="ec", days=(-1, 30), serial=None):
+    def issue(self, *names, kind="ec", days=(-1, 30), serial=None, more=()):
         key = _key(kind)
         issuers = [self, *self.issuers] if self.parent else []
-        return Certificate(key, self._make(names[0], key, self, names=names, days=days, serial=serial), issuers)
+        return Certificate(key, self._make(names[0], key, self, names=names, days=days, serial=serial,
+                                           more=more), issuers)
 
     def revoke(self, *certificates):
         """A list of revoked certificates, PEM."""

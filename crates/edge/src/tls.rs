@@ -36,6 +36,11 @@ impl Offers {
         Ok(Self { store, sessions, made: model.tls.offers.iter().map(|_| Default::default()).collect() })
     }
 
+    /// All certificates.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     /// From now on only certificates of this model are wanted.
     pub fn retain(&self, model: &Model) {
         let names: std::collections::HashSet<&str> =

@@ -1,4 +1,5 @@
-//! What is done for groups of servers without a client: names are asked for again, and servers are looked at.
+//! What is done without a client: names of servers are asked for again, servers are looked at, answers about
+//! certificates are fetched.
 //!
 //! One event loop does it for all. A reload ends what was begun for the configuration before.
 
@@ -53,7 +54,7 @@ impl Drop for Task {
 impl Watch {
     /// Begins all that the configuration wants.
     pub fn begin(configuration: &Arc<Configuration>, deadlines: &Rc<Deadlines>) -> Self {
-        let mut tasks = Vec::new();
+        let mut tasks = vec![spawn(crate::ocsp::keep(Arc::clone(configuration)))];
         let Some(http) = configuration.model.http.as_deref() else { return Self(tasks) };
         for (upstream, group) in http.upstreams.iter().zip(&configuration.groups) {
             let Some(resolver) = &upstream.resolver else { continue };

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Address;
-use super::http::Value;
+use super::http::{Resolver, Value};
 
 /// Index into [`Model::offers`].
 pub type TlsId = u32;
@@ -40,6 +40,76 @@ pub struct Certificate {
     pub files: Option<CertificateFiles>,
     /// What was read.
     pub contents: Option<Contents>,
+    /// Answers about it are fetched and sent along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stapling: Option<Box<Stapling>>,
+}
+
+/// How answers about a certificate are fetched (RFC 6960).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stapling {
+    /// Who is asked, in the place of the one that the certificate names.
+    pub responder: Option<String>,
+    /// Only the issuer, or whom it has certified for it, may answer.
+    pub verify: bool,
+    /// Where the issuer is, if not in the chain.
+    pub issuers: Vec<Der>,
+    /// Who is asked for the responder's address; `None`: the system.
+    pub resolver: Option<Resolver>,
+    /// How long that may take.
+    pub resolver_timeout: Duration,
+}
+
+/// Where somebody answers for an issuer: an `http` URL in its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResponderUrl {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    path: String,
+}
+
+impl ResponderUrl {
+    /// `None`: it is not one that can be asked.
+    pub fn parse(url: &str) -> Option<Self> {
+        const LONGEST: usize = 2048;
+        let is_clean = url.len() <= LONGEST && url.bytes().all(|byte| byte.is_ascii_graphic());
+        let scheme = url.get(..7).filter(|scheme| is_clean && scheme.eq_ignore_ascii_case("http://"))?;
+        let rest = &url[scheme.len()..];
+        let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(rest) => {
+                let (host, rest) = rest.split_once(']')?;
+                host.parse::<std::net::Ipv6Addr>().ok()?;
+                (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
+            }
+            None => match authority.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, None),
+            },
+        };
+        let is_host = |host: &str| !host.is_empty() && !host.contains(['@', '[', ']']);
+        let port = port.map_or(Some(80), |port| port.parse().ok().filter(|port| *port > 0))?;
+        let path = path.split('#').next().unwrap_or_default();
+        (is_host(host) && !path.contains('?')).then(|| Self {
+            host: host.to_owned(),
+            port,
+            path: path.to_owned(),
+        })
+    }
+
+    /// The path that a request is put behind; ends with a slash.
+    pub fn base(&self) -> String {
+        let path = self.path.trim_end_matches('/');
+        format!("{path}/")
+    }
+
+    /// The value of `Host`.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == 80 { host } else { format!("{host}:{}", self.port) }
+    }
 }
 
 /// The files of a certificate.
@@ -245,8 +315,23 @@ pub trait Vault {
     /// The certificates, or lists of revocations, of a file in PEM. The error says what is wrong with it.
     fn list(&self, path: &Path, kind: Listed) -> Result<Vec<Der>, String>;
 
+    /// What a certificate says of itself, its own the first of `chain`; its issuer may be among `trusted`. Without those
+    /// nobody looks for the issuer, which takes time.
+    fn about(&self, chain: &[Der], trusted: Option<&[Der]>) -> About;
+
     /// A file as it is. The error says what is wrong with it.
     fn file(&self, path: &Path) -> Result<Vec<u8>, String>;
+}
+
+/// Who can be asked about a certificate.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// Its issuer, where it was found.
+    pub issuer: Option<Der>,
+    /// The URL at which the issuer is asked, as the certificate has it.
+    pub responder: Option<String>,
+    /// It asks for an answer in each handshake (RFC 7633).
+    pub must_staple: bool,
 }
 
 /// What a file lists.
@@ -283,6 +368,37 @@ pub enum Which {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_answers_is_asked_by_plain_http() {
+        let parts = |url| {
+            ResponderUrl::parse(url).map(|url| (url.host.clone(), url.port, url.base(), url.authority()))
+        };
+        let known = |host: &str, port, base: &str, authority: &str| {
+            Some((host.to_owned(), port, base.to_owned(), authority.to_owned()))
+        };
+        assert_eq!(parts("http://a.example"), known("a.example", 80, "/", "a.example"));
+        assert_eq!(parts("HTTP://a.example:8080/x/"), known("a.example", 8080, "/x/", "a.example:8080"));
+        assert_eq!(parts("http://[::1]:81/x"), known("::1", 81, "/x/", "[::1]:81"));
+        for wrong in [
+            "https://a.example/",
+            "a.example",
+            "http://",
+            "http:///x",
+            "http://a:0/",
+            "http://a:x/",
+            "http://u@a/",
+            "http://a/x y",
+            "http://a/\r\nHost: b",
+            "http://[::1",
+            "http://[x]/",
+            "http://a/?x",
+            "ftp://a/",
+            "http://\u{e4}/",
+        ] {
+            assert_eq!(parts(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn secrets_are_not_shown_and_cross_whole() {

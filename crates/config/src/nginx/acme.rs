@@ -419,7 +419,12 @@ impl<'a> Reader<'a> {
             .map(|n| if n == 1 { first.clone() } else { format!("{first} ({n})") })
             .find(|name| !is_taken(name))
             .unwrap_or_default();
-        certificates.push(Certificate { name: order.name.clone(), files: None, contents: None });
+        certificates.push(Certificate {
+            name: order.name.clone(),
+            files: None,
+            contents: None,
+            stapling: None,
+        });
         orders.push(order);
         certificates.len() as u32 - 1
     }

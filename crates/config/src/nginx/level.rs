@@ -112,6 +112,8 @@ level! {
         ssl_crl: NamedFile,
         ssl_verify_depth: u64,
         ssl_stapling: bool,
+        ssl_stapling_verify: bool,
+        ssl_stapling_responder: String,
         ssl_certificate_cache: Option<CertificateCache>,
         ssl_certificate_compression: bool,
         ssl_stapling_file: NamedFile,

@@ -1,22 +1,23 @@
-//! TLS: certificates, and what is offered to clients.
+//! TLS: what is offered to clients.
+
+pub(super) mod certificates;
+pub(super) mod clients;
+pub(super) mod sessions;
+pub(super) mod stapling;
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use conf_syntax::{Directive, Span, Word};
 
-use super::acme;
 use super::level::Level;
 use super::reader::{Reader, list};
 use super::table::{Apply, Argument, Context, Count, Row};
 use crate::model::http::Value;
 use crate::model::tls::{
-    self as model, ByVariable, Certificate, CertificateCache, CertificateFiles, Clients, Der, Listed,
-    Protocol, Secret, SessionCache, Tls, TlsId, Verify, Which,
+    self as model, CertificateFiles, Der, Listed, Protocol, SessionCache, Stapling, Tls, TlsId,
 };
 use crate::report::Severity;
 use crate::tls::{DEFAULT_12, DEFAULT_13, DEFAULT_GROUPS, ciphers, groups, suites_of_13};
@@ -24,58 +25,10 @@ use crate::tls::{DEFAULT_12, DEFAULT_13, DEFAULT_GROUPS, ciphers, groups, suites
 const HEAD: Context = Context::HTTP.or(Context::SERVER);
 const ONE_OR_MORE: Count = Count::at_least(1);
 
-/// No chain is longer: messages of a handshake have a limit.
-const MOST_DEPTH: u64 = 100;
-
 /// Bytes that a record may have.
 const RECORDS: std::ops::RangeInclusive<u64> = 32..=16384;
 
-/// Sessions of a cache whose size nobody says.
-const BUILTIN_SESSIONS: u32 = 20_480;
-
 pub(super) const ROWS: &[Row] = &[
-    Row::one(
-        "ssl_certificate",
-        HEAD,
-        Apply::Custom(|r, l, d| r.ssl_file(&mut l.ssl_certificates, d)),
-        "",
-        "The file of a certificate and those that lead to the root. Several for keys of different kinds.",
-    )
-    .repeats()
-    .differs("Of several that a client can check, one with a key by curves is taken before one by RSA."),
-    Row::one(
-        "ssl_certificate_key",
-        HEAD,
-        Apply::Custom(|r, l, d| r.ssl_file(&mut l.ssl_certificate_keys, d)),
-        "",
-        "The file of its key, one for each certificate, in the same order.",
-    )
-    .repeats()
-    .differs("No keys of engines or providers of OpenSSL."),
-    Row::new(
-        "ssl_certificate_cache",
-        HEAD,
-        Count::between(1, 3),
-        Apply::Custom(|r, l, d| r.ssl_certificate_cache(l, d)),
-        "off",
-        "Certificates whose files variables name are kept: `max=N`, `inactive=TIME` (10s), `valid=TIME` (60s).",
-    )
-    .differs("Each event loop keeps its own."),
-    Row::flag(
-        "ssl_certificate_compression",
-        HEAD,
-        |l| &mut l.ssl_certificate_compression,
-        "off",
-        "Certificates are sent compressed to clients that take them so (RFC 8879).",
-    ),
-    Row::one(
-        "ssl_password_file",
-        HEAD,
-        Apply::Custom(|r, l, d| l.ssl_password_file = r.conf_path(d)),
-        "",
-        "A file of passwords for keys, one a line; each is tried.",
-    )
-    .differs("Keys that are encrypted with AES-CBC only; of PKCS#8 with PBKDF2."),
     Row::new(
         "ssl_protocols",
         HEAD,
@@ -144,117 +97,6 @@ pub(super) const ROWS: &[Row] = &[
         "`Ciphersuites`, `CipherString`, `Curves`, `Groups`, `MinProtocol`, `MaxProtocol`, `Protocol` and some of \
          `Options`; others are errors.",
     ),
-    Row::new(
-        "ssl_session_cache",
-        HEAD,
-        Count::between(1, 2),
-        Apply::Custom(|r, l, d| r.ssl_session_cache(l, d)),
-        "none",
-        "Where sessions are remembered: `off`, `none`, `builtin`, `shared:NAME:SIZE`.",
-    )
-    .differs("One that is `shared` holds about half as many sessions as nginx's; `builtin` is shared as well."),
-    Row::one(
-        "ssl_session_timeout",
-        HEAD,
-        Apply::Seconds(|l| &mut l.ssl_session_timeout),
-        "5m",
-        "How long a session may go on, also by a ticket.",
-    ),
-    Row::flag(
-        "ssl_session_tickets",
-        HEAD,
-        |l| &mut l.ssl_session_tickets,
-        "on",
-        "Clients get tickets, by which their sessions go on.",
-    )
-    .differs("Keys change every twelve hours, are known for 24 more, and live on over reloads."),
-    Row::one(
-        "ssl_session_ticket_key",
-        HEAD,
-        Apply::Custom(|r, l, d| r.ssl_session_ticket_key(l, d)),
-        "",
-        "A file of 48 or 80 random bytes: a key that tickets are encrypted with, to have the same on many machines. The \
-         first of several encrypts.",
-    )
-    .repeats()
-    .differs("Tickets are not nginx's: machines that share them all run this program."),
-    Row::flag(
-        "ssl_early_data",
-        HEAD,
-        |l| &mut l.ssl_early_data,
-        "off",
-        "Clients whose session goes on may send requests before the end of the handshake (TLS 1.3, RFC 8470). Pass          `Early-Data $ssl_early_data` on to servers that know it: one that answers 425 is asked again later.",
-    )
-    .differs(
-        "Sessions of such a server are remembered and have no tickets: each is good for one connection, so what          somebody copied runs no second time, whichever event loop it comes to. Only GET, HEAD, OPTIONS and TRACE          without `Upgrade` run before the end of the handshake; others wait for it, at most `client_header_timeout`,          and are answered with 425 then.",
-    ),
-    Row::one(
-        "ssl_verify_client",
-        HEAD,
-        Apply::Custom(|r, l, d| r.ssl_verify_client(l, d)),
-        "off",
-        "Clients are asked for certificates: `on`, `optional`, `optional_no_ca`. Without a good one the answer is 400, 495 \
-         or 496 to `error_page`.",
-    )
-    .differs("Authorities with name constraints, and signatures with SHA-1 or RSA keys under 2048 bits, are not taken."),
-    Row::one(
-        "ssl_client_certificate",
-        HEAD,
-        Apply::Custom(|r, l, d| l.ssl_client_certificate = r.conf_path(d)),
-        "",
-        "A file of authorities that are trusted to sign certificates of clients, and that clients are told of.",
-    ),
-    Row::one(
-        "ssl_trusted_certificate",
-        HEAD,
-        Apply::Custom(|r, l, d| l.ssl_trusted_certificate = r.conf_path(d)),
-        "",
-        "The same, and clients are not told of them.",
-    ),
-    Row::one(
-        "ssl_crl",
-        HEAD,
-        Apply::Custom(|r, l, d| l.ssl_crl = r.conf_path(d)),
-        "",
-        "A file of lists of revoked certificates of clients, one of each authority.",
-    )
-    .differs("No lists of a part only, and no changes to another list."),
-    Row::one(
-        "ssl_verify_depth",
-        HEAD,
-        Apply::Number(|l| &mut l.ssl_verify_depth),
-        "1",
-        "How many certificates may lie between a client's and a trusted one.",
-    ),
-    Row::one(
-        "ssl_stapling_file",
-        HEAD,
-        Apply::Custom(|r, l, d| l.ssl_stapling_file = r.conf_path(d)),
-        "",
-        "The issuer's answer that the certificate is good (OCSP), DER; it is sent to clients that ask for it.",
-    ),
-    Row::one(
-        "ssl_stapling",
-        HEAD,
-        Apply::Custom(|r, l, d| r.ssl_stapling(l, d)),
-        "off",
-        "The issuer's answers are sent to clients that ask for them.",
-    )
-    .differs("None are fetched: with `ssl_stapling_file` there is one, without it handshakes go without."),
-    Row::one(
-        "ssl_stapling_verify",
-        HEAD,
-        Apply::Quiet(Argument::Flag, "no answers are fetched"),
-        "off",
-        "Answers that were fetched are checked.",
-    ),
-    Row::one(
-        "ssl_stapling_responder",
-        HEAD,
-        Apply::Quiet(Argument::Any, "no answers are fetched"),
-        "",
-        "Whom to ask for them.",
-    ),
     Row::one(
         "ssl_dhparam",
         HEAD,
@@ -288,7 +130,9 @@ pub(super) struct NamedFile {
 pub(super) struct Offers {
     pub model: model::Model,
     /// `None`: it has been told what is wrong with it.
-    by_files: HashMap<CertificateFiles, Option<u32>>,
+    by_files: HashMap<(CertificateFiles, Option<Box<Stapling>>), Option<u32>>,
+    /// How many certificates have a name that begins so: they differ in how answers about them are got.
+    named: HashMap<String, u32>,
     /// What files list; `None`: it has been told what is wrong with it.
     listed: HashMap<(PathBuf, Listed), Option<Rc<Vec<Der>>>>,
     /// Sessions of each cache.
@@ -302,29 +146,6 @@ impl<'a> Reader<'a> {
             self.error(directive.name.span, "the \"ssl\" directive is gone")
                 .help("write `ssl` behind the address: `listen 443 ssl;`");
         }
-    }
-
-    fn ssl_file(&mut self, files: &mut Option<Rc<Vec<NamedFile>>>, directive: Directive<'a>) {
-        let Some(word) = directive.args.first() else { return };
-        let line_at = self.problems.line_at;
-        if acme::is_variable(&word) {
-            let path = word.text().into_owned().into();
-            let file = NamedFile { path, value: None, at: word.span, line_at };
-            Rc::make_mut(files.get_or_insert_default()).push(file);
-            return;
-        }
-        let has_variables = word.value.contains(&b'$');
-        let is_data = word.value.starts_with(b"data:");
-        let is_special = word.value.starts_with(b"engine:") || word.value.starts_with(b"store:");
-        if is_special || (is_data && !has_variables) {
-            self.error(word.span, "what is no file is not there yet as a certificate or key")
-                .help("name a file");
-            return;
-        }
-        let value = has_variables.then(|| self.value(word));
-        let path = self.conf_prefix.join(&*word.text());
-        let file = NamedFile { path, value, at: word.span, line_at };
-        Rc::make_mut(files.get_or_insert_default()).push(file);
     }
 
     fn conf_path(&mut self, directive: Directive<'a>) -> Option<NamedFile> {
@@ -367,20 +188,6 @@ impl<'a> Reader<'a> {
         }
         if !protocols.is_empty() {
             level.ssl_protocols = Some(protocols);
-        }
-    }
-
-    fn ssl_verify_client(&mut self, level: &mut Level, directive: Directive<'a>) {
-        const NAMES: [(&str, Verify); 4] = [
-            ("off", Verify::Off),
-            ("on", Verify::On),
-            ("optional", Verify::Optional),
-            ("optional_no_ca", Verify::OptionalNoCa),
-        ];
-        let Some(word) = directive.args.first() else { return };
-        match NAMES.iter().find(|(name, _)| word.value.eq_ignore_ascii_case(name.as_bytes())) {
-            Some((_, verify)) => level.ssl_verify_client = Some(*verify),
-            None => self.not_one_of(word, &NAMES.map(|(name, _)| name)),
         }
     }
 
@@ -452,124 +259,6 @@ impl<'a> Reader<'a> {
             self.note(word.span, "a record has 16k at most");
         }
         level.ssl_buffer_size = Some(size.min(*RECORDS.end()));
-    }
-
-    fn ssl_session_cache(&mut self, level: &mut Level, directive: Directive<'a>) {
-        /// What one takes of memory, about.
-        const EACH: u64 = 512;
-        /// nginx's least size of shared memory.
-        const LEAST: u64 = 8 * 4096;
-        let mut cache = None;
-        for word in directive.args {
-            let text = word.text().into_owned();
-            let parts: Vec<&str> = text.split(':').collect();
-            let sessions = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-            let found = match parts.as_slice() {
-                ["off" | "none"] => {
-                    level.ssl_session_cache = Some(None);
-                    return;
-                }
-                ["builtin"] => Some(SessionCache { name: "builtin".to_owned(), sessions: BUILTIN_SESSIONS }),
-                ["builtin", n] => n
-                    .parse()
-                    .ok()
-                    .filter(|n| *n > 0)
-                    .map(|n| SessionCache { name: "builtin".to_owned(), sessions: sessions(n) }),
-                ["shared", name, size] if !name.is_empty() => {
-                    let size = super::units::size(size.as_bytes());
-                    if size.is_some_and(|size| size < LEAST) {
-                        self.error(word.span, format!("session cache \"{text}\" is too small"))
-                            .help("32k is the least, 1m holds about 2000 sessions");
-                        return;
-                    }
-                    size.map(|size| SessionCache {
-                        name: format!("shared:{name}"),
-                        sessions: sessions(size / EACH),
-                    })
-                }
-                _ => None,
-            };
-            let Some(found) = found else {
-                self.error(word.span, format!("invalid session cache \"{text}\""))
-                    .help("write `off`, `none`, `builtin`, or `shared:NAME:SIZE` as `shared:SSL:10m`");
-                return;
-            };
-            // Of both kinds the shared one has them all.
-            if cache.is_none() || found.name.starts_with("shared:") {
-                cache = Some(found);
-            }
-        }
-        if let Some(cache) = &cache {
-            let known = self.offers.caches.entry(cache.name.clone()).or_insert(cache.sessions);
-            if *known != cache.sessions && cache.name.starts_with("shared:") {
-                self.error(
-                    directive.head(),
-                    format!("the size of the session cache \"{}\" conflicts with an earlier one", cache.name),
-                );
-                return;
-            }
-        }
-        level.ssl_session_cache = Some(cache);
-    }
-
-    fn ssl_session_ticket_key(&mut self, level: &mut Level, directive: Directive<'a>) {
-        let Some(word) = directive.args.first() else { return };
-        let path = self.conf_prefix.join(&*word.text());
-        let shown = path.display();
-        match self.vault.file(&path) {
-            Ok(key) if matches!(key.len(), 48 | 80) => {
-                Rc::make_mut(level.ssl_session_ticket_keys.get_or_insert_default()).push(Secret(key));
-            }
-            Ok(_) => {
-                let message = format!("\"{shown}\" must be 48 or 80 bytes");
-                self.error(word.span, message).help("`openssl rand 80 > ticket.key` makes one");
-            }
-            Err(why) => {
-                self.error(word.span, format!("cannot load \"{shown}\": {why}"));
-            }
-        }
-    }
-
-    fn ssl_certificate_cache(&mut self, level: &mut Level, directive: Directive<'a>) {
-        let mut cache =
-            CertificateCache { max: 0, inactive: Duration::from_secs(10), valid: Duration::from_secs(60) };
-        let mut is_off = false;
-        for word in directive.args {
-            let text = word.text().into_owned();
-            let seconds = |text: &str| super::units::seconds(text.as_bytes());
-            let is_known = match text.split_once('=') {
-                None if text == "off" => {
-                    is_off = true;
-                    true
-                }
-                Some(("max", number)) => {
-                    cache.max = number.parse().unwrap_or(0);
-                    cache.max > 0
-                }
-                Some(("inactive", time)) => seconds(time).map(|time| cache.inactive = time).is_some(),
-                Some(("valid", time)) => seconds(time).map(|time| cache.valid = time).is_some(),
-                _ => false,
-            };
-            if !is_known {
-                self.error(word.span, format!("invalid parameter \"{text}\""))
-                    .help("write `max=1000 inactive=20s valid=1m`, or `off`");
-                return;
-            }
-        }
-        if !is_off && cache.max == 0 {
-            self.error(directive.head(), "\"ssl_certificate_cache\" must have the \"max\" parameter");
-            return;
-        }
-        level.ssl_certificate_cache = Some((!is_off).then_some(cache));
-    }
-
-    fn ssl_stapling(&mut self, level: &mut Level, directive: Directive<'a>) {
-        let Some(word) = directive.args.first() else { return };
-        level.ssl_stapling = self.flag(word, "ssl_stapling");
-        if level.ssl_stapling == Some(true) {
-            self.note(directive.head(), "no answers about certificates are fetched: without `ssl_stapling_file` handshakes go without")
-                .help("clients do not need them; some authorities do not give them any more");
-        }
     }
 
     fn ssl_conf_command(&mut self, level: &mut Level, directive: Directive<'a>) {
@@ -683,8 +372,10 @@ impl<'a> Reader<'a> {
         };
         let early_data = level.ssl_early_data.unwrap_or(false) && protocols.contains(&Protocol::Tls13);
         let session_cache = level.ssl_session_cache.clone().flatten();
-        let of_early_data =
-            || early_data.then(|| SessionCache { name: "early data".to_owned(), sessions: BUILTIN_SESSIONS });
+        let of_early_data = || {
+            early_data
+                .then(|| SessionCache { name: "early data".to_owned(), sessions: sessions::BUILTIN_SESSIONS })
+        };
         let offer = Tls {
             certificates,
             by_variable,
@@ -711,46 +402,6 @@ impl<'a> Reader<'a> {
         }) as TlsId)
     }
 
-    /// Which certificates of clients are good; `None`: something cannot be used.
-    #[expect(clippy::option_option, reason = "an error, or none")]
-    fn clients(&mut self, level: &Level) -> Option<Option<Box<Clients>>> {
-        let mut trusted = Vec::new();
-        let mut is_sound = true;
-        let mut named = 0;
-        for file in [&level.ssl_client_certificate, &level.ssl_trusted_certificate].into_iter().flatten() {
-            match self.listed(file, Listed::Certificates) {
-                Some(list) => trusted.extend(list.iter().cloned()),
-                None => is_sound = false,
-            }
-            if level.ssl_client_certificate.as_ref().is_some_and(|told| told.path == file.path) {
-                named = trusted.len() as u32;
-            }
-        }
-        let revocations = level.ssl_crl.as_ref().map(|file| self.listed(file, Listed::Revocations));
-        if matches!(revocations, Some(None)) || !is_sound {
-            return None;
-        }
-        let verify = level.ssl_verify_client.unwrap_or_default();
-        if verify == Verify::Off {
-            return Some(None);
-        }
-        if trusted.is_empty() && verify != Verify::OptionalNoCa {
-            let message = "no ssl_client_certificate or ssl_trusted_certificate for ssl_verify_client";
-            let problem = self.problems.push(Severity::Error, None, message);
-            problem.line_at = None;
-            return None;
-        }
-        Some(Some(Box::new(Clients {
-            verify,
-            strict: false,
-            trusted,
-            file: None,
-            named,
-            depth: level.ssl_verify_depth.unwrap_or(1).min(MOST_DEPTH) as u32,
-            revocations: revocations.flatten().map(|list| list.to_vec()),
-        })))
-    }
-
     /// What a file lists; `None`: it has been told what is wrong with it.
     fn listed(&mut self, file: &NamedFile, kind: Listed) -> Option<Rc<Vec<Der>>> {
         let key = (file.path.clone(), kind);
@@ -772,125 +423,5 @@ impl<'a> Reader<'a> {
         };
         self.offers.listed.insert(key, list.clone());
         list
-    }
-
-    /// The certificates of a server; `None`: one cannot be used.
-    fn certificates(&mut self, level: &Level, acme: Option<u32>) -> Option<(Vec<u32>, Vec<ByVariable>)> {
-        let Some(chains) = &level.ssl_certificates else { return Some(Default::default()) };
-        let keys = level.ssl_certificate_keys.as_ref().map_or(&[][..], |keys| keys.as_slice());
-        let (mut found, mut by_variable) = (Vec::new(), Vec::new());
-        let mut all = true;
-        for (at, chain) in chains.iter().enumerate() {
-            let Some(key) = keys.get(at) else {
-                let path = chain.path.display();
-                let message = format!("no \"ssl_certificate_key\" is defined for certificate \"{path}\"");
-                let problem = self.problems.push(Severity::Error, Some(chain.at), message);
-                problem.line_at = chain.line_at;
-                return None;
-            };
-            if chain.value.is_some() || key.value.is_some() {
-                match self.by_variable(chain, key, level.ssl_password_file.as_ref()) {
-                    Some(certificate) => by_variable.push(certificate),
-                    None => all = false,
-                }
-                continue;
-            }
-            let stapled = level.ssl_stapling_file.as_ref().filter(|_| level.ssl_stapling == Some(true));
-            let is_ordered = (chain.path.as_path(), key.path.as_path())
-                == (Path::new(acme::CERTIFICATE), Path::new(acme::CERTIFICATE_KEY));
-            let index = if is_ordered {
-                if acme.is_none() && !self.problems.has_errors() {
-                    let message = format!("\"{}\" is of a server with `acme_certificate`", acme::CERTIFICATE);
-                    let problem = self.problems.push(Severity::Error, Some(chain.at), message);
-                    problem.line_at = chain.line_at;
-                }
-                acme
-            } else {
-                self.certificate(chain, key, level.ssl_password_file.as_ref(), stapled)
-            };
-            match index {
-                Some(index) => found.push(index),
-                None => all = false,
-            }
-        }
-        all.then_some((found, by_variable))
-    }
-
-    /// A certificate that only the handshake tells; `None`: its passwords cannot be used.
-    fn by_variable(
-        &mut self,
-        chain: &NamedFile,
-        key: &NamedFile,
-        passwords: Option<&NamedFile>,
-    ) -> Option<ByVariable> {
-        let value = |file: &NamedFile| {
-            file.value.clone().unwrap_or_else(|| Value::text(file.path.as_os_str().as_bytes()))
-        };
-        let mut certificate = ByVariable {
-            chain: value(chain),
-            key: value(key),
-            base: self.conf_prefix.clone(),
-            passwords: Vec::new(),
-        };
-        if let Some(file) = passwords {
-            match self.vault.file(&file.path) {
-                Ok(text) => {
-                    let lines = text.split(|byte| *byte == b'\n');
-                    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-                    let lines = lines.filter(|line| !line.is_empty());
-                    certificate.passwords = lines.map(|line| Secret(line.to_vec())).collect();
-                }
-                Err(why) => {
-                    let message = format!("cannot load passwords \"{}\": {why}", file.path.display());
-                    let problem = self.problems.push(Severity::Error, Some(file.at), message);
-                    problem.line_at = file.line_at;
-                    return None;
-                }
-            }
-        }
-        Some(certificate)
-    }
-
-    fn certificate(
-        &mut self,
-        chain: &NamedFile,
-        key: &NamedFile,
-        passwords: Option<&NamedFile>,
-        stapled: Option<&NamedFile>,
-    ) -> Option<u32> {
-        let files = CertificateFiles {
-            chain: chain.path.clone(),
-            key: key.path.clone(),
-            passwords: passwords.map(|file| file.path.clone()),
-            ocsp: stapled.map(|file| file.path.clone()),
-        };
-        if let Some(known) = self.offers.by_files.get(&files) {
-            return *known;
-        }
-        let index = match self.vault.certificate(&files) {
-            Ok(contents) => {
-                let certificates = &mut self.offers.model.certificates;
-                let mut name = format!("{} {}", files.chain.display(), files.key.display());
-                if let Some(ocsp) = &files.ocsp {
-                    let _ = write!(name, " {}", ocsp.display());
-                }
-                certificates.push(Certificate { name, files: Some(files.clone()), contents: Some(contents) });
-                Some(certificates.len() as u32 - 1)
-            }
-            Err(fault) => {
-                let (what, file) = match (fault.which, passwords) {
-                    (Which::Passwords, Some(file)) => ("cannot load passwords", file),
-                    (Which::Ocsp, _) => ("cannot load the answer", stapled.unwrap_or(chain)),
-                    (Which::Key, _) => ("cannot load certificate key", key),
-                    _ => ("cannot load certificate", chain),
-                };
-                let message = format!("{what} \"{}\": {}", file.path.display(), fault.why);
-                let problem = self.problems.push(Severity::Error, Some(file.at), message);
-                problem.line_at = file.line_at;
-                None
-            }
-        };
-        self.offers.by_files.insert(files, index);
-        index
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use config::Vault;
-use config::model::tls::{CertificateFiles, Contents, Der, Fault, KeyForm, Listed, Secret, Which};
+use config::model::tls::{About, CertificateFiles, Contents, Der, Fault, KeyForm, Listed, Secret, Which};
 
 /// Certificates that can be used, but for those whose names say what is wrong with them.
 pub struct Certificates;
@@ -33,6 +33,16 @@ impl Vault for Certificates {
         match path.display().to_string() {
             name if name.contains("missing") => Err("No such file or directory".to_owned()),
             name => Ok(vec![Der(name.into_bytes())]),
+        }
+    }
+
+    fn about(&self, chain: &[Der], trusted: Option<&[Der]>) -> About {
+        let has = |word: &str| chain.iter().any(|der| String::from_utf8_lossy(&der.0).contains(word));
+        About {
+            issuer: trusted.and_then(|trusted| trusted.first().cloned()),
+            responder: (!has("silent"))
+                .then(|| if has("ldap") { "ldap://ocsp" } else { "http://ocsp.example/" }.to_owned()),
+            must_staple: has("must"),
         }
     }
 

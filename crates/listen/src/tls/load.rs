@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use config::Vault;
-use config::model::tls::{CertificateFiles, Contents, Der, Fault, KeyForm, Listed, Secret, Which};
+use config::model::tls::{About, CertificateFiles, Contents, Der, Fault, KeyForm, Listed, Secret, Which};
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::{CertifiedKey, SigningKey};
@@ -15,6 +15,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::clients;
 use super::key::{self, Wrong};
+use super::ocsp;
 use super::pem::{self, Section};
 
 /// Larger files hold no certificates.
@@ -59,6 +60,18 @@ impl Vault for Files {
         match found.iter().position(|der| !is_sound(der)) {
             Some(at) => Err(format!("{what} {} in it cannot be made out", at + 1)),
             None => Ok(found),
+        }
+    }
+
+    fn about(&self, chain: &[Der], trusted: Option<&[Der]>) -> About {
+        let must_staple = chain.first().is_some_and(|leaf| ocsp::must_staple(&leaf.0));
+        match trusted.map(|trusted| ocsp::inquiry(chain, trusted)) {
+            Some(Ok(inquiry)) => About {
+                responder: inquiry.responder().map(str::to_owned),
+                issuer: Some(Der(inquiry.into_issuer())),
+                must_staple,
+            },
+            _ => About { must_staple, ..About::default() },
         }
     }
 

@@ -5,6 +5,8 @@
 //! edge:    Contents ─► Store ─► Offer (one for each server)           store, offer
 //!          socket ─ handshake (asks which Offer) ─► Encrypted         handshake, encrypted
 //! ```
+//! OCSP has its requests and answers here ([`ocsp`]); who asks is the edge.
+//!
 //! The [`Store`] knows certificates by name and lets them be replaced while it is used: a renewed file, or one that
 //! came from somewhere else, is there for the next handshake. [`handshake`] hands the client's hello to whoever
 //! chooses the offer, so that a protocol that is only spoken in the handshake (`acme-tls/1`) finds its place there.
@@ -17,6 +19,7 @@ mod encrypted;
 mod handshake;
 mod key;
 mod load;
+pub mod ocsp;
 mod offer;
 mod pem;
 mod sessions;
@@ -29,4 +32,4 @@ pub use handshake::{Begun, Choice, Failure, Hello, Negotiated, handshake};
 pub use load::{Files, Loaded};
 pub use offer::Offer;
 pub use sessions::Sessions;
-pub use store::Store;
+pub use store::{Shown, Store};

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use config::model::tls::{Certificate, Contents};
+use config::model::tls::{Certificate, Contents, Der};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 
 use super::load::signing_key;
+use super::ocsp::{Inquiry, Wrong};
 
 /// A certificate as the library takes it.
 pub(super) fn certified(contents: &Contents) -> Result<Arc<CertifiedKey>, rustls::Error> {
@@ -23,12 +25,58 @@ pub struct Store(RwLock<HashMap<String, Arc<Slot>>>);
 
 /// The place of one certificate; who has it sees what it is replaced with.
 #[derive(Debug, Default)]
-pub(super) struct Slot(RwLock<Option<Arc<CertifiedKey>>>);
+pub(super) struct Slot(RwLock<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    /// As it was put there.
+    own: Option<Arc<CertifiedKey>>,
+    /// With an answer about it that was fetched.
+    stapled: Option<Stapled>,
+}
+
+#[derive(Debug)]
+struct Stapled {
+    certified: Arc<CertifiedKey>,
+    /// The answer holds until then, in seconds since 1970.
+    until: i64,
+}
 
 impl Slot {
+    /// What is shown now: an answer that does not hold any more is not.
     pub(super) fn certificate(&self) -> Option<Arc<CertifiedKey>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let held = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        match &held.stapled {
+            Some(stapled) if now() <= stapled.until => Some(Arc::clone(&stapled.certified)),
+            _ => held.own.clone(),
+        }
     }
+
+    fn own(&self) -> Option<Arc<CertifiedKey>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).own.clone()
+    }
+}
+
+/// A certificate that is in its place, without answers about it. Equal: it has not been replaced.
+#[derive(Debug, Clone)]
+pub struct Shown(Arc<CertifiedKey>);
+
+impl PartialEq for Shown {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Shown {
+    /// What to ask about it; its issuer is in its chain or among these.
+    pub fn inquiry(&self, issuers: &[Der]) -> Result<Inquiry, Wrong> {
+        let (leaf, others) = self.0.cert.split_first().ok_or(Wrong::Certificate)?;
+        Inquiry::new(leaf, others.iter().map(AsRef::as_ref).chain(issuers.iter().map(|der| &der.0[..])))
+    }
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 impl Store {
@@ -37,7 +85,7 @@ impl Store {
         let ocsp = contents.ocsp.as_ref().map(|der| &der.0);
         let slot = self.slot(name);
         // Most of many certificates are as they were: the key belongs to the first of the chain.
-        if slot.certificate().is_some_and(|known| {
+        if slot.own().is_some_and(|known| {
             known.ocsp.as_ref() == ocsp
                 && known.cert.iter().map(AsRef::as_ref).eq(contents.chain.iter().map(|der| &der.0[..]))
         }) {
@@ -45,8 +93,33 @@ impl Store {
         }
         let certified = certified(contents)
             .map_err(|error| format!("the key of the certificate {name} cannot be used: {error}"))?;
-        *slot.0.write().unwrap_or_else(PoisonError::into_inner) = Some(certified);
+        let held = Held { own: Some(certified), stapled: None };
+        *slot.0.write().unwrap_or_else(PoisonError::into_inner) = held;
         Ok(())
+    }
+
+    /// The certificate of that name, if it is there.
+    pub fn shown(&self, name: &str) -> Option<Shown> {
+        let slots = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        slots.get(name)?.own().map(Shown)
+    }
+
+    /// Sends an answer about a certificate along with it until then (seconds since 1970), unless it has been replaced.
+    pub fn staple(&self, name: &str, shown: &Shown, answer: Vec<u8>, until: i64) {
+        let slot = self.slot(name);
+        let mut held = slot.0.write().unwrap_or_else(PoisonError::into_inner);
+        if held.own.as_ref().is_some_and(|own| Arc::ptr_eq(own, &shown.0)) {
+            let mut certified = CertifiedKey::clone(&shown.0);
+            certified.ocsp = Some(answer);
+            held.stapled = Some(Stapled { certified: Arc::new(certified), until });
+        }
+    }
+
+    /// Until when the answer holds that is sent along with a certificate.
+    pub fn stapled_until(&self, name: &str) -> Option<i64> {
+        let slot = self.slot(name);
+        let held = slot.0.read().unwrap_or_else(PoisonError::into_inner);
+        held.stapled.as_ref().map(|stapled| stapled.until)
     }
 
     /// All certificates of a configuration.

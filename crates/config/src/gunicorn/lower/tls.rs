@@ -138,7 +138,7 @@ impl Lowering<'_> {
         let key = key.unwrap_or_else(|| chain.clone());
         let name = format!("{} {}", chain.display(), key.display());
         let files = Some(CertificateFiles { chain, key, passwords: None, ocsp: None });
-        offer(Certificate { name, files, contents: None }, suites, vec![], None)
+        offer(Certificate { name, files, contents: None, stapling: None }, suites, vec![], None)
     }
 
     /// Files have no place where certificates come by themselves.
@@ -260,7 +260,7 @@ fn is_plain(listener: &Listener) -> bool {
 
 /// One that comes by itself.
 fn certificate(name: &str) -> Certificate {
-    Certificate { name: name.to_owned(), files: None, contents: None }
+    Certificate { name: name.to_owned(), files: None, contents: None, stapling: None }
 }
 
 fn offer(
