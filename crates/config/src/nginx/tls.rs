@@ -130,7 +130,7 @@ pub(super) struct NamedFile {
 pub(super) struct Offers {
     pub model: model::Model,
     /// `None`: it has been told what is wrong with it.
-    by_files: HashMap<(CertificateFiles, Option<Box<Stapling>>), Option<u32>>,
+    by_files: HashMap<(CertificateFiles, Option<Stapling>), Option<u32>>,
     /// How many certificates have a name that begins so: they differ in how answers about them are got.
     named: HashMap<String, u32>,
     /// What files list; `None`: it has been told what is wrong with it.

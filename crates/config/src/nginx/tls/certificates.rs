@@ -157,7 +157,7 @@ impl<'a> Reader<'a> {
                 }
                 let all = &mut self.offers.model.certificates;
                 if let (Some(wanted), Some(one)) = (&wanted, acme.and_then(|at| all.get_mut(at as usize))) {
-                    one.stapling.get_or_insert_with(|| wanted.later());
+                    one.stapling.get_or_insert_with(|| Box::new(wanted.later()));
                 }
                 acme
             } else {
@@ -220,7 +220,7 @@ impl<'a> Reader<'a> {
             passwords: passwords.map(|file| file.path.clone()),
             ocsp: stapled.map(|file| file.path.clone()),
         };
-        let asked = (files.clone(), wanted.map(|wanted| wanted.later()));
+        let asked = (files.clone(), wanted.map(Wanted::later));
         if let Some(known) = self.offers.by_files.get(&asked) {
             return *known;
         }

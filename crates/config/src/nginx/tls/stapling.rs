@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
 
 impl Wanted {
     /// Of a certificate that is not there yet.
-    pub(super) fn later(&self) -> Box<Stapling> {
-        Box::new(self.stapling.clone())
+    pub(super) fn later(&self) -> Stapling {
+        self.stapling.clone()
     }
 }
