@@ -326,6 +326,15 @@ def test_curl_and_openssl_get_on_with_it(site, tmp_path):
     assert b"CN = Intermediate" in done.stdout, "the chain is sent"
 
 
+@pytest.mark.parametrize("version", [["-tls1_3"], ["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-GCM-SHA256"]],
+                         ids=["1.3", "1.2"])
+def test_a_client_that_can_check_no_certificate_is_told_that_the_handshake_failed(site, version):
+    done = subprocess.run(
+        [which("openssl"), "s_client", "-connect", f"127.0.0.1:{site.port}", "-servername", "a.example", "-sigalgs",
+         "rsa_pss_rsae_sha256", *version], input=b"", capture_output=True, timeout=30)
+    assert b"alert handshake failure" in done.stderr, done.stderr
+
+
 # Configurations
 
 def test_a_reload_brings_a_new_certificate_and_a_broken_one_changes_nothing(serve_nginx):

@@ -16,6 +16,7 @@ mod forwarded;
 mod http2;
 mod intake;
 mod log;
+mod on_demand;
 mod pages;
 mod phases;
 mod runtime;

@@ -90,7 +90,8 @@ impl<'a> Reader<'a> {
         let content = level.content.take();
         let server = self.settle(level, Some(http));
         let acme = self.acme_order();
-        let tls = self.offer(&server.level, acme);
+        let on_demand = self.acme_on_demand_index();
+        let tls = self.offer(&server.level, acme, on_demand);
         let mut inner = self.inner(later, &server, Context::SERVER);
         if let Some(content) = content {
             answer_outside_of_locations(&mut inner.locations, content, &server);

@@ -138,8 +138,9 @@ pub(super) const ROWS: &[Row] = &[
     )
     .repeats()
     .differs(
-        "`Ciphersuites`, `CipherString`, `Curves`, `Groups`, `MinProtocol`, `MaxProtocol`, `Protocol` and some of \
-         `Options`; others are errors.",
+        "`Ciphersuites`, `CipherString`, `Curves`, `Groups`, `MinProtocol`, `MaxProtocol`, `Protocol`, some of \
+         `Options`, and `Certificate` and `PrivateKey`, which stand in the place of all \
+         of `ssl_certificate` and `ssl_certificate_key`; others are errors.",
     ),
     Row::new(
         "ssl_session_cache",
@@ -589,14 +590,22 @@ impl<'a> Reader<'a> {
                 }
             }
             "options" => self.ssl_options(level, word),
+            "certificate" => self.ssl_conf_file(&mut level.ssl_conf_certificates, word),
+            "privatekey" => self.ssl_conf_file(&mut level.ssl_conf_keys, word),
             _ => {
                 let name = name.text().into_owned();
                 self.error(directive.head(), format!("`{name}` of \"ssl_conf_command\" is not supported")).help(
-                    "there are `Ciphersuites`, `CipherString`, `Curves`, `Groups`, `MinProtocol`, `MaxProtocol` and \
-                     `Options`",
+                    "there are `Ciphersuites`, `CipherString`, `Curves`, `Groups`, `MinProtocol`, `MaxProtocol`, \
+                     `Options`, `Certificate` and `PrivateKey`",
                 );
             }
         }
+    }
+
+    fn ssl_conf_file(&mut self, files: &mut Option<Rc<Vec<NamedFile>>>, word: Word<'a>) {
+        let path = self.conf_prefix.join(&*word.text());
+        let file = NamedFile { path, value: None, at: word.span, line_at: self.problems.line_at };
+        Rc::make_mut(files.get_or_insert_default()).push(file);
     }
 
     /// `None`: it is none that is spoken.
@@ -645,10 +654,15 @@ impl<'a> Reader<'a> {
 
     /// What a server offers; `None`: it has no certificate and rejects nobody. `acme`: the certificate that is ordered
     /// for it.
-    pub(super) fn offer(&mut self, level: &Level, acme: Option<u32>) -> Option<TlsId> {
+    pub(super) fn offer(
+        &mut self,
+        level: &Level,
+        acme: Option<u32>,
+        on_demand: Option<u32>,
+    ) -> Option<TlsId> {
         let reject = level.ssl_reject_handshake.unwrap_or(false);
-        let (certificates, by_variable) = self.certificates(level, acme)?;
-        if certificates.is_empty() && by_variable.is_empty() && !reject {
+        let (certificates, by_variable) = self.certificates(level, acme, on_demand.is_some())?;
+        if certificates.is_empty() && by_variable.is_empty() && on_demand.is_none() && !reject {
             return None;
         }
         let kept = level.ssl_certificate_cache.clone().flatten().filter(|_| !by_variable.is_empty());
@@ -674,6 +688,7 @@ impl<'a> Reader<'a> {
             certificates,
             by_variable,
             kept,
+            on_demand,
             compress: level.ssl_certificate_compression.unwrap_or(false),
             reject,
             suites: protocols.iter().rev().flat_map(|protocol| suites(*protocol)).collect(),
@@ -759,9 +774,16 @@ impl<'a> Reader<'a> {
     }
 
     /// The certificates of a server; `None`: one cannot be used.
-    fn certificates(&mut self, level: &Level, acme: Option<u32>) -> Option<(Vec<u32>, Vec<ByVariable>)> {
+    fn certificates(
+        &mut self,
+        level: &Level,
+        acme: Option<u32>,
+        is_on_demand: bool,
+    ) -> Option<(Vec<u32>, Vec<ByVariable>)> {
         let Some(chains) = &level.ssl_certificates else { return Some(Default::default()) };
-        let keys = level.ssl_certificate_keys.as_ref().map_or(&[][..], |keys| keys.as_slice());
+        let chains = level.ssl_conf_certificates.as_ref().unwrap_or(chains);
+        let keys = level.ssl_conf_keys.as_ref().or(level.ssl_certificate_keys.as_ref());
+        let keys = keys.map_or(&[][..], |keys| keys.as_slice());
         let (mut found, mut by_variable) = (Vec::new(), Vec::new());
         let mut all = true;
         for (at, chain) in chains.iter().enumerate() {
@@ -782,9 +804,15 @@ impl<'a> Reader<'a> {
             let stapled = level.ssl_stapling_file.as_ref().filter(|_| level.ssl_stapling == Some(true));
             let is_ordered = (chain.path.as_path(), key.path.as_path())
                 == (Path::new(acme::CERTIFICATE), Path::new(acme::CERTIFICATE_KEY));
+            if is_ordered && acme.is_none() && is_on_demand {
+                continue;
+            }
             let index = if is_ordered {
                 if acme.is_none() && !self.problems.has_errors() {
-                    let message = format!("\"{}\" is of a server with `acme_certificate`", acme::CERTIFICATE);
+                    let message = format!(
+                        "\"{}\" is of a server with `acme_certificate` or `acme_on_demand`",
+                        acme::CERTIFICATE
+                    );
                     let problem = self.problems.push(Severity::Error, Some(chain.at), message);
                     problem.line_at = chain.line_at;
                 }

@@ -102,6 +102,11 @@ fn pair(chain: &Path, key: &Path, passwords: &[Vec<u8>], has_passwords: bool) ->
 pub struct Loaded(pub(super) Arc<CertifiedKey>);
 
 impl Loaded {
+    /// One that has come from somewhere else. The error is for the log.
+    pub fn of(contents: &Contents) -> Result<Self, String> {
+        super::store::certified(contents).map(Self).map_err(|why| format!("its key cannot be used: {why}"))
+    }
+
     /// Reads it. The names may be `data:` and what the file would hold.
     pub fn read(chain: &Path, key: &Path, passwords: &[Secret]) -> Result<Self, Fault> {
         let passwords: Vec<Vec<u8>> = passwords.iter().map(|password| password.0.clone()).collect();

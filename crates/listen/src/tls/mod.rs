@@ -19,6 +19,7 @@ mod key;
 mod load;
 mod offer;
 mod pem;
+pub mod servers;
 mod sessions;
 mod store;
 

@@ -86,6 +86,14 @@ impl Offer {
         Self { config: Arc::new(config), resolver, clients: self.clients.clone() }
     }
 
+    /// The same with another certificate in the place of all others.
+    pub fn with_only(&self, loaded: Loaded) -> Self {
+        let resolver = Arc::new(Resolver { slots: Vec::new(), loaded: vec![loaded] });
+        let mut config = ServerConfig::clone(&self.config);
+        config.cert_resolver = Arc::clone(&resolver) as Arc<_>;
+        Self { config: Arc::new(config), resolver, clients: self.clients.clone() }
+    }
+
     /// An offer of one certificate, for whoever speaks one of these protocols. The error is for the log.
     pub fn of_one(contents: &Contents, protocols: &[&[u8]]) -> Result<Self, String> {
         let store = Store::default();
@@ -102,6 +110,11 @@ impl Offer {
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
+    }
+
+    /// Whether there is a certificate whose key signs as this client can check.
+    pub(super) fn has_certificate_for(&self, hello: ClientHello<'_>) -> bool {
+        self.resolver.resolve(hello).is_some()
     }
 
     /// Who looks at certificates of clients.
