@@ -471,6 +471,19 @@ def test_answers_are_kept(site, any_family):
         assert one.get("/h").body.startswith(b"body ")
 
 
+def test_answers_become_files(site, any_family):
+    with Gateway(any_family, name="x") as up:
+        more = "FAMILY_store %DIR%/files$uri; FAMILY_store_access user:rw group:r;"
+        one = site(any_family, server(place(any_family, up.port, more=more)
+                                      + place(any_family, up.port, "/off/", more="FAMILY_store off;")))
+        for target in ["/off/a", "/a/b"]:
+            assert one.get(target).text == f"x {target}"
+        path = one.directory / "files/a/b"
+        wait_until(path.exists, "the file")
+        assert (path.read_text(), path.stat().st_mode & 0o777) == ("x /a/b", 0o640)
+        assert not (one.directory / "files/off").exists()
+
+
 def test_an_answer_that_broke_off_is_not_kept(site):
     """FastCGI without an end is no whole answer, though nobody said how long it would be."""
     answers = iter([Raw(record(STDOUT, b"Cache-Control: max-age=60\r\n\r\nhalf")),

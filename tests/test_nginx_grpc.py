@@ -65,6 +65,17 @@ def test_a_call(site):
         assert call.get("x-gone") is None and call.get("connection") is None
 
 
+def test_the_last_piece_of_a_body_says_so(site):
+    with GrpcServer(unary) as up:
+        one = site(f"location / {{ grpc_pass 127.0.0.1:{up.port}; }}")
+        with client(one) as h2:
+            h2.request(1, "/", "POST", *GRPC, end=False)
+            h2.data(1, b"one", end=True)
+            assert h2.answer(1).body == b"got one"
+        assert one.request("POST", "/", body=b"two").text == "got two"
+        assert [call.pieces for call in up.calls] == [[3], [3]]
+
+
 def test_fields_only(site):
     """An answer that is trailers only has its status in the head."""
     def refuse(call, event):

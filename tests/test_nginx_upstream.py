@@ -277,6 +277,32 @@ def test_what_comes_behind_an_answer_is_nobodys(serve_nginx, more, late):
             assert site.get(f"/next{n}").text == f"0 /next{n}"
 
 
+@pytest.mark.parametrize("noise", [b"x", b"\0\xff", b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n"
+                                   b"Content-Length: 4\r\n\r\nslow"], ids=["letter", "bytes", "408"])
+def test_what_nobody_asked_for_is_no_answer_to_the_next(serve_nginx, noise):
+    """It comes when the next request has been sent already."""
+    ran = collections.Counter()
+
+    def answer(seen, connection):
+        ran[seen.target] += 1
+        if seen.target == "/first" or ran[seen.target] > 1:
+            return response(f"to {seen.target}".encode())
+        connection.sendall(noise)
+        return None
+
+    with servers(answer) as ups:
+        site = serve_nginx(conf(f"upstream u {{ server 127.0.0.1:{ups[0].port} max_fails=1; keepalive 2; }}", kept()))
+        for n in range(4):
+            assert site.get("/first").text == "to /first"
+            assert site.get(f"/get{n}").text == f"to /get{n}"
+            # Whether a POST has been run nobody knows, so it is not sent again; its server has not failed for that.
+            assert site.request("POST", f"/post{n}", body=b"x").status in (408, 502)
+            assert (ran[f"/get{n}"], ran[f"/post{n}"]) == (2, 1)
+        # On a new connection it is what the server says.
+        site.request("POST", "/end", body=b"x")
+        assert site.get("/last").status in (408, 502)
+
+
 # Names
 
 

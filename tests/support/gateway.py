@@ -4,8 +4,9 @@ is said by the test as CGI has it, and told in whichever protocol: a test can be
 import contextlib
 import socket
 import struct
-import threading
 import time
+
+from .listening import Listening
 
 BEGIN, ABORT, END, PARAMS, STDIN, STDOUT, STDERR = range(1, 8)
 
@@ -46,7 +47,7 @@ def end(status=0):
     return record(END, struct.pack(">IB3x", status, 0))
 
 
-class Gateway:
+class Gateway(Listening):
     """A server whose `answer(asked)` returns what CGI would print, or `Raw`, or a list of those with pauses between
     (FastCGI: each a record of its own)."""
 
@@ -54,97 +55,46 @@ class Gateway:
         self.family = family
         self.answer = answer or self.hello
         self.name = name
-        self.context = context
         self.seen = []
-        self.connections = 0
-        self.closing = False
-        self.open = set()
-        self.lock = threading.Lock()
-        if address is None:
-            self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-            self.port = self.listener.getsockname()[1]
-        else:
-            self.listener = socket.socket(socket.AF_UNIX)
-            self.listener.bind(str(address))
-            self.listener.listen(64)
-        self.thread = threading.Thread(target=self._accept, daemon=True)
-        self.thread.start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def close(self):
-        self.closing = True
-        with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        with self.lock:
-            for connection in self.open:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-        self.thread.join(5)
+        super().__init__(address, context)
 
     def hello(self, asked):
         body = f"{self.name} {asked.get('REQUEST_URI')}".encode()
         return b"Content-Type: text/plain\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
-    def _accept(self):
-        while not self.closing:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
+    def serve(self, connection, number):
+        stream = connection.makefile("rb")
+        while True:
+            asked = getattr(self, "_read_" + self.family)(stream, number)
+            if asked is None:
                 return
-            connection.settimeout(20)
-            with self.lock:
-                self.connections += 1
-                number = self.connections
-                self.open.add(connection)
-            threading.Thread(target=self._serve, args=(connection, number), daemon=True).start()
+            self.seen.append(asked)
+            said = self.answer(asked)
+            if said is None:
+                return
+            raw = False
+            for part in said if isinstance(said, list) else [said]:
+                if isinstance(part, float):
+                    time.sleep(part)
+                    continue
+                raw |= isinstance(part, Raw)
+                if self.family == "fastcgi" and not isinstance(part, Raw):
+                    part = b"".join(record(STDOUT, part[at:at + 1000]) for at in range(0, len(part), 1000))
+                elif self.family == "proxy" and not isinstance(part, Raw):
+                    part = self._http(part)
+                connection.sendall(part)
+            if self.family == "fastcgi" and not raw:
+                connection.sendall(record(STDOUT) + end())
+            if raw or not asked.keep:
+                return
 
-    def _serve(self, plain, number):
-        connection = plain
-        try:
-            if self.context:
-                connection = self.context.wrap_socket(connection, server_side=True)
-            stream = connection.makefile("rb")
-            while True:
-                asked = getattr(self, "_read_" + self.family)(stream, number)
-                if asked is None:
-                    return
-                self.seen.append(asked)
-                said = self.answer(asked)
-                if said is None:
-                    return
-                raw = False
-                for part in said if isinstance(said, list) else [said]:
-                    if isinstance(part, float):
-                        time.sleep(part)
-                        continue
-                    raw |= isinstance(part, Raw)
-                    if self.family == "fastcgi" and not isinstance(part, Raw):
-                        part = b"".join(record(STDOUT, part[at:at + 1000]) for at in range(0, len(part), 1000))
-                    elif self.family == "proxy" and not isinstance(part, Raw):
-                        part = self._http(part)
-                    connection.sendall(part)
-                if self.family == "fastcgi" and not raw:
-                    connection.sendall(record(STDOUT) + end())
-                if raw or not asked.keep:
-                    return
-        except (OSError, ValueError, AssertionError):
-            pass
-        finally:
-            with self.lock:
-                self.open.discard(plain)
-            # What the client still sends must not become a reset.
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_WR)
-                connection.settimeout(1)
-                while connection.recv(65536):
-                    pass
-            connection.close()
+    def end(self, connection):
+        # What the client still sends must not become a reset.
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(1)
+            while connection.recv(65536):
+                pass
 
     @staticmethod
     def _http(said):

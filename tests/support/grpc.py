@@ -2,13 +2,14 @@
 the test, while the request is still coming."""
 
 import contextlib
-import socket
-import threading
 
 import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+import h2.exceptions
+
+from .listening import Listening
 
 
 class Call:
@@ -18,6 +19,8 @@ class Call:
         self.server, self.connection, self.number, self.stream = server, connection, number, stream
         self.fields = [(name.decode(), value.decode("latin-1")) for name, value in fields]
         self.body = b""
+        # Bytes of each DATA frame.
+        self.pieces = []
         self.trailers = []
         self.ended = False
         self.was_reset = None
@@ -39,53 +42,13 @@ class Call:
         self.connection.reset_stream(self.stream, code)
 
 
-class GrpcServer:
+class GrpcServer(Listening):
     """`do(call, event)` is called with `event` "head", "data" or "end"."""
 
     def __init__(self, do, address=None, context=None):
         self.do = do
-        self.context = context
         self.calls = []
-        self.connections = 0
-        self.closing = False
-        self.open = set()
-        self.lock = threading.Lock()
-        if address is None:
-            self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-            self.port = self.listener.getsockname()[1]
-        else:
-            self.listener = socket.socket(socket.AF_UNIX)
-            self.listener.bind(str(address))
-            self.listener.listen(16)
-        self.thread = threading.Thread(target=self._accept, daemon=True)
-        self.thread.start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.closing = True
-        with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        with self.lock:
-            for one in self.open:
-                with contextlib.suppress(OSError):
-                    one.shutdown(socket.SHUT_RDWR)
-        self.thread.join(5)
-
-    def _accept(self):
-        while not self.closing:
-            try:
-                one, _ = self.listener.accept()
-            except OSError:
-                return
-            one.settimeout(20)
-            with self.lock:
-                self.connections += 1
-                number = self.connections
-                self.open.add(one)
-            threading.Thread(target=self._serve, args=(one, number), daemon=True).start()
+        super().__init__(address, context)
 
     def data(self, connection, stream, data, end):
         """As far as the other side takes it; a test sends no more than it takes."""
@@ -103,47 +66,43 @@ class GrpcServer:
                 self.pending[(connection, stream)] = (data[at:], end)
                 return
 
-    def _serve(self, plain, number):
-        one = plain
+    def serve(self, one, number):
+        with contextlib.suppress(h2.exceptions.ProtocolError):
+            self.speak(one, number)
+
+    def speak(self, one, number):
         self.pending = {}
         calls = {}
-        try:
-            if self.context:
-                one = self.context.wrap_socket(one, server_side=True)
-                assert one.selected_alpn_protocol() == "h2"
-            config = h2.config.H2Configuration(client_side=False, header_encoding=None)
-            connection = h2.connection.H2Connection(config)
-            connection.initiate_connection()
+        if self.context:
+            assert one.selected_alpn_protocol() == "h2"
+        config = h2.config.H2Configuration(client_side=False, header_encoding=None)
+        connection = h2.connection.H2Connection(config)
+        connection.initiate_connection()
+        one.sendall(connection.data_to_send())
+        while True:
+            data = one.recv(65536)
+            if not data:
+                return
+            for event in connection.receive_data(data):
+                if isinstance(event, h2.events.RequestReceived):
+                    call = calls[event.stream_id] = Call(self, connection, number, event.stream_id, event.headers)
+                    self.calls.append(call)
+                    self.do(call, "head")
+                elif isinstance(event, h2.events.DataReceived):
+                    call = calls[event.stream_id]
+                    call.body += event.data
+                    call.pieces.append(len(event.data))
+                    if event.flow_controlled_length:
+                        connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                    if event.data:
+                        self.do(call, "data")
+                elif isinstance(event, h2.events.StreamEnded):
+                    calls[event.stream_id].ended = True
+                    self.do(calls[event.stream_id], "end")
+                elif isinstance(event, h2.events.StreamReset):
+                    calls[event.stream_id].was_reset = event.error_code
+                elif isinstance(event, h2.events.WindowUpdated):
+                    for key, (rest, end) in list(self.pending.items()):
+                        del self.pending[key]
+                        self.data(*key, rest, end)
             one.sendall(connection.data_to_send())
-            while True:
-                data = one.recv(65536)
-                if not data:
-                    return
-                for event in connection.receive_data(data):
-                    if isinstance(event, h2.events.RequestReceived):
-                        call = calls[event.stream_id] = Call(self, connection, number, event.stream_id, event.headers)
-                        self.calls.append(call)
-                        self.do(call, "head")
-                    elif isinstance(event, h2.events.DataReceived):
-                        call = calls[event.stream_id]
-                        call.body += event.data
-                        if event.flow_controlled_length:
-                            connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                        if event.data:
-                            self.do(call, "data")
-                    elif isinstance(event, h2.events.StreamEnded):
-                        calls[event.stream_id].ended = True
-                        self.do(calls[event.stream_id], "end")
-                    elif isinstance(event, h2.events.StreamReset):
-                        calls[event.stream_id].was_reset = event.error_code
-                    elif isinstance(event, h2.events.WindowUpdated):
-                        for key, (rest, end) in list(self.pending.items()):
-                            del self.pending[key]
-                            self.data(*key, rest, end)
-                one.sendall(connection.data_to_send())
-        except (OSError, AssertionError, h2.exceptions.ProtocolError):
-            pass
-        finally:
-            with self.lock:
-                self.open.discard(plain)
-            one.close()

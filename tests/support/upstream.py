@@ -1,10 +1,10 @@
 """Servers behind the one that is tested: what they get is kept, what they answer is said by the test."""
 
-import contextlib
 import re
 import socket
-import threading
 import time
+
+from .listening import Listening
 
 
 class Seen:
@@ -26,46 +26,15 @@ class Seen:
         return next(iter(self.all(name)), default)
 
 
-class Upstream:
+class Upstream(Listening):
     """A server whose `answer(seen, connection)` returns bytes, or writes itself and returns None (then the connection
     is closed). Without one it answers with its name and the target."""
 
     def __init__(self, answer=None, name="", address=None, context=None):
         self.answer = answer or self.hello
         self.name = name
-        # For TLS.
-        self.context = context
         self.seen = []
-        self.connections = 0
-        self.closing = False
-        self.open = set()
-        self.lock = threading.Lock()
-        if address is None:
-            self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-            self.port = self.listener.getsockname()[1]
-        else:
-            self.listener = socket.socket(socket.AF_UNIX)
-            self.listener.bind(str(address))
-            self.listener.listen(64)
-        self.thread = threading.Thread(target=self._accept, daemon=True)
-        self.thread.start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
-
-    def close(self):
-        self.closing = True
-        with contextlib.suppress(OSError):
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        with self.lock:
-            for connection in self.open:
-                with contextlib.suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
-        self.thread.join(5)
+        super().__init__(address, context)
 
     def hello(self, seen, _):
         body = f"{self.name} {seen.target}".encode()
@@ -78,48 +47,25 @@ class Upstream:
             assert time.monotonic() < deadline, f"{len(self.open)} connections are open, not {count}"
             time.sleep(0.01)
 
-    def _accept(self):
-        while not self.closing:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            connection.settimeout(20)
-            with self.lock:
-                self.connections += 1
-                number = self.connections
-                self.open.add(connection)
-            threading.Thread(target=self._serve, args=(connection, number), daemon=True).start()
-
-    def _serve(self, connection, number):
-        plain = connection
+    def serve(self, connection, number):
         data = b""
-        try:
-            if self.context:
-                connection = self.context.wrap_socket(connection, server_side=True)
-            while True:
-                while b"\r\n\r\n" not in data:
-                    more = connection.recv(65536)
-                    if not more:
-                        return
-                    data += more
-                head, data = data.split(b"\r\n\r\n", 1)
-                body, data = self._body(connection, head, data)
-                seen = Seen(head, body, number)
-                self.seen.append(seen)
-                said = self.answer(seen, connection)
-                if said is None:
+        while True:
+            while b"\r\n\r\n" not in data:
+                more = connection.recv(65536)
+                if not more:
                     return
-                connection.sendall(said)
-                close = re.search(rb"(?i)\r\nconnection: *close", b"\r\n" + head) or seen.version == "HTTP/1.0"
-                if close or re.search(rb"(?i)\r\nconnection: *close", said.split(b"\r\n\r\n")[0]):
-                    return
-        except OSError:
-            pass
-        finally:
-            with self.lock:
-                self.open.discard(plain)
-            connection.close()
+                data += more
+            head, data = data.split(b"\r\n\r\n", 1)
+            body, data = self._body(connection, head, data)
+            seen = Seen(head, body, number)
+            self.seen.append(seen)
+            said = self.answer(seen, connection)
+            if said is None:
+                return
+            connection.sendall(said)
+            close = re.search(rb"(?i)\r\nconnection: *close", b"\r\n" + head) or seen.version == "HTTP/1.0"
+            if close or re.search(rb"(?i)\r\nconnection: *close", said.split(b"\r\n\r\n")[0]):
+                return
 
     def _body(self, connection, head, data):
         length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)

@@ -15,7 +15,7 @@ use limits::proxy_protocol::{self, Addresses};
 use listen::tls::{Encrypted, Negotiated};
 use listen::{Socket, Stream};
 use protocol::h1::{Connection, Idle};
-use protocol::{Exchange, Refusal, Sent, h1, h2};
+use protocol::{Exchange, Refusal, Sent, WriteError, h1, h2};
 use telemetry::error_log::{self, Level};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -109,6 +109,12 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Box<Accepted>, refused:
         }
         give_back(event_loop, request);
         drop(runtime);
+        if connection.is_departing() {
+            exchange::others_first().await;
+            if let Err(error) = connection.depart().await {
+                lost(&ends, error);
+            }
+        }
         if connection.has_body_left() {
             Box::pin(connection.discard_body()).await;
         }
@@ -202,18 +208,32 @@ async fn proxy_header(connection: &mut Connection, ends: &Ends) -> Option<proxy_
         Ok::<_, proxy_protocol::Invalid>(parsed.map(|(_, length)| length))
     });
     if let Some(Err(error)) = read.await {
-        let client =
-            ends.peer.remote.map_or_else(|| "unix:".to_owned(), |r| r.ip().to_canonical().to_string());
-        let context = error_log::Context {
-            connection: ends.number,
-            action: Some("reading PROXY protocol"),
-            client: Some(client.as_bytes()),
-            ..error_log::Context::default()
-        };
-        error_log::write_with(Level::Error, &context, format_args!("{error}"));
+        log_client(ends, Level::Error, "reading PROXY protocol", format_args!("{error}"));
         return None;
     }
     header
+}
+
+/// A response that was written to the logs did not reach the client.
+#[cold]
+fn lost(ends: &Ends, error: WriteError) {
+    let why = match error {
+        WriteError::Gone => "client prematurely closed connection",
+        WriteError::Timeout => "client timed out",
+        WriteError::Broken(why) => why,
+    };
+    log_client(ends, Level::Info, "sending to client", format_args!("{why}"));
+}
+
+fn log_client(ends: &Ends, level: Level, action: &'static str, text: std::fmt::Arguments<'_>) {
+    let client = ends.peer.remote.map_or_else(|| "unix:".to_owned(), |r| r.ip().to_canonical().to_string());
+    let context = error_log::Context {
+        connection: ends.number,
+        action: Some(action),
+        client: Some(client.as_bytes()),
+        ..error_log::Context::default()
+    };
+    error_log::write_with(level, &context, text);
 }
 
 /// Gives a connection between two requests to another loop.
@@ -508,6 +528,7 @@ async fn finish(
         (if visited.facts.closed.get() { 444 } else { 499 }, None, None)
     };
     if visited.has_after() {
+        exchange.depart().await;
         let exchange = exchange.reborrow();
         let after = visited.after(event_loop, site, exchange, ends, request, status, sent.as_ref());
         visited = Box::pin(after).await;

@@ -306,7 +306,7 @@ impl Checker {
             Err(failure) if failure.reused => self.ask(peer, &address, &fresh).await,
             asked => asked,
         };
-        let Answer { head, bytes, mut body } = answer.map_err(|failure| failure.fault.to_string())?;
+        let Answer { head, bytes, mut body, .. } = answer.map_err(|failure| failure.fault.to_string())?;
         let Some(matcher) = &self.matches else {
             if !(200..400).contains(&head.status) {
                 return Err(format!("status {}", head.status));
@@ -407,6 +407,10 @@ impl Client for Nobody {
 
     fn poll_body(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         Poll::Ready(None)
+    }
+
+    fn is_body_over(&self) -> bool {
+        true
     }
 
     fn take_body(&mut self) -> Option<Box<dyn BodySource>> {

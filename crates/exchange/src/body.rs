@@ -38,6 +38,11 @@ impl BodyError {
 pub trait BodySource {
     /// The next bytes; `None` after the last. Never yields an empty piece.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>>;
+
+    /// Whether it is known that nothing follows. Where that is not known, the next piece tells.
+    fn is_over(&self) -> bool {
+        false
+    }
 }
 
 /// A request without a body.
@@ -47,6 +52,10 @@ pub struct NoBody;
 impl BodySource for NoBody {
     fn poll_data(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         Poll::Ready(None)
+    }
+
+    fn is_over(&self) -> bool {
+        true
     }
 }
 

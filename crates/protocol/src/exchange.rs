@@ -165,6 +165,15 @@ impl Exchange<'_> {
         }
     }
 
+    /// Whether it is known that no piece of the body follows.
+    pub fn is_body_over(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_over(),
+            Self::Http2(exchange) => exchange.is_over(),
+            Self::Nobody(_) => true,
+        }
+    }
+
     /// The body by itself, where it can be read while the response is written.
     pub fn detach_body(&mut self) -> Option<Box<dyn BodySource>> {
         match self {
@@ -242,7 +251,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Writes the response and uses its body up. `date` is the value of `Date`.
+    /// Writes the response and uses its body up. `date` is the value of `Date`. What is small may only be ready to
+    /// leave then: [`Exchange::depart`].
     pub async fn respond(&mut self, response: &mut Response, date: &[u8]) -> Sent {
         match self.try_respond(response, date) {
             Ok(sent) => sent,
@@ -256,6 +266,14 @@ impl Exchange<'_> {
             Self::Http1(connection) => connection.try_respond(response, date),
             Self::Http2(_) => Err(h1::Left::WHOLE),
             Self::Nobody(_) => Ok(Sent { body: 0, head: 0, outcome: Err(WriteError::Gone) }),
+        }
+    }
+
+    /// Lets the response go that is ready to leave. Otherwise the connection's owner does, before the next request.
+    pub async fn depart(&mut self) {
+        if let Self::Http1(connection) = self {
+            // Its owner finds it closed.
+            let _ = connection.depart().await;
         }
     }
 

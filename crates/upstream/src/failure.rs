@@ -15,7 +15,8 @@ pub struct Failure {
     pub action: &'static str,
     /// Something of the request may have reached the server.
     pub sent: bool,
-    /// The connection was a kept one, which the server may have closed in the meantime.
+    /// The connection was a kept one, which the server may have closed in the meantime, or on which it may have sent
+    /// what nobody asked for.
     pub reused: bool,
 }
 
@@ -50,6 +51,15 @@ impl Fault {
     /// It answered, but what it sent is none.
     pub const fn is_invalid(&self) -> bool {
         matches!(self, Self::Invalid(_) | Self::Gateway(_) | Self::Http2(_, true) | Self::Flood)
+    }
+
+    /// What it sent does not even look like an answer.
+    pub const fn is_noise(&self) -> bool {
+        match self {
+            Self::Invalid(error) => !matches!(error, ResponseError::TooLarge),
+            Self::Gateway(error) => !matches!(error, GatewayError::TooLarge),
+            _ => false,
+        }
     }
 
     /// The status that the client gets.

@@ -149,7 +149,8 @@ impl Uplink {
                     room = more;
                 }
                 let piece = self.pending.split_to(room.min(want));
-                self.over = self.stream.send_data(piece, false).is_err();
+                let is_last = self.pending.is_empty() && self.source.is_over(client.as_deref());
+                self.over = self.stream.send_data(piece, is_last).is_err() || is_last;
                 continue;
             }
             match ready!(self.source.poll(cx, &mut client)) {
@@ -167,6 +168,16 @@ impl Uplink {
 }
 
 impl Source {
+    /// Whether it is known that nothing follows, so that the last piece can say so itself.
+    fn is_over(&self, client: Option<&dyn Client>) -> bool {
+        match self {
+            Self::Memory(bytes) => bytes.is_empty(),
+            Self::File { at, end, .. } => at == end,
+            Self::Client => client.is_none_or(Client::is_body_over),
+            Self::Own(source) => source.is_over(),
+        }
+    }
+
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -275,7 +286,7 @@ impl Connection {
     /// Sends a request by HTTP/2 and waits for the head of its answer.
     #[expect(clippy::too_many_arguments, reason = "all that one request has")]
     pub(crate) async fn ask_http2(
-        mut self,
+        mut self: Box<Self>,
         reused: bool,
         outgoing: Outgoing<'_>,
         limits: &Limits,
@@ -301,7 +312,7 @@ impl Connection {
                     limits,
                     (Rc::clone(attempt), lease, Rc::clone(pool)),
                 );
-                Ok(Answer { head, bytes, body })
+                Ok(Answer { head, bytes, body, reused })
             }
             Err(fault) => {
                 let action = if is_sent {

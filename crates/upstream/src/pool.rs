@@ -2,10 +2,8 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use bytes::BytesMut;
 use config::model::http::{Keepalive, UpstreamAddress};
 
 use crate::{Connection, Route};
@@ -18,8 +16,7 @@ pub struct Pool {
 }
 
 struct Idle {
-    connection: Connection,
-    address: UpstreamAddress,
+    connection: Box<Connection>,
     since: Instant,
 }
 
@@ -35,17 +32,26 @@ impl Pool {
     }
 
     /// One to this address that is still good, and on which the same protocol is spoken, in TLS in the same way or not.
-    pub(crate) fn take(&self, address: &UpstreamAddress, route: &Route) -> Option<Connection> {
+    /// For a request that is not `repeatable` the system is asked as well whether it is: the event loop may not have
+    /// heard of its end yet.
+    pub fn take(
+        &self,
+        address: &UpstreamAddress,
+        route: &Route,
+        repeatable: bool,
+    ) -> Option<Box<Connection>> {
         let timeout = self.keepalive.as_ref()?.timeout;
         let mut idle = self.idle.borrow_mut();
         let is_wanted = |idle: &Idle| {
-            idle.address == *address
+            idle.connection.address == *address
                 && idle.connection.family == route.family
                 && idle.connection.via == route.via
         };
         while let Some(at) = idle.iter().position(is_wanted) {
             let mut found = idle.remove(at)?;
-            if exchange::now().duration_since(found.since) < timeout && is_quiet(&mut found.connection) {
+            let stream = &mut found.connection.stream;
+            let is_quiet = if repeatable { stream.seems_quiet() } else { stream.is_quiet() };
+            if is_quiet && exchange::now().duration_since(found.since) < timeout {
                 return Some(found.connection);
             }
         }
@@ -53,7 +59,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose answer has ended, or closes it.
-    pub(crate) fn give(&self, connection: Connection, address: &UpstreamAddress) {
+    pub(crate) fn give(&self, connection: Box<Connection>) {
         let Some(keepalive) = &self.keepalive else { return };
         if connection.requests >= keepalive.requests
             || exchange::now().duration_since(connection.opened) > keepalive.time
@@ -64,22 +70,14 @@ impl Pool {
         while idle.len() >= keepalive.connections as usize {
             idle.pop_back();
         }
-        idle.push_front(Idle { connection, address: address.clone(), since: exchange::now() });
+        idle.push_front(Idle { connection, since: exchange::now() });
     }
 
     /// Closes those that the servers have closed, and those that have been idle too long. To be called now and then.
     pub fn sweep(&self) {
         let Some(keepalive) = &self.keepalive else { return };
-        self.idle
-            .borrow_mut()
-            .retain_mut(|idle| idle.since.elapsed() < keepalive.timeout && is_quiet(&mut idle.connection));
+        self.idle.borrow_mut().retain_mut(|idle| {
+            idle.since.elapsed() < keepalive.timeout && idle.connection.stream.seems_quiet()
+        });
     }
-}
-
-/// Whether nothing has come since the last answer: neither an end nor an answer to nothing.
-fn is_quiet(connection: &mut Connection) -> bool {
-    // What is not known to be readable is not asked for: it costs no call of the system.
-    let mut byte = BytesMut::with_capacity(1);
-    let mut cx = Context::from_waker(Waker::noop());
-    matches!(connection.stream.poll_read(&mut cx, &mut byte), Poll::Pending)
 }

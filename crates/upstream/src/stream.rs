@@ -1,9 +1,11 @@
 //! A byte stream to a server.
 
 use std::io::{self, IoSlice};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 
 use crate::http2::Http2;
 use crate::tls::Encrypted;
@@ -29,6 +31,25 @@ impl Stream {
             Self::Http2(http2) => http2.poll(cx).map(|_| Ok(0)),
             Self::Gone => Poll::Ready(Ok(0)),
         }
+    }
+
+    /// Whether nothing has come since the last answer: neither an end nor an answer to nothing.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        match self {
+            // The event loop may not have heard of it yet: the system is asked.
+            Self::Plain(socket) => {
+                let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+                matches!(recv(&*socket, &mut [0_u8; 1], flags), Err(Errno::WOULDBLOCK))
+            }
+            _ => self.seems_quiet(),
+        }
+    }
+
+    /// The same as far as the event loop has heard, which costs no call of the system.
+    pub(crate) fn seems_quiet(&mut self) -> bool {
+        let mut byte = BytesMut::with_capacity(1);
+        let mut cx = Context::from_waker(Waker::noop());
+        self.poll_read(&mut cx, &mut byte).is_pending()
     }
 
     /// Writes some of the bytes; pending when none can be written now.

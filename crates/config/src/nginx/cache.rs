@@ -38,7 +38,7 @@ macro_rules! rows {
                 ALL,
                 Apply::Custom(|r, l, d| {
                     r.cache(cache(l, $kind), d);
-                    r.not_both(l, d);
+                    r.not_both(l, $kind, d);
                 }),
                 "off",
                 "The zone where answers are kept; its name may have variables.",

@@ -52,7 +52,6 @@ const SWITCHES: &[(&str, &[&str])] = &[
     ("changing images comes later", &["image_filter"]),
     ("early data comes later", &["ssl_early_data"]),
     ("answers about certificates of clients are not asked for; `ssl_crl` is there", &["ssl_ocsp"]),
-    ("storing answers as files comes later", &["fastcgi_store", "scgi_store", "uwsgi_store"]),
 ];
 
 /// What stands in blocks that are not read.
@@ -165,9 +164,6 @@ const OPTIONS: &[(&str, &[&str])] = &[
             "memcached_socket_keepalive",
         ],
     ),
-    ("it needs `fastcgi_store`, which is not there yet", &["fastcgi_store_access"]),
-    ("it needs `scgi_store`, which is not there yet", &["scgi_store_access"]),
-    ("it needs `uwsgi_store`, which is not there yet", &["uwsgi_store_access"]),
     (
         "it needs `tunnel_pass`, which is not there yet",
         &[

@@ -259,8 +259,6 @@ level! {
         userid_flags: UserIdFlags,
         userid_p3p: Vec<u8>,
         userid_mark: Option<u8>,
-        proxy_store: Option<Option<Value>>,
-        proxy_store_access: u32,
         // Names.
         resolver: Resolver,
         resolver_timeout: Duration,

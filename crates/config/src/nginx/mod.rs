@@ -49,6 +49,7 @@ mod rewrite;
 mod server_name;
 mod settle;
 mod sticky;
+mod store;
 mod subrequests;
 mod table;
 mod tls;
@@ -92,16 +93,19 @@ const FEATURES: &[Feature] = &[
     ("Other servers", proxy::ROWS),
     ("Other servers", pass::PROXY),
     ("Other servers", pass::PROXY_BODIES),
+    ("Other servers", store::PROXY),
     ("The cache of their answers", cache::PROXY),
     ("The cache of applications' answers", cache::APP),
     ("TLS to other servers", proxy_tls::PROXY),
     ("FastCGI", gateway::FASTCGI),
     ("FastCGI", pass::FASTCGI),
     ("FastCGI", pass::FASTCGI_BODIES),
+    ("FastCGI", store::FASTCGI),
     ("FastCGI", cache::FASTCGI),
     ("uwsgi", gateway::UWSGI),
     ("uwsgi", pass::UWSGI),
     ("uwsgi", pass::UWSGI_BODIES),
+    ("uwsgi", store::UWSGI),
     ("uwsgi", cache::UWSGI),
     ("uwsgi", proxy_tls::UWSGI),
     ("gRPC", proxy::GRPC),
@@ -110,6 +114,7 @@ const FEATURES: &[Feature] = &[
     ("SCGI", gateway::SCGI),
     ("SCGI", pass::SCGI),
     ("SCGI", pass::SCGI_BODIES),
+    ("SCGI", store::SCGI),
     ("SCGI", cache::SCGI),
     ("Groups of servers", upstream::ROWS),
     ("Health of servers", health::ROWS),

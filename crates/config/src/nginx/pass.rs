@@ -11,7 +11,7 @@ use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use crate::model::http::{
     CookieMatch, Family, Gateway, GatewayParam, IgnoreHeaders, NextUpstream, ProxyRedirect, ProxySettings,
-    Regex, Store, Value,
+    Regex, Value,
 };
 
 const ALL: Context = Context::ALL;
@@ -302,6 +302,9 @@ level! {
     next: NextUpstream,
     next_tries: u64,
     next_timeout: Duration,
+    // `None` in the option is `off`, and without a path it is `on`.
+    store: Option<Option<Value>>,
+    store_access: u32,
     ssl_server_name: bool,
     ssl_name: Value,
     ssl_verify: bool,
@@ -482,9 +485,8 @@ pub(super) fn settle(l: &Level, family: Family) -> Option<ProxySettings> {
     let (resolver, resolver_timeout) = super::resolver::settle(l);
     let tls = super::proxy_tls::settle(p);
     let not_zero = |value: &Option<Value>| value.clone().filter(|v| v.as_text() != Some(b"0"));
-    let store = l.proxy_store.clone().flatten().filter(|_| family == Family::Proxy);
     Some(ProxySettings {
-        store: store.map(|path| Store { path, access: l.proxy_store_access.unwrap_or(0o600) }),
+        store: super::store::settle(p),
         method: p.method.clone(),
         http11: p.http11.unwrap_or(false),
         set_headers: p.set_headers.as_ref().map_or_else(Vec::new, |list| list.to_vec()),

@@ -8,10 +8,7 @@ use super::level::Level;
 use super::pass::{PassLevel, pass};
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
-use super::values::full_value;
-use crate::model::http::{
-    CacheKind, Content, CookieMatch, Family, ProxyPass, ProxyRedirect, ProxyTarget, Value,
-};
+use crate::model::http::{Content, CookieMatch, Family, ProxyPass, ProxyRedirect, ProxyTarget, Value};
 
 const ALL: Context = Context::ALL;
 const HTTP: Family = Family::Proxy;
@@ -96,22 +93,6 @@ pub(super) const ROWS: &[Row] = &[
         "Fields behind the body of an answer are passed on.",
     ),
     Row::one(
-        "proxy_store",
-        ALL,
-        Apply::Custom(|r, l, d| r.proxy_store(l, d)),
-        "off",
-        "An answer with status 200 to a GET becomes a file: `on` puts it where `root` and `alias` have it, else this is \
-         its path.",
-    ),
-    Row::new(
-        "proxy_store_access",
-        ALL,
-        Count::between(1, 3),
-        Apply::Custom(|r, l, d| r.proxy_store_access(l, d)),
-        "user:rw",
-        "Who may read and write such files: `user:rw group:rw all:r`.",
-    ),
-    Row::one(
         "slice",
         ALL,
         Apply::Size(|l| &mut l.slice),
@@ -164,48 +145,6 @@ pub(super) const GRPC: &[Row] = &[
 ];
 
 impl<'a> Reader<'a> {
-    fn proxy_store(&mut self, level: &mut Level, directive: Directive<'a>) {
-        let Some(word) = directive.args.first() else { return };
-        let value = self.value(word);
-        level.proxy_store = Some(match value.as_text() {
-            Some(b"off") => None,
-            Some(b"on") => Some(None),
-            _ => Some(Some(full_value(value, &self.prefix))),
-        });
-        self.not_both(level, directive);
-    }
-
-    /// What is kept by itself is not kept in the cache.
-    pub(super) fn not_both(&mut self, level: &Level, directive: Directive<'a>) {
-        if matches!(level.proxy_store, Some(Some(_))) && super::cache::is_on(level, CacheKind::Proxy) {
-            self.error(directive.head(), "\"proxy_store\" is incompatible with \"proxy_cache\"");
-        }
-    }
-
-    fn proxy_store_access(&mut self, level: &mut Level, directive: Directive<'a>) {
-        let mut access = 0o600;
-        for word in directive.args {
-            let text = word.text().into_owned();
-            let (who, what) = text.split_once(':').unwrap_or((&text, ""));
-            let bits = match what {
-                "r" => 0o4,
-                "rw" => 0o6,
-                _ => 0,
-            };
-            access |= match who {
-                "user" if bits > 0 => bits << 6,
-                "group" if bits > 0 => bits << 3,
-                "all" if bits > 0 => bits,
-                _ => {
-                    self.error(word.span, format!("invalid value \"{text}\""))
-                        .help("for example `user:rw group:rw all:r`");
-                    return;
-                }
-            };
-        }
-        level.proxy_store_access = Some(access);
-    }
-
     fn pass_set_header(&mut self, level: &mut PassLevel, directive: Directive<'a>) {
         let Some([name, value]) = directive.args.array() else { return };
         let is_token = !name.value.is_empty()

@@ -374,6 +374,15 @@ impl Visit<'_, '_> {
         Step::Respond(response)
     }
 
+    /// The client's body where there is none: nothing has to be waited for.
+    pub(super) fn no_body(&self, request: &Request) -> Option<BufferedBody> {
+        if request.has_body() {
+            return None;
+        }
+        self.note_body(&BufferedBody::Empty);
+        Some(BufferedBody::Empty)
+    }
+
     /// The client's body, read if it was not yet.
     pub(super) async fn take_body(&mut self, request: &Request) -> Result<BufferedBody, Step> {
         let known = self.company.as_mut().filter(|_| request.has_body()).and_then(|c| c.body.take());

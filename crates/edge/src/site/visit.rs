@@ -877,6 +877,18 @@ impl<'s> Visit<'_, 's> {
         self.site.routing.variables.text(value, &mut self.state, scope).into_owned()
     }
 
+    /// Appends what a text with variables is worth.
+    pub(super) fn append(
+        &mut self,
+        value: &config::model::http::Value,
+        request: &Request,
+        out: &mut Vec<u8>,
+    ) {
+        let view = View { facts: &self.facts, sent: Sent::default() };
+        let scope = Scope { request, environment: &view };
+        self.site.routing.variables.evaluate(value, &mut self.state, scope, out);
+    }
+
     /// What a variable is worth; `None` if there is no such thing in this request.
     pub(super) fn value_or_none(&mut self, variable: &Variable, request: &Request) -> Option<Vec<u8>> {
         let view = View { facts: &self.facts, sent: Sent::default() };

@@ -147,4 +147,8 @@ impl BodySource for Connection {
             }
         }
     }
+
+    fn is_over(&self) -> bool {
+        self.body_is_done()
+    }
 }

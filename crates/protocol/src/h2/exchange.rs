@@ -257,6 +257,10 @@ impl BodySource for Exchange {
             return Poll::Ready(Some(Ok(data)));
         }
     }
+
+    fn is_over(&self) -> bool {
+        self.failed.is_none() && self.is_received()
+    }
 }
 
 /// See [`Exchange::detach_body`].
@@ -295,6 +299,10 @@ impl BodySource for DetachedBody {
         };
         self.failed = Some(error);
         Poll::Ready(Some(Err(error)))
+    }
+
+    fn is_over(&self) -> bool {
+        self.failed.is_none() && self.stream.is_end_stream()
     }
 }
 

@@ -115,6 +115,12 @@ fn copy_range(
     Ok(())
 }
 
+fn finish(writer: Sink) {
+    if let Err(error) = writer.finish() {
+        failed(&error);
+    }
+}
+
 fn failed(error: &std::io::Error) {
     write(Level::Critical, format_args!("an answer could not be kept: {error}"));
 }
@@ -153,11 +159,12 @@ async fn pump(
     length: Option<u64>,
     shared: Rc<RefCell<Shared>>,
 ) {
+    let mut is_kept = false;
     poll_fn(|cx| {
         loop {
             {
                 let mut shared = shared.borrow_mut();
-                if writer.is_none() {
+                if writer.is_none() && !is_kept {
                     if shared.abandoned {
                         return Poll::Ready(());
                     }
@@ -172,6 +179,13 @@ async fn pump(
             let end = match next {
                 Some(Ok(chunk)) => {
                     put(&mut shared, &mut writer, chunk);
+                    // The next request finds it as soon as the client has the last byte.
+                    if length == Some(shared.written)
+                        && let Some(writer) = writer.take()
+                    {
+                        is_kept = true;
+                        finish(writer);
+                    }
                     None
                 }
                 Some(Err(error)) => Some(Err(error.0)),
@@ -182,10 +196,8 @@ async fn pump(
             };
             if let Some(end) = end {
                 let is_whole = end.is_ok() && length.is_none_or(|length| length == shared.written);
-                if let Some(writer) = writer.take().filter(|_| is_whole)
-                    && let Err(error) = writer.finish()
-                {
-                    failed(&error);
+                if let Some(writer) = writer.take().filter(|_| is_whole) {
+                    finish(writer);
                 }
                 shared.end = Some(end);
             }

@@ -22,8 +22,7 @@ use http1::AnswerTo;
 use protocol::{ClientEvent, Exchange};
 use telemetry::error_log::Level;
 use upstream::{
-    Answer, Attempt, Client, Connection, Failure, Fault, Lease, Limits, Outgoing, OutgoingBody, Pool, Route,
-    Via,
+    Answer, Attempt, Client, Connection, Failure, Fault, Lease, Limits, Outgoing, OutgoingBody, Route, Via,
 };
 
 use super::kept::{self, Consulted, Keeping};
@@ -79,9 +78,12 @@ impl Visit<'_, '_> {
             self.note_target(&target, request.content_length.filter(|_| !chunked), chunked);
             OutgoingBody::Stream { chunked }
         } else {
-            body = match self.take_body(request).await {
-                Ok(body) => body,
-                Err(step) => return step,
+            body = match self.no_body(request) {
+                Some(none) => none,
+                None => match Box::pin(self.take_body(request)).await {
+                    Ok(body) => body,
+                    Err(step) => return step,
+                },
             };
             if let Some(value) = &settings.set_body {
                 self.note_target(&target, None, false);
@@ -254,7 +256,21 @@ impl Visit<'_, '_> {
             };
             let keep = settings.gateway.keep_conn;
             let outgoing = Outgoing { head: &head.bytes, body: again(&mut body), to, keep };
-            let asked = ask_one(lease, &pool, &limits, &deadlines, &mut client, outgoing, &attempt).await;
+            let address = &lease.peer.address;
+            let connected = match pool.take(address, &limits.route, head.is_idempotent) {
+                Some(kept) => Ok((kept, true)),
+                // In a box: a request that finds a kept connection does not pay for the size of a handshake.
+                None => Box::pin(Connection::connect(address, &limits, &deadlines, &mut client))
+                    .await
+                    .map(|new| (new, false)),
+            };
+            let asked = match connected {
+                Ok((connection, reused)) => {
+                    attempt.connect_time.set(Some(exchange::now().duration_since(attempt.begun)));
+                    connection.ask(reused, outgoing, &limits, &mut client, &attempt, lease, &pool).await
+                }
+                Err(failure) => Err((failure, lease)),
+            };
             if streams {
                 // What of it fits into memory is known to `$request_body`.
                 let ClientSide { kept, received, .. } = client;
@@ -267,6 +283,16 @@ impl Visit<'_, '_> {
             let (failure, lease) = match asked {
                 Ok(mut answer) => {
                     let status = answer.head.status;
+                    // Many a server says so before it closes a connection on which nobody asks anything; it means this
+                    // request no more than a closed connection would (RFC 9110 §15.5.9).
+                    let is_stale = status == 408 && answer.reused && !answer.head.keep_alive;
+                    if is_stale && settings.next.error && in_time && !streams && head.is_idempotent {
+                        if let Some(lease) = answer.body.give_up() {
+                            choice.give_back(&lease);
+                        }
+                        choice.use_up();
+                        continue;
+                    }
                     let is_wanted = wants_next(settings.next, status)
                         && choice.has_more()
                         && in_time
@@ -318,10 +344,11 @@ impl Visit<'_, '_> {
                 format_args!("{}", failure.fault),
             );
             let is_error =
-                matches!(failure.fault, Fault::Connect(..) | Fault::Tls(_) | Fault::Closed | Fault::Io(..));
+                matches!(failure.fault, Fault::Connect(..) | Fault::Tls(_) | Fault::Closed | Fault::Io(..))
+                    || failure.fault.is_invalid();
             let may = match failure.fault {
                 Fault::Timeout => settings.next.timeout,
-                _ if failure.fault.is_invalid() => settings.next.invalid_header,
+                _ if failure.fault.is_invalid() && !failure.reused => settings.next.invalid_header,
                 _ => settings.next.error,
             };
             let may = may
@@ -470,24 +497,6 @@ fn again<'b>(body: &mut OutgoingBody<'b>) -> OutgoingBody<'b> {
     }
 }
 
-async fn ask_one(
-    lease: Lease,
-    pool: &Rc<Pool>,
-    limits: &Limits,
-    deadlines: &Rc<protocol::Deadlines>,
-    client: &mut ClientSide<'_, '_>,
-    outgoing: Outgoing<'_>,
-    attempt: &Rc<Attempt>,
-) -> Result<Answer, (Failure, Lease)> {
-    let connected = Connection::to(&lease.peer.address, pool, limits, deadlines, client).await;
-    let (connection, reused) = match connected {
-        Ok(connected) => connected,
-        Err(failure) => return Err((failure, lease)),
-    };
-    attempt.connect_time.set(Some(exchange::now().duration_since(attempt.begun)));
-    connection.ask(reused, outgoing, limits, client, attempt, lease, pool).await
-}
-
 /// The client, as the server's side sees it.
 struct ClientSide<'a, 'e> {
     exchange: &'a mut Exchange<'e>,
@@ -527,6 +536,10 @@ impl Client for ClientSide<'_, '_> {
             };
         }
         polled
+    }
+
+    fn is_body_over(&self) -> bool {
+        self.exchange.is_body_over()
     }
 
     fn take_body(&mut self) -> Option<Box<dyn BodySource>> {
