@@ -333,6 +333,7 @@ fn offer(
             session_timeout: Duration::from_secs(300),
             session_cache: None,
             tickets: true,
+            early_data: false,
             by_variable: Vec::new(),
             kept: None,
             on_demand: None,
