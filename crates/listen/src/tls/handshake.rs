@@ -136,7 +136,7 @@ pub async fn handshake(
         let _ = socket.try_write(&UNRECOGNIZED_NAME);
         return Err(Failure::Rejected);
     };
-    if !offer.has_certificate_for(accepted.client_hello()) {
+    if !offer.has_certificate_for(&accepted.client_hello()) {
         // The library would say `access_denied`, by which clients and scanners think of something else.
         let _ = socket.try_write(&HANDSHAKE_FAILURE);
         return Err(Failure::Failed("no suitable signature algorithm".to_owned()));
