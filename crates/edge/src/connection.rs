@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use config::model::Address;
-use exchange::{Fields, Peer, Request, Response, Scheme};
+use exchange::{Fields, Name, Peer, Request, Response, Scheme};
 use limits::proxy_protocol::{self, Addresses};
 use listen::tls::{Encrypted, Negotiated};
 use listen::{Socket, Stream};
@@ -380,6 +380,10 @@ pub fn answer<'a>(
     request: &'a mut Request,
     refusal: Option<Refusal>,
 ) -> Option<Later<'a>> {
+    request.in_early_data = exchange.is_in_early_data();
+    if request.in_early_data && refusal.is_none() && !may_be_early(request) {
+        return Some(Box::pin(settled(event_loop, runtime, exchange, ends, begun, request)));
+    }
     request.peer = ends.peer;
     request.scheme = if ends.tls.is_some() { Scheme::Https } else { Scheme::Http };
     let process = &event_loop.process;
@@ -393,6 +397,30 @@ pub fn answer<'a>(
         by_site(event_loop, site, exchange, ends, begun, request, refusal, counted)
     } else {
         Some(Box::pin(by_command_line(event_loop, runtime, exchange, ends, begun, request, refusal, counted)))
+    }
+}
+
+/// Whether a request that came in early data may be served before the handshake is over (RFC 8470 §3): it only looks at
+/// something, and nothing follows it that could do more.
+fn may_be_early(request: &Request) -> bool {
+    request.method.is_safe() && !request.fields.has(Name::Upgrade)
+}
+
+/// A request that has to wait until it is known to be no copy of another client's.
+async fn settled<'a>(
+    event_loop: &'a Rc<EventLoop>,
+    runtime: &'a Rc<Runtime>,
+    mut exchange: Exchange<'a>,
+    ends: &'a Ends,
+    begun: Instant,
+    request: &'a mut Request,
+) {
+    let refusal = exchange.settle().await.err();
+    if refusal.is_some() {
+        exchange.close_after();
+    }
+    if let Some(later) = answer(event_loop, runtime, exchange, ends, begun, request, refusal) {
+        later.await;
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Refusal {
     Path(InvalidPath),
     /// The body is announced larger than allowed: 413.
     TooLarge,
+    /// It came in early data, and the handshake does not come to its end: 425.
+    TooEarly,
 }
 
 impl Refusal {
@@ -38,6 +40,7 @@ impl Refusal {
             Self::Head(error) => Some(error.status()),
             Self::Path(_) => Some(400),
             Self::TooLarge => Some(413),
+            Self::TooEarly => Some(425),
         }
     }
 }
@@ -126,6 +129,24 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => connection.is_pipelined(),
             Self::Http2(_) | Self::Nobody(_) => false,
+        }
+    }
+
+    /// Whether the request is there before the end of the TLS handshake, and may be a copy of another client's.
+    pub fn is_in_early_data(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.stream().is_in_early_data(),
+            Self::Http2(exchange) => exchange.is_in_early_data(),
+            Self::Nobody(_) => false,
+        }
+    }
+
+    /// Waits for the end of the TLS handshake, as long as a head may take.
+    pub async fn settle(&mut self) -> Result<(), Refusal> {
+        match self {
+            Self::Http1(connection) => connection.settle().await,
+            Self::Http2(exchange) => exchange.settle().await,
+            Self::Nobody(_) => Ok(()),
         }
     }
 

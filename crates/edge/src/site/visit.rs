@@ -351,6 +351,7 @@ fn refuse<'v, 's>(
         Refusal::Timeout => (Some(408), "client timed out while it sent its request".to_owned()),
         Refusal::Head(error) => (Some(error.status()), error.to_string()),
         Refusal::Path(error) => (Some(400), error.as_str().to_owned()),
+        Refusal::TooEarly => (Some(425), "the TLS handshake did not come to its end".to_owned()),
         Refusal::TooLarge => (Some(413), "client intended to send too large body".to_owned()),
     };
     facts.log(Level::Info, Some(request), format_args!("{words}"));
