@@ -266,8 +266,10 @@ fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 fn request_text(head: &http::request::Parts, body: &Bytes) -> Vec<u8> {
     let target = head.uri.path_and_query().map_or("/", |path| path.as_str());
     let authority = head.uri.authority().map_or("", |authority| authority.as_str());
+    // A URL without a path (RFC 9112 §3.2.1).
+    let root = if target.starts_with('/') { "" } else { "/" };
     let mut text = format!(
-        "{} {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: {AGENT}\r\nAccept-Language: en\r\nConnection: close\r\n",
+        "{} {root}{target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: {AGENT}\r\nAccept-Language: en\r\nConnection: close\r\n",
         head.method
     )
     .into_bytes();
