@@ -32,7 +32,7 @@ pub use body::{AnswerBody, Rate};
 pub use connect::{Bind, Route, Via};
 pub use connection::{Answer, Client, Connection, Limits, Outgoing, OutgoingBody};
 pub use failure::{Failure, Fault, errno};
-pub use group::{Choice, Found, Group, Key, Lease, Peer, PeerStatus};
+pub use group::{Choice, Found, Group, Key, Lease, Peer, PeerStatus, Place, Waits};
 pub use pool::Pool;
 pub use resolver::{Resolver, Service, Unresolved};
 pub use stream::Stream;
