@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use config::model::Address;
-use exchange::{Fields, Peer, Request, Response, Scheme};
+use exchange::{Fields, Name, Peer, Request, Response, Scheme};
 use limits::proxy_protocol::{self, Addresses};
 use listen::tls::{Encrypted, Negotiated};
 use listen::{Socket, Stream};
 use protocol::h1::{Connection, Idle};
-use protocol::{Exchange, Refusal, Sent, h1, h2};
+use protocol::{Exchange, Refusal, Sent, WriteError, h1, h2};
 use telemetry::error_log::{self, Level};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -54,53 +54,56 @@ pub struct Ends {
     pub server: (String, u16),
 }
 
+/// A connection, and what is known of it. In a box: an idle connection holds it once, and not once for each place of
+/// its future that it passes through.
+struct Client {
+    connection: Connection,
+    ends: Ends,
+}
+
 /// Serves a connection to its end. `refused`: there are too many, it is only told so.
 pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Box<Accepted>, refused: bool) {
-    let Some((mut connection, mut ends)) = begin(event_loop, accepted) else { return };
+    let Some(mut client) = begin(event_loop, accepted) else { return };
     // Whatever comes before the first request, another loop has done.
-    let is_new = connection.requests() == 0;
+    let is_new = client.connection.requests() == 0;
     if refused {
         // In a box, as all that is rare: what stays in this future, every idle connection holds.
-        return Box::pin(turn_away(event_loop, connection, &ends)).await;
+        return Box::pin(turn_away(event_loop, client)).await;
     }
-    if is_new && is_proxied(event_loop, &ends) {
-        match Box::pin(proxy_header(&mut connection, &ends)).await {
-            Some(header) => ends.proxied = header.addresses.map(Box::new),
+    if is_new && is_proxied(event_loop, &client.ends) {
+        let Client { connection, ends } = &mut *client;
+        match Box::pin(proxy_header(connection, ends)).await {
+            Some(header) => client.ends.proxied = header.addresses.map(Box::new),
             None => return,
         }
     }
-    if is_new && event_loop.runtime.borrow().begins_with_tls(&ends) {
-        match Box::pin(secure(event_loop, connection, &mut ends)).await {
-            Some(Secured::Http1(secured)) => connection = secured,
-            Some(Secured::Http2(secured, own)) => {
-                return Box::pin(http2::serve(event_loop, secured, own, ends)).await;
-            }
+    if is_new && event_loop.runtime.borrow().begins_with_tls(&client.ends) {
+        match Box::pin(secure(event_loop, client)).await {
+            Some(Secured::Http1(secured)) => client = secured,
+            Some(Secured::Http2(secured, own)) => return by_http2(event_loop, secured, own).await,
             None => return,
         }
     }
     loop {
-        if connection.is_movable()
+        if client.connection.is_movable()
             && let Some(place) = event_loop.process.spread.move_to(event_loop.index)
         {
-            return leave(event_loop, connection, ends, place);
+            return leave(event_loop, client, place);
         }
-        if connection.idle().await == Idle::Over {
+        if client.connection.idle().await == Idle::Over {
             break;
         }
-        if connection.requests() == 0
-            && ends.tls.is_none()
-            && !ends.plain
-            && let Some(own) = http2_of(event_loop, &ends)
-            && connection.begins_with(h2::PREFACE).await
+        if let Some(own) = http2_of(event_loop, &client)
+            && Box::pin(client.connection.begins_with(h2::PREFACE)).await
         {
-            return Box::pin(http2::serve(event_loop, connection, own, ends)).await;
+            return by_http2(event_loop, client, own).await;
         }
         let runtime = event_loop.runtime();
         let mut request = event_loop.requests.borrow_mut().pop().unwrap_or_default();
-        let mut all = Some((&mut connection, &mut *request));
+        let mut all = Some((&mut *client, &mut *request));
         let later = poll_fn(|cx| match all.take() {
-            Some((connection, request)) => {
-                Poll::Ready(exchange(event_loop, &runtime, connection, &ends, request, cx))
+            Some((Client { connection, ends }, request)) => {
+                Poll::Ready(exchange(event_loop, &runtime, connection, ends, request, cx))
             }
             None => Poll::Ready(None),
         });
@@ -109,20 +112,36 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Box<Accepted>, refused:
         }
         give_back(event_loop, request);
         drop(runtime);
-        if connection.has_body_left() {
-            Box::pin(connection.discard_body()).await;
+        if client.connection.is_departing() {
+            exchange::others_first().await;
+            if let Err(error) = client.connection.depart().await {
+                lost(&client.ends, error);
+            }
         }
-        if !connection.is_open() {
+        if client.connection.has_body_left() {
+            Box::pin(client.connection.discard_body()).await;
+        }
+        if !client.connection.is_open() {
             break;
         }
     }
     // Whoever has seen the end finds the request in the log.
     event_loop.write_lines();
-    Box::pin(connection.close()).await;
+    close(client).await;
 }
 
-/// What was accepted, as a connection. Not a part of [`serve`], which would keep a place for all that passes through.
-fn begin(event_loop: &EventLoop, accepted: Box<Accepted>) -> Option<(Connection, Ends)> {
+fn close(client: Box<Client>) -> Later<'static> {
+    let Client { connection, .. } = *client;
+    Box::pin(connection.close())
+}
+
+fn by_http2(event_loop: &Rc<EventLoop>, client: Box<Client>, own: h2::Settings) -> Later<'_> {
+    let Client { connection, ends } = *client;
+    Box::pin(http2::serve(event_loop, connection, own, ends))
+}
+
+/// What was accepted, as a connection.
+fn begin(event_loop: &EventLoop, accepted: Box<Accepted>) -> Option<Box<Client>> {
     let local = local_address(&accepted);
     let peer = Peer { remote: accepted.peer, local };
     let Accepted { socket, address, number, since, requests, proxied, tls, .. } = *accepted;
@@ -135,21 +154,23 @@ fn begin(event_loop: &EventLoop, accepted: Box<Accepted>) -> Option<(Connection,
     let pool = Rc::clone(&event_loop.pool);
     let connection = Connection::new(stream, settings, pool, &event_loop.deadlines, requests, since);
     let server = local.map_or_else(|| ("localhost".to_owned(), 80), |l| (name_of(l.ip()), l.port()));
-    Some((connection, Ends { peer, address, number, since, proxied, tls, plain: false, server }))
+    let ends = Ends { peer, address, number, since, proxied, tls, plain: false, server };
+    Some(Box::new(Client { connection, ends }))
 }
 
 /// A connection after its handshake.
 enum Secured {
-    Http1(Connection),
-    Http2(Connection, h2::Settings),
+    Http1(Box<Client>),
+    Http2(Box<Client>, h2::Settings),
 }
 
 /// Shakes hands. `None`: the connection is over.
-async fn secure(event_loop: &Rc<EventLoop>, connection: Connection, ends: &mut Ends) -> Option<Secured> {
+async fn secure(event_loop: &Rc<EventLoop>, client: Box<Client>) -> Option<Secured> {
+    let Client { connection, mut ends } = *client;
     let settings = event_loop.runtime.borrow().head(&ends.address);
     let (stream, input) = connection.into_stream();
     let Stream::Plain(socket) = stream else { return None };
-    let (stream, input) = tls::secure(event_loop, socket, input, ends, settings.header_timeout).await?;
+    let (stream, input) = tls::secure(event_loop, socket, input, &mut ends, settings.header_timeout).await?;
     let pool = Rc::clone(&event_loop.pool);
     let mut connection = Connection::new(stream, settings, pool, &event_loop.deadlines, 0, ends.since);
     connection.set_input(input);
@@ -161,29 +182,34 @@ async fn secure(event_loop: &Rc<EventLoop>, connection: Connection, ends: &mut E
     }
     if negotiated.is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2")) {
         let name = negotiated.and_then(|tls| tls.server_name.as_deref());
-        let own = event_loop.runtime.borrow().http2_within_tls(ends, name)?;
-        return Some(Secured::Http2(connection, own));
+        let own = event_loop.runtime.borrow().http2_within_tls(&ends, name)?;
+        return Some(Secured::Http2(Box::new(Client { connection, ends }), own));
     }
-    Some(Secured::Http1(connection))
+    Some(Secured::Http1(Box::new(Client { connection, ends })))
 }
 
-async fn turn_away(event_loop: &EventLoop, mut connection: Connection, ends: &Ends) {
+async fn turn_away(event_loop: &EventLoop, mut client: Box<Client>) {
     error_log::write_limited(
         &event_loop.accept_errors,
         Level::Warning,
         format_args!("edge_connections are all in use; a client is answered with 503"),
     );
     // A handshake would cost more than what is saved.
-    if event_loop.runtime.borrow().begins_with_tls(ends) {
+    if event_loop.runtime.borrow().begins_with_tls(&client.ends) {
         return;
     }
     let mut busy = pages::busy(1);
     busy.close = true;
-    connection.respond(&mut busy, &event_loop.date()).await;
+    client.connection.respond(&mut busy, &event_loop.date()).await;
 }
 
-/// What HTTP/2 would be spoken with, where it may be. By itself, so that nothing is borrowed while a client is waited for.
-fn http2_of(event_loop: &EventLoop, ends: &Ends) -> Option<h2::Settings> {
+/// What HTTP/2 would be spoken with, where a connection may begin with it. By itself, so that nothing is borrowed while
+/// a client is waited for.
+fn http2_of(event_loop: &EventLoop, client: &Client) -> Option<h2::Settings> {
+    let Client { connection, ends } = client;
+    if connection.requests() > 0 || ends.tls.is_some() || ends.plain {
+        return None;
+    }
     event_loop.runtime.borrow().http2(ends)
 }
 
@@ -202,22 +228,37 @@ async fn proxy_header(connection: &mut Connection, ends: &Ends) -> Option<proxy_
         Ok::<_, proxy_protocol::Invalid>(parsed.map(|(_, length)| length))
     });
     if let Some(Err(error)) = read.await {
-        let client =
-            ends.peer.remote.map_or_else(|| "unix:".to_owned(), |r| r.ip().to_canonical().to_string());
-        let context = error_log::Context {
-            connection: ends.number,
-            action: Some("reading PROXY protocol"),
-            client: Some(client.as_bytes()),
-            ..error_log::Context::default()
-        };
-        error_log::write_with(Level::Error, &context, format_args!("{error}"));
+        log_client(ends, Level::Error, "reading PROXY protocol", format_args!("{error}"));
         return None;
     }
     header
 }
 
+/// A response that was written to the logs did not reach the client.
+#[cold]
+fn lost(ends: &Ends, error: WriteError) {
+    let why = match error {
+        WriteError::Gone => "client prematurely closed connection",
+        WriteError::Timeout => "client timed out",
+        WriteError::Broken(why) => why,
+    };
+    log_client(ends, Level::Info, "sending to client", format_args!("{why}"));
+}
+
+fn log_client(ends: &Ends, level: Level, action: &'static str, text: std::fmt::Arguments<'_>) {
+    let client = ends.peer.remote.map_or_else(|| "unix:".to_owned(), |r| r.ip().to_canonical().to_string());
+    let context = error_log::Context {
+        connection: ends.number,
+        action: Some(action),
+        client: Some(client.as_bytes()),
+        ..error_log::Context::default()
+    };
+    error_log::write_with(level, &context, text);
+}
+
 /// Gives a connection between two requests to another loop.
-fn leave(event_loop: &Rc<EventLoop>, connection: Connection, ends: Ends, place: usize) {
+fn leave(event_loop: &Rc<EventLoop>, client: Box<Client>, place: usize) {
+    let Client { connection, ends } = *client;
     let requests = connection.requests();
     let Ends { peer, address, number, since, proxied, tls, .. } = ends;
     // It fails when the runtime has ended, and the connection with it.
@@ -339,6 +380,10 @@ pub fn answer<'a>(
     request: &'a mut Request,
     refusal: Option<Refusal>,
 ) -> Option<Later<'a>> {
+    request.in_early_data = exchange.is_in_early_data();
+    if request.in_early_data && refusal.is_none() && !may_be_early(request) {
+        return Some(Box::pin(settled(event_loop, runtime, exchange, ends, begun, request)));
+    }
     request.peer = ends.peer;
     request.scheme = if ends.tls.is_some() { Scheme::Https } else { Scheme::Http };
     let process = &event_loop.process;
@@ -352,6 +397,30 @@ pub fn answer<'a>(
         by_site(event_loop, site, exchange, ends, begun, request, refusal, counted)
     } else {
         Some(Box::pin(by_command_line(event_loop, runtime, exchange, ends, begun, request, refusal, counted)))
+    }
+}
+
+/// Whether a request that came in early data may be served before the handshake is over (RFC 8470 §3): it only looks at
+/// something, and nothing follows it that could do more.
+fn may_be_early(request: &Request) -> bool {
+    request.method.is_safe() && !request.fields.has(Name::Upgrade)
+}
+
+/// A request that has to wait until it is known to be no copy of another client's.
+async fn settled<'a>(
+    event_loop: &'a Rc<EventLoop>,
+    runtime: &'a Rc<Runtime>,
+    mut exchange: Exchange<'a>,
+    ends: &'a Ends,
+    begun: Instant,
+    request: &'a mut Request,
+) {
+    let refusal = exchange.settle().await.err();
+    if refusal.is_some() {
+        exchange.close_after();
+    }
+    if let Some(later) = answer(event_loop, runtime, exchange, ends, begun, request, refusal) {
+        later.await;
     }
 }
 
@@ -508,6 +577,7 @@ async fn finish(
         (if visited.facts.closed.get() { 444 } else { 499 }, None, None)
     };
     if visited.has_after() {
+        exchange.depart().await;
         let exchange = exchange.reborrow();
         let after = visited.after(event_loop, site, exchange, ends, request, status, sent.as_ref());
         visited = Box::pin(after).await;

@@ -211,7 +211,7 @@ thread_local! {
 pub fn run(start: Start) -> io::Result<()> {
     let runtime = Builder::new_current_thread()
         .enable_all()
-        .event_interval(61)
+        .event_interval(256)
         .on_thread_unpark(exchange::begin_turn)
         .on_thread_park(|| {
             PARKING.with_borrow(|sides| {

@@ -126,6 +126,9 @@ impl Phases<'_> {
             Refusal::Timeout => "the head did not arrive within client_header_timeout".to_owned(),
             Refusal::Head(error) => error.to_string(),
             Refusal::Path(error) => error.as_str().to_owned(),
+            Refusal::TooEarly => {
+                "the handshake did not come to its end within client_header_timeout".to_owned()
+            }
             Refusal::TooLarge => "the body is announced larger than client_max_body_size".to_owned(),
         };
         log::refused(self.ends.peer.remote, request, status, &words);

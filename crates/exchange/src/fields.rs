@@ -13,6 +13,26 @@ struct Entry {
     name: Name,
 }
 
+/// A block of lines within [`Fields`].
+#[derive(Clone, Copy, Debug)]
+pub struct CopiedBlock {
+    start: usize,
+    length: usize,
+}
+
+impl CopiedBlock {
+    fn entry(self, known: Name, name: Range<usize>, value: Range<usize>) -> Entry {
+        assert!(name.end.max(value.end) <= self.length, "a name or value outside of its block");
+        Entry {
+            name_start: (self.start + name.start) as u32,
+            value_start: (self.start + value.start) as u32,
+            value_len: value.len() as u32,
+            name_len: name.len() as u16,
+            name: known,
+        }
+    }
+}
+
 /// An ordered list of field lines. Names keep the spelling they came with; look-ups ignore case.
 ///
 /// All bytes stand in one block, so that a whole section costs two allocations at most, and none when the
@@ -61,25 +81,44 @@ impl Fields {
         self.push_as(name, name.as_str().as_bytes(), value);
     }
 
-    /// Appends field lines by where name and value stand in `block`, which is copied as a whole.
+    /// Appends field lines by which they are and where name and value stand in `block`, which is copied as a whole.
     ///
     /// # Panics
     ///
     /// If one stands outside.
-    pub fn push_block(&mut self, block: &[u8], lines: impl Iterator<Item = (Range<usize>, Range<usize>)>) {
+    pub fn push_block(
+        &mut self,
+        block: &[u8],
+        lines: impl Iterator<Item = (Name, Range<usize>, Range<usize>)>,
+    ) {
         let start = self.block.len();
         self.block.extend_from_slice(block);
-        self.entries.extend(lines.map(|(name, value)| {
-            let of = &block[name.clone()];
-            assert!(value.end <= block.len(), "a value outside of its block");
+        self.entries.extend(lines.map(|(known, name, value)| {
+            assert!(name.end.max(value.end) <= block.len(), "a name or value outside of its block");
             Entry {
                 name_start: (start + name.start) as u32,
                 value_start: (start + value.start) as u32,
                 value_len: value.len() as u32,
-                name_len: of.len() as u16,
-                name: Name::of(of),
+                name_len: name.len() as u16,
+                name: known,
             }
         }));
+    }
+
+    /// Copies a block in which lines stand that [`Fields::push_within`] appends.
+    pub fn copy_block(&mut self, block: &[u8]) -> CopiedBlock {
+        let start = self.block.len();
+        self.block.extend_from_slice(block);
+        CopiedBlock { start, length: block.len() }
+    }
+
+    /// Appends a line by where its name and value stand in a block that was copied before.
+    ///
+    /// # Panics
+    ///
+    /// If one stands outside.
+    pub fn push_within(&mut self, block: CopiedBlock, known: Name, name: Range<usize>, value: Range<usize>) {
+        self.entries.push(block.entry(known, name, value));
     }
 
     /// Makes room for so many field lines that have so many bytes together.
@@ -89,7 +128,7 @@ impl Fields {
     }
 
     /// Appends a field line whose name was looked at before: `known` is [`Name::of`] it.
-    pub fn push_as(&mut self, known: Name, name: &[u8], value: &[u8]) {
+    fn push_as(&mut self, known: Name, name: &[u8], value: &[u8]) {
         let name_start = self.block.len() as u32;
         self.block.reserve(name.len() + value.len());
         self.block.extend_from_slice(name);
@@ -183,7 +222,8 @@ mod tests {
         let mut fields = Fields::new();
         fields.push(b"X-A", b"1");
         let block = b"Host: a.example\r\nEmpty:\r\n";
-        fields.push_block(block, [(0..4, 6..15), (17..22, 0..0)].into_iter());
+        let lines = [(Name::Host, 0..4, 6..15), (Name::Other, 17..22, 0..0)];
+        fields.push_block(block, lines.into_iter());
         let all: Vec<_> = fields.iter().collect();
         assert_eq!(all[1], (Name::Host, b"Host".as_slice(), b"a.example".as_slice()));
         assert_eq!(all[2], (Name::Other, b"Empty".as_slice(), b"".as_slice()));

@@ -63,6 +63,11 @@ impl Method {
         }
     }
 
+    /// Whether nothing is asked for but to see something (RFC 9110 §9.2.1).
+    pub const fn is_safe(&self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
+    }
+
     /// Whether a request may be sent again when nobody knows if it ran (RFC 9110 §9.2.2).
     pub const fn is_idempotent(&self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Put | Self::Delete | Self::Options | Self::Trace)
@@ -129,6 +134,8 @@ pub struct Request {
     pub content_length: Option<u64>,
     /// Bytes of the head as it came; 0 where it came compressed.
     pub head_length: usize,
+    /// It came before the end of the TLS handshake, which may be a copy of somebody else's (RFC 8470).
+    pub in_early_data: bool,
 }
 
 impl Request {
@@ -146,6 +153,7 @@ impl Request {
         self.peer = Peer::default();
         self.content_length = Some(0);
         self.head_length = 0;
+        self.in_early_data = false;
     }
 
     /// Whether a body follows (perhaps an empty chunked one).

@@ -1,7 +1,8 @@
 //! Connection options (RFC 9110 §7.6.1) and persistence (RFC 9112 §9.3).
 
-use crate::field::{FieldLine, KnownField};
+use crate::field::FieldLine;
 use crate::head::Version;
+use crate::name::Name;
 use crate::syntax::trim_ows;
 
 /// The elements of a comma-separated list, trimmed, without the empty ones (RFC 9110 §5.6.1.2). Not for
@@ -32,7 +33,7 @@ impl<'a> Iterator for ConnectionOptions<'a> {
     fn next(&mut self) -> Option<&'a [u8]> {
         loop {
             while self.rest.is_empty() {
-                let line = self.lines.find(|line| line.known == KnownField::Connection)?;
+                let line = self.lines.find(|line| line.known == Name::Connection)?;
                 self.rest = line.value.of(self.buf);
             }
             let end = self.rest.iter().position(|&b| b == b',').unwrap_or(self.rest.len());
@@ -57,9 +58,12 @@ impl Persistence {
     pub(crate) fn of<'a>(version: Version, options: impl Iterator<Item = &'a [u8]>) -> Self {
         let (mut close, mut keep_alive, mut upgrade) = (false, false, false);
         for option in options {
-            close |= option.eq_ignore_ascii_case(b"close");
-            keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-            upgrade |= option.eq_ignore_ascii_case(b"upgrade");
+            match option.len() {
+                5 => close |= option.eq_ignore_ascii_case(b"close"),
+                10 => keep_alive |= option.eq_ignore_ascii_case(b"keep-alive"),
+                7 => upgrade |= option.eq_ignore_ascii_case(b"upgrade"),
+                _ => {}
+            }
         }
         Self { keep_alive: !close && (keep_alive || version == Version::Http11), upgrade }
     }

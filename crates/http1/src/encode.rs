@@ -2,6 +2,7 @@
 
 use crate::chunked::trailer_allowed;
 use crate::head::Version;
+use crate::name::Name;
 use crate::reason::{reason_phrase, status_line};
 use crate::syntax::{is_token_byte, is_value};
 
@@ -102,6 +103,20 @@ impl<'a> ResponseEncoder<'a> {
     #[inline]
     pub fn field(&mut self, name: &[u8], value: &[u8]) -> Result<(), EncodeError> {
         encode_field(self.out, name, value)
+    }
+
+    /// The same, where it is known which field it is: a name that has a number is right, however it is spelled.
+    #[inline]
+    pub fn field_of(&mut self, known: Name, name: &[u8], value: &[u8]) -> Result<(), EncodeError> {
+        if known == Name::Other {
+            return self.field(name, value);
+        }
+        debug_assert!(known == Name::of(name));
+        if !is_value(value) {
+            return Err(EncodeError::FieldValue);
+        }
+        push_field(self.out, name, value);
+        Ok(())
     }
 
     /// Writes `Content-Length`.

@@ -2,9 +2,10 @@
 
 use crate::connection::{ConnectionOptions, Persistence};
 use crate::error::HeadError;
-use crate::field::{FieldLine, KnownField};
+use crate::field::FieldLine;
 use crate::framing::BodyFraming;
 use crate::head::{RequestHead, Version};
+use crate::name::Name;
 use crate::span::Span;
 use crate::target::{RequestTarget, parse_authority};
 
@@ -25,14 +26,12 @@ pub(crate) struct Essential {
 impl Essential {
     pub(crate) fn note(&mut self, line: &FieldLine, buf: &[u8]) {
         let (slot, repeated) = match line.known {
-            KnownField::Host => (&mut self.host, HeadError::HostRepeated),
-            KnownField::ContentLength => (&mut self.content_length, HeadError::ContentLengthRepeated),
-            KnownField::TransferEncoding => {
-                (&mut self.transfer_encoding, HeadError::TransferEncodingRepeated)
-            }
-            KnownField::Connection => return self.connection = true,
-            KnownField::Upgrade => return self.upgrade = true,
-            KnownField::Expect => {
+            Name::Host => (&mut self.host, HeadError::HostRepeated),
+            Name::ContentLength => (&mut self.content_length, HeadError::ContentLengthRepeated),
+            Name::TransferEncoding => (&mut self.transfer_encoding, HeadError::TransferEncodingRepeated),
+            Name::Connection => return self.connection = true,
+            Name::Upgrade => return self.upgrade = true,
+            Name::Expect => {
                 // A list in theory; nothing but this one has ever been defined.
                 self.expect_again |= std::mem::replace(&mut self.expect, true);
                 self.expect_other |= !line.value.of(buf).eq_ignore_ascii_case(b"100-continue");

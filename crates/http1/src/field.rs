@@ -1,7 +1,8 @@
 //! Field lines (RFC 9112 §5), of heads and of trailer sections.
 
+use crate::name::Name;
 use crate::span::Span;
-use crate::syntax::{is_token_byte, value_end};
+use crate::syntax::{find_colon, is_token_byte, value_end};
 
 /// One field line: where its name and its value stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,80 +11,8 @@ pub struct FieldLine {
     pub name: Span,
     /// The value without optional white space around it; may be empty, may hold bytes above ASCII.
     pub value: Span,
-    /// Which of the well-known fields it is.
-    pub known: KnownField,
-}
-
-macro_rules! known_fields {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// Fields that a server or what stands behind it looks at, told apart once, while parsing.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum KnownField {
-            /// Any other.
-            Other,
-            $(#[doc = concat!("`", $name, "`")] $variant,)*
-        }
-
-        impl KnownField {
-            /// Tells by name, whatever its case.
-            #[inline]
-            pub fn of(name: &[u8]) -> Self {
-                // The length rules nearly all of them out; the comparison is of constant length then.
-                $(
-                    if name.len() == $name.len() && name.eq_ignore_ascii_case($name.as_bytes()) {
-                        return Self::$variant;
-                    }
-                )*
-                Self::Other
-            }
-        }
-    };
-}
-
-known_fields! {
-    Host = "host",
-    Connection = "connection",
-    ContentLength = "content-length",
-    TransferEncoding = "transfer-encoding",
-    ContentType = "content-type",
-    Expect = "expect",
-    Upgrade = "upgrade",
-    Te = "te",
-    Trailer = "trailer",
-    KeepAlive = "keep-alive",
-    ProxyConnection = "proxy-connection",
-    AcceptEncoding = "accept-encoding",
-    Range = "range",
-    IfRange = "if-range",
-    IfMatch = "if-match",
-    IfNoneMatch = "if-none-match",
-    IfModifiedSince = "if-modified-since",
-    IfUnmodifiedSince = "if-unmodified-since",
-    Forwarded = "forwarded",
-    XForwardedFor = "x-forwarded-for",
-    XForwardedProto = "x-forwarded-proto",
-    XForwardedHost = "x-forwarded-host",
-    Authorization = "authorization",
-    Cookie = "cookie",
-    Referer = "referer",
-    UserAgent = "user-agent",
-}
-
-impl KnownField {
-    /// Whether the field concerns one connection only, so that nobody passes it on (RFC 9110 §7.6.1).
-    /// Fields that Connection names are so as well: [`crate::RequestHead::connection_options`].
-    pub const fn is_hop_by_hop(self) -> bool {
-        matches!(
-            self,
-            Self::Connection
-                | Self::TransferEncoding
-                | Self::Upgrade
-                | Self::Te
-                | Self::Trailer
-                | Self::KeepAlive
-                | Self::ProxyConnection
-        )
-    }
+    /// Which of the fields it is that the program looks at.
+    pub known: Name,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,43 +39,70 @@ pub(crate) fn parse_field_lines(
             Some([b' ' | b'\t', ..]) => return Err(FieldError::ObsFold),
             _ => {}
         }
-        let length = buf[at..].iter().position(|&b| !is_token_byte(b)).unwrap_or(end - at);
-        let colon = at + length;
-        if length == 0 || buf.get(colon) != Some(&b':') {
-            return Err(FieldError::Name);
-        }
-        let mut from = colon + 1;
-        while matches!(buf.get(from), Some(b' ' | b'\t')) {
-            from += 1;
-        }
-        let mut to = value_end(buf, from);
-        let next = match buf.get(to..) {
+        let (line, to) = field_line(buf, at)?;
+        at = match buf.get(to..) {
             Some([b'\n', ..]) => to + 1,
             Some([b'\r', b'\n', ..]) => to + 2,
             _ => return Err(FieldError::Value),
         };
-        while to > from && matches!(buf[to - 1], b' ' | b'\t') {
-            to -= 1;
-        }
-        let name = &buf[at..colon];
-        // What is empty stands nowhere.
-        let value = if from == to { Span::default() } else { Span::new(from, to) };
-        each(FieldLine { name: Span::new(at, colon), value, known: KnownField::of(name) }, name);
-        at = next;
+        each(line, line.name.of(buf));
     }
+}
+
+/// The field lines of `buf` from `start` on if they are all there, the empty line behind them too, and nothing is wrong
+/// with them: each ends in CRLF, none is longer than `field_size`, and they are no more than `most`. Tells where they
+/// end. Most heads come so, and are looked at once only.
+#[inline]
+pub(crate) fn whole_section(
+    buf: &[u8],
+    start: usize,
+    field_size: usize,
+    most: usize,
+    mut each: impl FnMut(FieldLine, &[u8]),
+) -> Option<usize> {
+    let (mut at, mut count) = (start, 0);
+    loop {
+        if let [b'\r', b'\n', ..] = buf.get(at..)? {
+            return Some(at + 2);
+        }
+        let (line, to) = field_line(buf, at).ok()?;
+        let [b'\r', b'\n', ..] = buf.get(to..)? else { return None };
+        count += 1;
+        if to - at > field_size || count > most {
+            return None;
+        }
+        at = to + 2;
+        each(line, line.name.of(buf));
+    }
+}
+
+/// The field line that begins at `at`, and where its value stops with the white space behind it.
+#[inline]
+fn field_line(buf: &[u8], at: usize) -> Result<(FieldLine, usize), FieldError> {
+    let colon = find_colon(buf, at).ok_or(FieldError::Name)?;
+    let name = &buf[at..colon];
+    let known = Name::of(name);
+    // A name that has a number needs no look at its bytes.
+    if known == Name::Other && (name.is_empty() || !name.iter().all(|&b| is_token_byte(b))) {
+        return Err(FieldError::Name);
+    }
+    let mut from = colon + 1;
+    while matches!(buf.get(from), Some(b' ' | b'\t')) {
+        from += 1;
+    }
+    let end = value_end(buf, from);
+    let mut to = end;
+    while to > from && matches!(buf[to - 1], b' ' | b'\t') {
+        to -= 1;
+    }
+    // What is empty stands nowhere.
+    let value = if from == to { Span::default() } else { Span::new(from, to) };
+    Ok((FieldLine { name: Span::new(at, colon), value, known }, end))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn known_whatever_the_case() {
-        assert_eq!(KnownField::of(b"TRANSFER-encoding"), KnownField::TransferEncoding);
-        assert_eq!(KnownField::of(b"te"), KnownField::Te);
-        assert_eq!(KnownField::of(b"transfer_encoding"), KnownField::Other);
-        assert_eq!(KnownField::of(b""), KnownField::Other);
-    }
 
     #[test]
     fn any_number_of_lines() {

@@ -7,10 +7,11 @@ use memchr::memchr;
 use crate::connection::ConnectionOptions;
 use crate::error::HeadError;
 use crate::essential::Essential;
-use crate::field::{FieldError, FieldLine, KnownField, parse_field_lines};
+use crate::field::{FieldError, FieldLine, parse_field_lines, whole_section};
 use crate::framing::BodyFraming;
 use crate::limits::Limits;
 use crate::lines::{Line, LineError, LineScanner};
+use crate::name::Name;
 use crate::span::Span;
 use crate::syntax::{is_method_byte, is_target, is_token_byte};
 use crate::target::RequestTarget;
@@ -184,12 +185,12 @@ impl RequestHead {
     }
 
     /// The first field line of this kind.
-    pub fn field(&self, known: KnownField) -> Option<&FieldLine> {
+    pub fn field(&self, known: Name) -> Option<&FieldLine> {
         self.fields.iter().find(|line| line.known == known)
     }
 
     /// The value of the first field line of this kind.
-    pub fn value<'a>(&self, buf: &'a [u8], known: KnownField) -> Option<&'a [u8]> {
+    pub fn value<'a>(&self, buf: &'a [u8], known: Name) -> Option<&'a [u8]> {
         self.field(known).map(|line| line.value.of(buf))
     }
 
@@ -198,16 +199,18 @@ impl RequestHead {
         self.fields.iter().map(|line| (line.name.of(buf), line.value.of(buf)))
     }
 
-    /// Where the field lines stand in a head of `length` bytes, and names and values in order, as places within that.
+    /// Where the field lines stand in a head of `length` bytes, and which fields they are, with names and values as
+    /// places within that, in order.
     pub fn places(
         &self,
         length: usize,
-    ) -> (Range<usize>, impl Iterator<Item = (Range<usize>, Range<usize>)> + '_) {
+    ) -> (Range<usize>, impl Iterator<Item = (Name, Range<usize>, Range<usize>)> + '_) {
         let start = self.progress.fields;
         let within = move |span: Span| {
             if span.is_empty() { 0..0 } else { span.start as usize - start..span.end as usize - start }
         };
-        (start..length, self.fields.iter().map(move |line| (within(line.name), within(line.value))))
+        let lines = self.fields.iter();
+        (start..length, lines.map(move |line| (line.known, within(line.name), within(line.value))))
     }
 
     /// The options that Connection names; a proxy removes the fields of these names.
@@ -226,6 +229,12 @@ fn advance(
         return Ok(None);
     }
     let window = window(buf, limits, &head.progress);
+    // Once only: a head that comes byte by byte would be read again with each.
+    if head.progress.lines.scanned() == head.progress.fields
+        && let Some(end) = whole(window, limits, policy, head)?
+    {
+        return Ok(Some(end));
+    }
     let progress = &mut head.progress;
     let end = loop {
         match progress.lines.next(window, limits.field_size, policy.bare_lf) {
@@ -348,6 +357,26 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
+/// All that is behind the request line, if it is there and as it should be.
+fn whole(
+    window: &[u8],
+    limits: &Limits,
+    policy: &Policy,
+    head: &mut RequestHead,
+) -> Result<Option<usize>, HeadError> {
+    let mut essential = Essential::default();
+    let start = head.progress.fields;
+    let (fields, dropped) = (&mut head.fields, &mut head.dropped);
+    let note =
+        |line: FieldLine, name: &[u8]| note(policy, window, line, name, fields, &mut essential, dropped);
+    if let Some(end) = whole_section(window, start, limits.field_size, limits.fields, note) {
+        return settle(window, policy, &essential, head).map(|()| Some(end));
+    }
+    head.fields.clear();
+    head.dropped = 0;
+    Ok(None)
+}
+
 /// The field lines up to `end`, and all that follows from them.
 fn finish(buf: &[u8], end: usize, policy: &Policy, head: &mut RequestHead) -> Result<(), HeadError> {
     let Progress { fields: start, count, .. } = head.progress;
@@ -355,21 +384,43 @@ fn finish(buf: &[u8], end: usize, policy: &Policy, head: &mut RequestHead) -> Re
     let (fields, dropped) = (&mut head.fields, &mut head.dropped);
     fields.reserve(count);
     parse_field_lines(buf, start, end, |line, name| {
-        if line.known != KnownField::Other {
-            essential.note(&line, buf);
-        } else if policy.underscore_fields != UnderscoreFields::Keep && memchr(b'_', name).is_some() {
-            *dropped += 1;
-            return;
-        } else if policy.plain_names_only && !name.iter().all(|&b| is_plain(b)) {
-            return;
-        }
-        fields.push(line);
+        note(policy, buf, line, name, fields, &mut essential, dropped);
     })
     .map_err(|error| match error {
         FieldError::Name => HeadError::FieldName,
         FieldError::Value => HeadError::FieldValue,
         FieldError::ObsFold => HeadError::ObsFold,
     })?;
+    settle(buf, policy, &essential, head)
+}
+
+#[inline]
+fn note(
+    policy: &Policy,
+    buf: &[u8],
+    line: FieldLine,
+    name: &[u8],
+    fields: &mut Vec<FieldLine>,
+    essential: &mut Essential,
+    dropped: &mut u32,
+) {
+    if line.known != Name::Other {
+        essential.note(&line, buf);
+    } else if policy.underscore_fields != UnderscoreFields::Keep && memchr(b'_', name).is_some() {
+        *dropped += 1;
+        return;
+    } else if policy.plain_names_only && !name.iter().all(|&b| is_plain(b)) {
+        return;
+    }
+    fields.push(line);
+}
+
+fn settle(
+    buf: &[u8],
+    policy: &Policy,
+    essential: &Essential,
+    head: &mut RequestHead,
+) -> Result<(), HeadError> {
     if head.dropped > 0 && policy.underscore_fields == UnderscoreFields::Refuse {
         return Err(HeadError::Underscore);
     }

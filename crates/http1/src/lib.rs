@@ -29,6 +29,7 @@ mod framing;
 mod head;
 mod limits;
 mod lines;
+mod name;
 mod reason;
 mod response;
 mod span;
@@ -42,10 +43,11 @@ pub use encode::{
     encode_last_chunk, encode_response_head, is_field_value, is_token,
 };
 pub use error::{ChunkedError, HeadError};
-pub use field::{FieldLine, KnownField};
+pub use field::FieldLine;
 pub use framing::{BodyFraming, response_body_allowed};
 pub use head::{Policy, RequestHead, UnderscoreFields, Version, parse_request_head};
 pub use limits::Limits;
+pub use name::Name;
 pub use reason::reason_phrase;
 pub use response::{AnswerTo, ResponseError, ResponseFraming, ResponseHead, parse_response_head};
 pub use span::Span;

@@ -1,11 +1,12 @@
 //! The head of a response (RFC 9112 §4, §5, §6.3), as who has asked reads it.
 
 use crate::connection::{ConnectionOptions, Persistence};
-use crate::field::{FieldError, FieldLine, KnownField, parse_field_lines};
+use crate::field::{FieldError, FieldLine, parse_field_lines, whole_section};
 use crate::framing::parse_length;
 use crate::head::Version;
 use crate::limits::Limits;
 use crate::lines::{LineError, LineScanner};
+use crate::name::Name;
 use crate::span::Span;
 use crate::syntax::is_value;
 
@@ -120,6 +121,9 @@ impl ResponseHead {
     }
 }
 
+/// So many field lines most heads have at most.
+const MOST_HAVE: usize = 16;
+
 /// Parses the head of a response at the beginning of `buf`, as [`crate::parse_request_head`] does one of a request:
 /// `Ok(None)` asks for more bytes behind the same ones, `Ok(Some(n))` says how many the head took. The outcome does not
 /// depend on how the bytes were split over the calls.
@@ -149,12 +153,33 @@ fn advance(
     head: &mut ResponseHead,
 ) -> Result<Option<usize>, ResponseError> {
     let window = &buf[..buf.len().min(limits.head_effective())];
-    let end = loop {
+    if head.begin == 0 {
+        // What does not begin as a response need not become a line before it is refused.
         match head.lines.next(window, limits.field_size, bare_lf) {
-            Ok(Some(line)) if head.begin == 0 => {
+            Ok(Some(line)) => {
                 status_line(window, line.start, line.end, head)?;
                 head.begin = line.next;
             }
+            Ok(None) | Err(_) if !begins_well(window) => return Err(ResponseError::StatusLine),
+            Ok(None) if buf.len() > window.len() => return Err(ResponseError::TooLarge),
+            Ok(None) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // Once only: a head that comes byte by byte would be read again with each.
+    if head.lines.scanned() == head.begin {
+        let mut framing = Essential::default();
+        let fields = &mut head.fields;
+        fields.reserve(MOST_HAVE);
+        let note = |line: FieldLine, _: &[u8]| framing.note(line, fields);
+        if let Some(end) = whole_section(window, head.begin, limits.field_size, limits.fields, note) {
+            settle(window, to, &framing, head)?;
+            return Ok(Some(end));
+        }
+        head.fields.clear();
+    }
+    let end = loop {
+        match head.lines.next(window, limits.field_size, bare_lf) {
             Ok(Some(line)) if line.is_empty() => break line.next,
             Ok(Some(_)) => {
                 head.count += 1;
@@ -162,14 +187,9 @@ fn advance(
                     return Err(ResponseError::TooLarge);
                 }
             }
-            // What does not begin as a response need not become a line before it is refused.
-            Ok(None) | Err(_) if head.begin == 0 && !begins_well(window) => {
-                return Err(ResponseError::StatusLine);
-            }
             Ok(None) if buf.len() > window.len() => return Err(ResponseError::TooLarge),
             Ok(None) => return Ok(None),
-            Err(LineError::TooLong) => return Err(ResponseError::TooLarge),
-            Err(LineError::BareLf) => return Err(ResponseError::BareLf),
+            Err(error) => return Err(error.into()),
         }
     };
     finish(buf, end, to, head)?;
@@ -211,29 +231,63 @@ fn status_line(buf: &[u8], start: usize, end: usize, head: &mut ResponseHead) ->
     Ok(())
 }
 
-/// The field lines up to `end`, and how the message ends.
-fn finish(buf: &[u8], end: usize, to: AnswerTo, head: &mut ResponseHead) -> Result<(), ResponseError> {
-    let (mut length, mut encoding, mut has_connection) = (None, None, false);
-    let mut repeated = None;
-    let fields = &mut head.fields;
-    fields.reserve(head.count);
-    parse_field_lines(buf, head.begin, end, |line, _| {
+impl From<LineError> for ResponseError {
+    fn from(error: LineError) -> Self {
+        match error {
+            LineError::TooLong => Self::TooLarge,
+            LineError::BareLf => Self::BareLf,
+        }
+    }
+}
+
+/// What of the field lines says how the message ends.
+#[derive(Default)]
+struct Essential {
+    length: Option<Span>,
+    encoding: Option<Span>,
+    has_connection: bool,
+    repeated: Option<ResponseError>,
+}
+
+impl Essential {
+    #[inline]
+    fn note(&mut self, line: FieldLine, fields: &mut Vec<FieldLine>) {
         match line.known {
-            KnownField::ContentLength if length.replace(line.value).is_some() => {
-                repeated = Some(ResponseError::ContentLengthRepeated);
+            Name::ContentLength if self.length.replace(line.value).is_some() => {
+                self.repeated = Some(ResponseError::ContentLengthRepeated);
             }
-            KnownField::TransferEncoding if encoding.replace(line.value).is_some() => {
-                repeated = Some(ResponseError::TransferEncodingRepeated);
+            Name::TransferEncoding if self.encoding.replace(line.value).is_some() => {
+                self.repeated = Some(ResponseError::TransferEncodingRepeated);
             }
-            KnownField::Connection => has_connection = true,
+            Name::Connection => self.has_connection = true,
             _ => {}
         }
         fields.push(line);
-    })
-    .map_err(|error| match error {
-        FieldError::Name | FieldError::Value => ResponseError::Field,
-        FieldError::ObsFold => ResponseError::ObsFold,
-    })?;
+    }
+}
+
+/// The field lines up to `end`, and how the message ends.
+fn finish(buf: &[u8], end: usize, to: AnswerTo, head: &mut ResponseHead) -> Result<(), ResponseError> {
+    let mut framing = Essential::default();
+    let fields = &mut head.fields;
+    fields.reserve(head.count);
+    parse_field_lines(buf, head.begin, end, |line, _| framing.note(line, fields)).map_err(
+        |error| match error {
+            FieldError::Name | FieldError::Value => ResponseError::Field,
+            FieldError::ObsFold => ResponseError::ObsFold,
+        },
+    )?;
+    settle(buf, to, &framing, head)
+}
+
+/// How the message ends.
+fn settle(
+    buf: &[u8],
+    to: AnswerTo,
+    essential: &Essential,
+    head: &mut ResponseHead,
+) -> Result<(), ResponseError> {
+    let &Essential { length, encoding, has_connection, repeated } = essential;
     if let Some(error) = repeated {
         return Err(error);
     }

@@ -96,6 +96,24 @@ pub(crate) fn value_end(bytes: &[u8], from: usize) -> usize {
     bytes.get(at..).and_then(|rest| rest.iter().position(|&b| is_control(b))).map_or(bytes.len(), |n| at + n)
 }
 
+/// Where the first colon at or behind `from` stands.
+#[inline]
+pub(crate) fn find_colon(bytes: &[u8], from: usize) -> Option<usize> {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let mut at = from;
+    // Eight at a time: names are short. The subtraction may take a byte for a colon that stands behind one, never the
+    // first.
+    while let Some(word) = bytes.get(at..at + 8).and_then(|eight| eight.first_chunk()) {
+        let differ = u64::from_le_bytes(*word) ^ (u64::from(b':') * EACH);
+        let found = differ.wrapping_sub(EACH) & !differ & (0x80 * EACH);
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    bytes.get(at..)?.iter().position(|&b| b == b':').map(|n| at + n)
+}
+
 /// Without the optional white space (SP and HTAB) at both ends.
 #[inline]
 pub(crate) fn trim_ows(mut bytes: &[u8]) -> &[u8] {

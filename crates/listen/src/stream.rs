@@ -35,6 +35,22 @@ impl Stream {
         matches!(self, Self::Tls(_))
     }
 
+    /// Whether what is read comes from before the end of the handshake, and may be a copy of what another client sent.
+    pub fn is_in_early_data(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(encrypted) => encrypted.is_in_early_data(),
+        }
+    }
+
+    /// Ready at the end of the handshake; what the client sends until then is kept for reads.
+    pub fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Ok(())),
+            Self::Tls(encrypted) => encrypted.poll_settled(cx),
+        }
+    }
+
     /// Ready when a read would bring something, or the end.
     pub fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

@@ -27,6 +27,8 @@ pub enum Refusal {
     Path(InvalidPath),
     /// The body is announced larger than allowed: 413.
     TooLarge,
+    /// It came in early data, and the handshake does not come to its end: 425.
+    TooEarly,
 }
 
 impl Refusal {
@@ -38,6 +40,7 @@ impl Refusal {
             Self::Head(error) => Some(error.status()),
             Self::Path(_) => Some(400),
             Self::TooLarge => Some(413),
+            Self::TooEarly => Some(425),
         }
     }
 }
@@ -126,6 +129,24 @@ impl Exchange<'_> {
         match self {
             Self::Http1(connection) => connection.is_pipelined(),
             Self::Http2(_) | Self::Nobody(_) => false,
+        }
+    }
+
+    /// Whether the request is there before the end of the TLS handshake, and may be a copy of another client's.
+    pub fn is_in_early_data(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.stream().is_in_early_data(),
+            Self::Http2(exchange) => exchange.is_in_early_data(),
+            Self::Nobody(_) => false,
+        }
+    }
+
+    /// Waits for the end of the TLS handshake, as long as a head may take.
+    pub async fn settle(&mut self) -> Result<(), Refusal> {
+        match self {
+            Self::Http1(connection) => connection.settle().await,
+            Self::Http2(exchange) => exchange.settle().await,
+            Self::Nobody(_) => Ok(()),
         }
     }
 
@@ -251,7 +272,8 @@ impl Exchange<'_> {
         }
     }
 
-    /// Writes the response and uses its body up. `date` is the value of `Date`.
+    /// Writes the response and uses its body up. `date` is the value of `Date`. What is small may only be ready to
+    /// leave then: [`Exchange::depart`].
     pub async fn respond(&mut self, response: &mut Response, date: &[u8]) -> Sent {
         match self.try_respond(response, date) {
             Ok(sent) => sent,
@@ -265,6 +287,14 @@ impl Exchange<'_> {
             Self::Http1(connection) => connection.try_respond(response, date),
             Self::Http2(_) => Err(h1::Left::WHOLE),
             Self::Nobody(_) => Ok(Sent { body: 0, head: 0, outcome: Err(WriteError::Gone) }),
+        }
+    }
+
+    /// Lets the response go that is ready to leave. Otherwise the connection's owner does, before the next request.
+    pub async fn depart(&mut self) {
+        if let Self::Http1(connection) = self {
+            // Its owner finds it closed.
+            let _ = connection.depart().await;
         }
     }
 

@@ -68,7 +68,7 @@ enum State {
 /// The body of an answer, read from its connection. When it has ended, the connection is free for the next request;
 /// dropped before, it closes the connection.
 pub struct AnswerBody {
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     state: State,
     read_timeout: Duration,
     /// The deadline runs.
@@ -82,7 +82,7 @@ pub struct AnswerBody {
 
 impl AnswerBody {
     pub(crate) fn new(
-        connection: Connection,
+        connection: Box<Connection>,
         head: &ResponseHead,
         incoming: Incoming,
         limits: &Limits,
@@ -118,7 +118,7 @@ impl AnswerBody {
 
     /// That of an answer by HTTP/2.
     pub(crate) fn of_http2(
-        connection: Connection,
+        connection: Box<Connection>,
         incoming: Box<http2::Incoming>,
         limits: &Limits,
         (attempt, lease, pool): (Rc<Attempt>, Lease, Rc<Pool>),
@@ -193,7 +193,7 @@ impl AnswerBody {
         if let Some(lease) = &self.lease {
             lease.answered();
         }
-        self.connection.take().map(Connection::into_parts)
+        self.connection.take().map(|connection| connection.into_parts())
     }
 
     /// Waits for the rest of what has come in part, for so long and up to so much as is handed on in one piece. The
@@ -405,7 +405,7 @@ impl AnswerBody {
         lease.answered();
         // What comes behind an answer belongs to no request.
         if self.reusable && connection.input.is_empty() {
-            self.pool.give(connection, &lease.peer.address);
+            self.pool.give(connection);
         }
     }
 

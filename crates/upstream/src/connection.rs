@@ -4,14 +4,14 @@ use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::io::IoSlice;
 use std::os::unix::fs::FileExt;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use config::model::http::{Family, UpstreamAddress};
-use exchange::{BodyError, BodySource};
+use exchange::{BodyError, BodySource, OthersFirst};
 use http1::{AnswerTo, ResponseFraming, ResponseHead};
 use protocol::{Deadline, Deadlines};
 
@@ -97,6 +97,7 @@ pub struct Answer {
 /// A connection to a server.
 pub struct Connection {
     pub(crate) stream: Stream,
+    pub(crate) address: UpstreamAddress,
     pub(crate) input: BytesMut,
     pub(crate) deadline: Deadline,
     /// Requests begun on it.
@@ -116,20 +117,21 @@ impl Connection {
         limits: &Limits,
         deadlines: &Rc<Deadlines>,
         client: &mut dyn Client,
-    ) -> Result<(Self, bool), Failure> {
-        if let Some(kept) = pool.take(address, &limits.route) {
+    ) -> Result<(Box<Self>, bool), Failure> {
+        if let Some(kept) = pool.take(address, &limits.route, true) {
             return Ok((kept, true));
         }
         // In a box: a request that finds a kept connection does not pay for the size of a handshake.
         Box::pin(Self::connect(address, limits, deadlines, client)).await.map(|new| (new, false))
     }
 
-    async fn connect(
+    /// A new one to this address.
+    pub async fn connect(
         address: &UpstreamAddress,
         limits: &Limits,
         deadlines: &Rc<Deadlines>,
         client: &mut dyn Client,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Box<Self>, Failure> {
         let failure = |fault| Failure { fault, action: "connecting to upstream", sent: false, reused: false };
         let deadline = deadlines.register();
         deadline.set(limits.connect_timeout);
@@ -172,89 +174,51 @@ impl Connection {
                 Stream::Encrypted(Box::new(encrypted))
             }
         };
-        Ok(Self {
+        Ok(Box::new(Self {
             stream,
+            address: address.clone(),
             input: BytesMut::new(),
             deadline,
             requests: 0,
             opened: exchange::now(),
             via: limits.route.via.clone(),
             family: limits.route.family,
-        })
+        }))
     }
 
     /// Sends a request and waits for the head of its answer.
     #[expect(clippy::too_many_arguments, reason = "all that one request has")]
-    pub async fn ask(
-        mut self,
+    pub fn ask<'a>(
+        mut self: Box<Self>,
         reused: bool,
-        outgoing: Outgoing<'_>,
-        limits: &Limits,
-        client: &mut dyn Client,
-        attempt: &Rc<Attempt>,
+        outgoing: Outgoing<'a>,
+        limits: &'a Limits,
+        client: &'a mut dyn Client,
+        attempt: &'a Rc<Attempt>,
         lease: Lease,
-        pool: &Rc<Pool>,
-    ) -> Result<Answer, (Failure, Lease)> {
+        pool: &'a Rc<Pool>,
+    ) -> Asking<'a> {
         if self.family == Family::Grpc {
-            return Box::pin(self.ask_http2(reused, outgoing, limits, client, attempt, lease, pool)).await;
+            return Asking::Http2(Box::pin(
+                self.ask_http2(reused, outgoing, limits, client, attempt, lease, pool),
+            ));
         }
         self.requests += 1;
-        let (to, keep) = (outgoing.to, outgoing.keep);
-        let mut sender = Sender::new(outgoing, self.family);
-        let mut head = ResponseHead::default();
-        let mut incoming = Incoming::new(self.family);
         self.deadline.set(limits.send_timeout);
-        let outcome = poll_fn(|cx| {
-            let mut refused = None;
-            if !sender.done {
-                match sender.poll(&mut self, limits, client, attempt, cx) {
-                    Poll::Ready(Ok(())) => self.deadline.set(limits.read_timeout),
-                    // It may have answered before it closed.
-                    Poll::Ready(Err(fault)) => refused = Some(fault),
-                    Poll::Pending => {}
-                }
-            }
-            match self.poll_head(cx, limits, to, attempt, &mut incoming, &mut head) {
-                Poll::Ready(Ok(bytes)) => return Poll::Ready(Ok(bytes)),
-                Poll::Ready(Err(fault)) => return Poll::Ready(Err(refused.unwrap_or(fault))),
-                Poll::Pending => {}
-            }
-            if let Some(fault) = refused {
-                return Poll::Ready(Err(fault));
-            }
-            // While all that is there has left, it is the client that is waited for, and its time that passes.
-            if !sender.is_dry && self.deadline.is_past(cx) {
-                return Poll::Ready(Err(Fault::Timeout));
-            }
-            if sender.is_reading() {
-                return Poll::Pending;
-            }
-            client.poll_gone(cx).map(|()| Err(Fault::Gone))
+        Asking::Http1(AskingHttp1 {
+            turn: exchange::others_first(),
+            to: outgoing.to,
+            keep: outgoing.keep,
+            sender: Sender::new(outgoing, self.family),
+            head: ResponseHead::default(),
+            incoming: Incoming::new(self.family),
+            parts: Some((self, lease)),
+            reused,
+            limits,
+            client,
+            attempt,
+            pool,
         })
-        .await;
-        match outcome {
-            Ok(bytes) => {
-                attempt.header_time.set(Some(exchange::now().duration_since(attempt.begun)));
-                attempt.status.set(head.status);
-                lease.has_head(head.status);
-                let keeps = if self.family == Family::Proxy { head.keep_alive } else { keep };
-                // What was asked early is answered early: what is left of the request makes no sense to anybody.
-                let reusable = keeps && sender.done && pool.keeps();
-                let parts = (Rc::clone(attempt), lease, Rc::clone(pool));
-                let body = AnswerBody::new(self, &head, incoming, limits, reusable, parts);
-                Ok(Answer { head, bytes, body, reused })
-            }
-            Err(fault) => {
-                let action = match fault {
-                    _ if sender.done => "reading response header from upstream",
-                    _ => "sending request to upstream",
-                };
-                let sent = attempt.sent.get() > 0;
-                // What is no answer may be what came behind the answer before.
-                let reused = reused && (attempt.received.get() == 0 || fault.is_noise());
-                Err((Failure { fault, action, sent, reused }, lease))
-            }
-        }
     }
 
     /// Ready with the head.
@@ -287,6 +251,107 @@ impl Connection {
     /// The stream and what was read of it beyond the answer, for another protocol than HTTP.
     pub(crate) fn into_parts(self) -> (Stream, BytesMut, Deadline) {
         (self.stream, self.input, self.deadline)
+    }
+}
+
+/// What has become of a request: its answer, or why there is none.
+pub type Asked = Result<Answer, (Failure, Lease)>;
+
+/// A request that is sent, and the head of its answer that is waited for. No async function: what waits in those is
+/// copied from one into the next, and this is the wait of every request that is passed on.
+#[expect(clippy::large_enum_variant, reason = "the large one is the one that nearly all are")]
+pub enum Asking<'a> {
+    /// By HTTP/1, or one of the protocols for gateways.
+    Http1(AskingHttp1<'a>),
+    /// By HTTP/2.
+    Http2(Pin<Box<dyn Future<Output = Asked> + 'a>>),
+}
+
+impl Future for Asking<'_> {
+    type Output = Asked;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Http1(asking) => asking.poll(cx),
+            Self::Http2(asking) => asking.as_mut().poll(cx),
+        }
+    }
+}
+
+/// See [`Asking`].
+pub struct AskingHttp1<'a> {
+    turn: OthersFirst,
+    sender: Sender<'a>,
+    head: ResponseHead,
+    incoming: Incoming,
+    /// Until it has ended.
+    parts: Option<(Box<Connection>, Lease)>,
+    to: AnswerTo,
+    keep: bool,
+    reused: bool,
+    limits: &'a Limits,
+    client: &'a mut dyn Client,
+    attempt: &'a Rc<Attempt>,
+    pool: &'a Rc<Pool>,
+}
+
+impl AskingHttp1<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Asked> {
+        ready!(Pin::new(&mut self.turn).poll(cx));
+        let Some((connection, _)) = &mut self.parts else { return Poll::Pending };
+        let outcome = {
+            let mut refused = None;
+            if !self.sender.done {
+                match self.sender.poll(connection, self.limits, self.client, self.attempt, cx) {
+                    Poll::Ready(Ok(())) => connection.deadline.set(self.limits.read_timeout),
+                    // It may have answered before it closed.
+                    Poll::Ready(Err(fault)) => refused = Some(fault),
+                    Poll::Pending => {}
+                }
+            }
+            let (incoming, head) = (&mut self.incoming, &mut self.head);
+            match (connection.poll_head(cx, self.limits, self.to, self.attempt, incoming, head), refused) {
+                (Poll::Ready(Ok(bytes)), _) => Ok(bytes),
+                (Poll::Ready(Err(_)) | Poll::Pending, Some(refused)) => Err(refused),
+                (Poll::Ready(Err(fault)), None) => Err(fault),
+                // While all that there is has left, it is the client that is waited for, and its time that passes.
+                (Poll::Pending, None) if !self.sender.is_dry && connection.deadline.is_past(cx) => {
+                    Err(Fault::Timeout)
+                }
+                (Poll::Pending, None) if self.sender.is_reading() => return Poll::Pending,
+                (Poll::Pending, None) => {
+                    ready!(self.client.poll_gone(cx));
+                    Err(Fault::Gone)
+                }
+            }
+        };
+        let Some((connection, lease)) = self.parts.take() else { return Poll::Pending };
+        let attempt = self.attempt;
+        Poll::Ready(match outcome {
+            Ok(bytes) => {
+                let head = std::mem::take(&mut self.head);
+                attempt.header_time.set(Some(exchange::now().duration_since(attempt.begun)));
+                attempt.status.set(head.status);
+                lease.has_head(head.status);
+                let keeps = if connection.family == Family::Proxy { head.keep_alive } else { self.keep };
+                // What was asked early is answered early: what is left of the request makes no sense to anybody.
+                let reusable = keeps && self.sender.done && self.pool.keeps();
+                let parts = (Rc::clone(attempt), lease, Rc::clone(self.pool));
+                let incoming = std::mem::replace(&mut self.incoming, Incoming::new(Family::Proxy));
+                let body = AnswerBody::new(connection, &head, incoming, self.limits, reusable, parts);
+                Ok(Answer { head, bytes, body, reused: self.reused })
+            }
+            Err(fault) => {
+                let action = match fault {
+                    _ if self.sender.done => "reading response header from upstream",
+                    _ => "sending request to upstream",
+                };
+                let sent = attempt.sent.get() > 0;
+                // What is no answer may be what came behind the answer before.
+                let reused = self.reused && (attempt.received.get() == 0 || fault.is_noise());
+                Err((Failure { fault, action, sent, reused }, lease))
+            }
+        })
     }
 }
 
@@ -351,7 +416,7 @@ impl<'a> Sender<'a> {
                     self.is_dry = true;
                     return Poll::Pending;
                 }
-                if let Err(error) = std::task::ready!(connection.stream.poll_flush(cx)) {
+                if let Err(error) = ready!(connection.stream.poll_flush(cx)) {
                     return Poll::Ready(Err(Fault::Io("send", error)));
                 }
                 self.is_dry = false;

@@ -286,7 +286,7 @@ impl Connection {
     /// Sends a request by HTTP/2 and waits for the head of its answer.
     #[expect(clippy::too_many_arguments, reason = "all that one request has")]
     pub(crate) async fn ask_http2(
-        mut self,
+        mut self: Box<Self>,
         reused: bool,
         outgoing: Outgoing<'_>,
         limits: &Limits,

@@ -30,7 +30,9 @@ pub use answer::{buffered, direct};
 pub use attempt::{Attempt, Complaints};
 pub use body::{AnswerBody, Rate};
 pub use connect::{Bind, Route, Via};
-pub use connection::{Answer, Client, Connection, Limits, Outgoing, OutgoingBody};
+pub use connection::{
+    Answer, Asked, Asking, AskingHttp1, Client, Connection, Limits, Outgoing, OutgoingBody,
+};
 pub use failure::{Failure, Fault, errno};
 pub use group::{Choice, Found, Group, Key, Lease, Peer, PeerStatus, Place, Waits};
 pub use pool::Pool;

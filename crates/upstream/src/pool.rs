@@ -21,8 +21,7 @@ pub struct Pool {
 }
 
 struct Idle {
-    connection: Connection,
-    address: UpstreamAddress,
+    connection: Box<Connection>,
     since: Instant,
 }
 
@@ -47,17 +46,26 @@ impl Pool {
     }
 
     /// One to this address that is still good, and on which the same protocol is spoken, in TLS in the same way or not.
-    pub(crate) fn take(&self, address: &UpstreamAddress, route: &Route) -> Option<Connection> {
+    /// For a request that is not `repeatable` the system is asked as well whether it is: the event loop may not have
+    /// heard of its end yet.
+    pub fn take(
+        &self,
+        address: &UpstreamAddress,
+        route: &Route,
+        repeatable: bool,
+    ) -> Option<Box<Connection>> {
         let timeout = self.keepalive.as_ref()?.timeout;
         let mut idle = self.idle.borrow_mut();
         let is_wanted = |idle: &Idle| {
-            idle.address == *address
+            idle.connection.address == *address
                 && idle.connection.family == route.family
                 && idle.connection.via == route.via
         };
         while let Some(at) = idle.iter().position(is_wanted) {
             let mut found = idle.remove(at)?;
-            if exchange::now().duration_since(found.since) < timeout && found.connection.stream.is_quiet() {
+            let stream = &mut found.connection.stream;
+            let is_quiet = if repeatable { stream.seems_quiet() } else { stream.is_quiet() };
+            if is_quiet && exchange::now().duration_since(found.since) < timeout {
                 return Some(found.connection);
             }
         }
@@ -65,7 +73,7 @@ impl Pool {
     }
 
     /// Keeps a connection whose answer has ended, or closes it.
-    pub(crate) fn give(&self, connection: Connection, address: &UpstreamAddress) {
+    pub(crate) fn give(&self, connection: Box<Connection>) {
         let Some(keepalive) = &self.keepalive else { return };
         if connection.requests >= keepalive.requests
             || exchange::now().duration_since(connection.opened) > keepalive.time
@@ -76,7 +84,7 @@ impl Pool {
         while idle.len() >= keepalive.connections as usize {
             idle.pop_back();
         }
-        idle.push_front(Idle { connection, address: address.clone(), since: exchange::now() });
+        idle.push_front(Idle { connection, since: exchange::now() });
     }
 
     /// Closes those that the servers have closed, and those that have been idle too long. To be called now and then.

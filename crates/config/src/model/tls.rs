@@ -152,6 +152,9 @@ pub struct Tls {
     pub session_cache: Option<SessionCache>,
     /// Clients get tickets.
     pub tickets: bool,
+    /// Clients whose session goes on may send before the end of the handshake. There is a session cache, and no tickets.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub early_data: bool,
     /// Clients are asked for certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clients: Option<Box<Clients>>,

@@ -50,7 +50,6 @@ const ERRORS: &[(&str, &[&str])] = &[
 const SWITCHES: &[(&str, &[&str])] = &[
     ("HTTP/3 comes later", &["http3"]),
     ("changing images comes later", &["image_filter"]),
-    ("early data comes later", &["ssl_early_data"]),
     ("answers about certificates of clients are not asked for; `ssl_crl` is there", &["ssl_ocsp"]),
 ];
 

@@ -104,6 +104,7 @@ level! {
         ssl_session_cache: Option<SessionCache>,
         ssl_session_timeout: Duration,
         ssl_session_tickets: bool,
+        ssl_early_data: bool,
         ssl_session_ticket_keys: Rc<Vec<Secret>>,
         ssl_verify_client: Verify,
         ssl_client_certificate: NamedFile,

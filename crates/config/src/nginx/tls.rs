@@ -30,6 +30,9 @@ const MOST_DEPTH: u64 = 100;
 /// Bytes that a record may have.
 const RECORDS: std::ops::RangeInclusive<u64> = 32..=16384;
 
+/// Sessions of a cache whose size nobody says.
+const BUILTIN_SESSIONS: u32 = 20_480;
+
 pub(super) const ROWS: &[Row] = &[
     Row::one(
         "ssl_certificate",
@@ -175,6 +178,16 @@ pub(super) const ROWS: &[Row] = &[
     )
     .repeats()
     .differs("Tickets are not nginx's: machines that share them all run this program."),
+    Row::flag(
+        "ssl_early_data",
+        HEAD,
+        |l| &mut l.ssl_early_data,
+        "off",
+        "Clients whose session goes on may send requests before the end of the handshake (TLS 1.3, RFC 8470). Pass          `Early-Data $ssl_early_data` on to servers that know it: one that answers 425 is asked again later.",
+    )
+    .differs(
+        "Sessions of such a server are remembered and have no tickets: each is good for one connection, so what          somebody copied runs no second time, whichever event loop it comes to. Only GET, HEAD, OPTIONS and TRACE          without `Upgrade` run before the end of the handshake; others wait for it, at most `client_header_timeout`,          and are answered with 425 then.",
+    ),
     Row::one(
         "ssl_verify_client",
         HEAD,
@@ -442,8 +455,6 @@ impl<'a> Reader<'a> {
     }
 
     fn ssl_session_cache(&mut self, level: &mut Level, directive: Directive<'a>) {
-        /// Sessions of a cache whose size nobody says.
-        const BUILTIN: u64 = 20_480;
         /// What one takes of memory, about.
         const EACH: u64 = 512;
         /// nginx's least size of shared memory.
@@ -458,7 +469,7 @@ impl<'a> Reader<'a> {
                     level.ssl_session_cache = Some(None);
                     return;
                 }
-                ["builtin"] => Some(SessionCache { name: "builtin".to_owned(), sessions: sessions(BUILTIN) }),
+                ["builtin"] => Some(SessionCache { name: "builtin".to_owned(), sessions: BUILTIN_SESSIONS }),
                 ["builtin", n] => n
                     .parse()
                     .ok()
@@ -676,6 +687,10 @@ impl<'a> Reader<'a> {
             Protocol::Tls13 => level.ssl_ciphersuites.clone().unwrap_or_else(|| DEFAULT_13.to_vec()),
             Protocol::Tls12 => level.ssl_ciphers.clone().unwrap_or_else(|| DEFAULT_12.to_vec()),
         };
+        let early_data = level.ssl_early_data.unwrap_or(false) && protocols.contains(&Protocol::Tls13);
+        let session_cache = level.ssl_session_cache.clone().flatten();
+        let of_early_data =
+            || early_data.then(|| SessionCache { name: "early data".to_owned(), sessions: BUILTIN_SESSIONS });
         let offer = Tls {
             certificates,
             by_variable,
@@ -688,8 +703,9 @@ impl<'a> Reader<'a> {
             groups: level.ssl_groups.clone().unwrap_or_else(|| DEFAULT_GROUPS.to_vec()),
             record_size: level.ssl_buffer_size.unwrap_or(*RECORDS.end()) as u32,
             session_timeout: level.ssl_session_timeout.unwrap_or(Duration::from_secs(300)),
-            session_cache: level.ssl_session_cache.clone().flatten(),
-            tickets: level.ssl_session_tickets.unwrap_or(true),
+            session_cache: session_cache.or_else(of_early_data),
+            tickets: level.ssl_session_tickets.unwrap_or(true) && !early_data,
+            early_data,
             clients,
             ticket_keys: level.ssl_session_ticket_keys.as_deref().cloned().unwrap_or_default(),
         };

@@ -10,7 +10,7 @@ use crate::model::http::{Defined, DefinedId, Source, Variable};
 const EMPTY: &[&str] = &["upstream_", "ssl_client_sigalg", "ssl_ech_"];
 
 /// The same, of those that have names of their own.
-const EMPTY_NAMES: &[&str] = &["ssl_sigalg", "ssl_early_data", "uid_reset", "http3", "quic"];
+const EMPTY_NAMES: &[&str] = &["ssl_sigalg", "uid_reset", "http3", "quic"];
 
 /// Variables of nginx that would have a value and are not there yet, and why; those that end in `_` are families.
 const LATER: &[(&str, &str)] = &[

@@ -16,7 +16,7 @@ use telemetry::error_log::Level;
 
 use super::environment::{Sent, View};
 use super::facts::Facts;
-use super::{Site, visit};
+use super::{Site, arrival};
 use crate::connection::Ends;
 use crate::event_loop::EventLoop;
 
@@ -88,7 +88,7 @@ impl Site {
         hello: &Hello<'_>,
         server: ServerId,
     ) -> Box<Facts<'a>> {
-        let mut facts = visit::facts_of_connection(event_loop, self, -1, ends, Instant::now(), server);
+        let mut facts = arrival::facts_of_connection(event_loop, self, -1, ends, Instant::now(), server);
         facts.tls = Some(Arc::new(Negotiated {
             server_name: hello.server_name.map(Into::into),
             ..Negotiated::default()

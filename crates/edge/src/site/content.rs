@@ -231,6 +231,11 @@ impl Visit<'_, '_> {
             Ok(body) => body,
             Err(step) => return step,
         };
+        if request.in_early_data {
+            // RFC 8470 §5.1: an application that would rather not answers 425, and is asked again later.
+            request.fields.remove_named(b"early-data");
+            request.fields.push(b"Early-Data", b"1");
+        }
         let asked = exchange::now();
         let server = self.server_address();
         let server = (&server.0[..], server.1);
@@ -372,6 +377,15 @@ impl Visit<'_, '_> {
         self.facts.keeps.set(true);
         self.facts.ranges.set(response.status == 200);
         Step::Respond(response)
+    }
+
+    /// The client's body where there is none: nothing has to be waited for.
+    pub(super) fn no_body(&self, request: &Request) -> Option<BufferedBody> {
+        if request.has_body() {
+            return None;
+        }
+        self.note_body(&BufferedBody::Empty);
+        Some(BufferedBody::Empty)
     }
 
     /// The client's body, read if it was not yet.

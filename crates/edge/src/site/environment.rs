@@ -220,6 +220,7 @@ impl Environment for View<'_> {
             Variable::SslCurves => {
                 facts.of_tls(&mut text, |tls, text| names(&tls.client_groups, group, text))
             }
+            Variable::SslEarlyData if request.in_early_data => text.bytes(b"1"),
             Variable::SslProtocol => facts.of_tls(&mut text, |tls, text| {
                 text.extend_from_slice(if tls.version == 0x0304 { b"TLSv1.3" } else { b"TLSv1.2" });
             }),

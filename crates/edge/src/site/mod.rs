@@ -3,6 +3,7 @@
 mod access;
 mod after;
 mod answer;
+mod arrival;
 mod certificates;
 mod compose;
 mod content;
@@ -10,6 +11,7 @@ mod dav;
 mod environment;
 mod facts;
 mod kept;
+mod locate;
 mod log;
 mod observed;
 mod pace;

@@ -1,7 +1,7 @@
 //! A stream once its handshake has begun.
 
 use std::cell::RefCell;
-use std::io::{self, BufRead, IoSlice, Write};
+use std::io::{self, BufRead, IoSlice, Read, Write};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -22,6 +22,8 @@ thread_local! {
 /// What a session is beside its socket: it may go to another event loop.
 pub struct Session {
     tls: ServerConnection,
+    /// Plaintext that came before the end of the handshake, and that nobody has taken yet.
+    early: Option<Box<BytesMut>>,
     /// Read from the socket, and not taken by the session, which has as much plaintext as it may.
     waiting: BytesMut,
     /// Bytes that were encrypted, and of which nobody has been told yet that they are written.
@@ -62,8 +64,14 @@ pub struct Encrypted {
 impl Encrypted {
     pub(super) fn new(socket: Socket, mut session: ServerConnection) -> Self {
         session.set_buffer_limit(Some(WRITE_SIZE));
-        let inner =
-            Session { tls: session, waiting: BytesMut::new(), debt: 0, end: None, farewell: Farewell::Owed };
+        let inner = Session {
+            tls: session,
+            early: None,
+            waiting: BytesMut::new(),
+            debt: 0,
+            end: None,
+            farewell: Farewell::Owed,
+        };
         Self { socket, inner: Box::new(inner) }
     }
 
@@ -89,6 +97,27 @@ impl Encrypted {
         self.inner.end == Some(End::Truncated)
     }
 
+    /// Whether what is read comes from before the end of the handshake.
+    pub(crate) fn is_in_early_data(&self) -> bool {
+        self.inner.tls.is_handshaking()
+    }
+
+    /// Whether the client has sent anything before the end of the handshake that nobody has taken yet.
+    pub(super) fn has_early_data(&self) -> bool {
+        self.inner.early.is_some()
+    }
+
+    /// Ready at the end of the handshake.
+    pub(crate) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.inner.tls.is_handshaking() {
+            if self.inner.end.is_some() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            ready!(self.poll_take_in(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     // Reading.
 
     /// Ready when there is plaintext, or the end. An error stays one.
@@ -111,13 +140,34 @@ impl Encrypted {
                 return Poll::Ready(Ok(buf.len() - before));
             }
             buf.extend_from_slice(&plaintext[..count]);
-            self.inner.tls.reader().consume(count);
+            self.consume(count);
         }
     }
 
     fn plaintext(&mut self) -> &[u8] {
+        if self.inner.early.is_some() {
+            return self.inner.early.as_deref().map_or(&[], |early| &early[..]);
+        }
         // An error says that there is none, or none any more.
         self.inner.tls.reader().into_first_chunk().unwrap_or_default()
+    }
+
+    fn consume(&mut self, count: usize) {
+        match &mut self.inner.early {
+            Some(early) if early.len() > count => early.advance(count),
+            Some(_) => self.inner.early = None,
+            None => self.inner.tls.reader().consume(count),
+        }
+    }
+
+    /// Takes what came before the end of the handshake; the session takes no more of it than it is told to.
+    fn take_early(&mut self) -> io::Result<()> {
+        let Some(mut early) = self.inner.tls.early_data() else { return Ok(()) };
+        let mut more = Vec::new();
+        if early.read_to_end(&mut more)? > 0 {
+            self.inner.early.get_or_insert_default().extend_from_slice(&more);
+        }
+        Ok(())
     }
 
     /// Reads from the socket and lets the session make of it what it can.
@@ -162,20 +212,7 @@ impl Encrypted {
             if self.inner.tls.read_tls(&mut left)? == 0 {
                 left = &[];
             }
-            match self.inner.tls.process_new_packets() {
-                Ok(state) => {
-                    has_room = state.plaintext_bytes_to_read() < WRITE_SIZE / 4;
-                    if state.peer_has_closed() {
-                        self.inner.end = Some(End::Proper);
-                    }
-                }
-                Err(error) => {
-                    // It says why by an alert, if there is room for it.
-                    let _ = self.push();
-                    self.inner.farewell = Farewell::Never;
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
-                }
-            }
+            has_room = self.process()?;
         }
         // Answers to what the client asked of the session itself.
         if self.inner.tls.wants_write() {
@@ -187,6 +224,25 @@ impl Encrypted {
             }
         }
         Ok(input.len() - left.len())
+    }
+
+    /// Lets the session make something of what it has been given; whether it has room for more plaintext.
+    pub(super) fn process(&mut self) -> io::Result<bool> {
+        match self.inner.tls.process_new_packets() {
+            Ok(state) => {
+                if state.peer_has_closed() {
+                    self.inner.end = Some(End::Proper);
+                }
+                self.take_early()?;
+                Ok(state.plaintext_bytes_to_read() < WRITE_SIZE / 4)
+            }
+            Err(error) => {
+                // It says why by an alert, if there is room for it.
+                let _ = self.push();
+                self.inner.farewell = Farewell::Never;
+                Err(io::Error::new(io::ErrorKind::InvalidData, error))
+            }
+        }
     }
 
     // Writing.

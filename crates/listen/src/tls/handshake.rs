@@ -45,7 +45,7 @@ pub enum Choice {
 pub enum Begun {
     /// The client speaks plain HTTP, or something else that is no TLS; this it has sent.
     Plain(Stream, BytesMut),
-    /// An encrypted stream.
+    /// An encrypted stream; its handshake may go on, as long as what is read from it is early data.
     Tls(Stream, Box<Negotiated>),
 }
 
@@ -131,6 +131,8 @@ pub async fn handshake(
     };
     let name = name_session(&mut session);
     let mut stream = Encrypted::new(socket, session);
+    // What the reads of the hello have brought behind it.
+    stream.process().map_err(|error| failure(&error))?;
     let finished = poll_fn(|cx| match poll_finish(&mut stream, &mut behind, cx) {
         Poll::Pending if is_late(cx) => Poll::Ready(Err(Failure::Timeout)),
         polled => polled,
@@ -225,7 +227,7 @@ fn refused(socket: &Socket, error: &rustls::Error, mut alert: AcceptedAlert) -> 
     Failure::Failed(error.to_string())
 }
 
-/// From the hello to the end of the handshake, with all that was read behind the hello.
+/// From the hello to the end of the handshake, or to early data, with all that was read behind the hello.
 fn poll_finish(
     stream: &mut Encrypted,
     behind: &mut BytesMut,
@@ -241,7 +243,7 @@ fn poll_finish(
             Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::Gone)),
             Poll::Pending => return Poll::Pending,
         }
-        if !stream.session().is_handshaking() {
+        if !stream.session().is_handshaking() || stream.has_early_data() {
             return Poll::Ready(Ok(()));
         }
         if stream.is_truncated() {

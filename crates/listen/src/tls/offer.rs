@@ -16,6 +16,9 @@ use super::load::Loaded;
 use super::sessions::{Context, Sessions};
 use super::store::{Slot, Store};
 
+/// Bytes of early data that a client may send, nginx's number.
+const EARLY_DATA: u32 = 16 * 1024;
+
 /// Versions, suites, groups, certificates: ready for any number of handshakes.
 #[derive(Clone, Debug)]
 pub struct Offer {
@@ -71,7 +74,13 @@ impl Offer {
             Some(cache) => sessions.cache(cache, context, tls.session_timeout),
             None => Arc::new(NoServerSessionStorage {}),
         };
-        if tls.tickets {
+        if tls.early_data {
+            // A session that is remembered is good for one connection, which a ticket cannot be: so nobody's copy of
+            // early data is taken (RFC 8446 §8.1).
+            config.max_early_data_size = EARLY_DATA;
+            // Answers leave before the handshake's end. Nothing else does: without early data nobody gets the stream.
+            config.send_half_rtt_data = true;
+        } else if tls.tickets {
             config.ticketer = sessions.tickets(&tls.ticket_keys, context, tls.session_timeout);
         }
         Ok(Self { config: Arc::new(config), resolver, clients })

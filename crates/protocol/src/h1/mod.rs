@@ -166,6 +166,8 @@ pub struct Connection {
     ends_with_close: bool,
     /// Something of the current response has been written.
     response_begun: bool,
+    /// The current response is whole, in the output, and is to leave.
+    departing: bool,
 }
 
 impl Connection {
@@ -200,6 +202,7 @@ impl Connection {
             head_length: 0,
             ends_with_close: false,
             response_begun: false,
+            departing: false,
         }
     }
 

@@ -165,6 +165,18 @@ impl Connection {
         .await
     }
 
+    /// Waits for the end of the TLS handshake.
+    pub(crate) async fn settle(&mut self) -> Result<(), Refusal> {
+        self.deadline.set(self.settings.header_timeout);
+        poll_fn(|cx| match self.stream.poll_settled(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(Refusal::Gone)),
+            Poll::Pending if self.deadline.is_past(cx) => Poll::Ready(Err(Refusal::TooEarly)),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
     /// Reads what stands before the first request, as long as `parse` asks for more: it says how many bytes it takes.
     /// `None`: the client left, or did not send it within the time for a head.
     pub async fn read_preamble<E>(

@@ -46,15 +46,20 @@ impl Connection {
     /// Writes the response of the current request and settles what becomes of the connection: afterwards
     /// [`Connection::is_open`] tells whether it can take another. `date` is the value of `Date`. The body is used up.
     pub async fn respond(&mut self, response: &mut Response, date: &[u8]) -> Sent {
-        match self.try_respond(response, date) {
+        let sent = match self.try_respond(response, date) {
             Ok(sent) => sent,
             // In a box: most responses leave at once, and every request pays for the size of what it may have to
             // wait for.
             Err(left) => Box::pin(self.respond_rest(response, date, left)).await,
+        };
+        match self.depart().await {
+            Ok(()) => sent,
+            Err(error) => Sent { outcome: Err(error), ..sent },
         }
     }
 
-    /// The same as far as nothing has to be waited for; the rest is for [`Connection::respond_rest`].
+    /// The same as far as nothing has to be waited for; the rest is for [`Connection::respond_rest`]. What is small is
+    /// only made ready to leave, which [`Connection::depart`] lets it.
     pub fn try_respond(&mut self, response: &mut Response, date: &[u8]) -> Result<Sent, Left> {
         if response.close || self.worn || self.is_last() || self.deadline.is_ending() {
             self.keep_alive = false;
@@ -90,6 +95,23 @@ impl Connection {
         self.end_response(sent, outcome)
     }
 
+    /// Whether a response is ready to leave.
+    pub fn is_departing(&self) -> bool {
+        self.departing
+    }
+
+    /// Sends the response that is ready to leave, if there is one.
+    pub async fn depart(&mut self) -> Result<(), WriteError> {
+        if !std::mem::take(&mut self.departing) {
+            return Ok(());
+        }
+        let outcome = match self.send_now(false) {
+            Some(outcome) => outcome,
+            None => Box::pin(self.flush()).await,
+        };
+        self.end_response(0, outcome).outcome
+    }
+
     fn end_response(&mut self, sent: u64, outcome: Result<(), WriteError>) -> Sent {
         if outcome.is_err() {
             self.keep_alive = false;
@@ -104,7 +126,9 @@ impl Connection {
             }
         }
         self.pace = None;
-        if let Some(buffers) = &mut self.buffers {
+        if !self.departing
+            && let Some(buffers) = &mut self.buffers
+        {
             buffers.output.clear();
         }
         Sent { body: sent, head: self.head_length, outcome }
@@ -138,7 +162,8 @@ impl Connection {
         Ok(framing)
     }
 
-    /// Writes what can be written without waiting. `None`: something is left, in the output and in the response.
+    /// Writes what can be written without waiting, or has it ready to leave. `None`: something is left, in the output
+    /// and in the response.
     fn respond_now(
         &mut self,
         response: &mut Response,
@@ -155,9 +180,27 @@ impl Connection {
                 response.body = Body::Empty;
             }
             Body::Empty => {}
-            Body::File(body) if self.settings.sendfile && !self.stream.is_encrypted() => {
+            Body::File(body) => {
                 let [piece] = &mut body.pieces[..] else { return None };
-                if !piece.prefix.is_empty() || !body.suffix.is_empty() || piece.len > SENDFILE_LIMIT {
+                if piece.prefix.is_empty() && body.suffix.is_empty() && piece.len <= COPY_LIMIT as u64 {
+                    let output = &mut self.buffers().output;
+                    let (from, length) = (output.len(), piece.len as usize);
+                    output.resize(from + length, 0);
+                    if let Err(error) = body.file.read_exact_at(&mut output[from..], piece.start) {
+                        let is_short = error.kind() == io::ErrorKind::UnexpectedEof;
+                        let why = if is_short { SHORTER } else { "the file could not be read" };
+                        return Some(Err(WriteError::Broken(why)));
+                    }
+                    *sent = piece.len;
+                    self.departing = true;
+                    return Some(Ok(()));
+                }
+                if !self.settings.sendfile
+                    || self.stream.is_encrypted()
+                    || !piece.prefix.is_empty()
+                    || !body.suffix.is_empty()
+                    || piece.len > SENDFILE_LIMIT
+                {
                     return None;
                 }
                 if let Err(error) = self.send_now(piece.len > 0)? {
@@ -180,7 +223,12 @@ impl Connection {
             _ => return None,
         }
         debug_assert!(framing != Framing::Chunked || self.is_head, "a body in memory has a length");
-        self.send_now(false)
+        // Behind it another protocol begins.
+        if response.status == 101 {
+            return self.send_now(false);
+        }
+        self.departing = true;
+        Some(Ok(()))
     }
 
     /// Writes the output. `None`: some of it is left. `more`: something follows at once.
@@ -270,7 +318,7 @@ impl Connection {
                 Name::Server => has_server = true,
                 _ => {}
             }
-            head.field(spelling, value)?;
+            head.field_of(name, spelling, value)?;
         }
         if !has_server && let Some(server) = &settings.server {
             head.field(b"Server", server.as_bytes())?;

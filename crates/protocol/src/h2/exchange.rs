@@ -112,6 +112,29 @@ impl Exchange {
         self.number
     }
 
+    /// Whether the connection's TLS handshake is not over.
+    pub(crate) fn is_in_early_data(&self) -> bool {
+        self.wire.stream().is_in_early_data()
+    }
+
+    /// Waits for the end of the TLS handshake; the connection goes on with it.
+    pub(crate) async fn settle(&mut self) -> Result<(), Refusal> {
+        self.deadline.set(self.settings.header_timeout);
+        poll_fn(|cx| {
+            if self.wire.is_settled(cx) {
+                return Poll::Ready(Ok(()));
+            }
+            if self.respond.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Refusal::Gone));
+            }
+            if self.deadline.is_past(cx) {
+                return Poll::Ready(Err(Refusal::TooEarly));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
     /// The connection's descriptor, for what the kernel knows of it. It outlives the exchange.
     pub fn socket(&self) -> std::os::fd::RawFd {
         use std::os::fd::{AsFd, AsRawFd};

@@ -44,6 +44,8 @@ pub(super) struct Wire {
     /// Exchanges that are not over.
     exchanges: Cell<usize>,
     driver: RefCell<Option<Waker>>,
+    /// Exchanges that wait for the end of the TLS handshake.
+    unsettled: RefCell<Vec<Waker>>,
     /// Requests begun.
     pub(super) requests: Cell<u64>,
 }
@@ -64,6 +66,7 @@ impl Wire {
             turns: Turns::default(),
             exchanges: Cell::new(0),
             driver: RefCell::default(),
+            unsettled: RefCell::default(),
             requests: Cell::new(0),
         })
     }
@@ -119,6 +122,25 @@ impl Wire {
         let mut driver = self.driver.borrow_mut();
         if !driver.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             *driver = Some(cx.waker().clone());
+        }
+    }
+
+    /// Whether the TLS handshake is over; if not, who asks is woken when it is.
+    pub(super) fn is_settled(&self, cx: &Context<'_>) -> bool {
+        if !self.stream.borrow().is_in_early_data() {
+            return true;
+        }
+        let mut unsettled = self.unsettled.borrow_mut();
+        if !unsettled.iter().any(|waker| waker.will_wake(cx.waker())) {
+            unsettled.push(cx.waker().clone());
+        }
+        false
+    }
+
+    /// Wakes those that wait for the end of the handshake, if it is over.
+    fn wake_settled(&self) {
+        if !self.unsettled.borrow().is_empty() && !self.stream.borrow().is_in_early_data() {
+            self.unsettled.take().into_iter().for_each(Waker::wake);
         }
     }
 
@@ -194,7 +216,9 @@ impl Wire {
         if self.stretch.get().length == 0 {
             if input.is_empty() {
                 input.reserve(READ_SIZE);
-                let read = ready!(self.stream.borrow_mut().poll_read(cx, &mut input))?;
+                let polled = self.stream.borrow_mut().poll_read(cx, &mut input);
+                self.wake_settled();
+                let read = ready!(polled)?;
                 if read == 0 {
                     self.ended.set(true);
                     return Poll::Ready(Ok(()));

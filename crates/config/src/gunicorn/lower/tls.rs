@@ -282,6 +282,7 @@ fn offer(
             session_timeout: Duration::from_secs(300),
             session_cache: None,
             tickets: true,
+            early_data: false,
             by_variable: Vec::new(),
             kept: None,
             compress: false,

@@ -146,6 +146,7 @@ variables! {
         SslClientVerify = "ssl_client_verify", "`SUCCESS`, `FAILED:` and why, or `NONE`: no certificate was shown";
         SslCurve = "ssl_curve", "The group of the key exchange";
         SslCurves = "ssl_curves", "The groups that the client offers, colons between them";
+        SslEarlyData = "ssl_early_data", "`1` if the request came before the end of the handshake, else empty";
         SslProtocol = "ssl_protocol", "The version of TLS";
         SslServerName = "ssl_server_name", "The name that the client asked for in the handshake";
         SslSessionId = "ssl_session_id", "The session; the same when it goes on";

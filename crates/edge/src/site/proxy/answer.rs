@@ -229,9 +229,10 @@ impl Visit<'_, '_> {
         bytes: &Bytes,
         fields: &mut Fields,
     ) {
-        fields.reserve(head.fields.len() + 2, bytes.len());
-        for (name, value) in head.lines(bytes) {
-            let known = Name::of(name);
+        fields.reserve(head.fields.len() + 2, bytes.len() + 64);
+        let block = fields.copy_block(bytes);
+        for line in &head.fields {
+            let (known, name, value) = (line.known, line.name.of(bytes), line.value.of(bytes));
             match known {
                 Name::Connection | Name::KeepAlive | Name::TransferEncoding => continue,
                 Name::Trailer if !place.settings.pass_trailers => continue,
@@ -248,7 +249,7 @@ impl Visit<'_, '_> {
                 {
                     continue;
                 }
-                _ if place.hides(name) => continue,
+                _ if place.hides(known, name) => continue,
                 Name::Location => {
                     if let Some(changed) = self.redirected(request, place, pass, value, 0) {
                         fields.push(name, &changed);
@@ -272,7 +273,7 @@ impl Visit<'_, '_> {
                 }
                 _ => {}
             }
-            fields.push_as(known, name, value);
+            fields.push_within(block, known, line.name.range(), line.value.range());
         }
     }
 
@@ -445,12 +446,9 @@ struct Accel<'a> {
 impl<'a> Accel<'a> {
     fn of(head: &'a ResponseHead, bytes: &'a [u8]) -> Self {
         let mut accel = Self { redirect: None, limit_rate: None, buffering: None, charset: None };
-        for (name, value) in head.lines(bytes) {
-            // Nearly no answer has one of them.
-            if name.len() < 15 || !name[..8].eq_ignore_ascii_case(b"x-accel-") {
-                continue;
-            }
-            match Name::of(name) {
+        for line in &head.fields {
+            let value = line.value.of(bytes);
+            match line.known {
                 Name::XAccelRedirect => accel.redirect = Some(value).filter(|value| !value.is_empty()),
                 Name::XAccelLimitRate if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
                     accel.limit_rate = Some(value);

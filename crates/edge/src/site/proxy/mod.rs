@@ -24,8 +24,7 @@ use http1::AnswerTo;
 use protocol::{ClientEvent, Exchange};
 use telemetry::error_log::Level;
 use upstream::{
-    Answer, Attempt, Client, Connection, Failure, Fault, Lease, Limits, Outgoing, OutgoingBody, Pool, Route,
-    Via,
+    Answer, Attempt, Client, Connection, Failure, Fault, Lease, Limits, Outgoing, OutgoingBody, Route, Via,
 };
 
 use super::kept::{self, Consulted, Keeping};
@@ -81,9 +80,12 @@ impl Visit<'_, '_> {
             self.note_target(&target, request.content_length.filter(|_| !chunked), chunked);
             OutgoingBody::Stream { chunked }
         } else {
-            body = match self.take_body(request).await {
-                Ok(body) => body,
-                Err(step) => return step,
+            body = match self.no_body(request) {
+                Some(none) => none,
+                None => match Box::pin(self.take_body(request)).await {
+                    Ok(body) => body,
+                    Err(step) => return step,
+                },
             };
             if let Some(value) = &settings.set_body {
                 self.note_target(&target, None, false);
@@ -248,7 +250,21 @@ impl Visit<'_, '_> {
             };
             let keep = settings.gateway.keep_conn;
             let outgoing = Outgoing { head: &head.bytes, body: again(&mut body), to, keep };
-            let asked = ask_one(lease, &pool, &limits, &deadlines, &mut client, outgoing, &attempt).await;
+            let address = &lease.peer.address;
+            let connected = match pool.take(address, &limits.route, head.is_idempotent) {
+                Some(kept) => Ok((kept, true)),
+                // In a box: a request that finds a kept connection does not pay for the size of a handshake.
+                None => Box::pin(Connection::connect(address, &limits, &deadlines, &mut client))
+                    .await
+                    .map(|new| (new, false)),
+            };
+            let asked = match connected {
+                Ok((connection, reused)) => {
+                    attempt.connect_time.set(Some(exchange::now().duration_since(attempt.begun)));
+                    connection.ask(reused, outgoing, &limits, &mut client, &attempt, lease, &pool).await
+                }
+                Err(failure) => Err((failure, lease)),
+            };
             if streams {
                 // What of it fits into memory is known to `$request_body`.
                 let ClientSide { kept, received, .. } = client;
@@ -473,24 +489,6 @@ fn again<'b>(body: &mut OutgoingBody<'b>) -> OutgoingBody<'b> {
         OutgoingBody::File(file, length) => OutgoingBody::File(file, *length),
         OutgoingBody::Stream { chunked } => OutgoingBody::Stream { chunked: *chunked },
     }
-}
-
-async fn ask_one(
-    lease: Lease,
-    pool: &Rc<Pool>,
-    limits: &Limits,
-    deadlines: &Rc<protocol::Deadlines>,
-    client: &mut ClientSide<'_, '_>,
-    outgoing: Outgoing<'_>,
-    attempt: &Rc<Attempt>,
-) -> Result<Answer, (Failure, Lease)> {
-    let connected = Connection::to(&lease.peer.address, pool, limits, deadlines, client).await;
-    let (connection, reused) = match connected {
-        Ok(connected) => connected,
-        Err(failure) => return Err((failure, lease)),
-    };
-    attempt.connect_time.set(Some(exchange::now().duration_since(attempt.begun)));
-    connection.ask(reused, outgoing, limits, client, attempt, lease, pool).await
 }
 
 /// The client, as the server's side sees it.

@@ -123,7 +123,7 @@ impl Visit<'_, '_> {
             _ if !matches!(family, Family::Proxy | Family::Grpc) => Vec::new(),
             b"" => self.uri(request, b"", 0),
             // With variables it is the whole of it.
-            uri => safe(uri),
+            uri => safe(uri.to_vec()),
         };
         Ok(Target { family, group, pool, key, scheme, tls: https, host, port, uri, unresolved })
     }
@@ -170,9 +170,9 @@ impl Visit<'_, '_> {
     /// The request's target: as it came, or with the location's path replaced.
     fn uri(&self, request: &Request, own: &[u8], replaced: usize) -> Vec<u8> {
         if own.is_empty() && !self.target_changed {
-            let mut uri = Vec::new();
+            let mut uri = Vec::with_capacity(request.target.len());
             routing::request_variable(&Variable::RequestUri, request, &mut uri);
-            return safe(&uri);
+            return safe(uri);
         }
         let mut uri = Vec::new();
         let replaced = if self.location_valid && !own.is_empty() { replaced } else { 0 };
@@ -190,7 +190,7 @@ impl Visit<'_, '_> {
             uri.push(b'?');
             uri.extend_from_slice(&request.query);
         }
-        safe(&uri)
+        safe(uri)
     }
 
     /// The head of the request. `Err`: the status, because a field of the configuration would be none.
@@ -231,13 +231,18 @@ impl Visit<'_, '_> {
         let is_idempotent = Method::of(method).is_idempotent();
         let mut odd_framing = false;
         for (name, value) in &settings.set_headers {
-            let value = self.value(value, request);
-            if value.is_empty() {
+            let line = out.len();
+            out.extend_from_slice(name);
+            out.extend_from_slice(b": ");
+            let from = out.len();
+            self.append(value, request, &mut out);
+            if out.len() == from {
+                out.truncate(line);
                 continue;
             }
             odd_framing |= name.eq_ignore_ascii_case(b"content-length")
                 || name.eq_ignore_ascii_case(b"transfer-encoding");
-            if !http1::is_field_value(&value) {
+            if !http1::is_field_value(&out[from..]) {
                 let name = String::from_utf8_lossy(name).into_owned();
                 let what = format_args!("invalid value of \"{name}\" in proxy_set_header");
                 self.facts.log(Level::Error, Some(request), what);
@@ -245,9 +250,10 @@ impl Visit<'_, '_> {
             }
             // What is about a connection has no place in HTTP/2.
             if place.family == Family::Grpc && is_about_connections(name) {
+                out.truncate(line);
                 continue;
             }
-            field(&mut out, name, &value);
+            out.extend_from_slice(b"\r\n");
         }
         if place.own.te && takes_trailers(request) {
             out.extend_from_slice(b"TE: trailers\r\n");
@@ -384,17 +390,17 @@ fn literal(url: &config::nginx::Url<'_>, usual: u16) -> Option<UpstreamAddress> 
 }
 
 /// A target that cannot end its line, and begins as one.
-fn safe(uri: &[u8]) -> Vec<u8> {
+fn safe(uri: Vec<u8>) -> Vec<u8> {
     let is_safe = |byte: &u8| *byte > b' ' && *byte != 0x7F;
+    let begins = !matches!(uri.first(), None | Some(b'?'));
+    if begins && uri.iter().all(is_safe) {
+        return uri;
+    }
     let mut out = Vec::with_capacity(uri.len() + 1);
-    if matches!(uri.first(), None | Some(b'?')) {
+    if !begins {
         out.push(b'/');
     }
-    if uri.iter().all(is_safe) {
-        out.extend_from_slice(uri);
-        return out;
-    }
-    for byte in uri {
+    for byte in &uri {
         if is_safe(byte) {
             out.push(*byte);
         } else {

@@ -22,10 +22,10 @@ pub struct ProxyPlace {
     pub split: Option<Regex>,
     /// Which of the fields that nginx sets by itself the configuration does not.
     pub own: Own,
-    /// Fields of answers that are not passed on.
-    hidden: Vec<Vec<u8>>,
-    /// The bits of their lengths: see [`length_bit`].
-    hidden_lengths: u64,
+    /// Fields of answers that are not passed on, of those that have a number.
+    hidden: Names,
+    /// And of those that have none.
+    hidden_others: Vec<Vec<u8>>,
     /// `proxy_redirect`
     pub redirects: Vec<Redirect>,
     /// `proxy_cookie_domain`
@@ -109,8 +109,8 @@ impl ProxyPlace {
                 content_length: !sets("content-length"),
                 transfer_encoding: !sets("transfer-encoding") && family == Family::Proxy,
             },
-            hidden_lengths: hidden.iter().fold(0, |all, name| all | length_bit(name)),
-            hidden,
+            hidden: Names::of(&hidden),
+            hidden_others: hidden.into_iter().filter(|name| Name::of(name) == Name::Other).collect(),
             redirects: settings
                 .redirects
                 .iter()
@@ -173,15 +173,27 @@ impl ProxyPlace {
     }
 
     /// Whether a field of an answer is not passed on.
-    pub fn hides(&self, name: &[u8]) -> bool {
-        self.hidden_lengths & length_bit(name) != 0
-            && self.hidden.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
+    pub fn hides(&self, known: Name, name: &[u8]) -> bool {
+        match known {
+            Name::Other => self.hidden_others.iter().any(|hidden| hidden.eq_ignore_ascii_case(name)),
+            known => self.hidden.has(known),
+        }
     }
 }
 
-/// Most names are of a length that no other has.
-const fn length_bit(name: &[u8]) -> u64 {
-    1 << (name.len() & 63)
+/// A set of fields that have a number: a bit each.
+#[derive(Clone, Copy)]
+struct Names(u128);
+
+impl Names {
+    fn of(names: &[Vec<u8>]) -> Self {
+        let known = names.iter().map(|name| Name::of(name)).filter(|name| *name != Name::Other);
+        Self(known.fold(0, |all, name| all | 1 << name as u8))
+    }
+
+    fn has(self, name: Name) -> bool {
+        self.0 >> name as u8 & 1 != 0
+    }
 }
 
 fn compiled(regex: &RegexModel) -> Option<Regex> {

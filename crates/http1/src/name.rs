@@ -1,30 +1,5 @@
 //! Field names that the program itself looks at, as numbers.
 
-/// A name of at most 24 bytes in lower case, eight bytes a word, with zeros behind it.
-type Words = [u64; 3];
-
-const fn lower_words(name: &[u8]) -> Words {
-    let mut bytes = [0; 24];
-    bytes.split_at_mut(name.len()).0.copy_from_slice(name);
-    let (words, _) = bytes.as_chunks::<8>();
-    [
-        lower(u64::from_le_bytes(words[0])),
-        lower(u64::from_le_bytes(words[1])),
-        lower(u64::from_le_bytes(words[2])),
-    ]
-}
-
-/// The ASCII capitals among eight bytes as small letters.
-const fn lower(word: u64) -> u64 {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let low = word & (0x7f * EACH);
-    // The eighth bit of a byte says that it is at least `A`, and that it is behind `Z`.
-    let from = low + (0x80 - b'A' as u64) * EACH;
-    let past = low + (0x80 - b'Z' as u64 - 1) * EACH;
-    let capitals = from & !past & !word & (0x80 * EACH);
-    word | capitals >> 2
-}
-
 macro_rules! names {
     ($($variant:ident = $text:literal),+ $(,)?) => {
         /// A field name that code looks up; every other name is [`Name::Other`].
@@ -46,42 +21,73 @@ macro_rules! names {
             }
 
             /// Finds the name, whatever its case.
+            #[inline]
             pub fn of(name: &[u8]) -> Self {
-                // By length, each as its lower-case words: a candidate costs three comparisons of numbers.
-                const ALL: &[(Name, Words)] = &[$((Name::$variant, lower_words($text.as_bytes()))),+];
-                if name.len() > MAX_LENGTH {
-                    return Self::Other;
+                const ALL: &[Name] = &[$(Name::$variant),+];
+                let Some(slot) = slot(name) else { return Self::Other };
+                let mut at = SLOTS[slot];
+                while let Some(known) = ALL.get(at as usize) {
+                    let text = TEXTS[at as usize].as_bytes();
+                    // Nearly all that come are spelled so; and what is found this way is nearly always meant.
+                    if name == text || name.eq_ignore_ascii_case(text) {
+                        return *known;
+                    }
+                    at = NEXT[at as usize];
                 }
-                let words = lower_words(name);
-                let (start, end) = (BY_LENGTH[name.len()] as usize, BY_LENGTH[name.len() + 1] as usize);
-                let found = ALL[start..end].iter().find(|(_, text)| *text == words);
-                found.map_or(Self::Other, |(known, _)| *known)
+                Self::Other
             }
         }
 
-        const MAX_LENGTH: usize = 24;
-        /// Where in the table (which is sorted by length) the names of each length begin.
-        const BY_LENGTH: [u8; MAX_LENGTH + 2] = {
-            let texts: &[&str] = &[$($text),+];
-            let mut starts = [texts.len() as u8; MAX_LENGTH + 2];
-            let mut i = texts.len();
-            while i > 0 {
-                i -= 1;
-                assert!(i + 1 == texts.len() || texts[i].len() <= texts[i + 1].len(), "names stand by length");
-                starts[texts[i].len()] = i as u8;
-            }
-            // Where there is none of a length, those of the next begin.
-            let mut length = MAX_LENGTH + 1;
-            while length > 0 {
-                length -= 1;
-                let is_there = (starts[length] as usize) < texts.len() && texts[starts[length] as usize].len() == length;
-                if !is_there {
-                    starts[length] = starts[length + 1];
-                }
-            }
-            starts
-        };
+        const TEXTS: &[&str] = &[$($text),+];
     };
+}
+
+/// Where a name is looked for: by its length, its first byte and its last two. With these factors hardly any of the
+/// names below share a place.
+#[inline]
+const fn slot(name: &[u8]) -> Option<usize> {
+    let [first, .., before, last] = name else {
+        // There is one name of two bytes.
+        return if name.len() == 2 { Some(0) } else { None };
+    };
+    let (first, before, last) = (*first | 0x20, *before | 0x20, *last | 0x20);
+    let sum = name.len() * 19 + first as usize * 109 + last as usize * 39 + before as usize * 62;
+    Some(sum % SLOT_COUNT)
+}
+
+const SLOT_COUNT: usize = 256;
+const NONE: u8 = u8::MAX;
+
+/// The number of the name that is looked at first in each place, and for each name that of the next in the same place.
+const PLACES: ([u8; SLOT_COUNT], [u8; TEXTS.len()]) = {
+    let (mut slots, mut next) = ([NONE; SLOT_COUNT], [NONE; TEXTS.len()]);
+    let mut i = TEXTS.len();
+    while i > 0 {
+        i -= 1;
+        let Some(slot) = slot(TEXTS[i].as_bytes()) else { panic!("a name of one byte") };
+        next[i] = slots[slot];
+        slots[slot] = i as u8;
+    }
+    (slots, next)
+};
+static SLOTS: [u8; SLOT_COUNT] = PLACES.0;
+static NEXT: [u8; TEXTS.len()] = PLACES.1;
+
+impl Name {
+    /// Whether the field concerns one connection only, so that nobody passes it on (RFC 9110 §7.6.1).
+    /// Fields that Connection names are so as well: [`crate::RequestHead::connection_options`].
+    pub const fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Self::Connection
+                | Self::TransferEncoding
+                | Self::Upgrade
+                | Self::Te
+                | Self::Trailer
+                | Self::KeepAlive
+                | Self::ProxyConnection
+        )
+    }
 }
 
 names! {
@@ -145,11 +151,13 @@ mod tests {
     use super::Name;
 
     #[test]
-    fn capitals_and_nothing_else_become_small() {
-        for byte in 0..=u8::MAX {
-            let word = u64::from_le_bytes([b'A', byte, b'Z', byte, byte, 0xff, byte, b'z']);
-            let lowered = super::lower(word).to_le_bytes();
-            assert_eq!(lowered, word.to_le_bytes().map(|byte| byte.to_ascii_lowercase()), "{byte}");
+    fn every_name_is_found() {
+        for text in super::TEXTS {
+            let name = Name::of(text.as_bytes());
+            assert_eq!(name.as_str(), *text);
+            assert_eq!(Name::of(text.to_ascii_lowercase().as_bytes()), name);
+            assert_eq!(Name::of(text.to_ascii_uppercase().as_bytes()), name);
+            assert_eq!(Name::of(&text.as_bytes()[1..]), Name::Other);
         }
     }
 
