@@ -135,7 +135,7 @@ impl OnDemand {
 
     /// What has come of asking. `most`: how many names may have certificates.
     pub fn answer(&self, wanted: Wanted, contents: Option<&Contents>, again: Duration, most: usize) {
-        let loaded = contents.map(Loaded::of).transpose();
+        let loaded = contents.map(Loaded::of_contents).transpose();
         let certificate = loaded.unwrap_or_else(|why| {
             error_log::write(Level::Error, format_args!("certificate {}: {why}", wanted.1));
             None

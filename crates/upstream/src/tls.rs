@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use config::model::http::ProxyTls;
-use listen::tls::servers;
+use config::model::http::{Identity, ProxyTls};
+use listen::tls::{Loaded, servers};
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, ClientConnection, Error, version};
 
 /// Bytes that one read of the socket takes at most: a record of the largest size, and a bit.
@@ -26,6 +27,7 @@ const SESSIONS: usize = 256;
 #[derive(Clone)]
 pub struct Tls {
     config: Arc<ClientConfig>,
+    session_reuse: bool,
 }
 
 impl PartialEq for Tls {
@@ -70,25 +72,28 @@ impl Tls {
             .map_err(|error| error.to_string())?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        let mut config = match &model.certificate {
-            None => builder.with_no_client_auth(),
-            Some((chain, key)) => {
-                let chain = certificates(chain)?;
-                let key = PrivateKeyDer::from_pem_slice(&key.0)
-                    .map_err(|error| format!("no private key: {error}"))?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
-            }
-        };
+        let mut config = builder.with_no_client_auth();
         if http2 {
             config.alpn_protocols = vec![b"h2".to_vec()];
         }
         config.enable_sni = model.server_name;
-        config.resumption = if model.session_reuse {
-            Resumption::in_memory_sessions(SESSIONS)
-        } else {
-            Resumption::disabled()
-        };
-        Ok(Self { config: Arc::new(config) })
+        config.resumption = resumption(model.session_reuse);
+        let tls = Self { config: Arc::new(config), session_reuse: model.session_reuse };
+        match &model.identity {
+            Some(Identity::Fixed { chain, key, form }) => Ok(tls.showing(&Loaded::of(chain, key, *form)?)),
+            // Who it is shows with each request.
+            Some(Identity::Named(_)) | None => Ok(tls),
+        }
+    }
+
+    /// The same with this certificate for servers that ask for one. No session of another goes on by it, and no
+    /// connection is used that was another's.
+    pub fn showing(&self, identity: &Loaded) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        let certified = CertifiedKey::clone(identity.certified());
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        config.resumption = resumption(self.session_reuse);
+        Self { config: Arc::new(config), session_reuse: self.session_reuse }
     }
 
     /// Shakes hands with the server of this name; a port in it does not count.
@@ -125,6 +130,10 @@ impl Tls {
         .await?;
         Ok(stream)
     }
+}
+
+fn resumption(reuse: bool) -> Resumption {
+    if reuse { Resumption::in_memory_sessions(SESSIONS) } else { Resumption::disabled() }
 }
 
 /// A stream once its handshake has begun.

@@ -70,7 +70,7 @@ pub struct Contents {
 }
 
 /// How a private key is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum KeyForm {
     /// RFC 5958
     Pkcs8,

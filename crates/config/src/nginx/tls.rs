@@ -56,7 +56,7 @@ pub(super) const ROWS: &[Row] = &[
         "ssl_certificate_cache",
         HEAD,
         Count::between(1, 3),
-        Apply::Custom(|r, l, d| r.ssl_certificate_cache(l, d)),
+        Apply::Custom(|r, l, d| r.certificate_cache(d, |cache| l.ssl_certificate_cache = Some(cache))),
         "off",
         "Certificates whose files variables name are kept: `max=N`, `inactive=TIME` (10s), `valid=TIME` (60s).",
     )
@@ -328,7 +328,7 @@ impl<'a> Reader<'a> {
         Rc::make_mut(files.get_or_insert_default()).push(file);
     }
 
-    fn conf_path(&mut self, directive: Directive<'a>) -> Option<NamedFile> {
+    pub(super) fn conf_path(&mut self, directive: Directive<'a>) -> Option<NamedFile> {
         let word = directive.args.first()?;
         let path = self.conf_prefix.join(&*word.text());
         Some(NamedFile { path, value: None, at: word.span, line_at: self.problems.line_at })
@@ -531,7 +531,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn ssl_certificate_cache(&mut self, level: &mut Level, directive: Directive<'a>) {
+    /// `off` is `None`.
+    pub(super) fn certificate_cache(
+        &mut self,
+        directive: Directive<'a>,
+        set: impl FnOnce(Option<CertificateCache>),
+    ) {
         let mut cache =
             CertificateCache { max: 0, inactive: Duration::from_secs(10), valid: Duration::from_secs(60) };
         let mut is_off = false;
@@ -558,10 +563,11 @@ impl<'a> Reader<'a> {
             }
         }
         if !is_off && cache.max == 0 {
-            self.error(directive.head(), "\"ssl_certificate_cache\" must have the \"max\" parameter");
+            let message = format!("\"{}\" must have the \"max\" parameter", directive.name.text());
+            self.error(directive.head(), message);
             return;
         }
-        level.ssl_certificate_cache = Some((!is_off).then_some(cache));
+        set((!is_off).then_some(cache));
     }
 
     fn ssl_stapling(&mut self, level: &mut Level, directive: Directive<'a>) {
@@ -845,7 +851,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A certificate that only the handshake tells; `None`: its passwords cannot be used.
-    fn by_variable(
+    pub(super) fn by_variable(
         &mut self,
         chain: &NamedFile,
         key: &NamedFile,

@@ -109,15 +109,20 @@ impl Site {
         let mut name = Vec::new();
         let scope = Scope { request, environment: &view };
         self.routing.variables.evaluate(value, state, scope, &mut name);
-        if name.starts_with(b"data:") {
-            return (name.len() <= LONGEST).then(|| OsString::from_vec(name).into());
-        }
-        Some(certificate.base.join(Path::new(&OsString::from_vec(name))))
+        path_of(name, &certificate.base)
     }
 }
 
+/// Which file a name means, or `data:` with what it would hold; `None`: no name is that long.
+pub(super) fn path_of(name: Vec<u8>, base: &Path) -> Option<PathBuf> {
+    if name.starts_with(b"data:") {
+        return (name.len() <= LONGEST).then(|| OsString::from_vec(name).into());
+    }
+    Some(base.join(Path::new(&OsString::from_vec(name))))
+}
+
 impl Kept {
-    fn read(
+    pub(super) fn read(
         &mut self,
         chain: PathBuf,
         key: PathBuf,
@@ -155,7 +160,7 @@ impl Kept {
 }
 
 /// A name for the log: of a key that stands in a variable, nothing is shown.
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     if path.as_os_str().as_bytes().starts_with(b"data:") {
         return "data:".to_owned();
     }
