@@ -1,10 +1,15 @@
 """Certificates that come by themselves, from a real authority: Debian's `pebble`."""
 
+import datetime
+import http.server
+import json
 import os
 import signal
 import ssl
 import stat
+import threading
 import time
+import urllib.request
 
 import pytest
 from support.acme import Pebble, shown
@@ -178,6 +183,79 @@ def test_certificates_are_renewed_in_time(serve_nginx, authority):
         serials.add(shown(("127.0.0.1", site.ports["%PORT1%"]), "shop.example", pebble.root()).serial_number)
         assert time.monotonic() < deadline, site.log()
         time.sleep(0.2)
+
+
+class WithRenewalInformation:
+    """pebble's directory, and beside it what RFC 9773 calls renewalInfo, which Debian's pebble has not."""
+
+    def __init__(self, pebble):
+        self.window, self.asked = None, []
+        front, trusted = self, ssl.create_default_context(cafile=str(pebble.trusted))
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                if self.path == "/dir":
+                    text = urllib.request.urlopen(pebble.uri, timeout=10, context=trusted).read()
+                    answer = {**json.loads(text), "renewalInfo": f"https://{self.headers['Host']}/renewal"}
+                else:
+                    front.asked.append(self.path)
+                    start, end = front.window
+                    answer = {"suggestedWindow": {"start": start, "end": end}}
+                body = json.dumps(answer).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Retry-After", "21600")
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        secured = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        secured.load_cert_chain(pebble.directory / "server.pem", pebble.directory / "server.key")
+        self.server.socket = secured.wrap_socket(self.server.socket, server_side=True)
+        self.uri = f"https://127.0.0.1:{self.server.server_address[1]}/dir"
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def suggest(self, *days):
+        now = datetime.datetime.now(datetime.timezone.utc)
+        self.window = [(now + datetime.timedelta(days=n)).strftime("%Y-%m-%dT%H:%M:%SZ") for n in days]
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.mark.timeout(180)
+def test_an_authority_may_want_an_earlier_renewal(serve_nginx, authority):
+    pebble = authority()
+    front = WithRenewalInformation(pebble)
+    try:
+        front.suggest(30, 31)
+        text = conf(issuer(pebble).replace(pebble.uri, front.uri), server(pebble), plain(pebble))
+        site = serve_nginx(text)
+        first = wait_signed(pebble, site)
+        wait_until(lambda: front.asked, "the authority to be asked", LONG)
+        # RFC 9773 §4.1: the key's identifier of the issuer and the serial number.
+        assert all(len(path.split("/")[2].split(".")) == 2 for path in front.asked), front.asked
+        site.stop()
+        front.suggest(-2, -1)
+        site.start()
+
+        def another():
+            certificate = is_signed(pebble, ("127.0.0.1", site.ports["%PORT1%"]), "shop.example")
+            return certificate and certificate.serial_number != first.serial_number
+
+        # A window that has passed is a revocation that comes.
+        try:
+            front.suggest(-2, -1)
+            wait_until(another, "a renewal", LONG)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{site.log()}") from None
+    finally:
+        front.close()
 
 
 @pytest.mark.timeout(180)

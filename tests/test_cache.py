@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -28,6 +29,7 @@ CONF = r"""
         add_header X-Cache $upstream_cache_status always;
 
         location / { proxy_pass http://127.0.0.1:UP; }
+        location = /status { upstream_status; }
         location /lock/ { proxy_pass http://127.0.0.1:UP; proxy_cache_lock on; }
         location /stale/ {
             proxy_pass http://127.0.0.1:UP;
@@ -139,6 +141,22 @@ def test_the_second_is_answered_from_the_cache(place):
     assert first.text == second.text and place.asked("/a") == 1
     assert second.get("Content-Length") == str(len(second.text))
     assert place.get("/a?other").get("X-Cache") == "MISS"
+
+
+def test_what_became_of_requests_is_counted(place):
+    def counts():
+        found = json.loads(place.get("/status?format=json").text)["caches"]["one"]
+        return [found["requests"][name] for name in ("hit", "miss", "bypass")], found
+
+    (hits, misses, bypasses), _ = counts()
+    for target in ("/counted", "/counted", "/choose/?fresh=1", "/counted"):
+        place.get(target)
+    after, found = counts()
+    assert after == [hits + 2, misses + 1, bypasses + 1]
+    assert found["keys"] > 0 and found["size"] > 0
+    text = place.get("/status?format=prometheus").text
+    assert f'monoceros_cache_requests_total{{cache="one",status="hit"}} {hits + 2}\n' in text
+    assert all(line.startswith("#") or line.split(" ")[1].replace(".", "").isdigit() for line in text.splitlines())
 
 
 @pytest.mark.parametrize("size", [0, 5, 20_000, 3_000_000])

@@ -61,19 +61,8 @@ def any_family(request):
 
 
 @pytest.fixture
-def site(tmp_path):
-    made = []
-
-    def make(family, conf):
-        files = {f"{family}_params": params(family)}
-        one = Site(tmp_path / f"site{len(made)}", conf, files=files)
-        made.append(one)
-        one.start()
-        return one
-
-    yield make
-    for one in made:
-        one.stop()
+def site(serve_nginx):
+    return lambda family, conf: serve_nginx(conf, files={f"{family}_params": params(family)})
 
 
 def test_a_request_as_variables(site, family):

@@ -51,7 +51,7 @@ def asked(site, count, target="/", fields=()):
 
 def states(site):
     """The state of each server of the group, by its address."""
-    return {peer["server"]: peer["state"] for peer in status(site)["u"]["peers"]}
+    return {peer["server"]: peer["state"] for peer in status(site)["upstreams"]["u"]["peers"]}
 
 
 def status(site):
@@ -243,8 +243,8 @@ def test_a_service_has_servers_and_backups(serve_nginx):
         site = serve_nginx(conf(RESOLVE.format(dns=dns.port, inner="", server="a.example service=http resolve")))
         wait_until(lambda: site.get("/").status == 200, "the service")
         assert asked(site, 6) == {"0": 6}
-        assert [peer["backup"] for peer in status(site)["u"]["peers"]] == [False, True]
-        assert [peer["weight"] for peer in status(site)["u"]["peers"]] == [5, 5]
+        assert [peer["backup"] for peer in status(site)["upstreams"]["u"]["peers"]] == [False, True]
+        assert [peer["weight"] for peer in status(site)["upstreams"]["u"]["peers"]] == [5, 5]
         del found[0]
         wait_until(lambda: asked(site, 1) == {"1": 1}, "the other")
 
@@ -294,7 +294,7 @@ def test_who_is_not_healthy_is_not_asked(serve_nginx):
         ups[0].close()
         wait_until(lambda: states(site)[names[0]] == "unhealthy", "nobody listens")
         site.wait_log(f'peer is unhealthy: .*, health check of peer {names[0]} in upstream "u"')
-        checks = status(site)["u"]["peers"][0]["health_checks"]
+        checks = status(site)["upstreams"]["u"]["peers"][0]["health_checks"]
         assert checks["checks"] > checks["fails"] > 0 and checks["unhealthy"] == 2
         text = site.get("/status").text
         assert text.startswith("upstream u\n") and f"  {names[0]} unhealthy weight=1" in text
@@ -330,6 +330,9 @@ def test_who_was_not_looked_at_is_not_asked_if_that_is_mandatory(serve_nginx):
     ("header X-Health ~ ^go; header X-Health != best;", None,
      b"HTTP/1.1 200 OK\r\nX-Health: gone\r\nX-Health: best\r\nContent-Length: 0\r\n\r\n"),
     ('status 200; body ~ "^fi[n]e$";', None, b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nnotfine"),
+    ("require $upstream_http_x_health $calm;", None, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+    ("status 200; require $calm;", None,
+     b"HTTP/1.1 200 OK\r\nX-Load: 97\r\nContent-Length: 0\r\n\r\n"),
     ("body !~ sick;", None, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nis sic\r\n1\r\nk\r\n0\r\n\r\n"),
 ])
 def test_matches(serve_nginx, tests, good, bad):
@@ -337,7 +340,8 @@ def test_matches(serve_nginx, tests, good, bad):
         ups[0].health = good or ups[0].health
         fine = ups[0].health
         more = "health_check interval=50ms uri=/health match=m;"
-        site = serve_nginx(conf("match m { %s } " % tests + group(ups), more))
+        maps = "map $upstream_http_x_load $calm { default 1; ~^9 0; } "
+        site = serve_nginx(conf(maps + "match m { %s } " % tests + group(ups), more))
         wait_until(lambda: ups[0].looks > 1 and list(states(site).values()) == ["up"], "it is well")
         ups[0].health = bad
         wait_until(lambda: list(states(site).values()) == ["unhealthy"], "it is not")
@@ -370,7 +374,7 @@ def test_the_page_counts(serve_nginx):
         site = serve_nginx(conf(group(ups)))
         for code in (200, 201, 301, 404, 503):
             site.get(f"/{code}")
-        peer = status(site)["u"]["peers"][0]
+        peer = status(site)["upstreams"]["u"]["peers"][0]
         assert (peer["requests"], peer["active"], peer["state"]) == (5, 0, "up")
         assert peer["responses"] == {"1xx": 0, "2xx": 2, "3xx": 1, "4xx": 1, "5xx": 1, "total": 5}
         with site.connect() as client:

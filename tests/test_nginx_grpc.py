@@ -6,7 +6,7 @@ import time
 import pytest
 from support.grpc import GrpcServer
 from support.http2 import DATA, END_STREAM, HEADERS, Closed, Http2
-from support.server import Site, wait_until
+from support.server import wait_until
 from support.tls import Authority
 
 GRPC = [("content-type", "application/grpc"), ("te", "trailers")]
@@ -21,19 +21,9 @@ def unary(call, event):
 
 
 @pytest.fixture
-def site(tmp_path):
-    made = []
-
-    def make(text, http=""):
-        conf = f"{http}\nserver {{ listen 127.0.0.1:%PORT%; http2 on; client_max_body_size 0;\n{text}\n}}"
-        one = Site(tmp_path / f"site{len(made)}", conf)
-        made.append(one)
-        one.start()
-        return one
-
-    yield make
-    for one in made:
-        one.stop()
+def site(serve_nginx):
+    before = "server { listen 127.0.0.1:%PORT%; http2 on; client_max_body_size 0;"
+    return lambda text, http="": serve_nginx(f"{http}\n{before}\n{text}\n}}")
 
 
 def client(site, **options):

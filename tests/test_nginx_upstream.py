@@ -11,10 +11,12 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.dns import Dns, answer
-from support.server import wait_until
+from support.server import Site, wait_until
+from support.tls import Authority
 from support.upstream import Upstream, reset, response
 
 CONF = r"""
@@ -207,6 +209,64 @@ def test_no_client_sees_a_server_that_fails_and_no_post_runs_twice(serve_nginx, 
         assert wrong == []
         assert max(count for target, count in ran.items() if target.startswith("/post")) == 1
         assert max(ran.values()) <= 3
+
+
+# Waiting for a server
+
+
+QUEUED = "location / { proxy_pass http://u; proxy_read_timeout 20s; } location = /status { upstream_status; }"
+
+
+@contextlib.contextmanager
+def queueing(serve_nginx, queue):
+    """A group whose only server is asked one thing at a time, and answers the first when it is told to."""
+    gate = threading.Event()
+
+    def answer(seen, _):
+        if seen.target == "/first":
+            gate.wait(20)
+        return response(seen.target.encode())
+
+    with servers(answer) as ups:
+        site = serve_nginx(conf(group(ups, queue, ("max_conns=1",)), QUEUED))
+        with ThreadPoolExecutor(4) as pool:
+            try:
+                first = pool.submit(site.get, "/first")
+                wait_until(lambda: ups[0].seen, "the first request")
+                yield site, ups[0], pool, gate
+                gate.set()
+                assert first.result(20).text == "/first"
+            finally:
+                gate.set()
+
+
+def waits(site, shown):
+    wait_until(lambda: f" queue={shown}\n" in site.get("/status").text, f"a queue of {shown}")
+
+
+def test_who_finds_no_server_waits_for_one(serve_nginx):
+    with queueing(serve_nginx, "queue 2 timeout=20s;") as (site, up, pool, gate):
+        second = pool.submit(site.get, "/second")
+        waits(site, "1/2")
+        third = pool.submit(site.get, "/third")
+        waits(site, "2/2")
+        assert site.get("/fourth").status == 502
+        gate.set()
+        assert (second.result(20).text, third.result(20).text) == ("/second", "/third")
+        assert [seen.target for seen in up.seen] == ["/first", "/second", "/third"]
+        waits(site, "0/2")
+        assert site.get("/fifth").text == "/fifth"
+
+
+def test_who_leaves_a_queue_is_not_waited_for(serve_nginx):
+    with queueing(serve_nginx, "queue 2 timeout=500ms;") as (site, up, pool, gate):
+        assert site.get("/late").status == 502
+        assert "no upstream became live in time" in (site.directory / "error.log").read_text()
+        with socket.create_connection(("127.0.0.1", site.port)) as client:
+            client.sendall(b"GET /gone HTTP/1.1\r\nHost: test\r\n\r\n")
+            waits(site, "1/2")
+        waits(site, "0/2")
+    assert [seen.target for seen in up.seen] == ["/first"]
 
 
 # Kept connections
@@ -427,6 +487,71 @@ def test_tls(serve_nginx, tmp_path):
         assert up.connections == before + 1
         # A connection with TLS is none without.
         assert site.get("/mixed/1").status == 502
+
+
+WHO = """
+    map $arg_who $chain { default ""; one one.crt; two two.crt; gone gone.crt; }
+    map $arg_who $key { default ""; one one.key; two two.key; gone gone.key; }
+    upstream u { server 127.0.0.1:UP; keepalive 8; }
+    proxy_ssl_certificate $chain;
+    proxy_ssl_certificate_key $key;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+"""
+
+
+def test_who_we_are_to_servers(serve_nginx, tmp_path):
+    authority = Authority()
+    one, two, own = (authority.issue(f"{name}.example") for name in ("one", "two", "own"))
+    (tmp_path / "own.pem").write_bytes(own.chain + own.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem")
+    context.load_verify_locations(cadata=authority.pem.decode())
+    context.verify_mode = ssl.CERT_OPTIONAL
+
+    def who(_, connection):
+        shown = connection.getpeercert()
+        return response(shown["subjectAltName"][0][1].encode() if shown else b"nobody")
+
+    files = {"one.crt": one.chain, "one.key": one.key, "two.crt": two.chain, "two.key": two.key,
+             "locked.key": one.locked_key(b"secret"), "passwords": b"wrong\nsecret\n"}
+    with Upstream(who, context=context) as up:
+        site = serve_nginx(conf(WHO.replace("UP", str(up.port)), """
+            location /named/ { proxy_pass https://u; }
+            location /kept/ { proxy_pass https://u; proxy_ssl_certificate_cache max=10 valid=1h; }
+            location /locked/ { proxy_pass https://u; proxy_ssl_certificate one.crt;
+                                proxy_ssl_certificate_key locked.key; proxy_ssl_password_file passwords; }
+        """), files={name: text.decode() for name, text in files.items()})
+        for name, shown in [("one", "one.example"), ("two", "two.example"), ("", "nobody")] * 2:
+            assert site.get(f"/named/?who={name}").text == shown
+        # A connection that was somebody's is nobody else's.
+        assert up.connections == 3
+        assert site.get("/named/?who=gone").status == 500
+        assert "gone.crt" in (site.directory / "error.log").read_text()
+        assert site.get("/locked/").text == "one.example"
+        assert site.get("/kept/?who=one").text == "one.example"
+        for kind in ("crt", "key"):
+            (site.directory / f"one.{kind}").write_bytes(files[f"two.{kind}"])
+        assert site.get("/named/?who=one").text == "two.example"
+        assert site.get("/kept/?who=one").text == "one.example"
+
+
+def test_certificates_for_servers_that_are_none(tmp_path):
+    (tmp_path / "locked.key").write_bytes(Authority().locked_key(b"secret"))
+    site = Site(tmp_path, """
+        server {
+            listen 127.0.0.1:%PORT%;
+            location /1 { proxy_pass https://127.0.0.1:1; proxy_ssl_certificate a.crt; }
+            location /2 { proxy_pass https://127.0.0.1:1; proxy_ssl_certificate a.crt; proxy_ssl_certificate_key a.key; }
+            location /3 { proxy_pass https://127.0.0.1:1; proxy_ssl_certificate_cache valid=1h; }
+        }
+    """)
+    said = site.run("check", "-c", "nginx.conf", "-p", f"{site.directory}/")
+    text = said.stdout + said.stderr
+    assert said.returncode != 0
+    for words in ['no "proxy_ssl_certificate_key" is defined for certificate', "cannot load certificate",
+                  '"proxy_ssl_certificate_cache" must have the "max" parameter']:
+        assert words in text, text
 
 
 # A real server behind

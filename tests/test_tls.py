@@ -326,6 +326,20 @@ def test_curl_and_openssl_get_on_with_it(site, tmp_path):
     assert b"CN = Intermediate" in done.stdout, "the chain is sent"
 
 
+@pytest.mark.parametrize("wishes", [
+    ["-tls1_3", "-sigalgs", "rsa_pss_rsae_sha256"],
+    ["-tls1_3", "-ciphersuites", "TLS_AES_128_CCM_SHA256"],
+    ["-tls1_2", "-sigalgs", "rsa_pss_rsae_sha256"],
+    ["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"],
+    ["-tls1_2", "-cipher", "AES128-SHA"],
+], ids=["1.3_signatures", "1.3_suite", "1.2_signatures", "1.2_suite_of_another_key", "1.2_suite"])
+def test_a_client_that_can_check_no_certificate_is_told_that_the_handshake_failed(site, wishes):
+    done = subprocess.run(
+        [which("openssl"), "s_client", "-connect", f"127.0.0.1:{site.port}", "-servername", "a.example", *wishes],
+        input=b"", capture_output=True, timeout=30)
+    assert b"alert handshake failure" in done.stderr, done.stderr
+
+
 # Configurations
 
 def test_a_reload_brings_a_new_certificate_and_a_broken_one_changes_nothing(serve_nginx):

@@ -113,6 +113,8 @@ complete -c monoceros -l acme-ca-certs -d 'Certificates by which the authority\'
 complete -c monoceros -l acme-eab-kid -d 'The identifier of a key by which the authority knows an account already (external account binding)' -r
 complete -c monoceros -l acme-eab-hmac -d 'That key, base64url' -r
 complete -c monoceros -l acme-dns-hook -d 'A program that puts a TXT record into the DNS, run as PROGRAM present|cleanup RECORD VALUE, without a shell; it returns when the record is there' -r -F
+complete -c monoceros -l on-demand-ask -d 'Names that are no domain, but that clients ask for, get certificates of their own in the handshake, once this has said that they may: a URL, of which URL?domain=NAME is got and has to be answered with a status of 200 to 299 (others, redirects too, are a no), or a program, which is run as PROGRAM NAME and has to end with status 0' -r
+complete -c monoceros -l on-demand-names -d 'How many names may have such certificates at once; for more, none is ordered before others have expired [1000]' -r
 complete -c monoceros -l acme-dir -d 'Where accounts, certificates and keys are kept; instances that share it order once' -r -F
 complete -c monoceros -l tls -d 'self, for development: all addresses speak TLS, with a certificate for localhost, this machine\'s name and each domain, signed by an authority of your own [off]' -r -f -a "off\t''
 self\t''"

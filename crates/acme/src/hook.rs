@@ -5,7 +5,7 @@
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -59,22 +59,27 @@ pub fn run(hook: &[String], action: Action, record: &Record, time: Duration) -> 
     command.env("ACME_DOMAIN", &record.domain);
     command.env("ACME_RECORD", &record.name);
     command.env("ACME_VALUE", &record.value);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    // What it starts itself ends with it.
-    command.process_group(0);
-    let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
-    let status = wait(&mut child, time);
-    let complaint = complaint(&mut child);
-    match status {
-        Ok(Some(status)) if status.success() => Ok(()),
-        Ok(Some(status)) if complaint.is_empty() => Err(failed(status.to_string())),
-        Ok(Some(status)) => Err(failed(format!("{status}: {complaint}"))),
-        Ok(None) => Err(failed(format!("not done after {} seconds", time.as_secs()))),
+    match finish(&mut command, time) {
+        Ok((Some(status), _)) if status.success() => Ok(()),
+        Ok((Some(status), complaint)) if complaint.is_empty() => Err(failed(status.to_string())),
+        Ok((Some(status), complaint)) => Err(failed(format!("{status}: {complaint}"))),
+        Ok((None, _)) => Err(failed(format!("not done after {} seconds", time.as_secs()))),
         Err(error) => Err(failed(error.to_string())),
     }
 }
 
-fn wait(child: &mut Child, time: Duration) -> io::Result<Option<std::process::ExitStatus>> {
+/// Runs a program and waits for it, at most `time`: how it has ended, and what it has complained of. `None`: it was ended,
+/// with all that it has started. Blocks.
+pub(crate) fn finish(command: &mut Command, time: Duration) -> io::Result<(Option<ExitStatus>, String)> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // What it starts itself ends with it.
+    command.process_group(0);
+    let mut child = command.spawn()?;
+    let status = wait(&mut child, time)?;
+    Ok((status, complaint(&mut child)))
+}
+
+fn wait(child: &mut Child, time: Duration) -> io::Result<Option<ExitStatus>> {
     let until = Instant::now() + time;
     let mut pause = Duration::from_millis(5);
     loop {

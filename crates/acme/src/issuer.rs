@@ -18,6 +18,9 @@ const NONCES: u32 = 10;
 /// How soon an authority's suggestion is asked for again, seconds.
 const ASK_AGAIN: std::ops::RangeInclusive<u64> = 600..=24 * 3600;
 
+/// Held by whoever makes an account.
+static REGISTRATION: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// An authority that is ready for orders.
 pub struct Authority {
     pub(crate) account: Account,
@@ -43,13 +46,16 @@ impl Authority {
     /// Takes up the account that is in the store, or makes one.
     pub async fn open(issuer: &Issuer, store: &Store) -> Result<Self, Failure> {
         let transport = Transport::new(issuer.trusted.as_deref(), issuer.verify).map_err(Failure::Own)?;
-        let account = match store.account::<AccountCredentials>(&identity(issuer)) {
-            Some(credentials) => {
-                let opened = Account::builder_with_http(Box::new(transport.clone()));
-                opened.from_credentials(credentials).await.map_err(|error| failure(&transport, &error))?
+        let mut account = Self::known(issuer, &transport, store).await?;
+        if account.is_none() {
+            // Several certificates are ordered at once, but one account is enough.
+            let _one = REGISTRATION.lock().await;
+            account = Self::known(issuer, &transport, store).await?;
+            if account.is_none() {
+                account = Some(Self::register(issuer, &transport, store).await?);
             }
-            None => Self::register(issuer, &transport, store).await?,
-        };
+        }
+        let account = account.ok_or_else(|| Failure::NoAccount("no account".to_owned()))?;
         if let Some(wanted) = &issuer.profile {
             let offered: Vec<&str> = account.profiles().map(|profile| profile.name).collect();
             if !offered.contains(&wanted.as_str()) {
@@ -61,6 +67,18 @@ impl Authority {
             }
         }
         Ok(Self { account, transport })
+    }
+
+    async fn known(
+        issuer: &Issuer,
+        transport: &Transport,
+        store: &Store,
+    ) -> Result<Option<Account>, Failure> {
+        let Some(credentials) = store.account::<AccountCredentials>(&identity(issuer)) else {
+            return Ok(None);
+        };
+        let opened = Account::builder_with_http(Box::new(transport.clone())).from_credentials(credentials);
+        opened.await.map(Some).map_err(|error| failure(transport, &error))
     }
 
     async fn register(issuer: &Issuer, transport: &Transport, store: &Store) -> Result<Account, Failure> {

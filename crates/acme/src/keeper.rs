@@ -62,6 +62,26 @@ impl<F: Front, C: Clock> Keeper<F, C> {
         })
     }
 
+    /// Keeps it in another directory than that of the first issuer, for a name that is not served before there is one.
+    #[must_use]
+    pub fn apart(self, store: Store) -> Self {
+        Self { store, is_without: true, ..self }
+    }
+
+    /// Does what there is to do now, and waits for whoever else does it: the certificate that is there then, if it is
+    /// still valid, and the seconds until there may be more to do.
+    pub async fn settle(&mut self) -> (Option<Stored>, u64) {
+        loop {
+            let pause = self.turn().await;
+            if pause > 0 && !self.has_told {
+                let now = self.clock.now();
+                let best = self.best(now).map(|(stored, _)| stored);
+                return (best.filter(|stored| stored.leaf.validity.until > now), pause);
+            }
+            self.clock.sleep(Duration::from_secs(pause)).await;
+        }
+    }
+
     /// Does so for ever.
     pub async fn keep(mut self) -> Infallible {
         loop {
@@ -83,6 +103,7 @@ impl<F: Front, C: Clock> Keeper<F, C> {
         };
         let due = renewal.max(self.rests_until(now));
         if due > now {
+            self.has_told = false;
             let again =
                 self.suggestion.as_ref().map_or(LONGEST_SLEEP, |(_, _, until)| until.saturating_sub(now));
             return (due - now).min(again);

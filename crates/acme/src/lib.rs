@@ -5,8 +5,10 @@
 //! through [`transport`], and a certificate is used only if [`chain`] finds it to be what was asked for.
 #![forbid(unsafe_code)]
 
+pub mod ask;
 pub mod chain;
 pub mod clock;
+mod demand;
 mod failure;
 pub mod hook;
 pub mod issuer;

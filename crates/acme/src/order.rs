@@ -22,6 +22,7 @@ use crate::hook::Record;
 use crate::issuer::{Authority, again};
 use crate::key::{self, Pair};
 use crate::store::{Finalized, Store, Stored};
+use crate::transport::TransportError;
 
 /// How long an authority may take to look at the answers, or to sign, seconds.
 const PATIENCE: u64 = 300;
@@ -176,6 +177,8 @@ impl<F: Front, C: Clock> Desk<'_, F, C> {
                     }
                 }
                 Err(instant_acme::Error::Unsupported(_)) => {}
+                // It has taken no notice of it, which the library calls an error.
+                Err(instant_acme::Error::Other(error)) if !error.is::<TransportError>() => {}
                 Err(error) => return Err(Failure::of(&error, transport.retry_after())),
             }
         }

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::Failure;
 use crate::clock::SystemClock;
+use crate::demand::Demands;
 use crate::hook::{self, Action, Record};
 use crate::keeper::Keeper;
 use crate::key::{self, Pair};
@@ -98,6 +99,8 @@ async fn serve(master: ControlSocket, first: Mandate) -> io::Result<()> {
     });
     let mut keepers = Keepers { outlet: Rc::clone(&outlet), running: HashMap::new() };
     keepers.take_over(&first.acme);
+    let mut demands = Demands::new(Rc::clone(&outlet));
+    demands.take_over(&first.acme);
     loop {
         let mut ready = watch.readable().await?;
         let Ok(received) = ready.try_io(|_| master.recv::<ToAcme>()) else { continue };
@@ -111,7 +114,9 @@ async fn serve(master: ControlSocket, first: Mandate) -> io::Result<()> {
                     telemetry::error!("{}", error);
                 }
                 keepers.take_over(&mandate.acme);
+                demands.take_over(&mandate.acme);
             }
+            ToAcme::Wanted { demand, name } => demands.wanted(&demand, &name),
             ToAcme::ChallengeSet { number } => {
                 if let Some(waiting) = outlet.waiting.borrow_mut().remove(&number) {
                     let _ = waiting.send(());
@@ -146,7 +151,7 @@ async fn send(master: Rc<ControlSocket>, mut letters: mpsc::UnboundedReceiver<Le
 
 /// The way to clients and authorities: by the master to the edge, or by a program to the DNS.
 #[derive(Debug)]
-struct Outlet {
+pub(crate) struct Outlet {
     letters: mpsc::UnboundedSender<Letter>,
     next: Cell<u64>,
     /// Answers of which the edge has not said that they are there.
@@ -158,7 +163,7 @@ struct Outlet {
 }
 
 impl Outlet {
-    fn tell(&self, message: FromAcme, body: Option<serde_json::Value>) {
+    pub(crate) fn tell(&self, message: FromAcme, body: Option<serde_json::Value>) {
         // It fails when everything ends.
         let _ = self.letters.send((message, body));
     }

@@ -11,11 +11,12 @@
 //! | `NAME-HASH.lock` | locked by whoever orders |
 //! | `account-HASH.json` | an account, and its key |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -31,6 +32,8 @@ use sha2::{Digest, Sha256};
 use crate::chain::{self, Leaf};
 use crate::key::Pair;
 
+/// What an order's files end in.
+const KINDS: [&str; 4] = ["pem", "order", "json", "lock"];
 /// The largest file that is read.
 const FILE_SIZE: u64 = 512 * 1024;
 
@@ -233,6 +236,44 @@ impl Store {
             }
             Err(error) => Err(at(&path, &error.into())),
         }
+    }
+
+    /// How many orders have files here.
+    pub fn count(&self) -> usize {
+        self.stems().len()
+    }
+
+    /// Removes what certificates that have expired have left, and orders of which nothing came for a day.
+    pub fn sweep(&self, now: u64) {
+        for stem in self.stems() {
+            let is_used = match self.read_pair(&format!("{stem}.pem")) {
+                Ok(stored) => stored.leaf.validity.until > now,
+                Err(_) => KINDS.iter().any(|kind| self.is_fresh(&format!("{stem}.{kind}"))),
+            };
+            if !is_used {
+                for kind in KINDS {
+                    self.remove(&format!("{stem}.{kind}"));
+                }
+            }
+        }
+    }
+
+    fn is_fresh(&self, name: &str) -> bool {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let written = fs::metadata(self.directory.join(name)).and_then(|metadata| metadata.modified());
+        // A time to come is none that has passed.
+        written.is_ok_and(|written| written.elapsed().map_or(true, |age| age < DAY))
+    }
+
+    fn stems(&self) -> BTreeSet<String> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten();
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let stems = names.filter_map(|name| {
+            let (stem, kind) = name.rsplit_once('.')?;
+            let is_hidden = stem.is_empty() || stem.starts_with('.') || stem.starts_with("account-");
+            (!is_hidden && KINDS.contains(&kind)).then(|| stem.to_owned())
+        });
+        stems.collect()
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
@@ -458,6 +499,32 @@ mod tests {
         store.keep_account(&["a", "b"], &"secret").unwrap();
         assert_eq!(store.account::<String>(&["a", "b"]).as_deref(), Some("secret"));
         assert_eq!(store.account::<String>(&["a", "c"]), None);
+    }
+
+    #[test]
+    fn what_is_of_no_use_is_swept() {
+        let (_directory, store) = store();
+        let (old, new, failed, given_up) = (
+            order(&["old.example"]),
+            order(&["new.example"]),
+            order(&["failed.example"]),
+            order(&["gone.example"]),
+        );
+        store.keep(&old, &key::temporary(&old.identifiers, NOW - 30 * 86400).unwrap()).unwrap();
+        store.keep(&new, &key::temporary(&new.identifiers, NOW).unwrap()).unwrap();
+        store.keep_note(&failed, &Note::default()).unwrap();
+        store.keep_note(&given_up, &Note::default()).unwrap();
+        let _ = store.lock(&given_up).unwrap();
+        let long_ago = std::time::SystemTime::now() - Duration::from_secs(2 * 86400);
+        for kind in ["json", "lock"] {
+            let path = store.directory.join(format!("{}.{kind}", stem(&given_up)));
+            File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+        }
+        store.keep_account(&["a"], &"secret").unwrap();
+        assert_eq!(store.count(), 4);
+        store.sweep(NOW);
+        assert_eq!(store.stems(), BTreeSet::from([stem(&new), stem(&failed)]));
+        assert!(store.account::<String>(&["a"]).is_some());
     }
 
     #[test]

@@ -6,18 +6,17 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use instant_acme::{BodyWrapper, BytesResponse, HttpClient};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use listen::tls::servers;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 /// The largest response: a chain of certificates has some kilobytes.
 const RESPONSE_SIZE: usize = 1024 * 1024;
@@ -81,16 +80,13 @@ pub struct Transport {
 impl Transport {
     /// `trusted`: a file of certificates to verify the other side by, else the system's. `verify` off: it is not verified.
     pub fn new(trusted: Option<&Path>, verify: bool) -> Result<Self, String> {
-        let provider = provider();
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        let builder = ClientConfig::builder_with_provider(servers::provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
-        let mut tls = if verify {
-            builder.with_root_certificates(roots(trusted)?).with_no_client_auth()
-        } else {
-            let unverified = Arc::new(Unverified(provider));
-            builder.dangerous().with_custom_certificate_verifier(unverified).with_no_client_auth()
-        };
+        let verifier =
+            if verify { servers::trusted(roots(trusted)?, Vec::new())? } else { servers::anybody(true) };
+        let verified = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let mut tls = verified.with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { tls: Arc::new(tls), retry_after: Arc::new(AtomicU64::new(NO_WISH)) })
     }
@@ -140,13 +136,7 @@ impl HttpClient for Transport {
     }
 }
 
-/// The one library of ciphers.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    Arc::clone(PROVIDER.get_or_init(|| Arc::new(aws_lc_rs::default_provider())))
-}
-
-fn roots(trusted: Option<&Path>) -> Result<RootCertStore, String> {
+fn roots(trusted: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, String> {
     let path = match trusted {
         Some(path) => path,
         None => SYSTEM_ROOTS.iter().map(Path::new).find(|path| path.exists()).ok_or(
@@ -154,15 +144,18 @@ fn roots(trusted: Option<&Path>) -> Result<RootCertStore, String> {
         )?,
     };
     let unusable = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-    let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))? {
-        // Some systems' files hold one or the other that nobody can read.
-        let added = store.add(certificate.map_err(|error| unusable(&error))?);
-        if trusted.is_some() {
-            added.map_err(|error| unusable(&error))?;
+    let all: Vec<_> = CertificateDer::pem_file_iter(path)
+        .map_err(|error| unusable(&error))?
+        .collect::<Result<_, _>>()
+        .map_err(|error| unusable(&error))?;
+    // Some systems' files hold one or the other that nobody can read.
+    if trusted.is_some() {
+        let mut store = RootCertStore::empty();
+        for certificate in &all {
+            store.add(certificate.clone()).map_err(|error| unusable(&error))?;
         }
     }
-    if store.is_empty() { Err(unusable(&"no certificate in it")) } else { Ok(store) }
+    if all.is_empty() { Err(unusable(&"no certificate in it")) } else { Ok(all) }
 }
 
 /// RFC 7807, and what other content types servers in front of authorities give their errors.
@@ -201,6 +194,48 @@ fn fetch(
     })
 }
 
+/// Gets a URL of `http` or `https` and tells the status. Blocks, at most `time`, but for the resolution of the name.
+pub(crate) fn status(url: &str, time: Duration) -> Result<u16, TransportError> {
+    let until = Instant::now() + time;
+    let uri: Uri = url.parse().map_err(|_| TransportError::Address(format!("\"{url}\" is no URL")))?;
+    let is_secure = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
+    let failed = |error: io::Error| TransportError::Connection { host: host.clone(), error };
+    let request = Request::get(uri.clone()).body(()).map_err(|e| TransportError::Address(e.to_string()))?;
+    let text = request_text(&request.into_parts().0, &Bytes::new());
+    let socket = connect(&host, port).map_err(failed)?;
+    socket.set_read_timeout(Some(time)).map_err(failed)?;
+    let outcome = if is_secure {
+        let tls = Transport::new(None, true).map_err(TransportError::Address)?.tls;
+        let name = ServerName::try_from(host.clone())
+            .map_err(|_| TransportError::Address(format!("\"{host}\" is no name of a host")))?;
+        let session = ClientConnection::new(tls, name).map_err(io::Error::other).map_err(failed)?;
+        status_of(&mut Bounded { stream: rustls::StreamOwned::new(session, socket), until }, &text)
+    } else {
+        status_of(&mut Bounded { stream: socket, until }, &text)
+    };
+    outcome.map_err(|error| match error {
+        Unread::Broken(error) => failed(error),
+        Unread::Nonsense(why) => TransportError::Response(why),
+    })
+}
+
+fn status_of(stream: &mut (impl Read + Write), request: &[u8]) -> Result<u16, Unread> {
+    stream.write_all(request).and_then(|()| stream.flush()).map_err(Unread::Broken)?;
+    let mut input = Input { stream, bytes: Vec::new(), is_at_end: false };
+    loop {
+        if let Some((length, response, _)) = parse_head(&input.bytes)? {
+            input.bytes.drain(..length);
+            if !response.status().is_informational() {
+                return Ok(response.status().as_u16());
+            }
+        } else if !input.more()? {
+            return Err(Unread::Nonsense("the connection ended before the response"));
+        }
+    }
+}
+
 fn whither(uri: &Uri) -> Result<(&str, u16), TransportError> {
     // RFC 8555 §6.1
     if uri.scheme() != Some(&http::uri::Scheme::HTTPS) {
@@ -231,8 +266,10 @@ fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
 fn request_text(head: &http::request::Parts, body: &Bytes) -> Vec<u8> {
     let target = head.uri.path_and_query().map_or("/", |path| path.as_str());
     let authority = head.uri.authority().map_or("", |authority| authority.as_str());
+    // A URL without a path (RFC 9112 §3.2.1).
+    let root = if target.starts_with('/') { "" } else { "/" };
     let mut text = format!(
-        "{} {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: {AGENT}\r\nAccept-Language: en\r\nConnection: close\r\n",
+        "{} {root}{target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: {AGENT}\r\nAccept-Language: en\r\nConnection: close\r\n",
         head.method
     )
     .into_bytes();
@@ -327,7 +364,7 @@ enum Framing {
 }
 
 fn parse_head(bytes: &[u8]) -> Result<Option<(usize, Response<Bytes>, Framing)>, Unread> {
-    const BAD: Unread = Unread::Nonsense("what the authority sends is no HTTP");
+    const BAD: Unread = Unread::Nonsense("what the other side sends is no HTTP");
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut parsed = httparse::Response::new(&mut fields);
     let Ok(httparse::Status::Complete(length)) = parsed.parse(bytes) else {
@@ -429,45 +466,6 @@ impl<R: Read> Input<'_, R> {
                 return Err(Unread::Nonsense("the response's chunks make no sense"));
             }
         }
-    }
-}
-
-/// Takes any certificate (`ssl_verify off`), but only from whoever has its key.
-#[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -74,6 +74,15 @@ pub enum ToEdge {
         /// Which.
         number: u64,
     },
+    /// What came of [`FromEdge::Wanted`]; the body is a certificate's contents, without one there is none.
+    OnDemand {
+        /// Whose.
+        demand: String,
+        /// The name that it is for.
+        name: String,
+        /// Seconds until it is to be asked again.
+        again: u64,
+    },
 }
 
 /// What the master tells the process that orders certificates.
@@ -89,6 +98,13 @@ pub enum ToAcme {
     },
     /// Messages go to the descriptor that comes along.
     Reopen {},
+    /// A client has asked for a name.
+    Wanted {
+        /// By which of the model's demands it may have a certificate.
+        demand: String,
+        /// The name.
+        name: String,
+    },
 }
 
 /// What the process that orders certificates tells the master.
@@ -109,6 +125,15 @@ pub enum FromAcme {
     ChallengeGone {
         /// Which.
         number: u64,
+    },
+    /// What came of [`ToAcme::Wanted`]; the body is a certificate's contents, without one there is none.
+    OnDemand {
+        /// Whose.
+        demand: String,
+        /// The name that it is for.
+        name: String,
+        /// Seconds until it is to be asked again.
+        again: u64,
     },
 }
 
@@ -157,6 +182,13 @@ pub enum FromEdge {
     ChallengeSet {
         /// Which.
         number: u64,
+    },
+    /// A client has asked for a name that may have a certificate on demand.
+    Wanted {
+        /// By which of the model's demands.
+        demand: String,
+        /// The name.
+        name: String,
     },
     /// Everything has ended; the process exits next.
     Stopped {},

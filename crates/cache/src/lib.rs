@@ -15,6 +15,7 @@ mod index;
 mod keep;
 mod key;
 mod purge;
+mod served;
 mod store;
 mod zone;
 
@@ -22,5 +23,6 @@ pub use entry::{Meta, Stored};
 pub use fresh::{Freshness, valid_for, weigh};
 pub use key::{Id, Key, variant};
 pub use purge::{Purge, TAGS};
+pub use served::{STATUSES, ZoneStatus};
 pub use store::{Renewed, Writer};
 pub use zone::{Ask, Caches, Found, Look, Ticket, Zone};

@@ -14,6 +14,7 @@ use crate::index::Index;
 use crate::keep;
 use crate::key::{self, Id, Key, variant};
 use crate::purge::{self, Meant, Purge};
+use crate::served::{Served, ZoneStatus};
 
 /// The zones of a configuration.
 #[derive(Debug, Default)]
@@ -66,6 +67,7 @@ pub struct Zone {
     index: Mutex<Index>,
     pub(crate) signal: Arc<Signal>,
     counter: AtomicU64,
+    served: Served,
 }
 
 /// Wakes the manager.
@@ -139,6 +141,7 @@ impl Zone {
             index: Mutex::new(Index::cold()),
             signal: Arc::default(),
             counter: AtomicU64::new(0),
+            served: Served::default(),
         });
         keep::spawn(&zone);
         zone
@@ -147,6 +150,25 @@ impl Zone {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What came of looking for a request, as `$upstream_cache_status` has it, and what it was before.
+    pub fn count(&self, status: &str, before: &str) {
+        self.served.count(status, before);
+    }
+
+    /// What it holds, and what it was good for.
+    pub fn status(&self) -> ZoneStatus {
+        let max_size = self.model().max_size;
+        let index = self.index();
+        ZoneStatus {
+            name: self.name.clone(),
+            size: index.size,
+            max_size,
+            keys: index.len() as u64,
+            cold: index.cold,
+            served: self.served.all(),
+        }
     }
 
     pub(crate) fn directory(&self) -> &std::path::Path {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bridge::control::{ControlSocket, FromEdge, Received, ToEdge};
 use buffering::TempSpace;
 use config::model::http::Http;
+use config::model::tls::Contents;
 use config::model::{LogLevel, LogTarget, Model};
 use handlers::app::{Event, Shared, Worker};
 use sys::Watched;
@@ -23,6 +24,7 @@ use crate::apps::Apps;
 use crate::challenges::Challenges;
 use crate::configuration::Configuration;
 use crate::event_loop::{self, Counts, Message, Process, Start};
+use crate::on_demand::{OnDemand, Wanted};
 use crate::spread::Spread;
 use crate::workers::{self, Announced, Heard};
 
@@ -73,6 +75,7 @@ struct Started {
     access: Option<Arc<AccessLog>>,
     configuration: Arc<Configuration>,
     events: UnboundedReceiver<Event>,
+    wanted: UnboundedReceiver<Wanted>,
     ended: UnboundedReceiver<usize>,
     loops: usize,
 }
@@ -100,10 +103,12 @@ fn start(model: Model, listeners: &[OwnedFd]) -> io::Result<Started> {
     let count = model.edge.thread_count().clamp(1, 256);
     let temp_dir = model.edge.buffers.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
     let (events_in, events) = unbounded_channel();
+    let (wanted_in, wanted) = unbounded_channel();
     let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded_channel()).unzip();
     let process = Arc::new(Process {
         apps: Apps::new(count, events_in),
         challenges: Challenges::default(),
+        on_demand: OnDemand::new(wanted_in),
         caches: RwLock::default(),
         temp: TempSpace::new(temp_dir, model.edge.buffers.temp_space),
         inboxes,
@@ -141,7 +146,7 @@ fn start(model: Model, listeners: &[OwnedFd]) -> io::Result<Started> {
             let _ = ended.send(index);
         })?;
     }
-    Ok(Started { process, access, configuration, events, ended, loops: count })
+    Ok(Started { process, access, configuration, events, wanted, ended, loops: count })
 }
 
 fn drop_privileges(model: &Model, uid: u32) -> io::Result<()> {
@@ -175,6 +180,7 @@ async fn serve(master: ControlSocket, mut started: Started) -> io::Result<()> {
             },
             Some(heard) = heard.recv() => control.hear(&heard)?,
             Some(event) = started.events.recv() => control.report(event)?,
+            Some((demand, name)) = started.wanted.recv() => control.tell(&FromEdge::Wanted { demand, name })?,
             Some(_) = started.ended.recv() => {
                 loops -= 1;
                 if !control.stopping {
@@ -273,6 +279,17 @@ impl Control {
                 }
                 Ok(())
             }
+            ToEdge::OnDemand { demand, name, again } => {
+                let body = received.body.as_deref();
+                let contents: Option<Contents> = body.map(serde_json::from_slice).transpose()?;
+                let again = Duration::from_secs(again);
+                let demands = &self.configuration.model.acme.on_demand;
+                let most = demands.iter().find(|known| known.name == demand).map_or(0, |known| known.names);
+                if most > 0 {
+                    self.process.on_demand.answer((demand, name), contents.as_ref(), again, most as usize);
+                }
+                Ok(())
+            }
             ToEdge::ChallengeGone { number } => {
                 self.process.challenges.take(number);
                 Ok(())
@@ -319,6 +336,7 @@ impl Control {
         self.all(|| Ok(Message::Configure(Arc::clone(&configuration), clone_all(listeners)?)))?;
         self.process.apps.retain(model);
         configuration.tls.retain(model);
+        self.process.on_demand.retain(&model.acme.on_demand);
         self.configuration = configuration;
         self.tell(&FromEdge::Configured {})
     }

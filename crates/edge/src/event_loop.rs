@@ -29,6 +29,7 @@ use crate::apps::{Apps, Sides};
 use crate::challenges::Challenges;
 use crate::configuration::Configuration;
 use crate::connection;
+use crate::on_demand::OnDemand;
 use crate::runtime::Runtime;
 use crate::spread::{self, Spread, Trend};
 use crate::watch::Watch;
@@ -95,6 +96,8 @@ pub struct Process {
     pub apps: Apps,
     /// What certification authorities look for.
     pub challenges: Challenges,
+    /// Certificates for names that only clients name.
+    pub on_demand: OnDemand,
     /// The zones of the configuration, for those that purge.
     pub caches: std::sync::RwLock<Vec<Arc<cache::Zone>>>,
     /// All temporary files.

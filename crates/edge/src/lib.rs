@@ -17,6 +17,7 @@ mod http2;
 mod intake;
 mod log;
 mod ocsp;
+mod on_demand;
 mod pages;
 mod phases;
 mod runtime;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::model::tls::Tls;
 use config::model::{Address, HeaderMap, Location, Model, Symlinks};
 use exchange::Coding;
 use filters::{CompressOptions, Filters, Levels};
@@ -87,7 +88,7 @@ impl Runtime {
     }
 
     /// How to go on with a client that begins a handshake.
-    pub fn choose(&self, event_loop: &EventLoop, ends: &Ends, hello: &Hello<'_>) -> Choice {
+    pub async fn choose(&self, event_loop: &EventLoop, ends: &Ends, hello: &Hello<'_>) -> Choice {
         let Configuration { model, tls, .. } = &*self.configuration;
         let chosen = match &self.site {
             Some(site) => site.offer(ends, hello.server_name),
@@ -96,6 +97,20 @@ impl Runtime {
         let choice = chosen.map_or(Choice::Reject, |(id, http2)| tls.choose(model, id, http2));
         let offered = chosen.and_then(|(id, _)| model.tls.offers.get(id as usize));
         match (choice, &self.site, offered) {
+            (Choice::Offer(offer), _, Some(tls))
+                if let Some(demand) = tls.on_demand.and_then(|at| model.acme.on_demand.get(at as usize)) =>
+            {
+                let has_own = !tls.certificates.is_empty() || !tls.by_variable.is_empty();
+                let wanted = hello.server_name.filter(|name| !is_ordered(model, tls, name));
+                match wanted {
+                    Some(name) => match event_loop.process.on_demand.certificate(demand, name).await {
+                        Some(loaded) => Choice::Offer(offer.with_only(loaded)),
+                        None => Choice::Reject,
+                    },
+                    None if has_own => Choice::Offer(offer),
+                    None => Choice::Reject,
+                }
+            }
             (Choice::Offer(offer), Some(site), Some(tls)) if !tls.by_variable.is_empty() => {
                 let loaded = site.certificates(event_loop, ends, hello, tls);
                 loaded.map_or(Choice::Reject, |loaded| Choice::Offer(offer.with(loaded)))
@@ -146,6 +161,18 @@ impl Runtime {
             .iter()
             .find_map(|(url, server)| path.strip_prefix(url.as_slice()).map(|rest| (server, rest)))
     }
+}
+
+/// Whether one of the certificates that a server shows is ordered for this name.
+fn is_ordered(model: &Model, tls: &Tls, name: &str) -> bool {
+    let shown = tls.certificates.iter().filter_map(|at| model.tls.certificates.get(*at as usize));
+    shown.filter(|certificate| certificate.files.is_none()).any(|certificate| {
+        let order = model.acme.certificates.iter().find(|order| order.name == certificate.name);
+        let parent = name.split_once('.').map_or("", |(_, parent)| parent);
+        order.is_some_and(|order| {
+            order.identifiers.iter().any(|known| known == name || known.strip_prefix("*.") == Some(parent))
+        })
+    })
 }
 
 /// How the application's requests are handled.

@@ -96,9 +96,9 @@ pub async fn secure(
     deadline.set_fresh(true);
     // Whoever does not get on with it makes room first.
     deadline.set_idle(Some(Duration::ZERO));
-    let choose = |hello: &Hello<'_>| {
-        let for_authority = event_loop.process.challenges.choose(hello);
-        for_authority.unwrap_or_else(|| event_loop.runtime().choose(event_loop, ends, hello))
+    let choose = async |hello: &Hello<'_>| match event_loop.process.challenges.choose(hello) {
+        Some(for_authority) => for_authority,
+        None => event_loop.runtime().choose(event_loop, ends, hello).await,
     };
     match handshake(socket, input, choose, |cx| deadline.is_past(cx)).await {
         Ok(Begun::Tls(stream, negotiated)) => {

@@ -3,6 +3,8 @@
 //!
 //! One event loop does it for all. A reload ends what was begun for the configuration before.
 
+mod require;
+
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
@@ -29,6 +31,7 @@ use upstream::{
 };
 
 use crate::configuration::Configuration;
+use require::Require;
 
 /// A name is not asked for more often, whatever DNS says of how long it holds.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -178,6 +181,7 @@ struct Matcher {
     /// The patterns of fields, where they have one.
     headers: Vec<Option<Regex>>,
     body: Option<Regex>,
+    require: Require,
 }
 
 impl Checker {
@@ -219,7 +223,7 @@ impl Checker {
             matches: check
                 .matches
                 .and_then(|at| http.matches.get(at as usize))
-                .map(Matcher::compile)
+                .map(|model| Matcher::compile(model, http))
                 .transpose()?,
             deadlines: Rc::clone(deadlines),
         })
@@ -307,7 +311,8 @@ impl Checker {
             Err(failure) if failure.reused => self.ask(peer, &address, &fresh).await,
             asked => asked,
         };
-        let Answer { head, bytes, mut body, .. } = answer.map_err(|failure| failure.fault.to_string())?;
+        let (answer, attempt) = answer.map_err(|failure| failure.fault.to_string())?;
+        let Answer { head, bytes, mut body, .. } = answer;
         let Some(matcher) = &self.matches else {
             if !(200..400).contains(&head.status) {
                 return Err(format!("status {}", head.status));
@@ -326,7 +331,8 @@ impl Checker {
                 }
             }
         }
-        matcher.body(&seen)
+        matcher.body(&seen)?;
+        matcher.require.holds(attempt, bytes)
     }
 
     async fn ask(
@@ -334,7 +340,7 @@ impl Checker {
         peer: &Arc<Peer>,
         address: &UpstreamAddress,
         pool: &Rc<Pool>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<(Answer, Rc<Attempt>), Failure> {
         let attempt = Rc::new(Attempt::new(peer.name.clone()));
         let connected = Connection::to(address, pool, &self.limits, &self.deadlines, &mut Nobody).await;
         let (connection, reused) = connected?;
@@ -346,12 +352,12 @@ impl Checker {
         };
         let lease = self.group.look(peer);
         let asked = connection.ask(reused, outgoing, &self.limits, &mut Nobody, &attempt, lease, pool).await;
-        asked.map_err(|(failure, _)| failure)
+        asked.map(|answer| (answer, attempt)).map_err(|(failure, _)| failure)
     }
 }
 
 impl Matcher {
-    fn compile(model: &HealthMatch) -> Result<Self, String> {
+    fn compile(model: &HealthMatch, http: &Http) -> Result<Self, String> {
         let compiled = |regex| Regex::compile(regex).map_err(|error| error.to_string());
         let headers = model.headers.iter().map(|header| match &header.is {
             HeaderIs::Regex(regex) => compiled(regex).map(Some),
@@ -360,6 +366,7 @@ impl Matcher {
         Ok(Self {
             headers: headers.collect::<Result<_, _>>()?,
             body: model.body.as_ref().map(|(_, regex)| compiled(regex)).transpose()?,
+            require: Require::compile(&model.require, http)?,
             model: model.clone(),
         })
     }

@@ -88,7 +88,10 @@ impl Acme {
 impl Master {
     /// Whether certificates are to be ordered.
     pub(crate) fn wants_acme(&self) -> bool {
-        self.prepared().is_some_and(|prepared| !prepared.model.acme.certificates.is_empty())
+        self.prepared().is_some_and(|prepared| {
+            let acme = &prepared.model.acme;
+            !acme.certificates.is_empty() || !acme.on_demand.is_empty()
+        })
     }
 
     /// Starts the process if it is wanted and not there, and lets it end if it is not wanted any more.
@@ -181,6 +184,13 @@ impl Master {
                 }
                 Ok(())
             }),
+            FromAcme::OnDemand { demand, name, again } => {
+                let body = received.body.as_deref().map(serde_json::from_slice).transpose();
+                body.map_err(io::Error::from).map(|contents| {
+                    let (demand, name) = (demand.clone(), name.clone());
+                    self.pass_on(ToEdge::OnDemand { demand, name, again: *again }, contents);
+                })
+            }
             FromAcme::ChallengeGone { number } => {
                 self.acme.challenges.remove(number);
                 self.pass_on(ToEdge::ChallengeGone { number: *number }, None);
@@ -208,6 +218,15 @@ impl Master {
     pub(crate) fn challenge_set(&mut self, number: u64) {
         if let Some(process) = &mut self.acme.process {
             process.channel.send(ToAcme::ChallengeSet { number }, None, vec![]);
+        }
+    }
+
+    /// A client of the edge's has asked for a name.
+    pub(crate) fn wanted(&mut self, demand: String, name: String) {
+        match self.acme.process.as_mut().filter(|process| !process.closed) {
+            Some(process) => process.channel.send(ToAcme::Wanted { demand, name }, None, vec![]),
+            // It comes soon.
+            None => self.pass_on(ToEdge::OnDemand { demand, name, again: 1 }, None),
         }
     }
 

@@ -29,6 +29,11 @@ fn certificates(model: &Model) -> Vec<String> {
         let identifiers = order.identifiers.iter().cloned();
         lines.push(format!("Certificate: for {} from {}", join(identifiers), join(names)));
     }
+    for demand in &model.acme.on_demand {
+        let issuers = demand.issuers.iter().filter_map(|at| model.acme.issuers.get(*at as usize));
+        let names = join(issuers.map(|issuer| issuer.name.clone()));
+        lines.push(format!("Certificates on demand: from {names}, for names that {} allows", demand.ask));
+    }
     if let Some(local) = &model.acme.local {
         let path = ::acme::local::authority(local);
         let path = path.display();

@@ -205,6 +205,7 @@ impl Master {
             FromEdge::WorkerOverran { worker, method, path, seconds, graceful } => {
                 Event::WorkerOverran { worker, method, path, seconds, graceful }
             }
+            FromEdge::Wanted { demand, name } => return self.wanted(demand, name),
             FromEdge::ChallengeSet { number } => return self.challenge_set(number),
             FromEdge::Stopped {} => Event::EdgeStopped,
             FromEdge::Fatal { text } => Event::EdgeFatal { text },

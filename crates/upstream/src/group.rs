@@ -2,11 +2,13 @@
 
 mod members;
 mod peer;
+mod queue;
 mod sessions;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -14,7 +16,9 @@ use config::model::http::{Balance, Keepalive, LeastTime, Sticky, Upstream, Upstr
 
 pub(crate) use members::{Members, Tier};
 pub use peer::{Found, Peer, PeerStatus};
+pub use queue::{Place, Waits};
 
+use queue::Queue;
 use sessions::Sessions;
 
 use crate::balance;
@@ -35,6 +39,10 @@ pub struct Group {
     balance: Kind,
     /// `sticky learn`, and whether sessions begin with heads.
     sessions: Option<(Arc<Sessions>, bool)>,
+    /// `queue`
+    queue: Option<Arc<Queue>>,
+    /// Idle connections of all event loops, as they were when last looked at.
+    pub(crate) idle: Arc<AtomicU64>,
     begin: Instant,
     members: Mutex<Members>,
 }
@@ -162,6 +170,8 @@ impl Group {
             mandatory,
             balance,
             sessions,
+            queue: upstream.queue.as_ref().map(|queue| Arc::new(Queue::new(queue))),
+            idle: Arc::default(),
             begin: Instant::now(),
             members: Mutex::new(members),
         })
@@ -207,6 +217,23 @@ impl Group {
         self.members().all().iter().map(|peer| peer.status(now)).collect()
     }
 
+    /// Connections that wait for a request, of all event loops.
+    pub fn idle(&self) -> u64 {
+        self.idle.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait for a server, and how many may; `None` without `queue`.
+    pub fn queued(&self) -> Option<(u64, u64)> {
+        self.queue.as_ref().map(|queue| queue.status())
+    }
+
+    /// A server may be one that can be asked: whoever waits longest is to look.
+    fn call(&self) {
+        if let Some(queue) = &self.queue {
+            queue.call();
+        }
+    }
+
     /// The addresses of a server before a reload.
     fn found_before(&self, server: &UpstreamServer) -> Vec<Found> {
         let Some(of) = self.servers.iter().position(|known| {
@@ -248,6 +275,8 @@ impl Group {
             }
         }
         members.arrange(all);
+        drop(members);
+        self.call();
     }
 
     /// A health check looks at a server: what comes of it counts for nothing else.
@@ -272,6 +301,7 @@ impl Group {
     pub fn found_to_be(&self, peer: &Arc<Peer>, bit: u64, is_well: bool) {
         if peer.was_looked_at(bit, is_well, self.now()) {
             self.unpark(peer);
+            self.call();
         }
     }
 
@@ -299,8 +329,25 @@ impl Group {
 }
 
 impl Choice {
-    /// The next server to ask; `None` if there is none that could be.
+    /// The next server to ask; `None` if there is none that could be, or others wait already.
     pub fn lease(&mut self) -> Option<Lease> {
+        if self.group.queue.as_ref().is_some_and(|queue| queue.has_waiting()) {
+            return None;
+        }
+        self.lease_in_turn()
+    }
+
+    /// Whether a request without a server may wait for one.
+    pub fn queue_up(&self) -> Waits {
+        let Some(queue) = &self.group.queue else { return Waits::No };
+        let members = self.group.members();
+        let may_come = members.all().iter().any(|peer| peer.is_up() && !self.is_tried(peer.slot));
+        drop(members);
+        if may_come { queue.enter() } else { Waits::No }
+    }
+
+    /// The same whoever waits.
+    fn lease_in_turn(&mut self) -> Option<Lease> {
         let group = Arc::clone(&self.group);
         let now = group.now();
         let mut members = group.members();
@@ -397,6 +444,7 @@ impl Lease {
         self.peer.took(true, self.begun, now);
         if self.peer.answered(now) {
             self.group.unpark(&self.peer);
+            self.group.call();
         }
         self.learn();
     }
@@ -455,6 +503,7 @@ impl Drop for Lease {
         if self.peer.end() {
             self.group.unpark(&self.peer);
         }
+        self.group.call();
     }
 }
 

@@ -34,7 +34,7 @@ pub use connection::{
     Answer, Asked, Asking, AskingHttp1, Client, Connection, Limits, Outgoing, OutgoingBody,
 };
 pub use failure::{Failure, Fault, errno};
-pub use group::{Choice, Found, Group, Key, Lease, Peer, PeerStatus};
+pub use group::{Choice, Found, Group, Key, Lease, Peer, PeerStatus, Place, Waits};
 pub use pool::Pool;
 pub use resolver::{Resolver, Service, Unresolved};
 pub use stream::Stream;

@@ -1,18 +1,23 @@
 //! Connections that wait for the next request.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use config::model::http::{Keepalive, UpstreamAddress};
 
-use crate::{Connection, Route};
+use crate::{Connection, Group, Route};
 
 /// The idle connections of one event loop to one group.
 pub struct Pool {
     keepalive: Option<Keepalive>,
     /// The one that was used last stands first.
     idle: RefCell<VecDeque<Idle>>,
+    /// Where the group counts those of all event loops, and as how many these count there.
+    total: Arc<AtomicU64>,
+    shown: Cell<u64>,
 }
 
 struct Idle {
@@ -23,7 +28,16 @@ struct Idle {
 impl Pool {
     /// Keeps as many as `keepalive` says; without it none.
     pub fn new(keepalive: Option<Keepalive>) -> Self {
-        Self { keepalive, idle: RefCell::default() }
+        Self::counted(keepalive, Arc::default())
+    }
+
+    /// That of a group.
+    pub fn of(group: &Group) -> Self {
+        Self::counted(group.keepalive.clone(), Arc::clone(&group.idle))
+    }
+
+    fn counted(keepalive: Option<Keepalive>, total: Arc<AtomicU64>) -> Self {
+        Self { keepalive, idle: RefCell::default(), total, shown: Cell::new(0) }
     }
 
     /// Whether connections are kept at all.
@@ -76,8 +90,23 @@ impl Pool {
     /// Closes those that the servers have closed, and those that have been idle too long. To be called now and then.
     pub fn sweep(&self) {
         let Some(keepalive) = &self.keepalive else { return };
-        self.idle.borrow_mut().retain_mut(|idle| {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain_mut(|idle| {
             idle.since.elapsed() < keepalive.timeout && idle.connection.stream.seems_quiet()
         });
+        self.show(idle.len() as u64);
+    }
+
+    fn show(&self, count: u64) {
+        let before = self.shown.replace(count);
+        if before != count {
+            self.total.fetch_add(count.wrapping_sub(before), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.show(0);
     }
 }

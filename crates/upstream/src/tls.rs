@@ -8,18 +8,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use config::model::http::ProxyTls;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use config::model::http::{Identity, ProxyTls};
+use listen::tls::{Loaded, servers};
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
-    SignatureScheme, version,
-};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CertificateError, ClientConfig, ClientConnection, Error, version};
 
 /// Bytes that one read of the socket takes at most: a record of the largest size, and a bit.
 const READ_SIZE: usize = 17 * 1024;
@@ -32,6 +27,7 @@ const SESSIONS: usize = 256;
 #[derive(Clone)]
 pub struct Tls {
     config: Arc<ClientConfig>,
+    session_reuse: bool,
 }
 
 impl PartialEq for Tls {
@@ -52,7 +48,6 @@ impl fmt::Debug for Tls {
 impl Tls {
     /// Compiles what the configuration says; `http2`: servers are told that HTTP/2 will be spoken. The error is for the log.
     pub fn new(model: &ProxyTls, http2: bool) -> Result<Self, String> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
         let mut versions = Vec::new();
         if model.tls12 {
             versions.push(&version::TLS12);
@@ -60,35 +55,45 @@ impl Tls {
         if model.tls13 {
             versions.push(&version::TLS13);
         }
-        let verifier: Arc<dyn ServerCertVerifier> = if model.verify {
-            Arc::new(Trusted::new(model, &provider)?)
+        let verifier = if model.verify {
+            let lists =
+                CertificateRevocationListDer::pem_slice_iter(model.crl.as_deref().unwrap_or_default());
+            let lists: Result<Vec<_>, _> = lists.collect();
+            let lists = lists.map_err(|error| format!("no list of revocations: {error}"))?;
+            servers::trusted(certificates(&model.trusted)?, lists)?
         } else {
-            Arc::new(Anybody(Arc::clone(&provider)))
+            // Not even the handshake's signature is looked at: that would say that the key is the certificate's, which
+            // nobody asks about, and certificates of the first version, which many sign for themselves, cannot be read
+            // for it.
+            servers::anybody(false)
         };
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(servers::provider())
             .with_protocol_versions(&versions)
             .map_err(|error| error.to_string())?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        let mut config = match &model.certificate {
-            None => builder.with_no_client_auth(),
-            Some((chain, key)) => {
-                let chain = certificates(chain)?;
-                let key = PrivateKeyDer::from_pem_slice(&key.0)
-                    .map_err(|error| format!("no private key: {error}"))?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
-            }
-        };
+        let mut config = builder.with_no_client_auth();
         if http2 {
             config.alpn_protocols = vec![b"h2".to_vec()];
         }
         config.enable_sni = model.server_name;
-        config.resumption = if model.session_reuse {
-            Resumption::in_memory_sessions(SESSIONS)
-        } else {
-            Resumption::disabled()
-        };
-        Ok(Self { config: Arc::new(config) })
+        config.resumption = resumption(model.session_reuse);
+        let tls = Self { config: Arc::new(config), session_reuse: model.session_reuse };
+        match &model.identity {
+            Some(Identity::Fixed { chain, key, form }) => Ok(tls.showing(&Loaded::of(chain, key, *form)?)),
+            // Who it is shows with each request.
+            Some(Identity::Named(_)) | None => Ok(tls),
+        }
+    }
+
+    /// The same with this certificate for servers that ask for one. No session of another goes on by it, and no
+    /// connection is used that was another's.
+    pub fn showing(&self, identity: &Loaded) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        let certified = CertifiedKey::clone(identity.certified());
+        config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+        config.resumption = resumption(self.session_reuse);
+        Self { config: Arc::new(config), session_reuse: self.session_reuse }
     }
 
     /// Shakes hands with the server of this name; a port in it does not count.
@@ -125,6 +130,10 @@ impl Tls {
         .await?;
         Ok(stream)
     }
+}
+
+fn resumption(reuse: bool) -> Resumption {
+    if reuse { Resumption::in_memory_sessions(SESSIONS) } else { Resumption::disabled() }
 }
 
 /// A stream once its handshake has begun.
@@ -285,116 +294,5 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
         Ok(all) if all.is_empty() => Err("no certificate".to_owned()),
         Ok(all) => Ok(all),
         Err(error) => Err(format!("no certificate: {error}")),
-    }
-}
-
-/// `proxy_ssl_verify off`: whoever it is. Not even the handshake's signature is looked at: that would say that the key is
-/// the certificate's, which nobody asks about, and certificates of the first version, which many sign for themselves,
-/// cannot be read for it.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// `proxy_ssl_verify on`: signed by whom the configuration trusts, or trusted itself, and of the right name.
-#[derive(Debug)]
-struct Trusted {
-    inner: Arc<WebPkiServerVerifier>,
-    /// A certificate that is trusted need not be signed by another.
-    own: Vec<CertificateDer<'static>>,
-}
-
-impl Trusted {
-    fn new(model: &ProxyTls, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
-        let own = certificates(&model.trusted)?;
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(own.iter().cloned());
-        let mut builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-        if let Some(crl) = &model.crl {
-            let crls: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(crl).collect();
-            builder = builder.with_crls(crls.map_err(|error| format!("no list of revocations: {error}"))?);
-        }
-        Ok(Self { inner: builder.build().map_err(|error| error.to_string())?, own })
-    }
-}
-
-impl ServerCertVerifier for Trusted {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if self.own.iter().any(|own| own.as_ref() == end_entity.as_ref()) {
-            let (_, parsed) = X509Certificate::from_der(end_entity)
-                .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-            let (now, validity) = (now.as_secs() as i64, parsed.validity());
-            if now < validity.not_before.timestamp() {
-                return Err(Error::InvalidCertificate(CertificateError::NotValidYet));
-            }
-            if now > validity.not_after.timestamp() {
-                return Err(Error::InvalidCertificate(CertificateError::Expired));
-            }
-            verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
-            return Ok(ServerCertVerified::assertion());
-        }
-        self.inner.verify_server_cert(end_entity, intermediates, name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
     }
 }

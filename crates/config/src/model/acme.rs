@@ -21,6 +21,77 @@ pub struct Model {
     /// A certificate that an authority of one's own gives.
     #[serde(default)]
     pub local: Option<Local>,
+    /// No two of one name.
+    #[serde(default)]
+    pub on_demand: Vec<OnDemand>,
+}
+
+/// Certificates for names that only clients name, each after somebody has said that it may have one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnDemand {
+    /// What both processes call it.
+    pub name: String,
+    /// Who says so.
+    pub ask: Ask,
+    /// The kind of key.
+    pub key: Key,
+    /// Indices of [`Model::issuers`], at least one; who fails is followed by the next. Below the first one's directory
+    /// is that of the certificates.
+    pub issuers: Vec<u32>,
+    /// How many names may have one at once.
+    pub names: u32,
+}
+
+/// Who says whether a name may have a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// An HTTP server: a status of 200 to 299 for `URL?domain=NAME` is a yes.
+    Url(String),
+    /// A program, run as `PROGRAM NAME`: an exit status of 0 is a yes.
+    Program(PathBuf),
+}
+
+impl Ask {
+    /// Reads a URL or the path of a program.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        match rest {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => Err("the URL names no host"),
+            Some(rest) if rest.contains(|c: char| c.is_control() || c == ' ' || c == '#') => {
+                Err("the URL has characters that no URL has, or a fragment")
+            }
+            Some(_) => Ok(Self::Url(text.to_owned())),
+            None if text.contains("://") => Err("only http:// and https:// are spoken"),
+            None if text.is_empty() => Err("there is nobody to ask"),
+            None => Ok(Self::Program(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => f.write_str(url),
+            Self::Program(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// How many names have certificates on demand at most, if nobody says otherwise.
+pub const ON_DEMAND_NAMES: u32 = 1000;
+
+/// Whether somebody's word for a name can be one that an authority would issue for: a name of the public DNS, in lower
+/// case, without the dot at its end, no wildcard and no address (CA/B Baseline Requirements §7.1.4.2.1).
+pub fn is_public_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let Some((_, last)) = name.rsplit_once('.') else { return false };
+    // A last label of digits is an address's.
+    name.len() <= 253 && name.split('.').all(is_label) && !last.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// A certificate for development, signed by an authority of one's own; both are made when they are not there.
@@ -188,4 +259,55 @@ pub struct Mandate {
     pub gid: Option<u32>,
     /// Where messages go.
     pub logs: Logs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_the_public_dns_are_ordered_on_demand() {
+        for name in ["a.example", "xn--shp-sna.example", "a-b.c2.example", "1.example"] {
+            assert!(is_public_name(name), "{name}");
+        }
+        let long = format!("{}.example", "a".repeat(64));
+        let many = "a.".repeat(130) + "example";
+        for name in [
+            "",
+            "localhost",
+            "a.example.",
+            ".a.example",
+            "a..example",
+            "*.a.example",
+            "A.example",
+            "-a.example",
+            "a-.example",
+            "192.0.2.1",
+            "2001:db8::1",
+            "a_b.example",
+            "../x.example",
+            "a.example\n",
+            "a/b.example",
+            "a b.example",
+            "sh\u{f6}p.example",
+            &long,
+            &many,
+        ] {
+            assert!(!is_public_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_url_or_a_program_is_asked() {
+        assert_eq!(
+            Ask::parse("http://127.0.0.1:8000/a?b=c"),
+            Ok(Ask::Url("http://127.0.0.1:8000/a?b=c".into()))
+        );
+        assert_eq!(Ask::parse("/usr/bin/may"), Ok(Ask::Program("/usr/bin/may".into())));
+        for text in
+            ["", "http://", "https:///x", "ftp://x/", "http://a b/", "http://a/#x", "http://a/\r\nX: y"]
+        {
+            assert!(Ask::parse(text).is_err(), "{text}");
+        }
+    }
 }

@@ -140,7 +140,7 @@ pub struct Contents {
 }
 
 /// How a private key is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum KeyForm {
     /// RFC 5958
     Pkcs8,
@@ -201,6 +201,9 @@ pub struct Tls {
     /// Those of them that were read are kept; `None`: every handshake reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<CertificateCache>,
+    /// Names that no certificate is for get one: index of [`super::acme::Model::on_demand`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand: Option<u32>,
     /// Certificates are sent compressed to clients that take them so (RFC 8879).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub compress: bool,

@@ -7,7 +7,9 @@ use conf_syntax::{Directive, Span, Word};
 use super::level::Level;
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
-use crate::model::acme::{Challenge, ExternalAccount, Issuer, Key, Model, Order};
+use crate::model::acme::{
+    Ask, Challenge, ExternalAccount, Issuer, Key, Model, ON_DEMAND_NAMES, OnDemand, Order,
+};
 use crate::model::http::ServerName;
 use crate::model::tls::Certificate;
 
@@ -43,6 +45,19 @@ pub(super) const ROWS: &[Row] = &[
     .differs(
         "Wildcards are possible, by `dns_hook`. Until there is one, a certificate is served that nobody has signed.",
     ),
+    Row::new(
+        "acme_on_demand",
+        Context::SERVER,
+        Count::between(2, 4),
+        Apply::Custom(|r, _, d| r.acme_on_demand(d)),
+        "",
+        "Names of this server that clients ask for, and that none of its certificates is ordered for, get certificates of \
+         their own in the handshake: `issuer ask=URL|ask=PROGRAM [key=ecdsa:256] [names=1000]`. `ask` is asked first: \
+         `URL?domain=NAME` has to be answered with a status of 200 to 299, `PROGRAM NAME` to end with status 0, both \
+         within 10 seconds; a no holds for a minute. `names` may have certificates at once; at most 100 are ordered in \
+         an hour, and clients wait for one for 30 seconds. `ssl_certificate $acme_certificate` uses them.",
+    )
+    .ours(),
     Row::one(
         "acme_shared_zone",
         Context::HTTP,
@@ -194,6 +209,8 @@ pub(super) struct Acme {
     fallback: Option<(String, Span)>,
     /// What the server that is being read wants.
     wanted: Option<Wanted>,
+    /// And for names that only clients name.
+    on_demand: Option<(String, Span, OnDemand)>,
 }
 
 #[derive(Debug)]
@@ -363,15 +380,74 @@ impl<'a> Reader<'a> {
         self.acme.wanted = Some(wanted);
     }
 
+    fn acme_on_demand(&mut self, directive: Directive<'a>) {
+        const NAMES: std::ops::RangeInclusive<u32> = 1..=100_000;
+        let mut words = directive.args.iter();
+        let Some(issuer) = words.next() else { return };
+        let (mut ask, mut key, mut names) = (None, Key::P256, ON_DEMAND_NAMES);
+        for word in words {
+            let text = word.text().into_owned();
+            let (name, value) = text.split_once('=').unwrap_or((&text, ""));
+            match (name, Key::parse(value), value.parse().ok().filter(|n| NAMES.contains(n))) {
+                ("key", Some(kind), _) => key = kind,
+                ("names", _, Some(number)) => names = number,
+                ("ask", ..) => match Ask::parse(value) {
+                    Ok(Ask::Program(path)) => ask = Some(Ask::Program(self.conf_prefix.join(path))),
+                    Ok(url) => ask = Some(url),
+                    Err(why) => {
+                        self.error(word.span, format!("\"{value}\" cannot be asked: {why}"));
+                        return;
+                    }
+                },
+                _ => {
+                    self.invalid_parameter(word)
+                        .help("write `ask=URL`, `ask=PROGRAM`, `key=ecdsa:256`, `names=1000`");
+                    return;
+                }
+            }
+        }
+        let Some(ask) = ask else {
+            self.error(directive.head(), "`acme_on_demand` needs somebody to ask").help(
+                "without `ask=URL` or `ask=PROGRAM` anybody could have certificates ordered for any name",
+            );
+            return;
+        };
+        let on_demand = OnDemand { name: String::new(), ask, key, issuers: Vec::new(), names };
+        self.acme.on_demand = Some((issuer.text().into_owned(), issuer.span, on_demand));
+    }
+
+    /// At a server's end: where what it wants on demand stands in the model; equal ones are one.
+    pub(super) fn acme_on_demand_index(&mut self) -> Option<u32> {
+        let (issuer, at, mut on_demand) = self.acme.on_demand.take()?;
+        let first = self.acme_issuer_at(&issuer, at)?;
+        if self.acme.model.issuers[first].challenge == Challenge::Dns01 {
+            self.error(at, format!("issuer \"{issuer}\" shows control by the DNS")).help(
+                "for names that anybody may ask for, only http-01 or tls-alpn-01 shows that they lead here",
+            );
+            return None;
+        }
+        on_demand.issuers = self.acme_issuers(first)?;
+        on_demand.name = format!("{issuer} {} {} {}", on_demand.ask, on_demand.key.name(), on_demand.names);
+        let known = self.acme.model.on_demand.iter().position(|known| *known == on_demand);
+        Some(known.unwrap_or_else(|| {
+            self.acme.model.on_demand.push(on_demand);
+            self.acme.model.on_demand.len() - 1
+        }) as u32)
+    }
+
+    fn acme_issuer_at(&mut self, name: &str, at: Span) -> Option<usize> {
+        let found = self.acme.model.issuers.iter().position(|issuer| issuer.name == name);
+        if found.is_none() {
+            self.error(at, format!("issuer \"{name}\" is not defined"))
+                .help("an `acme_issuer` block in `http` defines it");
+        }
+        found
+    }
+
     /// At a server's end: what it wants becomes an order, and the order a certificate that servers know by its name.
     pub(super) fn acme_order(&mut self) -> Option<u32> {
         let wanted = self.acme.wanted.take()?;
-        let Some(first) = self.acme.model.issuers.iter().position(|issuer| issuer.name == wanted.issuer)
-        else {
-            self.error(wanted.at, format!("issuer \"{}\" is not defined", wanted.issuer))
-                .help("an `acme_issuer` block in `http` defines it");
-            return None;
-        };
+        let first = self.acme_issuer_at(&wanted.issuer, wanted.at)?;
         let issuers = self.acme_issuers(first)?;
         let has_dns = self.acme.model.issuers[first].challenge == Challenge::Dns01
             || !self.acme.model.issuers[first].dns_hook.is_empty();

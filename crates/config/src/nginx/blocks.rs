@@ -90,7 +90,8 @@ impl<'a> Reader<'a> {
         let content = level.content.take();
         let server = self.settle(level, Some(http));
         let acme = self.acme_order();
-        let tls = self.offer(&server.level, acme);
+        let on_demand = self.acme_on_demand_index();
+        let tls = self.offer(&server.level, acme, on_demand);
         let mut inner = self.inner(later, &server, Context::SERVER);
         if let Some(content) = content {
             answer_outside_of_locations(&mut inner.locations, content, &server);
@@ -148,6 +149,7 @@ impl<'a> Reader<'a> {
         let current = std::mem::replace(&mut self.location, outer);
         let Some(Current { matcher, name, .. }) = current else { return };
         let content = content.unwrap_or_default();
+        self.check_purge(&settled.level, &content, inner.limit_except.is_some());
         let location = Location {
             settings: settled.id,
             rewrite: inner.rewrite,
@@ -220,6 +222,7 @@ impl<'a> Reader<'a> {
     fn settle(&mut self, mut level: Level, parent: Option<&Settled>) -> Settled {
         self.complete_referers(&mut level);
         self.check_secure_link(&level);
+        self.settle_identities(&mut level, parent.map(|parent| &*parent.level));
         self.shared.settle(level, parent)
     }
 }

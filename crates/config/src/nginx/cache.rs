@@ -13,8 +13,10 @@ use super::reader::Reader;
 use super::table::{Apply, Context, Count, Row};
 use super::units;
 use crate::model::http::{
-    CacheId, CacheKind, CacheName, CachePace, CacheSettings, CacheZone, NextUpstream, Value,
+    CacheId, CacheKind, CacheName, CachePace, CacheSettings, CacheZone, Content, NextUpstream, Source, Value,
+    Variable,
 };
+use crate::model::tls::Verify;
 
 const ALL: Context = Context::ALL;
 
@@ -164,7 +166,10 @@ macro_rules! rows {
                 concat!($prefix, "_cache_purge"),
                 ALL,
                 Count::at_least(1),
-                Apply::Custom(|r, l, d| r.cache_values(&mut cache(l, $kind).purge, d)),
+                Apply::Custom(|r, l, d| {
+                    r.cache_values(&mut cache(l, $kind).purge, d);
+                    cache(l, $kind).purge_at = Some(d.head());
+                }),
                 "",
                 "A request for which one of these is neither empty nor `0` removes what is kept under its key, in all \
                  its forms: 204, or 404 if there was nothing. A `*` at the end of the key stands for any end. With \
@@ -213,6 +218,8 @@ pub(super) struct CacheLevel {
     convert_head: Option<bool>,
     max_range_offset: Option<u64>,
     purge: Option<Vec<Value>>,
+    /// Where that stands.
+    purge_at: Option<Span>,
 }
 
 impl CacheLevel {
@@ -227,7 +234,7 @@ impl CacheLevel {
         }
         inherit!(
             zone key valid post min_uses bypass no_cache lock lock_timeout lock_age use_stale background_update
-            revalidate convert_head max_range_offset purge
+            revalidate convert_head max_range_offset purge purge_at
         );
     }
 }
@@ -395,6 +402,47 @@ impl<'a> Reader<'a> {
             };
             valid.push((status, time));
         }
+    }
+
+    /// A location passes requests on: warns where anybody may empty its cache.
+    pub(super) fn check_purge(&mut self, level: &Level, content: &Content, is_limited: bool) {
+        let kind = match content {
+            Content::App(_) => Some(CacheKind::App),
+            Content::Proxy(at) => self.proxies.get(*at as usize).and_then(|pass| pass.family.cache()),
+            _ => None,
+        };
+        let is_restricted = is_limited
+            || level.internal == Some(true)
+            || level.access.is_some()
+            || level.auth_basic.as_ref().is_some_and(|realm| realm.as_text() != Some(b"off"))
+            || level.auth_request.as_ref().is_some_and(|path| !path.is_empty())
+            || level.ssl_verify_client == Some(Verify::On)
+            || level.secure_link.is_some()
+            || level.secure_link_secret.is_some();
+        let Some(kind) = kind.filter(|kind| !is_restricted && is_on(level, *kind)) else { return };
+        let Some(own) = level.caches[kind as usize].as_deref() else { return };
+        let (Some(values), Some(at)) = (&own.purge, own.purge_at) else { return };
+        let purges = |value: &Value| !matches!(value.as_text(), Some(b"" | b"0")) && self.is_anybodys(value);
+        if values.iter().any(purges) && !self.open_purges.contains(&at) {
+            self.open_purges.push(at);
+            self.warning(at, "whoever may send a request here may empty the cache").help(
+                "allow it to few: `allow` and `deny`, `auth_basic` or `auth_request` in the location, `limit_except`, or \
+                 a variable of `geo`",
+            );
+        }
+    }
+
+    /// Whether any client can make of it what it likes. Of a `map` that asks for more than the method this is not known.
+    fn is_anybodys(&self, value: &Value) -> bool {
+        let is_method = |value: &Value| value.variables().all(|v| *v == Variable::RequestMethod);
+        value.variables().all(|variable| match variable {
+            Variable::RequestMethod | Variable::Http(_) | Variable::Arg(_) | Variable::Cookie(_) => true,
+            Variable::Defined(id) => match self.variables.list.get(*id as usize).map(|known| &known.source) {
+                Some(Source::Map(map)) => is_method(&map.input),
+                _ => false,
+            },
+            _ => false,
+        })
     }
 
     fn cache_methods(&mut self, level: &mut CacheLevel, directive: Directive<'a>) {

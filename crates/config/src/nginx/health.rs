@@ -29,19 +29,19 @@ pub(super) const ROWS: &[Row] = &[
         Apply::Custom(|r, _, d| r.match_block(d)),
         "",
         "What an answer to a `health_check` must be: `status 200 301-303`, `status ! 500`, `header Name = value`, \
-         `header Name ~ pattern`, `header ! Name`, `body ~ pattern`; all of it.",
+         `header Name ~ pattern`, `header ! Name`, `body ~ pattern`, `require $variable …` (neither empty nor `0`); all of it.",
     )
     .block()
     .repeats()
-    .differs("`require` is not there."),
+    .differs("`require` sees what is known of the answer (`$upstream_…`, `$status`), and what `map` makes of it."),
     Row::new(
         "upstream_status",
         Context::LOCATION,
         Count::exactly(0),
         Apply::Custom(|_, l, _| l.content = Some(Content::UpstreamStatus)),
         "",
-        "Answers with all groups of servers and what is known of each: as text, or as JSON where `format=json` or \
-         `Accept: application/json` asks for it.",
+        "Answers with all groups of servers and all caches, and what is known of each: as text, as JSON where \
+         `format=json` or `Accept: application/json` asks for it, for Prometheus with `format=prometheus`.",
     )
     .ours(),
 ];
@@ -175,9 +175,9 @@ impl<'a> Reader<'a> {
                     }
                     _ => None,
                 },
-                b"require" => {
-                    self.error(test.name.span, "`require` is not there yet (it comes later)");
-                    Some(())
+                b"require" if words.iter().all(|word| word.value.starts_with(b"$")) => {
+                    found.require.extend(words.iter().map(|word| self.value(*word)));
+                    (!words.is_empty()).then_some(())
                 }
                 _ => None,
             };
@@ -185,8 +185,8 @@ impl<'a> Reader<'a> {
                 let text = test.name.text().into_owned();
                 self.error(test.head(), format!("invalid \"{text}\" in match")).help(
                     "it is `status 200 300-399;`, `status ! 500;`, `header Name;`, `header ! Name;`, \
-                     `header Name = value;`, `header Name ~ pattern;` (also `!=`, `!~`), `body ~ pattern;` or `body !~ \
-                     pattern;`",
+                     `header Name = value;`, `header Name ~ pattern;` (also `!=`, `!~`), `body ~ pattern;`, `body !~ \
+                     pattern;` or `require $variable;`",
                 );
             }
         }

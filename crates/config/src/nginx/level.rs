@@ -90,6 +90,9 @@ level! {
         http2_chunk: u64,
         // TLS.
         ssl_certificates: Rc<Vec<NamedFile>>,
+        // Those of `ssl_conf_command`.
+        ssl_conf_certificates: Rc<Vec<NamedFile>>,
+        ssl_conf_keys: Rc<Vec<NamedFile>>,
         ssl_certificate_keys: Rc<Vec<NamedFile>>,
         ssl_password_file: NamedFile,
         ssl_protocols: Vec<Protocol>,

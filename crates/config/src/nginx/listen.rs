@@ -14,6 +14,7 @@ use super::server_name::ServerNames;
 use super::table::{Apply, Context, Count, Row};
 use super::units;
 use crate::model::http::{Listen, ServerId};
+use crate::model::tls::Tls;
 use crate::model::{Address, Listener, SocketOptions};
 
 pub(super) const ROWS: &[Row] = &[Row::new(
@@ -342,7 +343,10 @@ impl Reader<'_> {
         let tls = |server: &ServerId| self.servers.get(*server as usize)?.tls;
         let offer = |server: &ServerId| tls(server).and_then(|id| offers.get(id as usize));
         let default = offer(&bound.default);
-        if default.is_some_and(|tls| !tls.certificates.is_empty()) || self.problems.has_errors() {
+        let has_one = |tls: &Tls| {
+            !tls.certificates.is_empty() || !tls.by_variable.is_empty() || tls.on_demand.is_some()
+        };
+        if default.is_some_and(has_one) || self.problems.has_errors() {
             return;
         }
         let without = match default {

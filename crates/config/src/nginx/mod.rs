@@ -355,6 +355,8 @@ impl<'a> Reader<'a> {
             machine,
             vault,
             offers: tls::Offers::default(),
+            identities: HashMap::new(),
+            open_purges: Vec::new(),
             acme: acme::Acme::default(),
             prefix: prefix.to_owned(),
             conf_prefix: main.parent().unwrap_or(prefix).to_owned(),

@@ -9,10 +9,12 @@ use conf_syntax::Directive;
 use super::level::Level;
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
+use super::tls::NamedFile;
 use crate::model::http::{
-    CookieMatch, Family, Gateway, GatewayParam, IgnoreHeaders, NextUpstream, ProxyRedirect, ProxySettings,
-    Regex, Value,
+    CookieMatch, Family, Gateway, GatewayParam, Identity, IgnoreHeaders, NextUpstream, ProxyRedirect,
+    ProxySettings, Regex, Value,
 };
+use crate::model::tls::CertificateCache;
 
 const ALL: Context = Context::ALL;
 /// The page that nginx's sizes of buffers are counted in.
@@ -310,8 +312,12 @@ level! {
     ssl_verify: bool,
     ssl_trusted: Vec<u8>,
     ssl_crl: Vec<u8>,
-    ssl_certificate: Vec<u8>,
-    ssl_key: Vec<u8>,
+    ssl_certificate: NamedFile,
+    ssl_key: NamedFile,
+    ssl_passwords: NamedFile,
+    ssl_kept: Option<CertificateCache>,
+    // What those of the files come to.
+    identity: Option<Identity>,
     ssl_protocols: (bool, bool),
     ssl_session_reuse: bool,
     params: Rc<Vec<GatewayParam>>,

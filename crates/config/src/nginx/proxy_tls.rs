@@ -1,12 +1,17 @@
 //! `proxy_ssl_…`, `uwsgi_ssl_…`, `grpc_ssl_…`: TLS to other servers.
 
+use std::path::PathBuf;
+
 use conf_syntax::{Directive, Word};
 
 use super::level::Level;
 use super::pass::{PassLevel, pass};
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row, Slot};
-use crate::model::http::{Family, ProxyTls, Secret};
+use super::tls::NamedFile;
+use crate::model::http::{Family, Identity, ProxyTls};
+use crate::model::tls::{CertificateFiles, Contents, Which};
+use crate::report::Severity;
 
 const ALL: Context = Context::ALL;
 
@@ -53,14 +58,16 @@ macro_rules! rows {
             Row::one(
                 concat!($prefix, "_ssl_certificate"),
                 ALL,
-                Apply::Custom(|r, l, d| r.pem_file(l, d, |l| &mut pass(l, $family).ssl_certificate)),
+                Apply::Custom(|r, l, d| pass(l, $family).ssl_certificate = r.pass_file(d)),
                 "",
-                "The certificate that is shown to servers, and those that sign it.",
-            ),
+                "The certificate that is shown to servers, and those that sign it; the name may have variables, with \
+                 nothing for no certificate, or be `data:` and what a file would hold.",
+            )
+            .differs("With variables the files are read by the edge, which needs the right to."),
             Row::one(
                 concat!($prefix, "_ssl_certificate_key"),
                 ALL,
-                Apply::Custom(|r, l, d| r.pem_file(l, d, |l| &mut pass(l, $family).ssl_key)),
+                Apply::Custom(|r, l, d| pass(l, $family).ssl_key = r.pass_file(d)),
                 "",
                 "Its key.",
             ),
@@ -97,16 +104,19 @@ macro_rules! rows {
                 concat!($prefix, "_ssl_certificate_cache"),
                 ALL,
                 Count::between(1, 3),
-                Apply::Quiet(Argument::Any, "certificates are read when the configuration is"),
+                Apply::Custom(|r, l, d| {
+                    r.certificate_cache(d, |cache| pass(l, $family).ssl_kept = Some(cache));
+                }),
                 "off",
-                "How long certificates with variables are kept.",
-            ),
+                "Certificates whose files variables name are kept: `max=N`, `inactive=TIME` (10s), `valid=TIME` (60s).",
+            )
+            .differs("Each event loop keeps its own."),
             Row::one(
                 concat!($prefix, "_ssl_password_file"),
                 ALL,
-                Apply::NotYet("keys with passwords come later here"),
+                Apply::Custom(|r, l, d| pass(l, $family).ssl_passwords = r.conf_path(d)),
                 "",
-                "Passwords of keys.",
+                "A file of passwords for the key, one a line; each is tried.",
             ),
             Row::new(
                 concat!($prefix, "_ssl_conf_command"),
@@ -136,10 +146,6 @@ impl<'a> Reader<'a> {
         if word.value.is_empty() {
             return Some(Vec::new());
         }
-        if self.value(word).as_text().is_none() {
-            self.error(word.span, "certificates with variables are not there yet (they come later)");
-            return None;
-        }
         let path = self.conf_prefix.join(word.text().as_ref());
         let Some(text) = self.machine.source(&path) else {
             self.error(word.span, format!("cannot load certificate \"{}\"", path.display()));
@@ -150,6 +156,92 @@ impl<'a> Reader<'a> {
             return None;
         }
         Some(text.into_bytes())
+    }
+
+    /// The name of a certificate or key.
+    fn pass_file(&mut self, directive: Directive<'a>) -> Option<NamedFile> {
+        let word = directive.args.first()?;
+        if word.value.starts_with(b"engine:") || word.value.starts_with(b"store:") {
+            self.error(word.span, "what is no file is not there yet as a certificate or key")
+                .help("name a file");
+            return None;
+        }
+        let value = word.value.contains(&b'$').then(|| self.value(word));
+        let path = match word.value {
+            [] => PathBuf::new(),
+            data if data.starts_with(b"data:") => PathBuf::from(&*word.text()),
+            _ => self.conf_prefix.join(&*word.text()),
+        };
+        Some(NamedFile { path, value, at: word.span, line_at: self.problems.line_at })
+    }
+
+    /// Settles who we are to servers, where a block says something of it.
+    pub(super) fn settle_identities(&mut self, level: &mut Level, parent: Option<&Level>) {
+        for family in [Family::Proxy, Family::Uwsgi, Family::Grpc] {
+            let Some(own) = level.passes[family as usize].clone() else { continue };
+            let is_said =
+                own.ssl_certificate.is_some() || own.ssl_key.is_some() || own.ssl_passwords.is_some();
+            if !is_said && own.used.is_none() {
+                continue;
+            }
+            let around = parent.and_then(|level| level.passes[family as usize].clone());
+            let of = |file: fn(&PassLevel) -> &Option<NamedFile>| {
+                let found = file(&own).as_ref().or_else(|| around.as_deref().and_then(|p| file(p).as_ref()));
+                found.filter(|file| file.value.is_some() || !file.path.as_os_str().is_empty()).cloned()
+            };
+            let (chain, key) = (of(|p| &p.ssl_certificate), of(|p| &p.ssl_key));
+            let passwords = of(|p| &p.ssl_passwords);
+            let identity = match (chain, key) {
+                (Some(chain), Some(key)) if is_said => self.identity(&chain, &key, passwords.as_ref()),
+                (Some(chain), None) if own.used.is_some() => {
+                    let prefix = family.prefix();
+                    let message = format!(
+                        "no \"{prefix}_ssl_certificate_key\" is defined for certificate \"{}\"",
+                        chain.path.display()
+                    );
+                    self.problems.push(Severity::Error, Some(chain.at), message).line_at = chain.line_at;
+                    None
+                }
+                _ if is_said => None,
+                _ => continue,
+            };
+            pass(level, family).identity = Some(identity);
+        }
+    }
+
+    fn identity(
+        &mut self,
+        chain: &NamedFile,
+        key: &NamedFile,
+        passwords: Option<&NamedFile>,
+    ) -> Option<Identity> {
+        if chain.value.is_some() || key.value.is_some() {
+            return self.by_variable(chain, key, passwords).map(Identity::Named);
+        }
+        let files = CertificateFiles {
+            chain: chain.path.clone(),
+            key: key.path.clone(),
+            passwords: passwords.map(|file| file.path.clone()),
+            ocsp: None,
+        };
+        if let Some(known) = self.identities.get(&files) {
+            return known.clone();
+        }
+        let identity = match self.vault.certificate(&files) {
+            Ok(Contents { chain, key, form, .. }) => Some(Identity::Fixed { chain, key, form }),
+            Err(fault) => {
+                let (what, file) = match (fault.which, passwords) {
+                    (Which::Passwords, Some(file)) => ("cannot load passwords", file),
+                    (Which::Key, _) => ("cannot load certificate key", key),
+                    _ => ("cannot load certificate", chain),
+                };
+                let message = format!("{what} \"{}\": {}", file.path.display(), fault.why);
+                self.problems.push(Severity::Error, Some(file.at), message).line_at = file.line_at;
+                None
+            }
+        };
+        self.identities.insert(files, identity.clone());
+        identity
     }
 
     fn pass_protocols(&mut self, level: &mut PassLevel, directive: Directive<'a>) {
@@ -184,10 +276,8 @@ pub(super) fn settle(p: &PassLevel) -> ProxyTls {
         verify: p.ssl_verify.unwrap_or(false),
         trusted: p.ssl_trusted.clone().unwrap_or_default(),
         crl: some(&p.ssl_crl),
-        certificate: some(&p.ssl_certificate).map(|chain| {
-            let key = some(&p.ssl_key).unwrap_or_else(|| chain.clone());
-            (chain, Secret(key))
-        }),
+        identity: p.identity.clone().flatten(),
+        kept: p.ssl_kept.clone().flatten(),
         tls12,
         tls13,
         session_reuse: p.ssl_session_reuse.unwrap_or(true),

@@ -21,8 +21,9 @@ use super::units;
 use super::variables::Variables;
 use crate::gunicorn::nearest::nearest;
 use crate::model::http::{
-    CharsetMap, HealthCheck, HealthMatch, LogFormat, ProxyPass, Server, Upstream, Zone,
+    CharsetMap, HealthCheck, HealthMatch, Identity, LogFormat, ProxyPass, Server, Upstream, Zone,
 };
+use crate::model::tls::CertificateFiles;
 use crate::report::Severity;
 
 /// What is gathered while a configuration is read.
@@ -32,6 +33,8 @@ pub(super) struct Reader<'a> {
     pub vault: &'a dyn crate::model::tls::Vault,
     pub offers: super::tls::Offers,
     pub acme: super::acme::Acme,
+    /// Who we are to other servers, by files; `None`: it has been told what is wrong with them.
+    pub identities: HashMap<CertificateFiles, Option<Identity>>,
     /// Relative paths start here, those of `include` and `auth_basic_user_file` beside the main file.
     pub prefix: PathBuf,
     pub conf_prefix: PathBuf,
@@ -57,6 +60,8 @@ pub(super) struct Reader<'a> {
     pub health_checks: Vec<HealthCheck>,
     pub matches: Vec<HealthMatch>,
     pub caches: super::cache::CacheZones,
+    /// Of whose `…_cache_purge` it has been told that anybody may use it.
+    pub open_purges: Vec<Span>,
     pub zone_uses: HashMap<String, super::limits::ZoneUse>,
     pub apps: Vec<AppBlock>,
     pub patterns: HashMap<Vec<u8>, Option<Vec<String>>>,

@@ -56,16 +56,13 @@ impl<'a> Reader<'a> {
 
     /// What is kept by itself is not kept in the cache.
     pub(super) fn not_both(&mut self, level: &Level, kind: CacheKind, directive: Directive<'a>) {
-        let (family, prefix) = match kind {
-            CacheKind::Proxy => (Family::Proxy, "proxy"),
-            CacheKind::FastCgi => (Family::FastCgi, "fastcgi"),
-            CacheKind::Uwsgi => (Family::Uwsgi, "uwsgi"),
-            CacheKind::Scgi => (Family::Scgi, "scgi"),
-            CacheKind::App => return,
+        let Some(family) = Family::ALL.into_iter().find(|family| family.cache() == Some(kind)) else {
+            return;
         };
         let stores = level.passes[family as usize].as_ref();
         let stores = stores.is_some_and(|own| matches!(own.store, Some(Some(_))));
         if stores && super::cache::is_on(level, kind) {
+            let prefix = family.prefix();
             let message = format!("\"{prefix}_store\" is incompatible with \"{prefix}_cache\"");
             self.error(directive.head(), message);
         }

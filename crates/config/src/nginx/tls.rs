@@ -94,8 +94,9 @@ pub(super) const ROWS: &[Row] = &[
     )
     .repeats()
     .differs(
-        "`Ciphersuites`, `CipherString`, `Curves`, `Groups`, `MinProtocol`, `MaxProtocol`, `Protocol` and some of \
-         `Options`; others are errors.",
+        "`Ciphersuites`, `CipherString`, `Curves`, `Groups`, `MinProtocol`, `MaxProtocol`, `Protocol`, some of \
+         `Options`, and `Certificate` and `PrivateKey`, which stand in the place of all \
+         of `ssl_certificate` and `ssl_certificate_key`; others are errors.",
     ),
     Row::one(
         "ssl_dhparam",
@@ -148,7 +149,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn conf_path(&mut self, directive: Directive<'a>) -> Option<NamedFile> {
+    pub(super) fn conf_path(&mut self, directive: Directive<'a>) -> Option<NamedFile> {
         let word = directive.args.first()?;
         let path = self.conf_prefix.join(&*word.text());
         Some(NamedFile { path, value: None, at: word.span, line_at: self.problems.line_at })
@@ -289,11 +290,13 @@ impl<'a> Reader<'a> {
                 }
             }
             "options" => self.ssl_options(level, word),
+            "certificate" => self.ssl_conf_file(&mut level.ssl_conf_certificates, word),
+            "privatekey" => self.ssl_conf_file(&mut level.ssl_conf_keys, word),
             _ => {
                 let name = name.text().into_owned();
                 self.error(directive.head(), format!("`{name}` of \"ssl_conf_command\" is not supported")).help(
-                    "there are `Ciphersuites`, `CipherString`, `Curves`, `Groups`, `MinProtocol`, `MaxProtocol` and \
-                     `Options`",
+                    "there are `Ciphersuites`, `CipherString`, `Curves`, `Groups`, `MinProtocol`, `MaxProtocol`, \
+                     `Options`, `Certificate` and `PrivateKey`",
                 );
             }
         }
@@ -343,12 +346,23 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn ssl_conf_file(&mut self, files: &mut Option<Rc<Vec<NamedFile>>>, word: Word<'a>) {
+        let path = self.conf_prefix.join(&*word.text());
+        let file = NamedFile { path, value: None, at: word.span, line_at: self.problems.line_at };
+        Rc::make_mut(files.get_or_insert_default()).push(file);
+    }
+
     /// What a server offers; `None`: it has no certificate and rejects nobody. `acme`: the certificate that is ordered
     /// for it.
-    pub(super) fn offer(&mut self, level: &Level, acme: Option<u32>) -> Option<TlsId> {
+    pub(super) fn offer(
+        &mut self,
+        level: &Level,
+        acme: Option<u32>,
+        on_demand: Option<u32>,
+    ) -> Option<TlsId> {
         let reject = level.ssl_reject_handshake.unwrap_or(false);
-        let (certificates, by_variable) = self.certificates(level, acme)?;
-        if certificates.is_empty() && by_variable.is_empty() && !reject {
+        let (certificates, by_variable) = self.certificates(level, acme, on_demand.is_some())?;
+        if certificates.is_empty() && by_variable.is_empty() && on_demand.is_none() && !reject {
             return None;
         }
         let kept = level.ssl_certificate_cache.clone().flatten().filter(|_| !by_variable.is_empty());
@@ -380,6 +394,7 @@ impl<'a> Reader<'a> {
             certificates,
             by_variable,
             kept,
+            on_demand,
             compress: level.ssl_certificate_compression.unwrap_or(false),
             reject,
             suites: protocols.iter().rev().flat_map(|protocol| suites(*protocol)).collect(),

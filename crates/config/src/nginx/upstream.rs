@@ -10,7 +10,8 @@ use super::reader::Reader;
 use super::table::{Apply, Context, Count, Row};
 use super::{address, units};
 use crate::model::http::{
-    Balance, Keepalive, LeastTime, Resolve, Sticky, Upstream, UpstreamAddress, UpstreamId, UpstreamServer,
+    Balance, Keepalive, LeastTime, Resolve, Sticky, Upstream, UpstreamAddress, UpstreamId, UpstreamQueue,
+    UpstreamServer,
 };
 
 const UPSTREAM: Context = Context::UPSTREAM;
@@ -150,7 +151,24 @@ pub(super) const ROWS: &[Row] = &[
          `header`.",
     )
     .differs("The zone holds 8,000 sessions for each megabyte, in one process, and lives on over reloads."),
-    Row::new("queue", UPSTREAM, Count::at_least(1), Apply::NotYet("it comes later"), "", ""),
+    Row::new(
+        "queue",
+        UPSTREAM,
+        Count::between(1, 2),
+        Apply::Custom(|r, _, d| r.upstream_queue(d)),
+        "",
+        "So many requests wait, in their order, when no server can be asked but one could be later: all are at their \
+         `max_conns`, or thought to be down. `timeout=60s`: how long. What is too much, or waited too long, is 502.",
+    ),
+    Row::one(
+        "state",
+        UPSTREAM,
+        Apply::NotYet(
+            "nobody changes a group while it serves; such a file holds lines of `server`: write `include FILE;`",
+        ),
+        "",
+        "A file that keeps the group's servers.",
+    ),
     Row::new(
         "resolver",
         UPSTREAM,
@@ -358,6 +376,27 @@ impl<'a> Reader<'a> {
                 self.error(span, message).help("write `resolver 127.0.0.53;` in the group or in `http`");
             }
         }
+    }
+
+    fn upstream_queue(&mut self, directive: Directive<'a>) {
+        let mut words = directive.args.iter();
+        let Some(word) = words.next() else { return };
+        let Some(requests) = units::number(word.value).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0)
+        else {
+            let text = word.text().into_owned();
+            self.error(word.span, format!("invalid value \"{text}\" in \"queue\" directive"))
+                .help("for example `queue 100 timeout=10s;`");
+            return;
+        };
+        let mut timeout = Duration::from_secs(60);
+        for word in words {
+            let Some(time) = word.value.strip_prefix(b"timeout=").and_then(units::millis) else {
+                self.invalid_parameter(word).help("for example `timeout=10s`");
+                return;
+            };
+            timeout = time;
+        }
+        self.group(|group| group.upstream.queue = Some(UpstreamQueue { requests, timeout }));
     }
 
     /// Does something with the group that is being read.

@@ -16,7 +16,7 @@ use telemetry::error_log::Level;
 
 use super::environment::{Sent, View};
 use super::facts::Facts;
-use super::{Site, visit};
+use super::{Site, arrival};
 use crate::connection::Ends;
 use crate::event_loop::EventLoop;
 
@@ -88,7 +88,7 @@ impl Site {
         hello: &Hello<'_>,
         server: ServerId,
     ) -> Box<Facts<'a>> {
-        let mut facts = visit::facts_of_connection(event_loop, self, -1, ends, Instant::now(), server);
+        let mut facts = arrival::facts_of_connection(event_loop, self, -1, ends, Instant::now(), server);
         facts.tls = Some(Arc::new(Negotiated {
             server_name: hello.server_name.map(Into::into),
             ..Negotiated::default()
@@ -109,15 +109,20 @@ impl Site {
         let mut name = Vec::new();
         let scope = Scope { request, environment: &view };
         self.routing.variables.evaluate(value, state, scope, &mut name);
-        if name.starts_with(b"data:") {
-            return (name.len() <= LONGEST).then(|| OsString::from_vec(name).into());
-        }
-        Some(certificate.base.join(Path::new(&OsString::from_vec(name))))
+        path_of(name, &certificate.base)
     }
 }
 
+/// Which file a name means, or `data:` with what it would hold; `None`: no name is that long.
+pub(super) fn path_of(name: Vec<u8>, base: &Path) -> Option<PathBuf> {
+    if name.starts_with(b"data:") {
+        return (name.len() <= LONGEST).then(|| OsString::from_vec(name).into());
+    }
+    Some(base.join(Path::new(&OsString::from_vec(name))))
+}
+
 impl Kept {
-    fn read(
+    pub(super) fn read(
         &mut self,
         chain: PathBuf,
         key: PathBuf,
@@ -155,7 +160,7 @@ impl Kept {
 }
 
 /// A name for the log: of a key that stands in a variable, nothing is shown.
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     if path.as_os_str().as_bytes().starts_with(b"data:") {
         return "data:".to_owned();
     }

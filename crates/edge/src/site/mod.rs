@@ -3,6 +3,7 @@
 mod access;
 mod after;
 mod answer;
+mod arrival;
 mod certificates;
 mod compose;
 mod content;
@@ -10,6 +11,7 @@ mod dav;
 mod environment;
 mod facts;
 mod kept;
+mod locate;
 mod log;
 mod observed;
 mod pace;
@@ -46,6 +48,7 @@ use crate::connection::Ends;
 
 pub use facts::Facts;
 pub use place::Place;
+pub(crate) use proxy::Asked;
 pub use visit::{Served, Visited, serve};
 
 /// Bytes of small files that a loop keeps in memory for all places together.
@@ -118,11 +121,7 @@ impl Site {
             certificates: RefCell::default(),
             verified: RefCell::new(Verified::new(VERIFIED.0, VERIFIED.1).map_err(io::Error::other)?),
             states: RefCell::default(),
-            pools: configuration
-                .groups
-                .iter()
-                .map(|group| Rc::new(Pool::new(group.keepalive.clone())))
-                .collect(),
+            pools: configuration.groups.iter().map(|group| Rc::new(Pool::of(group))).collect(),
             resolvers: RefCell::default(),
             no_pool: Rc::new(Pool::new(None)),
             uid_reset: http

@@ -224,7 +224,7 @@ async fn ask(whose: Rc<Whose>, part: Part, etag: Option<Vec<u8>>) -> Result<(Con
     let Whose { event_loop, site, ends, .. } = &*whose;
     let mut nobody = Nobody::for_client(whose.connection.0, whose.connection.1);
     let exchange = Exchange::Nobody(&mut nobody);
-    let facts = visit::facts(event_loop, site, &exchange, ends, whose.begun, whose.server);
+    let facts = super::arrival::facts(event_loop, site, &exchange, ends, whose.begun, whose.server);
     facts.host.borrow_mut().clone_from(&whose.names.0);
     facts.port.set(whose.names.1);
     facts.user.borrow_mut().clone_from(&whose.user);

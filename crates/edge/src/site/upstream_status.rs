@@ -1,7 +1,10 @@
-//! `upstream_status`: what is known of groups of servers, for people and for programs.
+//! `upstream_status`: what is known of groups of servers and of caches, for people and for programs.
+
+mod prometheus;
 
 use std::fmt::Write as _;
 
+use cache::{STATUSES, ZoneStatus};
 use config::model::http::Http;
 use exchange::{Method, Request, Response};
 use serde_json::{Map, Value, json};
@@ -16,17 +19,20 @@ pub fn respond(request: &Request, configuration: &Configuration) -> Result<Respo
     }
     let Some(http) = configuration.model.http.as_deref() else { return Err(404) };
     let groups = groups(http, configuration);
-    let accepts = request.fields.all(exchange::Name::Accept);
-    let wants_json = match format(&request.query) {
-        Some(format) => format == b"json",
-        None => accepts
-            .into_iter()
-            .any(|value| value.windows(16).any(|part| part.eq_ignore_ascii_case(b"application/json"))),
+    let caches: Vec<ZoneStatus> = configuration.caches.zones().iter().map(|zone| zone.status()).collect();
+    let accepts = |kind: &[u8]| {
+        let mut values = request.fields.all(exchange::Name::Accept);
+        values.any(|value| value.windows(kind.len()).any(|part| part.eq_ignore_ascii_case(kind)))
     };
-    let mut response = if wants_json {
-        Response::text(200, "application/json", json_of(groups).to_string() + "\n")
-    } else {
-        Response::text(200, "text/plain", text_of(groups))
+    let mut response = match format(&request.query) {
+        Some(b"prometheus") => {
+            Response::text(200, prometheus::MEDIA_TYPE, prometheus::text_of(groups, &caches))
+        }
+        Some(b"json") => Response::text(200, "application/json", json_of(groups, &caches)),
+        None if accepts(b"application/json") => {
+            Response::text(200, "application/json", json_of(groups, &caches))
+        }
+        _ => Response::text(200, "text/plain", text_of(groups, &caches)),
     };
     response.fields.push_known(exchange::Name::CacheControl, b"no-store");
     Ok(response)
@@ -47,12 +53,29 @@ fn format(query: &[u8]) -> Option<&[u8]> {
     query.split(|byte| *byte == b'&').find_map(|pair| pair.strip_prefix(b"format="))
 }
 
-fn json_of<'c>(groups: impl Iterator<Item = (&'c Group, Option<&'c str>)>) -> Value {
+fn json_of<'c>(groups: impl Iterator<Item = (&'c Group, Option<&'c str>)>, caches: &[ZoneStatus]) -> String {
     let groups = groups.map(|(group, zone)| {
         let peers: Vec<Value> = (0..).zip(group.status()).map(|(id, peer)| peer_json(id, &peer)).collect();
-        (group.name.clone(), json!({ "zone": zone, "peers": peers }))
+        let queue = group.queued().map(|(size, most)| json!({ "size": size, "max_size": most }));
+        let keepalive = group.keepalive.is_some().then(|| group.idle());
+        let shown = json!({ "zone": zone, "keepalive": keepalive, "queue": queue, "peers": peers });
+        (group.name.clone(), shown)
     });
-    Value::Object(groups.collect::<Map<_, _>>())
+    let groups: Map<_, _> = groups.collect();
+    let caches = caches.iter().map(|zone| {
+        let served = STATUSES.iter().zip(zone.served);
+        let served = served.map(|(status, count)| (status.to_ascii_lowercase(), json!(count)));
+        let shown = json!({
+            "size": zone.size,
+            "max_size": zone.max_size,
+            "keys": zone.keys,
+            "cold": zone.cold,
+            "requests": served.collect::<Map<_, _>>(),
+        });
+        (zone.name.clone(), shown)
+    });
+    let caches: Map<_, _> = caches.collect();
+    json!({ "upstreams": groups, "caches": caches }).to_string() + "\n"
 }
 
 fn peer_json(id: u32, peer: &PeerStatus) -> Value {
@@ -82,10 +105,17 @@ fn peer_json(id: u32, peer: &PeerStatus) -> Value {
     })
 }
 
-fn text_of<'c>(groups: impl Iterator<Item = (&'c Group, Option<&'c str>)>) -> String {
+fn text_of<'c>(groups: impl Iterator<Item = (&'c Group, Option<&'c str>)>, caches: &[ZoneStatus]) -> String {
     let mut text = String::new();
     for (group, _) in groups {
-        let _ = writeln!(text, "upstream {}", group.name);
+        let _ = write!(text, "upstream {}", group.name);
+        if group.keepalive.is_some() {
+            let _ = write!(text, " keepalive={}", group.idle());
+        }
+        if let Some((size, most)) = group.queued() {
+            let _ = write!(text, " queue={size}/{most}");
+        }
+        text.push('\n');
         for peer in group.status() {
             let [_, ok, redirects, refused, failed] = peer.responses;
             let _ = writeln!(
@@ -104,6 +134,14 @@ fn text_of<'c>(groups: impl Iterator<Item = (&'c Group, Option<&'c str>)>) -> St
                 peer.checks_failed,
             );
         }
+    }
+    for zone in caches {
+        let state = if zone.cold { " cold" } else { "" };
+        let _ = write!(text, "cache {}{state} size={} keys={}", zone.name, zone.size, zone.keys);
+        for (status, count) in STATUSES.iter().zip(zone.served) {
+            let _ = write!(text, " {}={count}", status.to_ascii_lowercase());
+        }
+        text.push('\n');
     }
     text
 }

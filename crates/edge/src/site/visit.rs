@@ -3,19 +3,17 @@
 //! A request may go round several times: `rewrite` and `try_files` lead to other locations, `error_page` and
 //! `X-Accel-Redirect` to other paths. [`Visit::serve`] is that round; each phase says by a [`Step`] how it goes on.
 
-use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
 use config::model::http::{Content, ServerId, Settings, Variable};
-use config::model::tls::Verify;
 use exchange::{Browser, Method, Name, Request, Response};
-use listen::tls::Negotiated;
 use protocol::{Exchange, Refusal};
-use routing::{Answer, Outcome, Scope, State, URI_CHANGES};
+use routing::{Scope, State, URI_CHANGES};
 use telemetry::error_log::Level;
 
 use super::after::Company;
+use super::arrival::{facts, which_server};
 use super::environment::{Sent, View};
 use super::facts::Facts;
 use super::slice::Slice;
@@ -52,16 +50,6 @@ enum Wait {
     Early,
     InAnswer,
     InContent,
-}
-
-/// How rewrite directives ended.
-enum Ran {
-    /// The next phase follows.
-    On,
-    /// The path has changed: another search for a location follows.
-    Again,
-    /// The request goes on so.
-    Step(Step),
 }
 
 /// What became of a request.
@@ -297,40 +285,6 @@ impl<'v, 's> Visit<'v, 's> {
     }
 }
 
-impl Visit<'_, '_> {
-    /// Whether the client may talk to this server, by its certificate; else the status that says that it may not.
-    fn check_client(&self, request: &Request, tls: &Negotiated) -> Option<u16> {
-        let verify = self.site.http().servers.get(self.server as usize)?.head.verify_client;
-        if verify == Verify::Off {
-            return None;
-        }
-        let tell = |message: std::fmt::Arguments<'_>| self.facts.log(Level::Info, Some(request), message);
-        // The handshake has looked at what the server of its name trusts; nginx lets a certificate that the default
-        // server trusts pass with another, if the client has named none.
-        let is_another = match tls.server_name.as_deref() {
-            Some(name) => name.as_bytes() != *self.facts.host.borrow(),
-            None => tls.client.is_some() && !self.site.trusts_as_default(self.ends, self.server),
-        };
-        if is_another {
-            tell(format_args!(
-                "client attempted to request the server name different from the one that was negotiated"
-            ));
-            return Some(421);
-        }
-        match tls.client.as_ref().map(|client| client.verdict) {
-            Some(Err(flaw)) if verify != Verify::OptionalNoCa || !flaw.is_missing_trust() => {
-                tell(format_args!("client SSL certificate verify error: ({}:{flaw})", flaw.number()));
-                Some(495)
-            }
-            None if verify == Verify::On => {
-                tell(format_args!("client sent no required SSL certificate"));
-                Some(496)
-            }
-            _ => None,
-        }
-    }
-}
-
 /// A head that is refused is answered by the default server.
 #[expect(clippy::too_many_arguments, reason = "all that a request has")]
 fn refuse<'v, 's>(
@@ -363,114 +317,6 @@ fn refuse<'v, 's>(
     // nginx's own number for heads that are too large; the client sees 400.
     let status = if status == 431 { 494 } else { status };
     visit.go(request, Step::Page(status), End::Last)
-}
-
-/// A field that stands more than once and has room for one value, as in nginx. `Host`, `Content-Length` and
-/// `Transfer-Encoding` are the protocol's.
-fn repeated(request: &Request) -> Option<&[u8]> {
-    let mut seen = 0_u8;
-    for (name, field, _) in request.fields.iter() {
-        let bit = match name {
-            Name::IfModifiedSince => 1,
-            Name::IfUnmodifiedSince => 2,
-            Name::IfMatch => 4,
-            Name::IfNoneMatch => 8,
-            Name::IfRange => 16,
-            Name::ContentRange => 32,
-            Name::Expect => 64,
-            Name::Authorization => 128,
-            _ => continue,
-        };
-        if seen & bit != 0 {
-            return Some(field);
-        }
-        seen |= bit;
-    }
-    None
-}
-
-type Chosen = (ServerId, Vec<u8>, Option<u16>);
-
-/// The server for the address and the name; the default server when the name is none.
-fn which_server(site: &Site, ends: &Ends, request: &Request, state: &mut State) -> Result<Chosen, ServerId> {
-    let local = ends.peer.local.map(|local| local.ip());
-    let listener = site.listener(&ends.address).unwrap_or_default();
-    let Some(listen) = site.routing.listens.listen(listener, local) else { return Err(0) };
-    if request.authority.is_empty() {
-        let server = listen.find(b"", state).unwrap_or(listen.default_server);
-        let name = site.routing.server(server).map(|server| server.name.clone()).unwrap_or_default();
-        return Ok((server, name, None));
-    }
-    let Ok(host) = routing::validate_host(&request.authority) else { return Err(listen.default_server) };
-    let server = listen.find(&host.name, state).unwrap_or(listen.default_server);
-    Ok((server, host.name.into_owned(), (host.port > 0).then_some(host.port)))
-}
-
-pub(super) fn facts<'a>(
-    event_loop: &'a EventLoop,
-    site: &'a Site,
-    exchange: &Exchange<'_>,
-    ends: &Ends,
-    begun: Instant,
-    server: ServerId,
-) -> Box<Facts<'a>> {
-    let mut facts = facts_of_connection(event_loop, site, exchange.socket(), ends, begun, server);
-    facts.requests = exchange.requests();
-    facts.pipelined = exchange.is_pipelined();
-    facts
-}
-
-/// What is known before there is a request.
-pub(super) fn facts_of_connection<'a>(
-    event_loop: &'a EventLoop,
-    site: &'a Site,
-    socket: std::os::fd::RawFd,
-    ends: &Ends,
-    begun: Instant,
-    server: ServerId,
-) -> Box<Facts<'a>> {
-    let settings = site.routing.server(server).map_or(0, |server| server.settings);
-    Box::new(Facts {
-        process: &event_loop.process,
-        site,
-        connection: ends.number,
-        connected: ends.since,
-        requests: 0,
-        begun,
-        pipelined: false,
-        socket,
-        proxied: ends.proxied.as_deref().copied(),
-        tls: ends.tls.clone(),
-        ends: ends.peer,
-        server: Cell::new(server),
-        settings: Cell::new(settings),
-        host: RefCell::default(),
-        port: Cell::new(None),
-        closed: Cell::new(false),
-        ranges: Cell::new(false),
-        retry_after: Cell::new(None),
-        user: RefCell::default(),
-        limit_rate: RefCell::default(),
-        id: Cell::new(None),
-        rate_status: Cell::new(""),
-        connections_status: Cell::new(""),
-        original: Cell::new(None),
-        outcome: Cell::new(None),
-        pulled: Cell::new(None),
-        answer: RefCell::default(),
-        compressed: RefCell::default(),
-        link_expires: RefCell::default(),
-        link_busy: Cell::new(false),
-        app: RefCell::default(),
-        body_length: Cell::new(0),
-        body: RefCell::default(),
-        upstream: RefCell::default(),
-        passed: Cell::new(false),
-        adds_to_alias: Cell::new(false),
-        keeps: Cell::new(false),
-        slice: Cell::default(),
-        rare: RefCell::default(),
-    })
 }
 
 pub(super) fn visit<'v, 's>(
@@ -514,23 +360,6 @@ pub(super) fn visit<'v, 's>(
 }
 
 impl<'s> Visit<'_, 's> {
-    /// What nginx looks at before the phases and the protocol does not.
-    fn check_head(&self, request: &mut Request) -> Result<(), String> {
-        if let Some(name) = repeated(request) {
-            let name = String::from_utf8_lossy(name);
-            return Err(format!("client sent duplicate header line: \"{name}\""));
-        }
-        let server = &self.site.http().servers[self.server as usize];
-        // The path was read by the listener's default server, which may see slashes otherwise.
-        let merge = server.head.merge_slashes;
-        let has_both = || request.path.windows(2).any(|pair| pair == b"//");
-        if request.raw_path.starts_with(b"/") && (!merge || has_both()) {
-            protocol::normalize(&request.raw_path, merge, &mut request.path)
-                .map_err(|error| error.as_str().to_owned())?;
-        }
-        Ok(())
-    }
-
     /// Goes round until there is a response.
     pub(super) async fn finish(&mut self, request: &mut Request, mut step: Step) -> Option<Response> {
         loop {
@@ -584,186 +413,6 @@ impl<'s> Visit<'_, 's> {
         }
     }
 
-    fn go_to(&mut self, request: &mut Request, path: Vec<u8>, args: Option<Vec<u8>>) -> Step {
-        if let Some(step) = self.count_change(request) {
-            return step;
-        }
-        request.path = path;
-        if let Some(args) = args {
-            request.query = args;
-        }
-        self.internal = true;
-        self.target_changed = true;
-        self.location_valid = true;
-        self.facts.adds_to_alias.set(false);
-        self.begin(request)
-    }
-
-    fn go_to_named(&mut self, request: &mut Request, name: &[u8]) -> Step {
-        if let Some(step) = self.count_change(request) {
-            return step;
-        }
-        self.internal = true;
-        self.facts.adds_to_alias.set(false);
-        self.named(request, name)
-    }
-
-    fn count_change(&mut self, request: &Request) -> Option<Step> {
-        self.uri_changes = self.uri_changes.saturating_sub(1);
-        (self.uri_changes == 0).then(|| {
-            let path = String::from_utf8_lossy(&request.path);
-            self.facts.log(
-                Level::Error,
-                Some(request),
-                format_args!("rewrite or internal redirection cycle while processing \"{path}\""),
-            );
-            // No page of the configuration could be reached any more.
-            Step::Respond(self.special(request, 500))
-        })
-    }
-
-    /// server_rewrite, then the search for a location.
-    pub(super) fn begin(&mut self, request: &mut Request) -> Step {
-        let site = self.site;
-        let Some(server) = site.routing.server(self.server) else { return Step::Page(500) };
-        self.enter(server.settings, Content::Files);
-        let ops = match site.routing.ops(self.server) {
-            Ok(ops) => ops,
-            Err(error) => return self.failed(request, &error),
-        };
-        // A path that changes here needs no second search: there was none yet. Nor does an `if` of a server say what
-        // holds in its locations.
-        if let Some(ops) = ops
-            && let Ran::Step(step) = self.run(request, ops)
-        {
-            return step;
-        }
-        self.locate(request)
-    }
-
-    /// find_config, rewrite, post_rewrite.
-    fn locate(&mut self, request: &mut Request) -> Step {
-        let site = self.site;
-        loop {
-            let found = match site.routing.find(self.server, &request.path, &mut self.state) {
-                Ok(found) => found,
-                Err(error) => return self.failed(request, &error),
-            };
-            let Some(found) = found else { break };
-            let Some(location) = site.routing.location(found.location) else { break };
-            self.enter(location.settings, location.content.clone());
-            self.facts.debug(format_args!(
-                "using configuration \"{}{}\" for \"{}\"",
-                modifier(location.kind),
-                location.name.escape_ascii(),
-                request.path.escape_ascii()
-            ));
-            self.keep_alive_or_not(request);
-            if self.settings().internal && !self.internal {
-                return Step::Page(404);
-            }
-            if let Some(step) = self.check_length(request) {
-                return step;
-            }
-            if found.redirect {
-                let mut to = location.redirect.clone();
-                if !request.query.is_empty() {
-                    to.push(b'?');
-                    to.extend_from_slice(&request.query);
-                }
-                return self.redirect(request, 301, to);
-            }
-            match self.rewrite(request, found.location) {
-                Ran::On => break,
-                Ran::Again => {
-                    if let Some(step) = self.count_change(request) {
-                        return step;
-                    }
-                }
-                Ran::Step(step) => return step,
-            }
-        }
-        Step::Answer
-    }
-
-    /// From a named location on.
-    pub(super) fn named(&mut self, request: &mut Request, name: &[u8]) -> Step {
-        let site = self.site;
-        let found = match site.routing.named(self.server, name) {
-            Ok(found) => found,
-            Err(error) => return self.failed(request, &error),
-        };
-        let Some((id, location)) = found.and_then(|id| Some((id, site.routing.location(id)?))) else {
-            let name = String::from_utf8_lossy(name);
-            self.facts.log(
-                Level::Error,
-                Some(request),
-                format_args!("could not find named location \"{name}\""),
-            );
-            return Step::Respond(self.special(request, 500));
-        };
-        self.enter(location.settings, location.content.clone());
-        self.keep_alive_or_not(request);
-        match self.rewrite(request, id) {
-            Ran::On => Step::Answer,
-            Ran::Again => match self.count_change(request) {
-                Some(step) => step,
-                None => self.locate(request),
-            },
-            Ran::Step(step) => step,
-        }
-    }
-
-    /// A location's rewrite phase, and its `limit_except`.
-    fn rewrite(&mut self, request: &mut Request, id: routing::LocationId) -> Ran {
-        let site = self.site;
-        let Some(location) = site.routing.location(id) else { return Ran::On };
-        let ran = self.run(request, &location.ops);
-        if matches!(ran, Ran::On)
-            && let Some(limit) = &location.limit_except
-            && limit.concerns(request.method.as_bytes())
-        {
-            let content = limit.content.clone().unwrap_or_else(|| self.content.clone());
-            self.enter(limit.settings, content);
-        }
-        ran
-    }
-
-    /// Runs rewrite directives.
-    fn run(&mut self, request: &mut Request, ops: &routing::Ops) -> Ran {
-        let view = View { facts: &self.facts, sent: Sent::default() };
-        let ran = self.site.routing.variables.run(ops, request, &mut self.state, &view);
-        let ran = match ran {
-            Ok(ran) => ran,
-            Err(error) => return Ran::Step(self.failed(request, &error)),
-        };
-        // As in nginx, an `internal` location is open to what was rewritten.
-        self.internal |= ran.rewritten;
-        self.target_changed |= ran.target_changed;
-        // A path that was replaced without another search need not begin as the location's any more.
-        self.location_valid &= !(ran.rewritten && ran.outcome == Outcome::Continue);
-        if ran.settings.is_some() || ran.content.is_some() {
-            let settings = ran.settings.unwrap_or(self.place.id);
-            let content = ran.content.unwrap_or_else(|| self.content.clone());
-            self.enter(settings, content);
-        }
-        Ran::Step(match ran.outcome {
-            Outcome::Continue => return Ran::On,
-            Outcome::Again => return Ran::Again,
-            Outcome::Return { status: 444, .. } => Step::Close,
-            Outcome::Return { status, answer: Answer::Page } => Step::Page(status),
-            Outcome::Return { status, answer: Answer::Text(text) } => {
-                Step::Respond(self.text(request, status, text))
-            }
-            Outcome::Return { status, answer: Answer::Location(to) } => self.redirect(request, status, to),
-        })
-    }
-
-    fn failed(&self, request: &Request, error: &dyn std::fmt::Display) -> Step {
-        self.facts.log(Level::Error, Some(request), format_args!("{error}"));
-        Step::Page(500)
-    }
-
     /// From now on these settings hold.
     pub(super) fn enter(&mut self, settings: config::model::http::SettingsId, content: Content) {
         self.content = content;
@@ -779,7 +428,7 @@ impl<'s> Visit<'_, 's> {
     }
 
     /// `keepalive_disable`
-    fn keep_alive_or_not(&mut self, request: &Request) {
+    pub(super) fn keep_alive_or_not(&mut self, request: &Request) {
         if self.is_inner() {
             return;
         }
@@ -801,7 +450,7 @@ impl<'s> Visit<'_, 's> {
     }
 
     /// `client_max_body_size`, for a body whose length is said.
-    fn check_length(&self, request: &Request) -> Option<Step> {
+    pub(super) fn check_length(&self, request: &Request) -> Option<Step> {
         let (limit, length) = (self.settings().max_body?, request.content_length?);
         (length > limit && !self.error_page).then(|| {
             self.facts.log(
@@ -903,15 +552,5 @@ impl<'s> Visit<'_, 's> {
         if request.method != Method::Head {
             request.method = Method::Get;
         }
-    }
-}
-
-/// How nginx writes it before a location's path.
-const fn modifier(kind: routing::Kind) -> &'static str {
-    match kind {
-        routing::Kind::Exact => "=",
-        routing::Kind::Prefix | routing::Kind::Named => "",
-        routing::Kind::PrefixWithoutRegex => "^~ ",
-        routing::Kind::Regex => "~ ",
     }
 }

@@ -203,10 +203,14 @@ impl Clients {
             }
         }
         if let Some(revocations) = &self.revocations {
+            // All of them are looked at, and the last flaw is told, as nginx does: that an authority is revoked says more
+            // than that nothing is known of what it has signed.
+            let mut last = Ok(());
             for (at, certificate) in path.iter().enumerate() {
                 let issuer = path.get(at + 1).unwrap_or(certificate);
-                self.check_revocation(revocations, certificate, issuer, now)?;
+                last = self.check_revocation(revocations, certificate, issuer, now).and(last);
             }
+            last?;
         }
         Ok(())
     }

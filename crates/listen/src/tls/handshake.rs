@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -22,6 +23,9 @@ const SSL2: u8 = 0x80;
 const READ_SIZE: usize = 4 * 1024;
 /// A fatal alert: `unrecognized_name` (RFC 6066 §3).
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// A fatal alert: `handshake_failure` (RFC 8446 §6.2).
+const HANDSHAKE_FAILURE: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
 
 /// What the client says of itself.
 #[derive(Debug)]
@@ -87,12 +91,12 @@ pub enum Failure {
     Failed(String),
 }
 
-/// Shakes hands. `input`: what has been read already. `choose` is asked once what the client wants is known, `is_late`
-/// whenever there is something to wait for.
+/// Shakes hands. `input`: what has been read already. `choose` is asked once what the client wants is known, and may have
+/// to wait itself, `is_late` whenever there is something to wait for.
 pub async fn handshake(
     socket: Socket,
     input: BytesMut,
-    choose: impl FnOnce(&Hello<'_>) -> Choice,
+    choose: impl AsyncFnOnce(&Hello<'_>) -> Choice,
     mut is_late: impl FnMut(&mut Context<'_>) -> bool,
 ) -> Result<Begun, Failure> {
     let mut opening = Opening { socket, input, acceptor: Acceptor::default(), is_tls: false };
@@ -119,11 +123,24 @@ pub async fn handshake(
         ..Negotiated::default()
     };
     let alpn = hello.alpn().map(Iterator::collect).unwrap_or_default();
-    let choice = choose(&Hello { server_name: server_name.as_deref(), alpn });
+    let choice = {
+        let hello = Hello { server_name: server_name.as_deref(), alpn };
+        let mut choosing = pin!(choose(&hello));
+        let chosen = poll_fn(|cx| match choosing.as_mut().poll(cx) {
+            Poll::Pending if is_late(cx) => Poll::Ready(Err(Failure::Timeout)),
+            polled => polled.map(Ok),
+        });
+        chosen.await?
+    };
     let Choice::Offer(offer) = choice else {
         let _ = socket.try_write(&UNRECOGNIZED_NAME);
         return Err(Failure::Rejected);
     };
+    if !offer.has_certificate_for(&accepted.client_hello()) {
+        // The library would say `access_denied`, by which clients and scanners think of something else.
+        let _ = socket.try_write(&HANDSHAKE_FAILURE);
+        return Err(Failure::Failed("no suitable signature algorithm".to_owned()));
+    }
     let clients = offer.clients();
     let mut session = match accepted.into_connection(offer.config()) {
         Ok(session) => session,

@@ -115,6 +115,27 @@ fn pair(chain: &Path, key: &Path, passwords: &[Vec<u8>], has_passwords: bool) ->
 pub struct Loaded(pub(super) Arc<CertifiedKey>);
 
 impl Loaded {
+    /// One that has come from somewhere else. The error is for the log.
+    pub fn of_contents(contents: &Contents) -> Result<Self, String> {
+        super::store::certified(contents).map(Self).map_err(|why| format!("its key cannot be used: {why}"))
+    }
+
+    /// One that was read and checked before. The error is for the log.
+    pub fn of(chain: &[Der], key: &Secret, form: KeyForm) -> Result<Self, String> {
+        let contents = Contents { chain: chain.to_vec(), key: key.clone(), form, ocsp: None };
+        super::store::certified(&contents).map(Self).map_err(|error| error.to_string())
+    }
+
+    /// As the library has it.
+    pub fn certified(&self) -> &Arc<CertifiedKey> {
+        &self.0
+    }
+
+    /// Whether it shows the same. The key follows from that.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.0.cert == other.0.cert
+    }
+
     /// Reads it. The names may be `data:` and what the file would hold.
     pub fn read(chain: &Path, key: &Path, passwords: &[Secret]) -> Result<Self, Fault> {
         let passwords: Vec<Vec<u8>> = passwords.iter().map(|password| password.0.clone()).collect();

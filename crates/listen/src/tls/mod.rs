@@ -22,6 +22,7 @@ mod load;
 pub mod ocsp;
 mod offer;
 mod pem;
+pub mod servers;
 mod sessions;
 mod store;
 

@@ -8,7 +8,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{ALL_CIPHER_SUITES, ALL_KX_GROUPS, default_provider};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, SignatureAlgorithm, version};
+use rustls::{ServerConfig, SignatureAlgorithm, SignatureScheme, SupportedCipherSuite, version};
 
 use super::clients::Clients;
 use super::compress;
@@ -95,6 +95,14 @@ impl Offer {
         Self { config: Arc::new(config), resolver, clients: self.clients.clone() }
     }
 
+    /// The same with another certificate in the place of all others.
+    pub fn with_only(&self, loaded: Loaded) -> Self {
+        let resolver = Arc::new(Resolver { slots: Vec::new(), loaded: vec![loaded] });
+        let mut config = ServerConfig::clone(&self.config);
+        config.cert_resolver = Arc::clone(&resolver) as Arc<_>;
+        Self { config: Arc::new(config), resolver, clients: self.clients.clone() }
+    }
+
     /// An offer of one certificate, for whoever speaks one of these protocols. The error is for the log.
     pub fn of_one(contents: &Contents, protocols: &[&[u8]]) -> Result<Self, String> {
         let store = Store::default();
@@ -111,6 +119,21 @@ impl Offer {
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
+    }
+
+    /// Whether there is a certificate whose key signs as this client can check, in a suite that both sides have.
+    pub(super) fn has_certificate_for(&self, hello: &ClientHello<'_>) -> bool {
+        let suites = self.config.crypto_provider().cipher_suites.iter();
+        let common = suites.filter(|suite| hello.cipher_suites().contains(&suite.suite()));
+        let common: Vec<&SupportedCipherSuite> = common.collect();
+        let signs = |scheme: &&SignatureScheme| {
+            common.iter().any(|suite| match suite {
+                SupportedCipherSuite::Tls12(suite) => suite.sign.contains(scheme),
+                SupportedCipherSuite::Tls13(_) => true,
+            })
+        };
+        let schemes: Vec<SignatureScheme> = hello.signature_schemes().iter().filter(signs).copied().collect();
+        self.resolver.all().any(|key| key.key.choose_scheme(&schemes).is_some())
     }
 
     /// Who looks at certificates of clients.
@@ -146,11 +169,16 @@ struct Resolver {
     loaded: Vec<Loaded>,
 }
 
+impl Resolver {
+    fn all(&self) -> impl Iterator<Item = Arc<CertifiedKey>> {
+        let loaded = self.loaded.iter().map(|loaded| Arc::clone(&loaded.0));
+        self.slots.iter().filter_map(|slot| slot.certificate()).chain(loaded)
+    }
+}
+
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let loaded = self.loaded.iter().map(|loaded| Arc::clone(&loaded.0));
-        let all = self.slots.iter().filter_map(|slot| slot.certificate()).chain(loaded);
-        let fits = all.filter(|key| key.key.choose_scheme(hello.signature_schemes()).is_some());
+        let fits = self.all().filter(|key| key.key.choose_scheme(hello.signature_schemes()).is_some());
         // A signature by a curve costs a tenth of one by RSA.
         fits.min_by_key(|key| key.key.algorithm() == SignatureAlgorithm::RSA)
     }

@@ -259,10 +259,15 @@ impl Frames {
         let (length, kind, flags, stream) = (length(header), kind(header), flags(header), stream(header));
         let is_first = !self.has_settings;
         if is_first {
-            if kind != kind::SETTINGS || flags & ACK != 0 {
+            // That of a client may acknowledge ours, as nginx takes it, and its test suite's client sends it.
+            if kind != kind::SETTINGS {
                 return Err(Fault::Error(Reason::PROTOCOL_ERROR));
             }
             self.has_settings = true;
+        }
+        if kind == kind::PUSH_PROMISE {
+            // Of a client it is never right, whatever it promises (RFC 9113 §8.4).
+            return Err(Fault::Error(Reason::PROTOCOL_ERROR));
         }
         let is_right = match kind {
             kind::SETTINGS if flags & ACK != 0 => length == 0,
@@ -419,6 +424,7 @@ mod kind {
     pub(super) const PRIORITY: u8 = 2;
     pub(super) const RST_STREAM: u8 = 3;
     pub(super) const SETTINGS: u8 = 4;
+    pub(super) const PUSH_PROMISE: u8 = 5;
     pub(super) const PING: u8 = 6;
     pub(super) const GOAWAY: u8 = 7;
     pub(super) const WINDOW_UPDATE: u8 = 8;

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use config::model::http::{UpstreamServer, Value};
+use config::model::http::{UpstreamQueue, UpstreamServer, Value};
 use proptest::prelude::*;
 
 use super::*;
@@ -365,4 +366,37 @@ proptest! {
         asked.sort_unstable();
         prop_assert_eq!(asked, up);
     }
+}
+
+#[test]
+fn who_waits_has_a_turn_in_order() {
+    let servers = vec![UpstreamServer { max_conns: 1, ..server(1) }];
+    let queue = Some(UpstreamQueue { requests: 2, timeout: Duration::from_secs(1) });
+    let model = Upstream { queue, ..Upstream::new("u".to_owned(), servers) };
+    let group = Group::new(&model, &[], 0, false);
+    let mut cx = Context::from_waker(Waker::noop());
+    let choice = || group.choose(Key::None, 0);
+    let lease = choice().lease().unwrap();
+    let (mut first, mut second, mut third) = (choice(), choice(), choice());
+    assert!(first.lease().is_none());
+    let wait = |choice: &Choice| match choice.queue_up() {
+        Waits::Here(place, _) => place,
+        other => panic!("{other:?}"),
+    };
+    let (one, two) = (wait(&first), wait(&second));
+    assert!(matches!(third.queue_up(), Waits::Full));
+    assert_eq!(group.queued(), Some((2, 2)));
+    assert!(one.poll_lease(&mut first, &mut cx).is_pending());
+    drop(lease);
+    // Neither one that comes now nor the second may overtake.
+    assert!(third.lease().is_none() && two.poll_lease(&mut second, &mut cx).is_pending());
+    let Poll::Ready(lease) = one.poll_lease(&mut first, &mut cx) else { panic!("no server") };
+    drop(one);
+    assert!(two.poll_lease(&mut second, &mut cx).is_pending());
+    drop(lease);
+    assert!(two.poll_lease(&mut second, &mut cx).is_ready());
+    drop(two);
+    assert!(third.lease().is_some());
+    // Nobody waits for what was tried already.
+    assert!(matches!(second.queue_up(), Waits::No));
 }

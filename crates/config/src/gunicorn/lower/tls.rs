@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Lowering;
 use crate::host::Entry;
-use crate::model::acme::{self, Challenge, ExternalAccount, Issuer, Key, Local, Order};
+use crate::model::acme::{self, Ask, Challenge, ExternalAccount, Issuer, Key, Local, OnDemand, Order};
 use crate::model::tls::{self, Certificate, CertificateFiles, Clients, Protocol, Tls, Verify};
 use crate::model::{Address, Listener};
 use crate::nginx::identifier;
@@ -19,7 +19,7 @@ const MOST_NAMES: usize = 100;
 impl Lowering<'_> {
     /// Whether certificates are to be ordered, so that the addresses are 80 and 443 if nobody says others.
     pub(super) fn orders(&self) -> bool {
-        !self.list("domain").is_empty() && !self.is_local()
+        (!self.list("domain").is_empty() || self.text("on_demand_ask").is_some()) && !self.is_local()
     }
 
     /// Whether there is a certificate that nobody has to bring.
@@ -86,15 +86,17 @@ impl Lowering<'_> {
             dedup(&mut names);
             let local = Some(Local { name: LOCAL.to_owned(), state, identifiers: names });
             self.no_files();
+            self.note_unused_on_demand("with tls = self");
             return (
-                offer(certificate(LOCAL), suites, vec![], None),
+                offer(Some(certificate(LOCAL)), suites, vec![], None),
                 acme::Model { local, ..acme::Model::default() },
             );
         }
-        let Some(first) = domains.first().cloned() else {
+        let ask = self.ask();
+        if domains.is_empty() && ask.is_none() {
             self.note_unused();
             return (self.of_files(suites), acme::Model::default());
-        };
+        }
         self.no_files();
         let (plain, secured): (Vec<&Listener>, Vec<&Listener>) = listeners.iter().partition(|l| is_plain(l));
         if secured.is_empty() && !listeners.is_empty() {
@@ -113,15 +115,65 @@ impl Lowering<'_> {
             Challenge::Http01
         };
         let issuers = self.issuers(challenge);
-        let order = Order {
-            name: first.clone(),
+        let all: Vec<u32> = (0..issuers.len() as u32).collect();
+        let order = domains.first().cloned().map(|name| Order {
+            name,
             identifiers: domains,
             key: Key::P256,
-            issuers: (0..issuers.len() as u32).collect(),
-        };
+            issuers: all.clone(),
+        });
         let plain = plain.into_iter().map(|l| l.address.clone()).collect();
-        let model = acme::Model { issuers, certificates: vec![order], local: None };
-        (offer(certificate(&first), suites, plain, redirect), model)
+        let mut model = offer(order.as_ref().map(|order| certificate(&order.name)), suites, plain, redirect);
+        model.offers[0].on_demand = ask.as_ref().map(|_| 0);
+        let on_demand = ask.map(|ask| OnDemand {
+            name: ask.to_string(),
+            ask,
+            key: Key::P256,
+            issuers: all,
+            names: self.int("on_demand_names") as u32,
+        });
+        let certificates = order.into_iter().collect();
+        let on_demand = on_demand.into_iter().collect();
+        (model, acme::Model { issuers, certificates, local: None, on_demand })
+    }
+
+    /// Who says which names may have certificates on demand.
+    fn ask(&mut self) -> Option<Ask> {
+        let Some(text) = self.text("on_demand_ask").map(str::to_owned) else {
+            self.note_unused_on_demand("without on_demand_ask");
+            return None;
+        };
+        if self.path("acme_dns_hook").is_some() {
+            let help =
+                "with names that anybody may ask for, only http-01 or tls-alpn-01 shows that they lead here";
+            self.error("on_demand_ask", 0, "on_demand_ask: not together with acme_dns_hook", help);
+        }
+        match Ask::parse(&text) {
+            Ok(Ask::Program(path)) => {
+                let path = self.base.join(path);
+                if self.input.host.entry(&path) != Entry::File {
+                    let message = format!("on_demand_ask: `{}` is no file", path.display());
+                    self.error("on_demand_ask", 0, message, "name a program, or a URL that begins with http");
+                }
+                Some(Ask::Program(path))
+            }
+            Ok(url) => Some(url),
+            Err(why) => {
+                self.error("on_demand_ask", 0, format!("on_demand_ask: `{text}`: {why}"), None);
+                None
+            }
+        }
+    }
+
+    fn note_unused_on_demand(&mut self, why: &str) {
+        let names: &[&str] =
+            if self.is_local() { &["on_demand_ask", "on_demand_names"] } else { &["on_demand_names"] };
+        for name in names {
+            if self.is_given(name) {
+                let message = format!("{name} changes nothing {why}");
+                self.tell(crate::report::Severity::Note, name, message, None);
+            }
+        }
     }
 
     /// One certificate for all listeners.
@@ -138,7 +190,7 @@ impl Lowering<'_> {
         let key = key.unwrap_or_else(|| chain.clone());
         let name = format!("{} {}", chain.display(), key.display());
         let files = Some(CertificateFiles { chain, key, passwords: None, ocsp: None });
-        offer(Certificate { name, files, contents: None, stapling: None }, suites, vec![], None)
+        offer(Some(Certificate { name, files, contents: None, stapling: None }), suites, vec![], None)
     }
 
     /// Files have no place where certificates come by themselves.
@@ -264,15 +316,14 @@ fn certificate(name: &str) -> Certificate {
 }
 
 fn offer(
-    certificate: Certificate,
+    certificate: Option<Certificate>,
     suites: Vec<u16>,
     plain: Vec<Address>,
     redirect: Option<u16>,
 ) -> tls::Model {
     tls::Model {
-        certificates: vec![certificate],
         offers: vec![Tls {
-            certificates: vec![0],
+            certificates: certificate.iter().map(|_| 0).collect(),
             reject: false,
             protocols: vec![Protocol::Tls12, Protocol::Tls13],
             suites: DEFAULT_13.into_iter().chain(suites).collect(),
@@ -285,10 +336,12 @@ fn offer(
             early_data: false,
             by_variable: Vec::new(),
             kept: None,
+            on_demand: None,
             compress: false,
             clients: None,
             ticket_keys: vec![],
         }],
+        certificates: certificate.into_iter().collect(),
         everywhere: Some(0),
         plain,
         redirect,

@@ -53,6 +53,24 @@ pub(super) const ROWS: &[Setting] = &[
              wildcards are possible.",
         )
         .ours(),
+    Setting::new("on_demand_ask", Section::Certificates, Kind::Text)
+        .flags(&["--on-demand-ask"])
+        .meta("URL|PROGRAM")
+        .doc(
+            "Names that are no `domain`, but that clients ask for, get certificates of their own in the handshake, once \
+             this has said that they may: a URL, of which `URL?domain=NAME` is got and has to be answered with a status \
+             of 200 to 299 (others, redirects too, are a no), or a program, which is run as `PROGRAM NAME` and has to \
+             end with status 0. It has 10 seconds, and a no holds for a minute. With nobody to ask there is no such \
+             thing: anybody could have certificates ordered for any name. At most 100 are ordered in an hour, and \
+             clients wait for one for 30 seconds. Works without a `domain` as well.",
+        )
+        .ours(),
+    Setting::new("on_demand_names", Section::Certificates, Kind::Int(1, 100_000))
+        .flags(&["--on-demand-names"])
+        .meta("INT")
+        .default("1000")
+        .doc("How many names may have such certificates at once; for more, none is ordered before others have expired.")
+        .ours(),
     Setting::new("acme_dir", Section::Certificates, Kind::Path)
         .flags(&["--acme-dir"])
         .meta("DIR")

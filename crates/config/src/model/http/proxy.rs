@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{CacheKind, Regex, Value};
+use crate::model::tls::{ByVariable, CertificateCache, Der, KeyForm, Secret};
 
 /// Index into [`Http::upstreams`](super::Http::upstreams).
 pub type UpstreamId = u32;
@@ -26,6 +27,8 @@ pub struct Upstream {
     pub keepalive: Option<Keepalive>,
     /// `sticky`
     pub sticky: Option<Sticky>,
+    /// `queue`: requests that wait until a server may be asked.
+    pub queue: Option<UpstreamQueue>,
     /// `zone`: its name.
     pub zone: Option<String>,
     /// `resolver`, of the group or of `http`: asked for the names of servers with `resolve`.
@@ -44,11 +47,21 @@ impl Upstream {
             balance: Balance::RoundRobin,
             keepalive: None,
             sticky: None,
+            queue: None,
             zone: None,
             resolver: None,
             resolver_timeout: Duration::from_secs(30),
         }
     }
+}
+
+/// See [`Upstream::queue`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamQueue {
+    /// So many at most; at least one.
+    pub requests: u32,
+    /// None longer than that.
+    pub timeout: Duration,
 }
 
 /// `server` of an `upstream`.
@@ -257,6 +270,8 @@ pub struct HealthMatch {
     pub headers: Vec<HeaderMatch>,
     /// `body ~`; `true`: it must not match.
     pub body: Option<(bool, Regex)>,
+    /// `require`: none of these may be empty or `0`.
+    pub require: Vec<Value>,
 }
 
 /// `header` in a `match`.
@@ -595,8 +610,10 @@ pub struct ProxyTls {
     pub trusted: Vec<u8>,
     /// `proxy_ssl_crl`, as PEM.
     pub crl: Option<Vec<u8>>,
-    /// `proxy_ssl_certificate` and `proxy_ssl_certificate_key`, as PEM.
-    pub certificate: Option<(Vec<u8>, Secret)>,
+    /// `proxy_ssl_certificate` and what belongs to it.
+    pub identity: Option<Identity>,
+    /// `proxy_ssl_certificate_cache`
+    pub kept: Option<CertificateCache>,
     /// `proxy_ssl_protocols`: TLS 1.2 may be spoken.
     pub tls12: bool,
     /// TLS 1.3 may be spoken.
@@ -605,14 +622,20 @@ pub struct ProxyTls {
     pub session_reuse: bool,
 }
 
-/// What is not shown.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Secret(pub Vec<u8>);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret")
-    }
+/// Who we are to servers that ask for it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Identity {
+    /// Always the same; checked.
+    Fixed {
+        /// The certificate, then those that lead to the root.
+        chain: Vec<Der>,
+        /// Its key.
+        key: Secret,
+        /// How the key is written.
+        form: KeyForm,
+    },
+    /// Variables say where it is; an empty name: nobody.
+    Named(ByVariable),
 }
 
 /// `proxy_store`: answers become files.

@@ -41,7 +41,7 @@ pub(in crate::nginx) const ROWS: &[Row] = &[
         "ssl_certificate_cache",
         HEAD,
         Count::between(1, 3),
-        Apply::Custom(|r, l, d| r.ssl_certificate_cache(l, d)),
+        Apply::Custom(|r, l, d| r.certificate_cache(d, |cache| l.ssl_certificate_cache = Some(cache))),
         "off",
         "Certificates whose files variables name are kept: `max=N`, `inactive=TIME` (10s), `valid=TIME` (60s).",
     )
@@ -87,7 +87,12 @@ impl<'a> Reader<'a> {
         Rc::make_mut(files.get_or_insert_default()).push(file);
     }
 
-    fn ssl_certificate_cache(&mut self, level: &mut Level, directive: Directive<'a>) {
+    /// `off` is `None`.
+    pub(in crate::nginx) fn certificate_cache(
+        &mut self,
+        directive: Directive<'a>,
+        set: impl FnOnce(Option<CertificateCache>),
+    ) {
         let mut cache =
             CertificateCache { max: 0, inactive: Duration::from_secs(10), valid: Duration::from_secs(60) };
         let mut is_off = false;
@@ -114,10 +119,11 @@ impl<'a> Reader<'a> {
             }
         }
         if !is_off && cache.max == 0 {
-            self.error(directive.head(), "\"ssl_certificate_cache\" must have the \"max\" parameter");
+            let message = format!("\"{}\" must have the \"max\" parameter", directive.name.text());
+            self.error(directive.head(), message);
             return;
         }
-        level.ssl_certificate_cache = Some((!is_off).then_some(cache));
+        set((!is_off).then_some(cache));
     }
 
     /// The certificates of a server; `None`: one cannot be used.
@@ -125,10 +131,13 @@ impl<'a> Reader<'a> {
         &mut self,
         level: &Level,
         acme: Option<u32>,
+        is_on_demand: bool,
     ) -> Option<(Vec<u32>, Vec<ByVariable>)> {
         let wanted = self.wanted_answers(level);
         let Some(chains) = &level.ssl_certificates else { return Some(Default::default()) };
-        let keys = level.ssl_certificate_keys.as_ref().map_or(&[][..], |keys| keys.as_slice());
+        let chains = level.ssl_conf_certificates.as_ref().unwrap_or(chains);
+        let keys = level.ssl_conf_keys.as_ref().or(level.ssl_certificate_keys.as_ref());
+        let keys = keys.map_or(&[][..], |keys| keys.as_slice());
         let (mut found, mut by_variable) = (Vec::new(), Vec::new());
         let mut all = true;
         for (at, chain) in chains.iter().enumerate() {
@@ -149,9 +158,15 @@ impl<'a> Reader<'a> {
             let stapled = level.ssl_stapling_file.as_ref().filter(|_| level.ssl_stapling == Some(true));
             let is_ordered = (chain.path.as_path(), key.path.as_path())
                 == (Path::new(acme::CERTIFICATE), Path::new(acme::CERTIFICATE_KEY));
+            if is_ordered && acme.is_none() && is_on_demand {
+                continue;
+            }
             let index = if is_ordered {
                 if acme.is_none() && !self.problems.has_errors() {
-                    let message = format!("\"{}\" is of a server with `acme_certificate`", acme::CERTIFICATE);
+                    let message = format!(
+                        "\"{}\" is of a server with `acme_certificate` or `acme_on_demand`",
+                        acme::CERTIFICATE
+                    );
                     let problem = self.problems.push(Severity::Error, Some(chain.at), message);
                     problem.line_at = chain.line_at;
                 }
@@ -172,7 +187,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A certificate that only the handshake tells; `None`: its passwords cannot be used.
-    fn by_variable(
+    pub(in crate::nginx) fn by_variable(
         &mut self,
         chain: &NamedFile,
         key: &NamedFile,

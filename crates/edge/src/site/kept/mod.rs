@@ -117,13 +117,13 @@ impl Visit<'_, '_> {
         if let Some(part) = self.company.as_mut().and_then(|company| company.renewal.take()) {
             let (ticket, stored) = *part;
             keeping.ticket = Some(ticket);
-            self.note_cache("EXPIRED");
+            self.note_cache(&keeping.zone, "EXPIRED");
             self.note_stale(&keeping, &stored);
             keeping.stale = Some(stored);
             return Consulted::Ask(Some(keeping));
         }
         if self.is_any(&keeping.settings.bypass, request) {
-            self.note_cache("BYPASS");
+            self.note_cache(&keeping.zone, "BYPASS");
             return Consulted::Ask(Some(keeping));
         }
         self.look(request, keeping).await
@@ -164,21 +164,21 @@ impl Visit<'_, '_> {
                         self.facts.log(Level::Info, Some(request), format_args!("cache lock timeout"));
                     }
                     keeping.cacheable = false;
-                    self.note_cache("MISS");
+                    self.note_cache(&keeping.zone, "MISS");
                 }
                 Found::Hit(stored) => {
-                    self.note_cache("HIT");
+                    self.note_cache(&keeping.zone, "HIT");
                     return Consulted::Kept(stored);
                 }
                 Found::Status(status) => {
-                    self.note_cache("HIT");
+                    self.note_cache(&keeping.zone, "HIT");
                     return Consulted::Step(Step::Page(status));
                 }
                 Found::Stale(stored) => {
                     let may = settings.stale_updating || stored.may_update(now);
                     // Behind the response there is nobody who would fetch it.
                     if may && settings.background_update && !self.alone {
-                        self.note_cache("STALE");
+                        self.note_cache(&keeping.zone, "STALE");
                         self.renew_later(request, own, &stored);
                         return Consulted::Kept(stored);
                     }
@@ -187,7 +187,7 @@ impl Visit<'_, '_> {
                 }
                 Found::Updating(stored) => {
                     if settings.stale_updating || stored.may_update(now) {
-                        self.note_cache("UPDATING");
+                        self.note_cache(&keeping.zone, "UPDATING");
                         return Consulted::Kept(stored);
                     }
                     self.expired(&mut keeping, stored);
@@ -195,11 +195,11 @@ impl Visit<'_, '_> {
                 }
                 Found::Scarce => {
                     keeping.cacheable = false;
-                    self.note_cache("MISS");
+                    self.note_cache(&keeping.zone, "MISS");
                 }
                 Found::Nothing => {
                     keeping.ticket = Some(own);
-                    self.note_cache("MISS");
+                    self.note_cache(&keeping.zone, "MISS");
                 }
             }
             if let (Some(most), Some(range)) = (settings.max_range_offset, request.fields.first(Name::Range))
@@ -211,7 +211,7 @@ impl Visit<'_, '_> {
     }
 
     fn expired(&mut self, keeping: &mut Keeping, stored: Arc<Stored>) {
-        self.note_cache("EXPIRED");
+        self.note_cache(&keeping.zone, "EXPIRED");
         self.note_stale(keeping, &stored);
         keeping.stale = Some(stored);
     }
@@ -223,8 +223,13 @@ impl Visit<'_, '_> {
     }
 
     /// `$upstream_cache_status`
-    pub(super) fn note_cache(&self, status: &'static str) {
-        self.facts.upstream.borrow_mut().get_or_insert_default().cache_status = status;
+    fn note_cache(&self, zone: &Zone, status: &'static str) {
+        let mut asked = self.facts.upstream.borrow_mut();
+        let asked = asked.get_or_insert_default();
+        // A request that was sent on within has a status of its own each time.
+        let is_same = matches!((asked.cache_status, status), ("EXPIRED", "STALE" | "REVALIDATED"));
+        zone.count(status, if is_same { asked.cache_status } else { "" });
+        asked.cache_status = status;
     }
 
     fn renew_later(&mut self, request: &Request, ticket: Ticket, stored: &Arc<Stored>) {
@@ -268,7 +273,7 @@ impl Visit<'_, '_> {
     ) -> Option<Arc<Stored>> {
         let keeping = keeping?;
         let stored = keeping.stale.take_if(|stored| is_meant(&keeping.settings, stored))?;
-        self.note_cache("STALE");
+        self.note_cache(&keeping.zone, "STALE");
         Some(stored)
     }
 
@@ -284,7 +289,7 @@ impl Visit<'_, '_> {
             return None;
         }
         let stored = keeping.stale.take()?;
-        self.note_cache("REVALIDATED");
+        self.note_cache(&keeping.zone, "REVALIDATED");
         let now = seconds();
         // What the new answer does not say, the kept one did.
         let said = if fresh.valid.is_some() {

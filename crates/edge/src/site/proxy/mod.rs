@@ -4,8 +4,10 @@
 mod answer;
 mod asked;
 mod cgi;
+mod identity;
 mod outgoing;
 mod place;
+mod queue;
 mod sticky;
 mod tunnel;
 
@@ -228,20 +230,12 @@ impl Visit<'_, '_> {
         self.lead(request, target.group.sticky.as_ref(), &mut choice);
         let mut is_first = true;
         loop {
-            let Some(lease) = choice.lease() else {
-                let attempt = self.begin_attempt(target.group.name.clone(), is_first);
-                attempt.status.set(502);
-                attempt.end();
-                let group = target.group.name.clone();
-                self.log_upstream(
-                    Level::Error,
-                    request,
-                    target,
-                    &group,
-                    Some("connecting to upstream"),
-                    format_args!("no live upstreams"),
-                );
-                return Err((Step::Page(502), Unanswered::Error));
+            let lease = match choice.lease() {
+                Some(lease) => lease,
+                None => {
+                    Box::pin(self.wait_for_server(request, place, target, &mut choice, keeping, is_first))
+                        .await?
+                }
             };
             let attempt = self.begin_attempt(lease.peer.name.clone(), std::mem::take(&mut is_first));
             let mut client = ClientSide {

@@ -317,7 +317,10 @@ impl Visit<'_, '_> {
             None => target.host.clone(),
         };
         match place.tls() {
-            Ok(tls) => Ok(Some(Via { tls: tls.clone(), name: String::from_utf8_lossy(&name).into_owned() })),
+            Ok(tls) => {
+                let tls = self.tls_as(request, place, tls)?;
+                Ok(Some(Via { tls, name: String::from_utf8_lossy(&name).into_owned() }))
+            }
             Err(why) => {
                 self.facts.log(Level::Error, Some(request), format_args!("proxy_ssl: {why}"));
                 Err(500)

@@ -1,12 +1,14 @@
 //! How requests are passed on in one place, compiled.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use config::model::http::{CookieMatch, Family, ProxyRedirect, ProxySettings, Regex as RegexModel, Value};
 use exchange::Name;
 use routing::Regex;
 use upstream::Tls;
+
+use super::identity::Identities;
 
 /// See the module.
 pub struct ProxyPlace {
@@ -33,6 +35,8 @@ pub struct ProxyPlace {
     /// `proxy_cookie_flags`
     pub cookie_flags: Vec<(Match, Vec<Value>)>,
     tls: OnceCell<Result<Tls, String>>,
+    /// See [`Identities`].
+    pub identities: RefCell<Identities>,
 }
 
 /// See [`ProxyPlace::own`].
@@ -126,6 +130,7 @@ impl ProxyPlace {
                 .filter_map(|(which, flags)| Some((match_of(which)?, flags.clone())))
                 .collect(),
             tls: OnceCell::new(),
+            identities: RefCell::default(),
             family,
             catch: settings.gateway.catch_stderr.as_slice().into(),
             split: settings.gateway.split.as_ref().and_then(compiled),
@@ -133,7 +138,7 @@ impl ProxyPlace {
         }
     }
 
-    /// How TLS is spoken, made when it is first needed.
+    /// How TLS is spoken, made when it is first needed; where variables say who we are, as nobody.
     pub fn tls(&self) -> Result<&Tls, &str> {
         self.tls
             .get_or_init(|| Tls::new(&self.settings.tls, self.family == Family::Grpc))
