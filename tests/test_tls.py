@@ -535,7 +535,7 @@ def test_gunicorns_certfile(serve, both):
     files = {"both.pem": one.chain + one.key} if both else {"a.pem": one.chain, "a.key": one.key}
     args = ["--certfile", "both.pem"] if both else ["--certfile", "a.pem", "--keyfile", "a.key"]
     server = serve(APP, *args, "--ciphers", "ECDHE+AES128", files=files)
-    assert "https://127.0.0.1" in server.log()
+    wait_until(lambda: "https://127.0.0.1" in server.log(), "the line that says where it listens", 30)
     with TlsClient(server.address, context(AUTHORITY, version=ssl.TLSVersion.TLSv1_2)) as client:
         assert client.request(target="/x").text == f"https {server.port} /x"
         assert client.socket.cipher()[0] == "ECDHE-ECDSA-AES128-GCM-SHA256"
