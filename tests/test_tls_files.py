@@ -1,5 +1,6 @@
 """Certificates whose files change while they are used, and those whose names only the handshake tells."""
 
+import json
 import os
 import ssl
 
@@ -57,6 +58,30 @@ def test_a_renewed_certificate_is_used_without_an_order(serve_nginx):
             return False
 
     wait_until(is_there, "the new edge", timeout=30)
+
+
+def test_until_when_certificates_are_good_is_shown(serve_nginx):
+    soon, later = (AUTHORITY.issue("a.example", days=(-1, days)) for days in (2.5, 60))
+    page = 'location / { return 200 "here"; } location = /status { upstream_status; }'
+    site = serve_nginx(WATCHED.replace('location / { return 200 "here"; }', page),
+                       files={"live/chain.pem": soon.chain, "live/key.pem": soon.key})
+
+    def shown():
+        with connect(site) as client:
+            return json.loads(client.request(target="/status?format=json").text)["certificates"]
+
+    def end(certificate):
+        return int(certificate.x509.not_valid_after_utc.timestamp())
+
+    [(name, known)] = shown().items()
+    assert name.endswith("live/chain.pem") and known == {"not_after": end(soon)}
+    with connect(site) as client:
+        assert f"certificate {name} not_after={end(soon)} days=2\n" in client.request(target="/status").text
+        figures = client.request(target="/status?format=prometheus").text
+    assert f'\nmonoceros_certificate_not_after_seconds{{certificate="{name}"}} {end(soon)}\n' in figures
+    site.write("live/chain.pem", later.chain)
+    site.write("live/key.pem", later.key)
+    wait_until(lambda: shown()[name]["not_after"] == end(later), "the new one", timeout=30)
 
 
 def test_a_pair_that_does_not_fit_changes_nothing(serve_nginx):

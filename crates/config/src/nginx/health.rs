@@ -40,7 +40,7 @@ pub(super) const ROWS: &[Row] = &[
         Count::exactly(0),
         Apply::Custom(|_, l, _| l.content = Some(Content::UpstreamStatus)),
         "",
-        "Answers with all groups of servers and all caches, and what is known of each: as text, as JSON where \
+        "Answers with all groups of servers, all caches, and until when certificates are good: as text, as JSON where \
          `format=json` or `Accept: application/json` asks for it, for Prometheus with `format=prometheus`.",
     )
     .ours(),

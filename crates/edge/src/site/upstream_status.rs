@@ -1,8 +1,11 @@
-//! `upstream_status`: what is known of groups of servers and of caches, for people and for programs.
+//! `upstream_status`: what is known of groups of servers, of caches and of certificates, for people and for programs.
 
 mod prometheus;
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cache::{STATUSES, ZoneStatus};
 use config::model::http::Http;
@@ -20,19 +23,20 @@ pub fn respond(request: &Request, configuration: &Configuration) -> Result<Respo
     let Some(http) = configuration.model.http.as_deref() else { return Err(404) };
     let groups = groups(http, configuration);
     let caches: Vec<ZoneStatus> = configuration.caches.zones().iter().map(|zone| zone.status()).collect();
+    let certificates = certificates(configuration);
     let accepts = |kind: &[u8]| {
         let mut values = request.fields.all(exchange::Name::Accept);
         values.any(|value| value.windows(kind.len()).any(|part| part.eq_ignore_ascii_case(kind)))
     };
     let mut response = match format(&request.query) {
         Some(b"prometheus") => {
-            Response::text(200, prometheus::MEDIA_TYPE, prometheus::text_of(groups, &caches))
+            Response::text(200, prometheus::MEDIA_TYPE, prometheus::text_of(groups, &caches, &certificates))
         }
-        Some(b"json") => Response::text(200, "application/json", json_of(groups, &caches)),
+        Some(b"json") => Response::text(200, "application/json", json_of(groups, &caches, &certificates)),
         None if accepts(b"application/json") => {
-            Response::text(200, "application/json", json_of(groups, &caches))
+            Response::text(200, "application/json", json_of(groups, &caches, &certificates))
         }
-        _ => Response::text(200, "text/plain", text_of(groups, &caches)),
+        _ => Response::text(200, "text/plain", text_of(groups, &caches, &certificates)),
     };
     response.fields.push_known(exchange::Name::CacheControl, b"no-store");
     Ok(response)
@@ -48,12 +52,33 @@ fn groups<'c>(
         .map(|(upstream, group)| (&**group, upstream.zone.as_deref()))
 }
 
+/// Certificates by the files that they are in, or by their names, and until when they are good.
+fn certificates(configuration: &Configuration) -> Vec<(String, i64)> {
+    let files: HashMap<&str, &Path> = configuration
+        .model
+        .tls
+        .certificates
+        .iter()
+        .filter_map(|known| Some((&*known.name, &*known.files.as_ref()?.chain)))
+        .collect();
+    let shown = |name: String| files.get(&*name).map(|chain| chain.display().to_string()).unwrap_or(name);
+    let all = configuration.tls.store().expirations();
+    let mut all: Vec<(String, i64)> = all.into_iter().map(|(name, until)| (shown(name), until)).collect();
+    all.sort_unstable();
+    all.dedup_by(|second, first| second.0 == first.0);
+    all
+}
+
 /// The argument `format`.
 fn format(query: &[u8]) -> Option<&[u8]> {
     query.split(|byte| *byte == b'&').find_map(|pair| pair.strip_prefix(b"format="))
 }
 
-fn json_of<'c>(groups: impl Iterator<Item = (&'c Group, Option<&'c str>)>, caches: &[ZoneStatus]) -> String {
+fn json_of<'c>(
+    groups: impl Iterator<Item = (&'c Group, Option<&'c str>)>,
+    caches: &[ZoneStatus],
+    certificates: &[(String, i64)],
+) -> String {
     let groups = groups.map(|(group, zone)| {
         let peers: Vec<Value> = (0..).zip(group.status()).map(|(id, peer)| peer_json(id, &peer)).collect();
         let queue = group.queued().map(|(size, most)| json!({ "size": size, "max_size": most }));
@@ -75,7 +100,9 @@ fn json_of<'c>(groups: impl Iterator<Item = (&'c Group, Option<&'c str>)>, cache
         (zone.name.clone(), shown)
     });
     let caches: Map<_, _> = caches.collect();
-    json!({ "upstreams": groups, "caches": caches }).to_string() + "\n"
+    let certificates = certificates.iter().map(|(name, until)| (name.clone(), json!({ "not_after": until })));
+    let certificates: Map<_, _> = certificates.collect();
+    json!({ "upstreams": groups, "caches": caches, "certificates": certificates }).to_string() + "\n"
 }
 
 fn peer_json(id: u32, peer: &PeerStatus) -> Value {
@@ -105,7 +132,11 @@ fn peer_json(id: u32, peer: &PeerStatus) -> Value {
     })
 }
 
-fn text_of<'c>(groups: impl Iterator<Item = (&'c Group, Option<&'c str>)>, caches: &[ZoneStatus]) -> String {
+fn text_of<'c>(
+    groups: impl Iterator<Item = (&'c Group, Option<&'c str>)>,
+    caches: &[ZoneStatus],
+    certificates: &[(String, i64)],
+) -> String {
     let mut text = String::new();
     for (group, _) in groups {
         let _ = write!(text, "upstream {}", group.name);
@@ -142,6 +173,11 @@ fn text_of<'c>(groups: impl Iterator<Item = (&'c Group, Option<&'c str>)>, cache
             let _ = write!(text, " {}={count}", status.to_ascii_lowercase());
         }
         text.push('\n');
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    for (name, until) in certificates {
+        let days = (until - now).div_euclid(86400);
+        let _ = writeln!(text, "certificate {name} not_after={until} days={days}");
     }
     text
 }

@@ -7,6 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use config::model::tls::{Certificate, Contents, Der};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use super::load::signing_key;
 use super::ocsp::{Inquiry, Wrong};
@@ -120,6 +122,17 @@ impl Store {
         let slot = self.slot(name);
         let held = slot.0.read().unwrap_or_else(PoisonError::into_inner);
         held.stapled.as_ref().map(|stapled| stapled.until)
+    }
+
+    /// The certificates that are in their places by name, and until when each is good, in seconds since 1970.
+    pub fn expirations(&self) -> Vec<(String, i64)> {
+        let slots = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let until = |(name, slot): (&String, &Arc<Slot>)| {
+            let own = slot.own()?;
+            let (_, leaf) = X509Certificate::from_der(own.cert.first()?).ok()?;
+            Some((name.clone(), leaf.validity().not_after.timestamp()))
+        };
+        slots.iter().filter_map(until).collect()
     }
 
     /// All certificates of a configuration.

@@ -24,6 +24,7 @@ const FIGURES: &[Figure] = &[
 pub fn text_of<'c>(
     groups: impl Iterator<Item = (&'c Group, Option<&'c str>)>,
     caches: &[ZoneStatus],
+    certificates: &[(String, i64)],
 ) -> String {
     let mut page = Page::default();
     let groups: Vec<(&Group, Vec<PeerStatus>)> = groups.map(|(group, _)| (group, group.status())).collect();
@@ -76,6 +77,14 @@ pub fn text_of<'c>(
         for (status, count) in STATUSES.iter().zip(zone.served) {
             page.line(&[("cache", &zone.name), ("status", &status.to_ascii_lowercase())], count);
         }
+    }
+    page.begin(
+        "certificate_not_after_seconds",
+        "gauge",
+        "Until when a certificate is good, in seconds since 1970.",
+    );
+    for (name, until) in certificates {
+        page.line(&[("certificate", name)], until);
     }
     page.text
 }
