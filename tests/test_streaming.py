@@ -1,5 +1,6 @@
 """Streaming passes at once: text/event-stream and X-Accel-Buffering: no."""
 
+import socket
 import time
 
 import pytest
@@ -100,3 +101,30 @@ def test_stream_ends_when_the_client_leaves(serve):
     client.chunk()
     client.reset()
     wait_until(lambda: server.get("/closed").text == "closed", "close() of the iterable")
+
+
+BROKEN = """
+import time
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Accel-Buffering", "no")])
+
+    def pieces():
+        yield b"half a page"
+        time.sleep(0.3)
+        raise ValueError
+    return pieces()
+"""
+
+
+@pytest.mark.parametrize("more", [b"", b"\r\n", b"GET /next HTTP/1.0\r\n\r\n"], ids=["nothing", "crlf", "request"])
+def test_half_a_page_never_ends_in_order(serve, more):
+    """Its end is the connection's: whatever the client has sent behind its request, that end is a reset."""
+    server = serve(BROKEN)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:
+        client.sendall(b"POST / HTTP/1.0\r\nHost: a.example\r\nContent-Length: 3\r\n\r\nabc" + more)
+        seen = b""
+        with pytest.raises(ConnectionResetError):
+            while data := client.recv(65536):
+                seen += data
+            pytest.fail(f"an orderly end of {seen!r}")

@@ -21,7 +21,7 @@ def application(environ, start_response):
     start_response(status, [("Content-Type", "text/plain")])
     return [f"app {told}".encode()]
 """
-FILES = {"app.py": APP, "a.pem": CERTIFICATE.chain, "a.key": CERTIFICATE.key}
+FILES = {"app.py": APP, "a.pem": CERTIFICATE.chain, "a.key": CERTIFICATE.key, "large": "z" * 1_000_000}
 
 CONF = """
     events {}
@@ -39,6 +39,7 @@ CONF = """
             ssl_early_data on;
             location = /here { return 200 "early '$ssl_early_data' reused $ssl_session_reused\\n"; }
             location = /app { app_pass one; }
+            location = /large { alias %DIR%/large; }
             location / {
                 proxy_pass http://127.0.0.1:UPSTREAM;
                 proxy_set_header Early-Data $ssl_early_data;
@@ -93,6 +94,13 @@ def runs(upstream, target):
 def logged(site, target):
     log = site.directory / "early.log"
     return [line for line in log.read_text().splitlines() if f" {target} " in line] if log.exists() else []
+
+
+def test_what_is_answered_early_arrives_whole_before_the_close(site, client):
+    """The end of the handshake comes behind the close, and must not make a reset of it."""
+    shown = finish(client.begin_early(site.port, request("/large")))
+    assert "Early data was accepted" in shown
+    assert shown.count("z" * 1000) == 1000
 
 
 def test_a_get_in_early_data_is_answered_before_the_end_of_the_handshake(site, client):

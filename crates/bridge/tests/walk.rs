@@ -11,7 +11,7 @@ use bridge::edge::{
     BodyPart, EdgeThread, Message, Progress, PublishError, Region, ResponseFrame, SlotId, SlotState,
 };
 use bridge::worker::{Exchange, Next, RequestBody};
-use common::{connect, publish, wait_for};
+use common::{connect, publish, publish_with, wait_for};
 
 fn exchange(next: Next) -> Exchange {
     match next {
@@ -184,6 +184,34 @@ fn a_full_ring_holds_the_worker_and_a_cancel_lets_it_go() {
     });
     assert_eq!((progress, ends), (Ok(Progress::Ended), 1));
     edge.free(id);
+}
+
+#[test]
+fn what_a_worker_may_ask_for_is_in_place_before_it_has_the_request() {
+    let region = Region::create(1, 1).unwrap();
+    let (_socket, link, _) = connect(&region, 1);
+    let mut edge = EdgeThread::new(region, 0);
+    let has_it = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let worker = std::thread::spawn({
+        let has_it = has_it.clone();
+        move || {
+            link.ready().unwrap();
+            let mut theirs = exchange(link.claimer(0).unwrap().next());
+            has_it.store(true, std::sync::atomic::Ordering::SeqCst);
+            theirs.head(200, b"OK", []).unwrap();
+            theirs.end(false).unwrap();
+        }
+    });
+    let mut before = None;
+    let put = |id| {
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        before = Some((id, has_it.load(std::sync::atomic::Ordering::SeqCst)));
+    };
+    let id = publish_with(&mut edge, b"/", BodyPart::File(9), put).unwrap();
+    edge.before_park();
+    assert_eq!(before, Some((id, false)));
+    worker.join().unwrap();
+    assert!(has_it.load(std::sync::atomic::Ordering::SeqCst));
 }
 
 #[test]

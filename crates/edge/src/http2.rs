@@ -15,7 +15,7 @@ use crate::event_loop::EventLoop;
 pub async fn serve(event_loop: &Rc<EventLoop>, connection: h1::Connection, own: Settings, ends: Ends) {
     let settings = event_loop.runtime.borrow().head(&ends.address);
     let (stream, input) = connection.into_stream();
-    let begun = Connection::begin(stream, input, settings, Rc::new(own), &event_loop.deadlines, ends.since);
+    let begun = Connection::begin(stream, input, settings, &own, &event_loop.deadlines, ends.since);
     let Some(mut connection) = begun.await else { return };
     let ends = Rc::new(ends);
     while let Some(exchange) = connection.accept().await {

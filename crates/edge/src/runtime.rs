@@ -141,7 +141,6 @@ impl Runtime {
         let settings = h2::Settings {
             max_concurrent_streams: http2.max_concurrent_streams,
             preread: http2.window,
-            chunk: HTTP2_CHUNK,
             max_frame: http2.max_frame,
             // Applications take none yet.
             connects: false,
@@ -237,6 +236,7 @@ fn h1_settings(model: &Model) -> h1::Settings {
         lingering_timeout: timeouts.lingering.min(Duration::from_secs(60)),
         reset_timedout: true,
         chunked: true,
+        http2_chunk: HTTP2_CHUNK,
         nodelay: true,
         merge_slashes: true,
         keepalive_requests: limits.keepalive_requests,

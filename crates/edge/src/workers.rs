@@ -106,7 +106,7 @@ async fn converse(
                 socket.send_purged(number, removed.unwrap_or(0))?;
             }
             WorkerMessage::Give { slot, ticket } => {
-                if let Some(file) = announced.app.body_file(slot) {
+                if let Some(file) = announced.app.body_file(slot, ticket) {
                     socket.send_body(slot, ticket, file.as_fd())?;
                 }
             }

@@ -175,6 +175,16 @@ impl EdgeThread {
     /// Hands a request to whichever worker comes first. Wakes one for every 8; [`EdgeThread::before_park`] sees to
     /// the rest.
     pub fn publish(&mut self, request: RequestFrame<'_>, body: BodyPart<'_>) -> Result<SlotId, PublishError> {
+        self.publish_with(request, body, |_| {})
+    }
+
+    /// The same; `before` puts in place what a worker may ask for as soon as it has the request.
+    pub fn publish_with(
+        &mut self,
+        request: RequestFrame<'_>,
+        body: BodyPart<'_>,
+        before: impl FnOnce(SlotId),
+    ) -> Result<SlotId, PublishError> {
         let local = *self.free.last().ok_or(PublishError::Full)?;
         let slot = self.first + local;
         let written = self.write_request(slot, request, body)?;
@@ -189,6 +199,7 @@ impl EdgeThread {
         ring.tail().store(written, Ordering::Relaxed);
         let ticket = self.region.take_ticket();
         self.slots[usize::from(local)] = Slot { busy: true, id: ticket, ticket, ..Slot::default() };
+        before(SlotId { slot, ticket });
         layout.state(slot).store(State::word(ticket, READY, 0), Ordering::Release);
         self.announce(slot, ticket);
         self.published += 1;

@@ -34,6 +34,16 @@ pub fn wait_for(socket: &WorkerSocket) -> Message {
 
 /// Publishes a request for a path.
 pub fn publish(edge: &mut EdgeThread, path: &[u8], body: BodyPart<'_>) -> Result<SlotId, PublishError> {
+    publish_with(edge, path, body, |_| {})
+}
+
+/// The same; `before` is done before a worker can have it.
+pub fn publish_with(
+    edge: &mut EdgeThread,
+    path: &[u8],
+    body: BodyPart<'_>,
+    before: impl FnOnce(SlotId),
+) -> Result<SlotId, PublishError> {
     let fields: [(&[u8], &[u8]); 2] = [(b"Host", b"example.org"), (b"Accept", b"*/*")];
     let request = RequestFrame {
         version: 11,
@@ -50,5 +60,5 @@ pub fn publish(edge: &mut EdgeThread, path: &[u8], body: BodyPart<'_>) -> Result
         server_name: b"example.org",
         fields: &mut fields.iter().copied(),
     };
-    edge.publish(request, body)
+    edge.publish_with(request, body, before)
 }

@@ -46,8 +46,7 @@ pub(super) const ROWS: &[Row] = &[
         Apply::Custom(|r, l, d| r.http2_chunk_size(l, d)),
         "8k",
         "Bytes of a response that leave before another response of the connection has its turn.",
-    )
-    .differs("The connection's default server decides, as for all that holds before a request is read."),
+    ),
     Row::one(
         "http2_recv_buffer_size",
         Context::HTTP,
@@ -133,6 +132,5 @@ pub(super) fn settle(level: &Level) -> Http2 {
             .http2_streams
             .map_or(usual.max_concurrent_streams, |n| u32::try_from(n).unwrap_or(u32::MAX)),
         preread: level.http2_preread.map_or(usual.preread, |n| n as u32),
-        chunk: level.http2_chunk.map_or(usual.chunk, |n| n as u32),
     }
 }

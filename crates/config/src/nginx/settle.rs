@@ -163,6 +163,7 @@ impl Shared {
             },
             open_file_cache: open_file_cache(l),
             sendfile: l.sendfile.unwrap_or(false),
+            http2_chunk: l.http2_chunk.map_or(8 * 1024, |n| n as u32),
             log_not_found: l.log_not_found.unwrap_or(true),
             log_subrequest: l.log_subrequest.unwrap_or(false),
             max_body: Some(l.max_body.unwrap_or(1 << 20)).filter(|size| *size > 0),

@@ -267,7 +267,6 @@ fn http2_settings(http2: &Http2) -> h2::Settings {
     h2::Settings {
         max_concurrent_streams: http2.max_concurrent_streams,
         preread: http2.preread,
-        chunk: http2.chunk as usize,
         max_frame: h2::SMALLEST_MAX_FRAME,
         connects: true,
     }

@@ -149,6 +149,7 @@ pub fn h1_settings(head: &HeadSettings, settings: &Settings, fresh: bool) -> h1:
         merge_slashes: head.merge_slashes,
         keepalive_requests: settings.keepalive_requests,
         sendfile: settings.sendfile,
+        http2_chunk: settings.http2_chunk as usize,
         server: server_token(&settings.server_tokens),
     }
 }

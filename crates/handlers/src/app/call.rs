@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -191,16 +190,16 @@ impl App {
             server_name: server.0.as_bytes(),
             fields: &mut request.fields.iter().map(|(_, name, value)| (name, value)),
         };
-        let id = match self.publish(frame, part, pending) {
-            Ok(id) => id,
-            // A body that memory held but a ring does not: the worker gets it as a file.
-            Err(PublishError::TooLarge) => return Err(Failure::TooLarge),
-            Err(PublishError::Full) => return Err(Failure::QueueFull),
+        let file = match body {
+            BufferedBody::File(file) => Some(file.file()),
+            BufferedBody::Empty | BufferedBody::Memory(_) => None,
         };
-        if let BufferedBody::File(file) = body {
-            self.shared.put_body(id.slot, Arc::clone(file.file()));
+        match self.publish(frame, part, file, pending) {
+            Ok(_) => Ok(()),
+            // A body that memory held but a ring does not: the worker gets it as a file.
+            Err(PublishError::TooLarge) => Err(Failure::TooLarge),
+            Err(PublishError::Full) => Err(Failure::QueueFull),
         }
-        Ok(())
     }
 
     fn poll_head(

@@ -318,9 +318,16 @@ impl App {
         &self,
         frame: RequestFrame<'_>,
         body: BodyPart<'_>,
+        file: Option<&Arc<std::fs::File>>,
         pending: &Rc<Pending>,
     ) -> Result<SlotId, PublishError> {
-        let id = self.thread.borrow_mut().publish(frame, body)?;
+        // A worker may have the request, and ask for the file, before this goes on.
+        let before = |id| {
+            if let Some(file) = file {
+                self.shared.put_body(id, Arc::clone(file));
+            }
+        };
+        let id = self.thread.borrow_mut().publish_with(frame, body, before)?;
         pending.slot.set(Some(id));
         self.in_flight.borrow_mut()[self.local(id)] = Some(Rc::clone(pending));
         self.active.set(self.active.get() + 1);

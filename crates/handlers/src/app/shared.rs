@@ -76,7 +76,8 @@ pub struct Shared {
     /// What workers had finished that are gone.
     finished_by_gone: AtomicU64,
     files: Mutex<HashMap<u16, Vec<(u64, OwnedFd)>>>,
-    bodies: Mutex<HashMap<u16, Arc<std::fs::File>>>,
+    /// By slot, with the ticket that the request has first.
+    bodies: Mutex<HashMap<u16, (u64, Arc<std::fs::File>)>>,
     events: UnboundedSender<Event>,
 }
 
@@ -157,13 +158,15 @@ impl Shared {
         if list.is_empty() { None } else { Some(list.remove(0).1) }
     }
 
-    /// The request body of a slot that lies in a file, for a worker that asks.
-    pub fn body_file(&self, slot: u16) -> Option<Arc<std::fs::File>> {
-        self.bodies.lock().unwrap_or_else(PoisonError::into_inner).get(&slot).cloned()
+    /// The request body of a slot that lies in a file, for a worker that asks. One that asks for an earlier request of
+    /// the slot comes too late.
+    pub fn body_file(&self, slot: u16, ticket: u64) -> Option<Arc<std::fs::File>> {
+        let bodies = self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
+        bodies.get(&slot).filter(|(first, _)| *first <= ticket).map(|(_, file)| Arc::clone(file))
     }
 
-    pub(super) fn put_body(&self, slot: u16, file: Arc<std::fs::File>) {
-        self.bodies.lock().unwrap_or_else(PoisonError::into_inner).insert(slot, file);
+    pub(super) fn put_body(&self, id: SlotId, file: Arc<std::fs::File>) {
+        self.bodies.lock().unwrap_or_else(PoisonError::into_inner).insert(id.slot, (id.ticket, file));
     }
 
     pub(super) fn drop_files(&self, id: SlotId) {

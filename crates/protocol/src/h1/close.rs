@@ -13,7 +13,10 @@ impl Connection {
     /// the client still sends for a while, because closing with unread bytes makes a reset that may
     /// overtake the response (RFC 9112 §9.6).
     pub async fn close(mut self) {
-        let unread = !self.body_is_done() || self.buffers.as_ref().is_some_and(|b| !b.input.is_empty());
+        let unread = !self.body_is_done()
+            || self.buffers.as_ref().is_some_and(|b| !b.input.is_empty())
+            // The end of the handshake is still on its way here.
+            || self.stream.is_in_early_data();
         let lingers = match self.settings.lingering {
             Lingering::Off => false,
             Lingering::On => unread,
@@ -25,7 +28,8 @@ impl Connection {
             polled => polled,
         })
         .await;
-        if !self.response_begun || self.half_closed || !lingers {
+        // What the client is to see broken must not have an orderly end.
+        if !self.response_begun || self.half_closed || self.resets || !lingers {
             return;
         }
         self.stream.shutdown_write();

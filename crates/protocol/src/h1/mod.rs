@@ -75,6 +75,8 @@ pub struct Settings {
     pub keepalive_requests: u64,
     /// Whether files are sent with sendfile.
     pub sendfile: bool,
+    /// By HTTP/2: bytes of a response that leave before another response of the connection has its turn.
+    pub http2_chunk: usize,
     /// Value of `Server`; `None` sends none of our own.
     pub server: Option<Rc<str>>,
 }
@@ -168,6 +170,8 @@ pub struct Connection {
     response_begun: bool,
     /// The current response is whole, in the output, and is to leave.
     departing: bool,
+    /// The close is to be a reset.
+    resets: bool,
 }
 
 impl Connection {
@@ -203,6 +207,7 @@ impl Connection {
             ends_with_close: false,
             response_begun: false,
             departing: false,
+            resets: false,
         }
     }
 
@@ -278,6 +283,7 @@ impl Connection {
 
     /// Makes the close that follows a reset.
     pub(crate) fn reset_on_close(&mut self) {
+        self.resets = true;
         self.stream.reset_on_close();
     }
 

@@ -122,7 +122,7 @@ impl Connection {
                 _ => false,
             };
             if resets && self.response_begun {
-                self.stream.reset_on_close();
+                self.reset_on_close();
             }
         }
         self.pace = None;

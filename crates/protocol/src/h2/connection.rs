@@ -47,7 +47,6 @@ pub struct Connection {
     codec: Codec<Socket, Bytes>,
     wire: Rc<Wire>,
     settings: Rc<h1::Settings>,
-    own: Rc<Settings>,
     deadlines: Rc<Deadlines>,
     deadline: Deadline,
     opened: Instant,
@@ -90,14 +89,14 @@ impl Connection {
         stream: Stream,
         input: BytesMut,
         settings: Rc<h1::Settings>,
-        own: Rc<Settings>,
+        own: &Settings,
         deadlines: &Rc<Deadlines>,
         opened: Instant,
     ) -> Option<Self> {
         let wire = Wire::new(stream, input);
         let deadline = deadlines.register();
         deadline.set(settings.header_timeout);
-        let mut handshake = pin!(builder(&settings, &own).handshake(Socket(Rc::clone(&wire))));
+        let mut handshake = pin!(builder(&settings, own).handshake(Socket(Rc::clone(&wire))));
         let codec = poll_fn(|cx| {
             let polled = handshake.as_mut().poll(cx);
             if matches!(wire.poll_flush(cx), Poll::Ready(Err(_))) {
@@ -117,7 +116,6 @@ impl Connection {
             codec,
             wire,
             settings,
-            own,
             deadlines,
             deadline,
             opened,
@@ -177,7 +175,6 @@ impl Connection {
                         respond,
                         Rc::clone(&self.wire),
                         settings,
-                        &self.own,
                         self.deadlines.register(),
                     )));
                 }

@@ -10,7 +10,6 @@ use ::h2::{Reason, RecvStream, SendStream};
 use bytes::{Buf, Bytes};
 use exchange::{Body, BodyError, BodySource, Request, Response};
 
-use super::Settings;
 use super::head::Head;
 use super::turns::Priority;
 use super::wire::Wire;
@@ -37,8 +36,6 @@ pub struct Exchange {
     pub(super) priority: Priority,
     /// The round of the last turn that it had.
     pub(super) round: u64,
-    /// Bytes of a DATA frame at most.
-    pub(super) chunk: usize,
     pub(super) is_head: bool,
     /// A response has begun.
     pub(super) is_answered: bool,
@@ -64,7 +61,6 @@ impl Exchange {
         respond: SendResponse<Bytes>,
         wire: Rc<Wire>,
         settings: Rc<h1::Settings>,
-        own: &Settings,
         deadline: Deadline,
     ) -> Self {
         wire.begin_exchange();
@@ -81,7 +77,6 @@ impl Exchange {
             pace: None,
             is_paced: false,
             round: 0,
-            chunk: own.chunk,
             is_head: false,
             is_answered: false,
             is_web_socket: false,

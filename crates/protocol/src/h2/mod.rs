@@ -39,8 +39,6 @@ pub struct Settings {
     pub max_concurrent_streams: u32,
     /// Bytes of a body that the client may send before somebody asks for it.
     pub preread: u32,
-    /// Bytes of a DATA frame at most.
-    pub chunk: usize,
     /// Bytes of a frame that the client may send.
     pub max_frame: u32,
     /// Clients may begin WebSockets.

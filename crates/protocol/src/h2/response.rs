@@ -276,7 +276,7 @@ impl Exchange {
         stream: &mut SendStream<Bytes>,
         want: usize,
     ) -> Poll<Result<usize, WriteError>> {
-        let mut most = want.min(self.chunk);
+        let mut most = want.min(self.settings.http2_chunk);
         if let Some(pace) = &mut self.pace {
             let Poll::Ready(room) = pace.poll_room(cx) else {
                 self.is_paced = true;

@@ -44,13 +44,11 @@ pub struct Http2 {
     pub max_concurrent_streams: u32,
     /// `http2_body_preread_size`, bytes.
     pub preread: u32,
-    /// `http2_chunk_size`, bytes.
-    pub chunk: u32,
 }
 
 impl Default for Http2 {
     fn default() -> Self {
-        Self { enabled: false, max_concurrent_streams: 128, preread: 64 * 1024, chunk: 8 * 1024 }
+        Self { enabled: false, max_concurrent_streams: 128, preread: 64 * 1024 }
     }
 }
 
@@ -445,6 +443,8 @@ pub struct Settings {
     pub open_file_cache: Option<OpenFileCache>,
     /// `sendfile`
     pub sendfile: bool,
+    /// `http2_chunk_size`, bytes.
+    pub http2_chunk: u32,
     /// `log_not_found`
     pub log_not_found: bool,
     /// `log_subrequest`
