@@ -28,7 +28,7 @@ def guide(tmp_path):
     running = []
 
     def start(name):
-        files = {"code/shop/__init__.py": "", "code/shop/wsgi.py": APP, "static/a.txt": "static", "media/b.txt": "media",
+        files = {"code/shop/__init__.py": "", "code/shop/wsgi.py": APP, "static/a.txt": "static", "static/a.css": "a {}", "media/b.txt": "media",
                  "shop.crt": SERVER.chain, "shop.key": SERVER.key, "authority.crt": AUTHORITY.pem}
         site = Site(tmp_path / "site", "", files=files, python=True)
         text = CONFIGURATIONS[name].replace("workers   4;", "workers   1;")
@@ -66,6 +66,7 @@ def test_all_of_them_are_tested():
 def test_a_site(guide):
     site = guide("site.conf")
     assert site.get("/").body == b"answer 1"
+    assert site.get("/static/a.css").get("Content-Type") == "text/css"
     assert site.get("/static/a.txt").body == b"static"
     assert site.get("/media/b.txt").status == 404
     wait_until(lambda: "GET /static/a.txt" in (site.directory / "access.log").read_text(), "the log")
