@@ -214,7 +214,8 @@ thread_local! {
 pub fn run(start: Start) -> io::Result<()> {
     let runtime = Builder::new_current_thread()
         .enable_all()
-        .event_interval(256)
+        // Not more: large files are sent in pieces, and whoever takes the next one is heard of between.
+        .event_interval(61)
         .on_thread_unpark(exchange::begin_turn)
         .on_thread_park(|| {
             PARKING.with_borrow(|sides| {
