@@ -122,14 +122,12 @@ pub enum Served<'v, 's> {
 /// A request that has to wait; see [`Later::serve`].
 pub struct Later<'v, 's>(Box<(Visit<'v, 's>, Step, End)>);
 
-/// What becomes of the response that a step leads to.
+/// What comes behind the response that a step leads to.
 enum End {
-    /// It goes through the filters.
-    Filtered,
-    /// It is the last on its connection, and stays as it is.
+    /// Others may follow.
+    Open,
+    /// It is the last on its connection.
     Last,
-    /// It is the last on its connection, and goes through the filters.
-    LastFiltered,
 }
 
 impl<'v, 's> Later<'v, 's> {
@@ -138,7 +136,7 @@ impl<'v, 's> Later<'v, 's> {
         let (mut visit, step, end) = *self.0;
         let response = visit.finish(request, step).await;
         let response = match visit.slice_of(&end, request, response) {
-            Some(response) if matches!(end, End::Filtered) && visit.settings().composes() => {
+            Some(response) if matches!(end, End::Open) && visit.settings().composes() => {
                 Some(Box::pin(visit.compose(request, response)).await)
             }
             response => visit.filter_for(&end, request, response),
@@ -200,7 +198,7 @@ impl<'v, 's> Visit<'v, 's> {
         if let Some(tls) = &self.ends.tls
             && let Some(status) = self.check_client(request, tls)
         {
-            return (Step::Page(status), End::LastFiltered);
+            return (Step::Page(status), End::Last);
         }
         self.real_ip(request);
         self.facts.debug(format_args!(
@@ -210,14 +208,14 @@ impl<'v, 's> Visit<'v, 's> {
             request.version.as_str()
         ));
         let step = if self.reads_early(request) { Step::Early } else { self.begin(request) };
-        (step, End::Filtered)
+        (step, End::Open)
     }
 
     /// Goes as far as it can without waiting.
     #[inline]
     fn go(mut self, request: &mut Request, step: Step, end: End) -> Served<'v, 's> {
         match self.finish_now(request, step) {
-            Ok(Some(response)) if matches!(end, End::Filtered) && self.settings().composes() => {
+            Ok(Some(response)) if matches!(end, End::Open) && self.settings().composes() => {
                 Served::Later(Later(Box::new((self, Step::Respond(response), end))))
             }
             Ok(response) => {
@@ -235,7 +233,7 @@ impl<'v, 's> Visit<'v, 's> {
     /// What `slice` makes of a response.
     fn slice_of(&mut self, end: &End, request: &mut Request, response: Option<Response>) -> Option<Response> {
         match self.facts.slice.get() {
-            Slice::At(part) if matches!(end, End::Filtered) => {
+            Slice::At(part) if matches!(end, End::Open) => {
                 response.and_then(|response| self.sliced(request, response, part))
             }
             _ => response,
@@ -248,11 +246,8 @@ impl<'v, 's> Visit<'v, 's> {
         request: &mut Request,
         response: Option<Response>,
     ) -> Option<Response> {
-        let mut response = match (response, end) {
-            (Some(response), End::Filtered | End::LastFiltered) => self.filter(request, response),
-            (response, _) => response?,
-        };
-        response.close |= !matches!(end, End::Filtered);
+        let mut response = self.filter(request, response?);
+        response.close |= !matches!(end, End::Open);
         Some(response)
     }
 
@@ -264,7 +259,7 @@ impl<'v, 's> Visit<'v, 's> {
         response: Option<Response>,
     ) -> (Visited<'s>, Exchange<'v>) {
         let mut after = None;
-        if matches!(end, End::Filtered) {
+        if matches!(end, End::Open) {
             if let Some(response) = &response {
                 self.pace(request, response);
             }
