@@ -254,10 +254,8 @@ impl<'v, 's> Visit<'v, 's> {
     }
 
     fn filter_for(&mut self, request: &mut Request, response: Option<Box<Response>>) {
-        let response = match response {
-            Some(response) => self.filter(request, response),
-            None => return self.note_after(),
-        };
+        let Some(response) = response else { return self.note_after() };
+        let response = self.filter(request, response);
         self.conclude_with(request, response);
     }
 
