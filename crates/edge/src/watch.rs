@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use config::model::http::{
-    Family, HeaderIs, HealthCheck, HealthMatch, Http, Keepalive, ProxySettings, Resolve, Upstream,
-    UpstreamAddress,
+    Family, HeaderIs, HealthCheck, HealthMatch, Http, Keepalive, ProxySettings, Resolve, ServerVersion,
+    Upstream, UpstreamAddress,
 };
 use exchange::{BodyError, BodySource};
 use http1::AnswerTo;
@@ -199,10 +199,11 @@ impl Checker {
             .and_then(|settings| http.proxy_settings.get(settings.passes[Family::Proxy as usize]? as usize))
             .ok_or("its location passes nothing on")?;
         let host = if check.host.is_empty() { upstream.name.as_bytes() } else { &check.host };
+        let is_http2 = settings.version == ServerVersion::Http2;
         let via = if check.https {
             let own = settings.tls.name.as_ref().and_then(|name| name.as_text());
             let name = String::from_utf8_lossy(own.unwrap_or(host)).into_owned();
-            Some(Via { tls: Tls::new(&settings.tls, false)?, name })
+            Some(Via { tls: Tls::new(&settings.tls, is_http2)?, name })
         } else {
             None
         };
@@ -218,7 +219,12 @@ impl Checker {
                 read_timeout: settings.read_timeout,
                 head: http1::Limits { field_size: head, head, ..http1::Limits::default() },
                 catch: Rc::default(),
-                route: Route { family: Family::Proxy, bind: None, keepalive: settings.socket_keepalive, via },
+                route: Route {
+                    family: if is_http2 { Family::Grpc } else { Family::Proxy },
+                    bind: None,
+                    keepalive: settings.socket_keepalive,
+                    via,
+                },
             },
             matches: check
                 .matches
@@ -428,7 +434,11 @@ impl Client for Nobody {
 
 /// What is asked: of the location's fields those that depend on no client.
 fn request(check: &HealthCheck, settings: &ProxySettings, host: &[u8]) -> Vec<u8> {
-    let version = if settings.http11 { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" };
+    let version: &[u8] = match settings.version {
+        ServerVersion::Http10 => b" HTTP/1.0\r\n",
+        ServerVersion::Http11 => b" HTTP/1.1\r\n",
+        ServerVersion::Http2 => b" HTTP/2.0\r\n",
+    };
     let mut out = [b"GET ", &check.uri[..], version].concat();
     let has = |name: &str| {
         settings.set_headers.iter().any(|(set, value)| {
@@ -447,9 +457,19 @@ fn request(check: &HealthCheck, settings: &ProxySettings, host: &[u8]) -> Vec<u8
     if own_agent {
         add(b"User-Agent", b"monoceros health check");
     }
-    add(b"Connection", if check.keepalive_time.is_some() { b"keep-alive" } else { b"close" });
+    if settings.version != ServerVersion::Http2 {
+        add(b"Connection", if check.keepalive_time.is_some() { b"keep-alive" } else { b"close" });
+    }
     for (name, value) in &settings.set_headers {
-        let framing = [&b"connection"[..], b"content-length", b"transfer-encoding", b"upgrade"];
+        let framing = [
+            &b"connection"[..],
+            b"content-length",
+            b"transfer-encoding",
+            b"upgrade",
+            b"keep-alive",
+            b"proxy-connection",
+            b"te",
+        ];
         if let Some(text) = value.as_text()
             && !text.is_empty()
             && http1::is_field_value(text)

@@ -12,7 +12,7 @@ use super::table::{Apply, Argument, Context, Count, Row};
 use super::tls::NamedFile;
 use crate::model::http::{
     CookieMatch, Family, Gateway, GatewayParam, Identity, IgnoreHeaders, NextUpstream, ProxyRedirect,
-    ProxySettings, Regex, Value,
+    ProxySettings, Regex, ServerVersion, Value,
 };
 use crate::model::tls::{CertificateCache, Der};
 
@@ -274,7 +274,7 @@ level! {
     // Requests are passed on here, or in a block around.
     used: bool,
     method: Value,
-    http11: bool,
+    version: ServerVersion,
     set_headers: Rc<Vec<(Vec<u8>, Value)>>,
     set_body: Value,
     pass_headers: bool,
@@ -494,7 +494,7 @@ pub(super) fn settle(l: &Level, family: Family) -> Option<ProxySettings> {
     Some(ProxySettings {
         store: super::store::settle(p),
         method: p.method.clone(),
-        http11: p.http11.unwrap_or(false),
+        version: p.version.unwrap_or(ServerVersion::Http10),
         set_headers: p.set_headers.as_ref().map_or_else(Vec::new, |list| list.to_vec()),
         set_body: p.set_body.clone(),
         pass_headers: p.pass_headers.unwrap_or(true),

@@ -8,7 +8,9 @@ use super::level::Level;
 use super::pass::{PassLevel, pass};
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
-use crate::model::http::{Content, CookieMatch, Family, ProxyPass, ProxyRedirect, ProxyTarget, Value};
+use crate::model::http::{
+    Content, CookieMatch, Family, ProxyPass, ProxyRedirect, ProxyTarget, ServerVersion, Value,
+};
 
 const ALL: Context = Context::ALL;
 const HTTP: Family = Family::Proxy;
@@ -25,10 +27,14 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "proxy_http_version",
         ALL,
-        Apply::Custom(|r, l, d| pass(l, HTTP).http11 = r.word(d, &[("1.0", false), ("1.1", true)])),
+        Apply::Custom(|r, l, d| {
+            let versions = [("1.0", ServerVersion::Http10), ("1.1", ServerVersion::Http11), ("2", ServerVersion::Http2)];
+            pass(l, HTTP).version = r.word(d, &versions);
+        }),
         "1.0",
-        "The version of HTTP that servers are asked with.",
-    ),
+        "The version of HTTP that servers are asked with: `1.0`, `1.1` or `2`.",
+    )
+    .differs("With `2` a connection has one request at a time."),
     Row::one("proxy_method", ALL, Apply::Value(|l| &mut pass(l, HTTP).method), "", "The method to ask with."),
     Row::new(
         "proxy_set_header",

@@ -425,6 +425,17 @@ pub enum ProxyTarget {
     Variable(Value),
 }
 
+/// A version of HTTP that servers are asked with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ServerVersion {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+    /// HTTP/2, begun without asking, or by ALPN within TLS.
+    Http2,
+}
+
 /// What holds for requests that are passed on, all of it merged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProxySettings {
@@ -432,8 +443,8 @@ pub struct ProxySettings {
     pub store: Option<Store>,
     /// `proxy_method`
     pub method: Option<Value>,
-    /// `proxy_http_version 1.1`, else 1.0.
-    pub http11: bool,
+    /// `proxy_http_version`
+    pub version: ServerVersion,
     /// `proxy_set_header`, without those that nginx sets by itself.
     pub set_headers: Vec<(Vec<u8>, Value)>,
     /// `proxy_set_body`

@@ -421,7 +421,8 @@ impl Visit<'_, '_> {
                 ..http1::Limits::default()
             },
             route: Route {
-                family: place.family,
+                // What is spoken is the same.
+                family: if place.is_http2() { Family::Grpc } else { place.family },
                 bind: self.bind(request, place),
                 keepalive: settings.socket_keepalive,
                 via,
@@ -537,8 +538,11 @@ impl Client for ClientSide<'_, '_> {
     }
 
     fn take_body(&mut self) -> Option<Box<dyn BodySource>> {
-        // How long it was nobody here gets to know.
-        self.kept = None;
-        self.exchange.detach_body()
+        let body = self.exchange.detach_body();
+        if body.is_some() {
+            // How long it was nobody here gets to know.
+            self.kept = None;
+        }
+        body
     }
 }

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use config::model::http::{Balance, Family, ProxyPass, ProxyTarget, Upstream, UpstreamAddress, Variable};
+use config::model::http::{
+    Balance, Family, ProxyPass, ProxyTarget, ServerVersion, Upstream, UpstreamAddress, Variable,
+};
 use exchange::{Method, Name, Request};
 use routing::escape::{Escape, escape};
 use telemetry::error_log::Level;
@@ -221,10 +223,11 @@ impl Visit<'_, '_> {
         out.extend_from_slice(method);
         out.push(b' ');
         out.extend_from_slice(uri);
-        let version: &[u8] = match place.family {
-            Family::Grpc => b" HTTP/2.0\r\n",
-            _ if settings.http11 => b" HTTP/1.1\r\n",
-            _ => b" HTTP/1.0\r\n",
+        let is_http2 = place.is_http2();
+        let version: &[u8] = match settings.version {
+            _ if is_http2 => b" HTTP/2.0\r\n",
+            ServerVersion::Http10 => b" HTTP/1.0\r\n",
+            ServerVersion::Http11 | ServerVersion::Http2 => b" HTTP/1.1\r\n",
         };
         out.extend_from_slice(version);
         let without_body = method == b"HEAD";
@@ -249,7 +252,7 @@ impl Visit<'_, '_> {
                 return Err(400);
             }
             // What is about a connection has no place in HTTP/2.
-            if place.family == Family::Grpc && is_about_connections(name) {
+            if is_http2 && is_about_connections(name) {
                 out.truncate(line);
                 continue;
             }
@@ -279,7 +282,10 @@ impl Visit<'_, '_> {
         if settings.pass_headers {
             for (known, name, value) in request.fields.iter() {
                 // What is kept is whole, and for those too that have other conditions.
-                if place.passes_on(known, name) && !(cacheable && is_condition(known)) {
+                if place.passes_on(known, name)
+                    && !(cacheable && is_condition(known))
+                    && !(is_http2 && is_about_connections(name))
+                {
                     field(&mut out, name, value);
                 }
             }

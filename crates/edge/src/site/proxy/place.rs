@@ -3,7 +3,9 @@
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
-use config::model::http::{CookieMatch, Family, ProxyRedirect, ProxySettings, Regex as RegexModel, Value};
+use config::model::http::{
+    CookieMatch, Family, ProxyRedirect, ProxySettings, Regex as RegexModel, ServerVersion, Value,
+};
 use exchange::Name;
 use routing::Regex;
 use upstream::Tls;
@@ -101,13 +103,14 @@ impl ProxyPlace {
         let pairs = |pairs: &[(CookieMatch, Value)]| {
             pairs.iter().filter_map(|(which, to)| Some((match_of(which)?, to.clone()))).collect()
         };
+        let is_http1 = family == Family::Proxy && settings.version != ServerVersion::Http2;
         Self {
             own: Own {
                 host: !sets("host"),
-                connection: !sets("connection") && family == Family::Proxy,
+                connection: !sets("connection") && is_http1,
                 te: !sets("te") && family == Family::Grpc,
                 content_length: !sets("content-length"),
-                transfer_encoding: !sets("transfer-encoding") && family == Family::Proxy,
+                transfer_encoding: !sets("transfer-encoding") && is_http1,
             },
             hidden: Names::of(&hidden),
             hidden_others: hidden.into_iter().filter(|name| Name::of(name) == Name::Other).collect(),
@@ -141,15 +144,24 @@ impl ProxyPlace {
     /// How TLS is spoken, made when it is first needed; where variables say who we are, as nobody.
     pub fn tls(&self) -> Result<&Tls, &str> {
         self.tls
-            .get_or_init(|| Tls::new(&self.settings.tls, self.family == Family::Grpc))
+            .get_or_init(|| Tls::new(&self.settings.tls, self.is_http2()))
             .as_ref()
             .map_err(String::as_str)
     }
 
-    /// Whether a body may be passed on as it comes whose length is not known.
-    pub const fn takes_chunks(&self) -> bool {
+    /// Whether HTTP/2 is spoken.
+    pub fn is_http2(&self) -> bool {
         match self.family {
-            Family::Proxy => self.settings.http11,
+            Family::Grpc => true,
+            Family::Proxy => self.settings.version == ServerVersion::Http2,
+            Family::FastCgi | Family::Uwsgi | Family::Scgi => false,
+        }
+    }
+
+    /// Whether a body may be passed on as it comes whose length is not known.
+    pub fn takes_chunks(&self) -> bool {
+        match self.family {
+            Family::Proxy => self.settings.version != ServerVersion::Http10,
             Family::FastCgi | Family::Grpc => true,
             // The length stands before it.
             Family::Uwsgi | Family::Scgi => false,

@@ -1,0 +1,138 @@
+"""`proxy_http_version 2`: servers are asked by HTTP/2, whatever the client speaks."""
+
+import ssl
+
+import pytest
+from support import build
+from support.grpc import GrpcServer
+from support.http2 import Http2
+from support.server import wait_until
+from support.tls import Authority
+
+CONF = """
+    {http}
+    server {{
+        listen 127.0.0.1:%PORT%;
+        client_max_body_size 0;
+        http2 on;
+        proxy_http_version 2;
+        error_log %DIR%/error.log info;
+        {locations}
+    }}
+"""
+
+
+def echo(call, event):
+    """Answers with the body."""
+    if event != "end":
+        return
+    if call.get(":path") == "/reset":
+        call.reset(2)
+        return
+    fields = [("content-type", "text/plain"), ("x-host", call.get(":authority")), ("date", "once"), ("accept-ranges", "none")]
+    if call.get(":path") == "/trailers":
+        call.answer(fields=fields)
+        call.data(b"body")
+        call.end(("x-sum", "7"))
+        return
+    call.answer(int(call.get(":path").partition("?")[0].rpartition("/")[2] or 200), fields)
+    call.data(call.get(":method").encode() + b" " + call.body, end=True)
+
+
+@pytest.fixture
+def site(serve_nginx):
+    return lambda locations, http="": serve_nginx(CONF.format(http=http, locations=locations))
+
+
+def test_requests_of_http1(site):
+    with GrpcServer(echo) as up:
+        one = site(f"location / {{ proxy_pass http://127.0.0.1:{up.port}; proxy_set_header X-Own $arg_a; "
+                   "proxy_set_header Connection upgrade; proxy_set_header Upgrade $http_upgrade; }")
+        answer = one.get("/200?a=1", {"X-Mine": "2", "Connection": "keep-alive, upgrade", "Upgrade": "websocket",
+                                      "Keep-Alive": "timeout=5", "Proxy-Connection": "x", "TE": "trailers"})
+        assert (answer.status, answer.text) == (200, "GET ")
+        assert (answer.get("X-Host"), answer.get("Accept-Ranges")) == (f"127.0.0.1:{up.port}", "none")
+        assert answer.get("Date") != "once"
+        fields = dict(up.calls[0].fields)
+        assert fields == {":method": "GET", ":scheme": "http", ":authority": f"127.0.0.1:{up.port}", ":path": "/200?a=1",
+                          "x-own": "1", "x-mine": "2"}
+        assert one.get("/404").status == 404
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_000])
+def test_bodies(site, size):
+    with GrpcServer(echo) as up:
+        one = site(f"location / {{ proxy_pass http://127.0.0.1:{up.port}; }}")
+        body = b"b" * size
+        assert one.request("POST", "/200", body=body).body == b"POST " + body
+        assert up.calls[0].get("content-length") == str(size)
+
+
+def test_a_body_of_unknown_length_is_passed_on_as_it_comes(site):
+    with GrpcServer(echo) as up:
+        one = site(f"location / {{ proxy_pass http://127.0.0.1:{up.port}; proxy_request_buffering off; "
+                   "add_header X-Body $request_body; }")
+        with one.connect() as client:
+            client.send(b"POST /200 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+            wait_until(lambda: up.calls and up.calls[0].body == b"one", "the first piece")
+            client.send(b"3\r\ntwo\r\n0\r\n\r\n")
+            answer = client.response()
+        assert (answer.text, answer.get("X-Body")) == ("POST onetwo", "onetwo")
+        assert up.calls[0].get("content-length") is None and up.calls[0].get("transfer-encoding") is None
+
+
+def test_connections_are_kept(site):
+    with GrpcServer(echo) as up:
+        one = site("location / { proxy_pass http://u; }", f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 2; }}")
+        for _ in range(5):
+            assert one.get("/").status == 200
+        assert len({call.number for call in up.calls}) == 1 and len(up.calls) == 5
+
+
+def test_versions_do_not_share_connections(site):
+    with GrpcServer(echo) as up:
+        one = site("location / { proxy_pass http://u; } location /old { proxy_pass http://u; proxy_http_version 1.1;"
+                   " proxy_set_header Connection ''; }",
+                   f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 2; }}")
+        assert one.get("/").status == 200
+        # To a server of HTTP/2 it is no request.
+        assert one.get("/old").status == 502
+        assert one.get("/").status == 200
+
+
+def test_within_tls(site, tmp_path):
+    authority = Authority()
+    own = authority.issue("up.example")
+    (tmp_path / "up.pem").write_bytes(own.chain + own.key)
+    (tmp_path / "root.pem").write_bytes(authority.pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "up.pem")
+    context.set_alpn_protocols(["h2"])
+    with GrpcServer(echo, context=context) as up:
+        one = site(f"location / {{ proxy_pass https://127.0.0.1:{up.port}; proxy_ssl_verify on; "
+                   f"proxy_ssl_name up.example; proxy_ssl_trusted_certificate {tmp_path}/root.pem; }}")
+        assert one.get("/").text == "GET "
+        assert up.calls[0].get(":scheme") == "https"
+
+
+def test_requests_of_http2_and_trailers(site):
+    with GrpcServer(echo) as up:
+        one = site(f"location / {{ proxy_pass http://127.0.0.1:{up.port}; proxy_pass_trailers on; }}")
+        with Http2(("127.0.0.1", one.port)) as h2:
+            h2.request(1, "/trailers")
+            answer = h2.answer(1)
+        assert (answer.status, answer.body, dict(answer.trailers)) == (200, b"body", {"x-sum": "7"})
+
+
+def test_what_goes_wrong(site):
+    with GrpcServer(echo) as gone:
+        pass
+    with GrpcServer(echo) as up:
+        one = site(f"location / {{ proxy_pass http://127.0.0.1:{up.port}; }} "
+                   f"location /gone {{ proxy_pass http://127.0.0.1:{gone.port}; }}")
+        assert one.get("/reset").status == 502
+        assert "rejected request with error 2" in (one.directory / "error.log").read_text()
+        assert one.get("/gone").status == 502
+        with one.connect() as client:
+            client.send(build(target="/200") + build(target="/404"))
+            assert [client.response().status for _ in range(2)] == [200, 404]
