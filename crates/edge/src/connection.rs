@@ -468,10 +468,10 @@ async fn by_command_line(
     let finished = Finished { request, ends: &ends.peer, begun, outcome };
     if let Some(mut response) = response {
         exchange.adapt(&mut response);
-        let status = response.status;
         let logged = log::response_fields(event_loop, &response);
         let sent = exchange.respond(&mut response, &event_loop.date()).await;
-        log::finish(event_loop, &finished, status, logged.as_ref(), &sent);
+        // One that could not leave as it was is another by now.
+        log::finish(event_loop, &finished, response.status, logged.as_ref(), &sent);
     } else {
         exchange.close_after();
         log::gone(event_loop, &finished);
@@ -509,8 +509,8 @@ fn by_site<'a>(
 
 /// A response of which has left what could.
 struct Begun {
+    /// One that could not leave as it was is another by now.
     response: Response,
-    status: u16,
     /// For the logs, where they ask.
     fields: Option<Fields>,
     sent: Result<Sent, h1::Left>,
@@ -525,9 +525,8 @@ fn begin_response(
     let mut response = visited.response.take()?;
     exchange.adapt(&mut response);
     let fields = visited.wants_fields(event_loop).then(|| response.fields.clone());
-    let status = response.status;
     let sent = exchange.try_respond(&mut response, &event_loop.date());
-    Some(Begun { response, status, fields, sent })
+    Some(Begun { response, fields, sent })
 }
 
 type Rest<'s> = Box<(Visited<'s>, Option<Begun>)>;
@@ -540,10 +539,10 @@ fn try_finish<'s>(
     mut visited: Visited<'s>,
     begun: Option<Begun>,
 ) -> Result<(), Rest<'s>> {
-    if let Some(Begun { status, fields, sent: Ok(sent), .. }) = &begun
+    if let Some(Begun { response, fields, sent: Ok(sent) }) = &begun
         && !visited.has_after()
     {
-        visited.log(event_loop, request, *status, fields.as_ref(), Some(sent));
+        visited.log(event_loop, request, response.status, fields.as_ref(), Some(sent));
         visited.end(site);
         return Ok(());
     }
@@ -561,7 +560,7 @@ async fn finish(
     _counted: Counted<'_>,
 ) {
     let (mut visited, begun) = *rest;
-    let (status, fields, sent) = if let Some(Begun { mut response, status, fields, sent }) = begun {
+    let (status, fields, sent) = if let Some(Begun { mut response, fields, sent }) = begun {
         let mut sent = match sent {
             Ok(sent) => sent,
             Err(left) => exchange.respond_rest(&mut response, &event_loop.date(), left).await,
@@ -571,7 +570,7 @@ async fn finish(
         {
             sent.body += Box::pin(exchange.tunnel(&mut tunnel)).await;
         }
-        (status, fields, Some(sent))
+        (response.status, fields, Some(sent))
     } else {
         exchange.close_after();
         (if visited.facts.closed.get() { 444 } else { 499 }, None, None)
