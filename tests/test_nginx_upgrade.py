@@ -2,9 +2,13 @@
 
 import os
 import signal
+import socket
+import ssl
+import subprocess
 
 import pytest
 from support import Load, Site, wait_until
+from support.tls import Authority, TlsClient, context
 
 CONF = """
     pid %DIR%/x.pid;
@@ -20,8 +24,8 @@ CONF = """
 class Daemon:
     """A daemon by nginx's name, of which only the pid file tells."""
 
-    def __init__(self, directory):
-        self.site = Site(directory, CONF, name="nginx")
+    def __init__(self, directory, conf=CONF, files=None):
+        self.site = Site(directory, conf, name="nginx", files=files)
         self.args = ["-p", f"{directory}/", "-c", "nginx.conf"]
         self.path, self.old_path = directory / "x.pid", directory / "x.pid.oldbin"
         result = self.site.run(*self.args)
@@ -48,10 +52,19 @@ class Daemon:
         return old, self.pid()
 
 
+    def end_old(self, old):
+        os.kill(old, signal.SIGQUIT)
+        wait_until(lambda: gone(old), "the old master to end")
+
+
 @pytest.fixture
 def daemon(tmp_path):
     daemon = Daemon(tmp_path / "site")
     yield daemon
+    end(daemon)
+
+
+def end(daemon):
     for pid in list(daemon.site.processes()):
         if os.path.exists(f"/proc/{pid}"):
             os.kill(pid, signal.SIGTERM)
@@ -110,6 +123,91 @@ def test_a_new_program_that_does_not_start_changes_nothing(daemon):
     assert daemon.pid() == old and not daemon.old_path.exists()
     with daemon.site.connect() as client:
         assert client.request().text == "one"
+
+
+TLS_CONF = """
+    pid %DIR%/x.pid;
+    error_log %DIR%/error.log notice;
+    events {}
+    http {
+        access_log off;
+        ssl_certificate a.pem;
+        ssl_certificate_key a.key;
+        server { listen 127.0.0.1:%PORT% ssl; return 200 "$ssl_session_reused"; }
+        server { listen 127.0.0.1:%PORT1% ssl; ssl_verify_client optional_no_ca; return 200 "$ssl_session_reused"; }
+    }
+"""
+
+
+@pytest.fixture
+def tls_daemon(tmp_path):
+    certificate = Authority().issue("a.example")
+    daemon = Daemon(tmp_path / "site", TLS_CONF, {"a.pem": certificate.chain, "a.key": certificate.key})
+    yield daemon
+    end(daemon)
+
+
+def edge_of(daemon, master):
+    """The new program's edge, once it serves alone."""
+    wait_until(lambda: daemon.edges(master), "the new edge")
+    return daemon.edges(master)[0]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tls_sessions_go_on_with_the_new_program(tls_daemon, version):
+    daemon, made = tls_daemon, context(version=version)
+
+    def ask(session=None, port="%PORT%"):
+        with TlsClient(("127.0.0.1", daemon.site.ports[port]), made, session=session) as client:
+            client.request()
+            return client.socket.session_reused, client.socket.session
+
+    first = ask()[1]
+    for _ in range(2):
+        old, new = daemon.upgrade()
+        edge_of(daemon, new)
+        daemon.end_old(old)
+        assert ask(first)[0]
+        assert not ask(first, "%PORT1%")[0], "clients are checked there"
+    edge = edge_of(daemon, new)
+    os.kill(edge, signal.SIGKILL)
+    wait_until(lambda: daemon.edges(new) not in ([], [edge]), "another edge")
+    assert ask(first)[0]
+
+
+def test_nobody_inherits_what_tickets_are_made_of(tls_daemon):
+    old, new = tls_daemon.upgrade()
+    edge_of(tls_daemon, new)
+    processes = tls_daemon.site.processes()
+    assert len(processes) == 4, processes
+    for pid in processes:
+        targets = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
+        assert targets and not [target for target in targets if "monoceros-tickets" in target]
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            assert (b"MONOCEROS_TICKETS_FD=" in file.read()) == (pid == new)
+
+
+@pytest.mark.parametrize("value", ["", "x", "-1", "2", "99999", "%FILE%"])
+def test_what_is_no_secret_of_a_program_before_is_refused(tls_daemon, tmp_path, value):
+    """Whoever starts the program so has sockets for it, and something that is no sealed secret."""
+    file = os.open(tls_daemon.site.write("secret", b"0" * 40), os.O_RDONLY)
+    daemon, old = tls_daemon, tls_daemon.pid()
+    os.kill(old, signal.SIGTERM)
+    wait_until(lambda: gone(old), "the first program to end")
+    with socket.create_server(("127.0.0.1", daemon.site.port)) as one, \
+            socket.create_server(("127.0.0.1", daemon.site.ports["%PORT1%"])) as two:
+        env = {**daemon.site.env, "NGINX": f"{one.fileno()};{two.fileno()};",
+               "MONOCEROS_TICKETS_FD": value.replace("%FILE%", str(file))}
+        process = subprocess.Popen([daemon.site.program, *daemon.args], env=env, cwd=daemon.site.directory,
+                                   pass_fds=[one.fileno(), two.fileno(), file], stderr=subprocess.PIPE, text=True)
+    os.close(file)
+    try:
+        wait_until(lambda: daemon.pid() == process.pid, "the pid file")
+        with TlsClient(("127.0.0.1", daemon.site.port), context()) as client:
+            assert client.request().text == "."
+    finally:
+        process.terminate()
+        assert "MONOCEROS_TICKETS_FD names nothing" in process.communicate(timeout=20)[1]
 
 
 def test_in_the_foreground_winch_is_news_of_a_window(serve_nginx):

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -490,6 +491,44 @@ def test_sessions_go_on_where_they_may(serve_nginx, version, first, second, here
         assert goes_on(site, made, session), "also after a reload"
 
 
+def kill_edge(site):
+    """Ends the edge, and waits until another one serves."""
+    old = site.edge()
+    os.kill(old, signal.SIGKILL)
+
+    def serves():
+        try:
+            with TlsClient(site.address, context()) as client:
+                return site.edge() != old and client.request().status > 0
+        except OSError:
+            return False
+
+    wait_until(serves, "another edge")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_tickets_outlive_the_edge(serve_nginx, version):
+    conf = SESSIONS.replace("%FIRST%", "").replace("%SECOND%", "ssl_verify_client optional_no_ca;")
+    site = serve_nginx(conf, files=SESSION_FILES)
+    made = context(version=version)
+    session = begin(site, made)
+    for _ in range(2):
+        kill_edge(site)
+        assert goes_on(site, made, session)
+        assert not goes_on(site, made, session, "%PORT1%"), "clients are checked there"
+        session = begin(site, made)
+
+
+def test_what_tickets_are_made_of_is_not_in_the_environment_nor_on_the_command_line(serve_nginx):
+    site = serve_nginx(SESSIONS.replace("%FIRST%", "").replace("%SECOND%", ""), files=SESSION_FILES)
+    kill_edge(site)
+    for pid in site.processes():
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            assert b"TICKETS" not in file.read()
+        descriptors = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
+        assert not [path for path in descriptors if "monoceros-tickets" in path]
+
+
 def test_a_session_does_not_go_on_for_ever(serve_nginx):
     site = serve_nginx(SESSIONS.replace("%FIRST%", "ssl_session_timeout 1s;").replace("%SECOND%", ""),
                        files=SESSION_FILES)
@@ -542,6 +581,22 @@ def test_gunicorns_certfile(serve, both):
         assert client.request(target="/y").text == f"https {server.port} /y"
     with server.connect() as client:
         assert client.request().status == 400
+
+
+def test_tickets_of_gunicorns_certfile_outlive_the_edge(serve):
+    one = AUTHORITY.issue("a.example")
+    server = serve(APP, "--certfile", "both.pem", files={"both.pem": one.chain + one.key})
+    made = context()
+
+    def ask(session=None):
+        with TlsClient(server.address, made, session=session) as client:
+            assert client.request().status == 200
+            return client.socket.session_reused, client.socket.session
+
+    session = ask()[1]
+    assert ask(session)[0]
+    kill_edge(server)
+    assert ask(session)[0]
 
 
 def test_gunicorns_certfile_that_cannot_be_used(serve):

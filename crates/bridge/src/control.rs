@@ -59,6 +59,8 @@ pub enum ToEdge {
     },
     /// Begin to accept connections.
     Accept {},
+    /// What the keys of tickets are made of; the body is for whoever knows TLS.
+    Tickets {},
     /// Another certificate under a name of the model's; the body is its contents.
     Certificate {
         /// Which.

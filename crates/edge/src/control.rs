@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use bridge::control::{ControlSocket, FromEdge, Received, ToEdge};
 use buffering::TempSpace;
 use config::model::http::Http;
-use config::model::tls::Contents;
+use config::model::tls::{Contents, Secret};
 use config::model::{LogLevel, LogTarget, Model};
 use handlers::app::{Event, Shared, Worker};
+use listen::tls::Ratchet;
 use sys::Watched;
 use telemetry::error_log::{self, Level};
 use telemetry::{AccessFormat, AccessLog, Target};
@@ -266,6 +267,13 @@ impl Control {
                 self.all(|| Ok(Message::Stop(limit)))
             }
             ToEdge::Accept {} => self.all(|| Ok(Message::Accept)),
+            ToEdge::Tickets {} => {
+                let secret: Secret = received.body()?;
+                let ratchet =
+                    Ratchet::of_bytes(&secret.0).ok_or_else(|| io::Error::other("half a secret"))?;
+                self.configuration.tls.sessions().set_ratchet(ratchet);
+                Ok(())
+            }
             ToEdge::Certificate { ref name } => {
                 if let Err(error) = self.configuration.tls.replace(name, &received.body()?) {
                     error_log::write(Level::Error, format_args!("{error}"));

@@ -41,6 +41,11 @@ impl Offers {
         &self.store
     }
 
+    /// All sessions that may go on.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
     /// From now on only certificates of this model are wanted.
     pub fn retain(&self, model: &Model) {
         let names: std::collections::HashSet<&str> =

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::listen::tls::Ratchet;
 use bridge::control::{FromEdge, FromMold, MoldSettings, Received, ToEdge};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Pid;
@@ -56,6 +57,8 @@ pub(crate) struct Master {
     pub(crate) edge: Option<Edge>,
     pub(crate) acme: Acme,
     pub(crate) watched: Watched,
+    /// What the keys of TLS tickets are made of; `None`: each edge begins by itself.
+    pub(crate) tickets: Option<Ratchet>,
     /// The program that was started to take over.
     pub(crate) successor: Option<Pid>,
     /// The program that this one was started to take over from.
@@ -92,6 +95,7 @@ impl Master {
             edge: None,
             acme: Acme::default(),
             watched: Watched::default(),
+            tickets: Ratchet::new(),
             successor: None,
             predecessor: None,
             detached: false,

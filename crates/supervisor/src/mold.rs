@@ -16,13 +16,14 @@ use crate::payload::Payload;
 use crate::{CONTROL_FD, Embedded, daemon};
 
 /// Variables that are for the master alone.
-const OWN: [&str; 6] = [
+const OWN: [&str; 7] = [
     "LISTEN_PID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
     "NOTIFY_SOCKET",
     daemon::VARIABLE,
     crate::listen::INHERITED,
+    crate::upgrade::TICKETS,
 ];
 
 /// A mold's process.

@@ -20,7 +20,7 @@ use crate::origin::{self, Origin, SiteSource};
 use crate::pidfile::PidFile;
 use crate::signals::Signals;
 use crate::start::{Unsettled, colour, end, fail, name_process, settings, show};
-use crate::{Embedded, check, daemon, listen};
+use crate::{Embedded, check, daemon, listen, upgrade};
 
 /// nginx ends with this for whatever was wrong.
 const FAILED: u8 = 1;
@@ -174,6 +174,7 @@ fn run(
     };
     let inherited = listen::from_nginx(&environment);
     let takes_over = inherited.is_some();
+    let tickets = inherited.as_ref().and_then(|_| upgrade::tickets(&environment));
     if detach && !takes_over && !daemon::is_detached(&environment) {
         return match daemon::detach_and_wait(&arguments) {
             Ok(serves) => Err(if serves { 0 } else { FAILED }),
@@ -207,6 +208,7 @@ fn run(
     let first = (configuration, molds);
     let mut master = Master::new(launch, signals, systemd, pidfile, Origin::Nginx(source), first);
     master.detached = detached;
+    master.tickets = tickets.or(master.tickets);
     master.predecessor = takes_over.then(rustix::process::getppid).flatten();
     Ok(master)
 }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use ::listen::tls::Ratchet;
 use bridge::control::{ToEdge, ToMold};
 use config::model::App;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -154,6 +155,7 @@ impl Master {
             set_descriptors(pid, prepared);
         }
         self.configure_edge()?;
+        self.tell_tickets()?;
         self.repeat_challenges();
         Ok(())
     }
@@ -167,6 +169,16 @@ impl Master {
         let model = serde_json::to_value(&prepared.model)?;
         let Some(edge) = &mut self.edge else { return Ok(()) };
         edge.channel.send(configure, Some(model), fds);
+        Ok(())
+    }
+
+    /// Has the edge go on with the tickets that those before it have made.
+    fn tell_tickets(&mut self) -> io::Result<()> {
+        let Some(ratchet) = self.tickets.as_mut().and_then(Ratchet::advance) else { return Ok(()) };
+        let secret = serde_json::to_value(ratchet.to_bytes())?;
+        if let Some(edge) = &mut self.edge {
+            edge.channel.send(ToEdge::Tickets {}, Some(secret), vec![]);
+        }
         Ok(())
     }
 

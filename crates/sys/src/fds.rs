@@ -1,7 +1,7 @@
 //! Descriptors: inherited, sealed in memory, sent over sockets.
 
 use std::collections::BTreeSet;
-use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
@@ -58,6 +58,22 @@ pub fn sealed_memfd(name: &str, contents: &[u8]) -> io::Result<OwnedFd> {
         SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL,
     )?;
     Ok(file.into())
+}
+
+/// The contents of a [`sealed_memfd`], which is closed. Anything else, also a longer one, is an error.
+pub fn read_sealed_memfd(fd: OwnedFd, most: u64) -> io::Result<Vec<u8>> {
+    // Only files in memory have seals.
+    if !rustix::fs::fcntl_get_seals(&fd)?.contains(SealFlags::WRITE | SealFlags::GROW) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a file that others may change"));
+    }
+    let mut file = std::fs::File::from(fd);
+    if file.metadata()?.len() > most {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    file.rewind()?;
+    let mut contents = Vec::new();
+    file.read_to_end(&mut contents)?;
+    Ok(contents)
 }
 
 /// MFD_NOEXEC_SEAL is from Linux 6.3 and the only kind that `vm.memfd_noexec=2` allows; it does not hinder mapping
@@ -134,7 +150,6 @@ pub fn recv_with_fds(socket: impl AsFd, into: &mut [u8]) -> io::Result<Received>
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Seek};
     use std::os::fd::AsRawFd;
     use std::os::fd::IntoRawFd;
 
@@ -144,6 +159,19 @@ mod tests {
 
     fn pair() -> (OwnedFd, OwnedFd) {
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    #[test]
+    fn only_a_sealed_file_in_memory_is_read() {
+        let read = |fd| read_sealed_memfd(fd, 8);
+        assert_eq!(read(sealed_memfd("test", b"contents").unwrap()).unwrap(), b"contents");
+        let moved = sealed_memfd("test", b"contents").unwrap();
+        rustix::fs::seek(&moved, rustix::fs::SeekFrom::End(0)).unwrap();
+        assert_eq!(read(moved).unwrap(), b"contents");
+        assert!(read(sealed_memfd("test", b"too long.").unwrap()).is_err());
+        assert!(read(memfd("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap()).is_err());
+        assert!(read(std::fs::File::open("/dev/null").unwrap().into()).is_err());
+        assert!(read(io::pipe().unwrap().0.into()).is_err());
     }
 
     #[test]

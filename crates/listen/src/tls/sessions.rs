@@ -6,17 +6,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use aws_lc_rs::digest::{SHA256, digest};
 use config::model::tls::{Secret, SessionCache};
 use rustls::server::{ProducesTickets, StoresServerSessions};
 
-/// How long a key encrypts; those before it go on being known for as long again, twice.
-const KEY_AGE: Duration = Duration::from_secs(12 * 60 * 60);
-/// Keys of our own that are known at once.
-const KEYS: usize = 3;
+use super::ratchet::{self, Ratchet};
+
 /// Bytes of one session; one with a longer chain of a client is not kept.
 const SESSION_SIZE: usize = 16 * 1024;
 
@@ -35,6 +33,12 @@ pub struct Sessions {
 }
 
 impl Sessions {
+    /// What the keys of tickets are made of from now on. Without it, and until then, the process begins one itself.
+    pub fn set_ratchet(&self, ratchet: Ratchet) {
+        *self.keys.list.write().unwrap_or_else(PoisonError::into_inner) =
+            List { ratchet: Some(ratchet), ..List::default() };
+    }
+
     /// What encrypts tickets: the keys of files, of which the first encrypts, or those of the process.
     pub(super) fn tickets(
         &self,
@@ -76,12 +80,21 @@ fn is_young(since: u64, timeout: Duration) -> bool {
     now().checked_sub(since).is_some_and(|age| age <= timeout.as_secs())
 }
 
-/// Keys of tickets, the one that encrypts first.
+/// Keys of tickets.
 #[derive(Default)]
 struct Keys {
-    list: RwLock<Vec<Arc<Key>>>,
+    list: RwLock<List>,
     /// They come from files, and stay.
     is_fixed: bool,
+}
+
+#[derive(Default)]
+struct List {
+    ratchet: Option<Ratchet>,
+    /// The epoch that the keys are of; `None`: they are still to be made.
+    epoch: Option<u64>,
+    /// The one that encrypts first.
+    keys: Vec<Arc<Key>>,
 }
 
 impl fmt::Debug for Keys {
@@ -93,13 +106,12 @@ impl fmt::Debug for Keys {
 struct Key {
     name: [u8; NAME],
     secret: RandomizedNonceKey,
-    born: Instant,
 }
 
 impl Key {
     fn new(name: [u8; NAME], key: &[u8]) -> Option<Self> {
         let key = RandomizedNonceKey::new(&AES_256_GCM, key).ok()?;
-        Some(Self { name, secret: key, born: Instant::now() })
+        Some(Self { name, secret: key })
     }
 
     /// nginx's 48 or 80 bytes: a name and two keys, of which we make the one that we need.
@@ -107,37 +119,45 @@ impl Key {
         let (name, secret) = bytes.split_first_chunk()?;
         Self::new(*name, digest(&SHA256, secret).as_ref())
     }
+}
 
-    fn random() -> Option<Self> {
-        let (mut name, mut key) = ([0; NAME], [0; 32]);
-        aws_lc_rs::rand::fill(&mut name).ok()?;
-        aws_lc_rs::rand::fill(&mut key).ok()?;
-        Self::new(name, &key)
+impl List {
+    /// Goes on to an epoch. `None`, which leaves no key: there are no random bytes.
+    fn go_on(&mut self, epoch: u64) -> Option<()> {
+        self.keys.clear();
+        if self.ratchet.is_none() {
+            self.ratchet = Ratchet::begin(epoch);
+        }
+        let keys = self.ratchet.as_mut()?.advance_to(epoch)?.keys(epoch)?;
+        self.keys = keys.iter().filter_map(|key| Key::new(key.name, &key.key).map(Arc::new)).collect();
+        self.epoch = Some(epoch);
+        Some(())
     }
 }
 
 impl Keys {
     fn fixed(keys: Vec<Key>) -> Self {
-        Self { list: RwLock::new(keys.into_iter().map(Arc::new).collect()), is_fixed: true }
+        let keys = keys.into_iter().map(Arc::new).collect();
+        Self { list: RwLock::new(List { keys, ..List::default() }), is_fixed: true }
     }
 
     fn newest(&self) -> Option<Arc<Key>> {
-        let newest = self.list.read().unwrap_or_else(PoisonError::into_inner).first().cloned();
-        if self.is_fixed || newest.as_ref().is_some_and(|key| key.born.elapsed() < KEY_AGE) {
-            return newest;
-        }
-        let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
-        // Another loop may have been first.
-        if list.first().is_none_or(|key| key.born.elapsed() >= KEY_AGE) {
-            list.insert(0, Arc::new(Key::random()?));
-            list.truncate(KEYS);
-        }
-        list.first().cloned()
+        self.find(|_| true)
     }
 
-    fn find(&self, name: &[u8]) -> Option<Arc<Key>> {
-        let list = self.list.read().unwrap_or_else(PoisonError::into_inner);
-        list.iter().find(|key| key.name == name).cloned()
+    fn find(&self, is_it: impl Fn(&Key) -> bool) -> Option<Arc<Key>> {
+        let epoch = (!self.is_fixed).then(|| ratchet::epoch(ratchet::clock()));
+        let known = self.list.read().unwrap_or_else(PoisonError::into_inner);
+        if known.epoch == epoch {
+            return known.keys.iter().find(|key| is_it(key)).cloned();
+        }
+        drop(known);
+        let mut list = self.list.write().unwrap_or_else(PoisonError::into_inner);
+        // Another loop may have been first, and by a clock that was a little ahead.
+        if let Some(epoch) = epoch.filter(|epoch| list.epoch.is_none_or(|known| known < *epoch)) {
+            list.go_on(epoch)?;
+        }
+        list.keys.iter().find(|key| is_it(key)).cloned()
     }
 }
 
@@ -175,7 +195,7 @@ impl ProducesTickets for Tickets {
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let (name, rest) = ticket.split_at_checked(NAME)?;
         let (nonce, sealed) = rest.split_first_chunk::<NONCE>()?;
-        let key = self.keys.find(name)?;
+        let key = self.keys.find(|key| key.name == name)?;
         let mut sealed = sealed.to_vec();
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let plain = key.secret.open_in_place(nonce, Aad::from(self.context), &mut sealed).ok()?;
@@ -287,6 +307,36 @@ mod tests {
             changed[at] ^= 1;
             assert_eq!(tickets.decrypt(&changed), None);
             assert_eq!(tickets.decrypt(&ticket[..at]), None);
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_told_how_keys_are_made_knows_tickets_of_another() {
+        let ratchet = Ratchet::new().unwrap();
+        let told = || {
+            let sessions = Sessions::default();
+            sessions.set_ratchet(Ratchet::of_bytes(&ratchet.to_bytes().0).unwrap());
+            sessions.tickets(&[], [1; 32], HOUR)
+        };
+        let ticket = told().encrypt(b"session").unwrap();
+        assert_eq!(told().decrypt(&ticket).unwrap(), b"session", "before it has made a ticket itself");
+        let late = Sessions::default();
+        let tickets = late.tickets(&[], [1; 32], HOUR);
+        let own = tickets.encrypt(b"own").unwrap();
+        late.set_ratchet(ratchet);
+        assert_eq!(tickets.decrypt(&ticket).unwrap(), b"session");
+        assert_eq!(tickets.decrypt(&own), None);
+    }
+
+    #[test]
+    fn keys_go_on_with_the_epochs_and_old_ones_are_forgotten() {
+        let mut list = List { ratchet: Ratchet::begin(5), ..List::default() };
+        let mut names = Vec::new();
+        for epoch in 5..12 {
+            list.go_on(epoch).unwrap();
+            names.insert(0, list.keys[0].name);
+            names.truncate(3);
+            assert_eq!(list.keys.iter().map(|key| key.name).collect::<Vec<_>>(), names);
         }
     }
 

@@ -38,7 +38,7 @@ pub(in crate::nginx) const ROWS: &[Row] = &[
         "on",
         "Clients get tickets, by which their sessions go on.",
     )
-    .differs("Keys change every twelve hours, are known for 24 more, and live on over reloads."),
+    .differs("Keys change every twelve hours and are known for 24 more, over reloads, crashes and binary upgrades."),
     Row::one(
         "ssl_session_ticket_key",
         HEAD,
