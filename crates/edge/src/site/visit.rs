@@ -126,7 +126,7 @@ pub struct Later<'v, 's>(Box<(Visit<'v, 's>, Step, End)>);
 enum End {
     /// It goes through the filters.
     Filtered,
-    /// It is the last on its connection, and stays as it is.
+    /// It is the last on its connection, and stays as it is, but for the status that `error_page` has chosen.
     Last,
     /// It is the last on its connection, and goes through the filters.
     LastFiltered,
@@ -250,7 +250,12 @@ impl<'v, 's> Visit<'v, 's> {
     ) -> Option<Response> {
         let mut response = match (response, end) {
             (Some(response), End::Filtered | End::LastFiltered) => self.filter(request, response),
-            (response, _) => response?,
+            (response, _) => {
+                let mut response = response?;
+                // A page of `error_page` says what was wrong, and not that it was found.
+                response.status = self.status.take().unwrap_or(response.status);
+                response
+            }
         };
         response.close |= !matches!(end, End::Filtered);
         Some(response)
