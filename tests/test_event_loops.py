@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,37 @@ def loops(server):
         except OSError:
             continue
     return times
+
+
+def awakenings(server):
+    """How often each event loop has gone to sleep of its own accord, by its name."""
+    counts = {}
+    for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
+        try:
+            name = (task / "comm").read_text().strip()
+            parent = (task.parent.parent / "stat").read_text().rpartition(")")[2].split()[1]
+            if name.startswith("edge-") and int(parent) == server.process.pid:
+                status = (task / "status").read_text()
+                counts[name] = int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+        except OSError:
+            continue
+    return counts
+
+
+def test_loops_without_connections_sleep(serve):
+    server = serve(APP, "--edge-threads", "2", validate=False)
+    with server.connect() as client:
+        assert client.request(target="/small").body == b"ok"
+
+    def sleep():
+        before = awakenings(server)
+        assert set(before) == {"edge-0", "edge-1"}
+        time.sleep(3)
+        after = awakenings(server)
+        # One look around a second, each of which may be in two parts.
+        return all(after[name] - before[name] <= 10 for name in before)
+
+    wait_until(sleep, "the loops to sleep", 30)
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a full loop needs a processor of its own")

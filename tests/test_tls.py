@@ -305,6 +305,76 @@ def test_a_record_that_is_too_large_ends_the_connection(site):
                 client.socket.recv(1)
 
 
+def records(message, size):
+    """A message of the handshake, cut into records."""
+    return b"".join(b"\x16\x03\x01" + len(part).to_bytes(2) + part
+                    for part in (message[at:at + size] for at in range(0, len(message), size)))
+
+
+@pytest.mark.parametrize("size", [1, 100, 16384])
+def test_a_hello_without_an_end_is_not_gathered(site, size):
+    """It says that 16 MiB will come."""
+    memory = site.memory()
+    for _ in range(5):
+        with site.connect() as client:
+            try:
+                client.send(records(b"\x01\xff\xff\xff" + bytes(200_000), size))
+                while client.socket.recv(4096):
+                    pass
+            except (ConnectionResetError, BrokenPipeError):
+                pass
+    assert site.memory() - memory < 4 << 20
+    with connect(site) as client:
+        assert client.request(target="/small").text == "small"
+
+
+def test_half_handshakes_hold_little(site):
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context().wrap_bio(incoming, outgoing, server_hostname="a.example").do_handshake()
+    hello = outgoing.read()
+    memory = site.memory()
+    idle = [site.connect() for _ in range(300)]
+    try:
+        for one in idle:
+            one.send(hello)
+        for one in idle:
+            assert one.socket.recv(1) == b"\x16", "the server's hello"
+        with connect(site) as client:
+            assert client.request(target="/small").text == "small"
+        assert site.memory() - memory < 300 * (64 << 10)
+    finally:
+        for one in idle:
+            one.close()
+
+
+@pytest.mark.parametrize("version, letter, most", [("-tls1_2", "R", 1), ("-tls1_3", "K", 100)])
+def test_a_client_that_begins_anew_again_and_again_is_sent_away(site, version, letter, most):
+    """By renegotiation, which is refused, and by requests for new keys."""
+    process = subprocess.Popen(
+        [which("openssl"), "s_client", "-connect", f"127.0.0.1:{site.port}", "-servername", "a.example", version],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        # Each line is read by itself, and is an order.
+        for _ in range(2000):
+            process.stdin.write(letter.encode() + b"\n")
+            process.stdin.flush()
+            if process.poll() is not None:
+                break
+            time.sleep(0.002)
+        wait_until(lambda: process.poll() is not None, "the client to be sent away", 5)
+    except BrokenPipeError:
+        pass
+    finally:
+        process.kill()
+    shown = process.stdout.read().decode("latin-1")
+    process.stdin = None
+    process.communicate()
+    assert 0 < shown.count("RENEGOTIATING") + shown.count("KEYUPDATE") <= most, shown
+    with connect(site) as client:
+        assert client.request(target="/small").text == "small"
+
+
 def test_an_idle_connection_is_ended_properly(site):
     with connect(site) as client:
         assert client.request(target="/small").text == "small"
@@ -580,7 +650,8 @@ def test_gunicorns_certfile(serve, both):
         assert client.socket.cipher()[0] == "ECDHE-ECDSA-AES128-GCM-SHA256"
         assert client.request(target="/y").text == f"https {server.port} /y"
     with server.connect() as client:
-        assert client.request().status == 400
+        answer = client.request()
+        assert answer.status == 400 and "The plain HTTP request was sent to HTTPS port" in answer.text
 
 
 def test_tickets_of_gunicorns_certfile_outlive_the_edge(serve):

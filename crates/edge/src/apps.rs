@@ -123,6 +123,16 @@ impl Sides {
         }
     }
 
+    /// Whether there is no application.
+    pub fn are_none(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    /// Whether a request of any of them is under way.
+    pub fn are_busy(&self) -> bool {
+        self.0.borrow().iter().any(|side| side.app.active() > 0)
+    }
+
     /// Several times a second. Lets go of what `current` no longer has, once its last request is done.
     pub fn tick(&self, current: &[Rc<App>]) {
         let apps: Vec<_> = self.0.borrow().iter().map(|side| Rc::clone(&side.app)).collect();

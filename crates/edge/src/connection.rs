@@ -10,12 +10,12 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use config::model::Address;
-use exchange::{Fields, Name, Peer, Request, Response, Scheme};
+use exchange::{Name, Peer, Request, Response, Scheme};
 use limits::proxy_protocol::{self, Addresses};
 use listen::tls::{Encrypted, Negotiated};
 use listen::{Socket, Stream};
 use protocol::h1::{Connection, Idle};
-use protocol::{Exchange, Refusal, Sent, WriteError, h1, h2};
+use protocol::{Exchange, Refusal, WriteError, h2};
 use telemetry::error_log::{self, Level};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -27,7 +27,7 @@ use crate::log::{self, Finished};
 use crate::pages;
 use crate::phases::Phases;
 use crate::runtime::Runtime;
-use crate::site::{self, Served, Site, Visited};
+use crate::site::{self, Known};
 use crate::tls;
 
 /// Request objects that a loop keeps.
@@ -40,6 +40,8 @@ pub struct Ends {
     pub peer: Peer,
     /// Where it was accepted.
     pub address: Arc<Address>,
+    /// Which listener of the site that is, as the site has found it.
+    pub listener: Known,
     /// Its number among all.
     pub number: u64,
     /// When it was accepted.
@@ -154,7 +156,8 @@ fn begin(event_loop: &EventLoop, accepted: Box<Accepted>) -> Option<Box<Client>>
     let pool = Rc::clone(&event_loop.pool);
     let connection = Connection::new(stream, settings, pool, &event_loop.deadlines, requests, since);
     let server = local.map_or_else(|| ("localhost".to_owned(), 80), |l| (name_of(l.ip()), l.port()));
-    let ends = Ends { peer, address, number, since, proxied, tls, plain: false, server };
+    let listener = Known::default();
+    let ends = Ends { peer, address, listener, number, since, proxied, tls, plain: false, server };
     Some(Box::new(Client { connection, ends }))
 }
 
@@ -304,7 +307,7 @@ fn exchange<'a>(
 ) -> Option<Later<'a>> {
     // The last request's location does not decide how the next one's head is read.
     if let Some(site) = &runtime.site
-        && let Some(head) = site.head(&ends.address)
+        && let Some(head) = site.head(ends)
     {
         connection.begin_with(Rc::clone(head));
     }
@@ -336,7 +339,7 @@ fn exchange<'a>(
 }
 
 /// Counts something for as long as it lives.
-struct Counted<'a>(&'a Count);
+pub struct Counted<'a>(&'a Count);
 
 impl<'a> Counted<'a> {
     fn new(count: &'a Count) -> Self {
@@ -394,7 +397,7 @@ pub fn answer<'a>(
     if let Some(response) = for_authority {
         Some(Box::pin(by_authority(event_loop, exchange, ends, begun, request, response, counted)))
     } else if let Some(site) = &runtime.site {
-        by_site(event_loop, site, exchange, ends, begun, request, refusal, counted)
+        site::serve(event_loop, site, exchange, ends, begun, request, refusal, counted)
     } else {
         Some(Box::pin(by_command_line(event_loop, runtime, exchange, ends, begun, request, refusal, counted)))
     }
@@ -476,111 +479,4 @@ async fn by_command_line(
         exchange.close_after();
         log::gone(event_loop, &finished);
     }
-}
-
-#[expect(clippy::too_many_arguments, reason = "all that a request has")]
-fn by_site<'a>(
-    event_loop: &'a Rc<EventLoop>,
-    site: &'a Site,
-    exchange: Exchange<'a>,
-    ends: &'a Ends,
-    begun: Instant,
-    request: &'a mut Request,
-    refusal: Option<Refusal>,
-    counted: Counted<'a>,
-) -> Option<Later<'a>> {
-    match site::serve(event_loop, site, exchange, ends, begun, request, refusal) {
-        Served::Now(mut visited, mut exchange) => {
-            let begun = begin_response(event_loop, &mut exchange, &mut visited);
-            match try_finish(event_loop, site, request, visited, begun) {
-                Ok(()) => None,
-                Err(rest) => Some(Box::pin(finish(event_loop, site, exchange, ends, request, rest, counted))),
-            }
-        }
-        Served::Later(later) => Some(Box::pin(async move {
-            let (mut visited, mut exchange) = later.serve(request).await;
-            let begun = begin_response(event_loop, &mut exchange, &mut visited);
-            if let Err(rest) = try_finish(event_loop, site, request, visited, begun) {
-                Box::pin(finish(event_loop, site, exchange, ends, request, rest, counted)).await;
-            }
-        })),
-    }
-}
-
-/// A response of which has left what could.
-struct Begun {
-    /// One that could not leave as it was is another by now.
-    response: Response,
-    /// For the logs, where they ask.
-    fields: Option<Fields>,
-    sent: Result<Sent, h1::Left>,
-}
-
-/// Sends what can be sent without waiting. `None`: there is no response.
-fn begin_response(
-    event_loop: &EventLoop,
-    exchange: &mut Exchange<'_>,
-    visited: &mut Visited<'_>,
-) -> Option<Begun> {
-    let mut response = visited.response.take()?;
-    exchange.adapt(&mut response);
-    let fields = visited.wants_fields(event_loop).then(|| response.fields.clone());
-    let sent = exchange.try_respond(&mut response, &event_loop.date());
-    Some(Begun { response, fields, sent })
-}
-
-type Rest<'s> = Box<(Visited<'s>, Option<Begun>)>;
-
-/// Ends a request whose response has left, where nothing comes behind it; else gives back what there is to do.
-fn try_finish<'s>(
-    event_loop: &EventLoop,
-    site: &Site,
-    request: &Request,
-    mut visited: Visited<'s>,
-    begun: Option<Begun>,
-) -> Result<(), Rest<'s>> {
-    if let Some(Begun { response, fields, sent: Ok(sent) }) = &begun
-        && !visited.has_after()
-    {
-        visited.log(event_loop, request, response.status, fields.as_ref(), Some(sent));
-        visited.end(site);
-        return Ok(());
-    }
-    Err(Box::new((visited, begun)))
-}
-
-/// Sends the rest of a response, and does what comes behind it.
-async fn finish(
-    event_loop: &Rc<EventLoop>,
-    site: &Site,
-    mut exchange: Exchange<'_>,
-    ends: &Ends,
-    request: &mut Request,
-    rest: Rest<'_>,
-    _counted: Counted<'_>,
-) {
-    let (mut visited, begun) = *rest;
-    let (status, fields, sent) = if let Some(Begun { mut response, fields, sent }) = begun {
-        let mut sent = match sent {
-            Ok(sent) => sent,
-            Err(left) => exchange.respond_rest(&mut response, &event_loop.date(), left).await,
-        };
-        if let Some(mut tunnel) = visited.take_tunnel()
-            && sent.outcome.is_ok()
-        {
-            sent.body += Box::pin(exchange.tunnel(&mut tunnel)).await;
-        }
-        (response.status, fields, Some(sent))
-    } else {
-        exchange.close_after();
-        (if visited.facts.closed.get() { 444 } else { 499 }, None, None)
-    };
-    if visited.has_after() {
-        exchange.depart().await;
-        let exchange = exchange.reborrow();
-        let after = visited.after(event_loop, site, exchange, ends, request, status, sent.as_ref());
-        visited = Box::pin(after).await;
-    }
-    visited.log(event_loop, request, status, fields.as_ref(), sent.as_ref());
-    visited.end(site);
 }

@@ -41,6 +41,11 @@ const WATCH_AFTER: Duration = Duration::from_millis(1);
 /// are one write.
 const WRITE_EVERY: Duration = Duration::from_millis(1);
 
+/// How long a loop sleeps at most on which nothing goes on.
+const QUIET: Duration = Duration::from_secs(1);
+/// Thousandths of a processor: next to nothing.
+const LOW: u32 = 10;
+
 /// What the control loop tells an event loop.
 pub enum Message {
     /// Go on with this configuration and these listeners.
@@ -202,6 +207,8 @@ pub struct EventLoop {
     pub accept_errors: Limit,
     date: RefCell<(Instant, [u8; 29])>,
     acceptors: RefCell<Vec<JoinHandle<()>>>,
+    /// The first connection has come.
+    begun: Notify,
     /// What is done for groups of servers; of the first loop only.
     watch: RefCell<Watch>,
 }
@@ -262,6 +269,7 @@ impl EventLoop {
             requests: RefCell::default(),
             access: RefCell::new(access.map(|a| a.writer())),
             lines: Notify::new(),
+            begun: Notify::new(),
             accept_errors: Limit::new(),
             date: RefCell::new((Instant::now(), date_now())),
             acceptors: RefCell::default(),
@@ -302,12 +310,11 @@ impl EventLoop {
         });
         let this = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let mut interval = tokio::time::interval(spread::INTERVAL);
-            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let mut load = Load::new();
             loop {
-                interval.tick().await;
-                this.process.spread.note(this.index, load.busy(), &mut load.trend);
+                this.wait_for_look(&load).await;
+                let (busy, intervals) = load.look();
+                this.process.spread.note(this.index, busy, intervals, &mut load.trend);
                 let runtime = Rc::clone(&this.runtime.borrow());
                 this.sides.tick(&runtime.apps);
                 if let Some(site) = &runtime.site {
@@ -321,6 +328,25 @@ impl EventLoop {
                 }
             }
         });
+    }
+
+    /// Until it is time to look around again: soon where something goes on. A loop that is woken for nothing is not
+    /// only a waste; a scheduler that sees a processor do nothing between two requests moves to it what is better off
+    /// where it is.
+    async fn wait_for_look(&self, load: &Load) {
+        let is_quiet = if self.process.spread.connections(self.index) == 0 {
+            !self.sides.are_busy()
+        } else {
+            load.is_low() && self.sides.are_none()
+        };
+        if is_quiet {
+            tokio::select! {
+                () = tokio::time::sleep(QUIET) => {}
+                () = self.begun.notified() => {}
+            }
+        } else {
+            tokio::time::sleep(spread::INTERVAL).await;
+        }
     }
 
     /// Goes on with another configuration; one that can't be used is refused whole.
@@ -440,7 +466,9 @@ impl EventLoop {
         // One that comes from another loop is counted there still.
         let is_new = accepted.requests == 0;
         let refused = is_new && self.process.is_full() && !self.deadlines.end_oldest_idle();
-        self.process.spread.begin(self.index);
+        if self.process.spread.begin(self.index) == 0 {
+            self.begun.notify_one();
+        }
         let this = Rc::clone(self);
         // In a box: the task of an idle connection keeps a place for what it began with.
         let accepted = Box::new(accepted);
@@ -507,21 +535,30 @@ async fn drive(app: Rc<App>, bell: Watched) {
 struct Load {
     at: Instant,
     used: Duration,
+    /// Thousandths of a processor.
+    busy: u32,
     trend: Trend,
 }
 
 impl Load {
     fn new() -> Self {
-        Self { at: Instant::now(), used: processor_time(), trend: Trend::default() }
+        Self { at: Instant::now(), used: processor_time(), busy: 0, trend: Trend::default() }
     }
 
-    /// The share of a processor that this thread had since the last call, in thousandths.
-    fn busy(&mut self) -> u32 {
+    /// Whether the thread had next to nothing to do.
+    fn is_low(&self) -> bool {
+        self.busy < LOW
+    }
+
+    /// The share of a processor that this thread had since the last call, in thousandths, and how many intervals that
+    /// is ago.
+    fn look(&mut self) -> (u32, u32) {
         let (now, used) = (Instant::now(), processor_time());
         let elapsed = now.duration_since(self.at).as_micros().max(1);
         let busy = used.saturating_sub(self.used).as_micros() * 1000 / elapsed;
         (self.at, self.used) = (now, used);
-        u32::try_from(busy).unwrap_or(u32::MAX)
+        self.busy = u32::try_from(busy).unwrap_or(u32::MAX);
+        (self.busy, u32::try_from(elapsed / spread::INTERVAL.as_micros()).unwrap_or(u32::MAX).max(1))
     }
 }
 

@@ -74,7 +74,7 @@ impl Runtime {
 
     /// What a fresh connection to this address is served with.
     pub fn head(&self, address: &Address) -> Rc<h1::Settings> {
-        let of_site = self.site.as_ref().and_then(|site| site.head(address));
+        let of_site = self.site.as_ref().and_then(|site| site.head_of(address));
         Rc::clone(of_site.unwrap_or(&self.h1))
     }
 

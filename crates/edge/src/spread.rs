@@ -83,9 +83,9 @@ impl Spread {
         self.loops.iter().map(|l| l.connections.load(Ordering::Relaxed)).sum()
     }
 
-    /// A connection more on this loop.
-    pub fn begin(&self, index: usize) {
-        self.loops[index].connections.fetch_add(1, Ordering::Relaxed);
+    /// A connection more on this loop; tells how many there were.
+    pub fn begin(&self, index: usize) -> usize {
+        self.loops[index].connections.fetch_add(1, Ordering::Relaxed)
     }
 
     /// A connection less.
@@ -113,13 +113,13 @@ impl Spread {
         counts.enumerate().min_by_key(|&(_, count)| count).unwrap_or_default()
     }
 
-    /// Once in each interval, from every loop: what share of a processor it had, in thousandths.
-    pub fn note(&self, index: usize, busy: u32, trend: &mut Trend) {
+    /// From every loop, now and then: what share of a processor it had in the last `intervals`, in thousandths.
+    pub fn note(&self, index: usize, busy: u32, intervals: u32, trend: &mut Trend) {
         let active = self.active();
         self.loops[index].busy.store(busy, Ordering::Relaxed);
         self.loops[index].quota.store(quota(self.all_connections(), active), Ordering::Relaxed);
         let all: u32 = self.loops.iter().map(|l| l.busy.load(Ordering::Relaxed)).sum();
-        match trend.follow(index, busy, all, active) {
+        match trend.follow(index, busy, all, active, intervals) {
             Some(wanted) if wanted <= self.loops.len() => self.change(active, wanted),
             _ => {}
         }
@@ -144,12 +144,12 @@ fn quota(connections: usize, active: usize) -> usize {
 
 impl Trend {
     /// How many loops should be active, if it is time for another number.
-    fn follow(&mut self, index: usize, busy: u32, all: u32, active: usize) -> Option<usize> {
+    fn follow(&mut self, index: usize, busy: u32, all: u32, active: usize, intervals: u32) -> Option<usize> {
         let full = index < active && busy >= FULL;
         // The last one decides whether it is needed, so that only one does.
         let roomy = index + 1 == active && active > 1 && all <= ROOMY * (active as u32 - 1);
         self.full = if full { self.full + 1 } else { 0 };
-        self.roomy = if roomy { self.roomy + 1 } else { 0 };
+        self.roomy = if roomy { self.roomy.saturating_add(intervals) } else { 0 };
         if self.full >= GROW_AFTER {
             *self = Self::default();
             return Some(active + 1);
@@ -171,13 +171,13 @@ mod tests {
         let spread = Spread::new(2);
         let mut trend = Trend::default();
         for _ in 0..GROW_AFTER - 1 {
-            spread.note(0, FULL, &mut trend);
+            spread.note(0, FULL, 1, &mut trend);
         }
         assert_eq!(spread.active(), 1, "a few full intervals are no trend");
-        spread.note(0, FULL, &mut trend);
+        spread.note(0, FULL, 1, &mut trend);
         assert_eq!(spread.active(), 2);
         for _ in 0..10 {
-            spread.note(0, 1000, &mut trend);
+            spread.note(0, 1000, 1, &mut trend);
         }
         assert_eq!(spread.active(), 2, "there are no more than two");
     }
@@ -187,7 +187,7 @@ mod tests {
         let spread = Spread::new(2);
         let mut trend = Trend::default();
         for busy in [1000, 100].repeat(GROW_AFTER as usize) {
-            spread.note(0, busy, &mut trend);
+            spread.note(0, busy, 1, &mut trend);
         }
         assert_eq!(spread.active(), 1);
     }
@@ -198,14 +198,25 @@ mod tests {
         spread.change(1, 2);
         let (mut first, mut second) = (Trend::default(), Trend::default());
         for _ in 0..SHRINK_AFTER - 1 {
-            spread.note(0, 300, &mut first);
-            spread.note(1, 250, &mut second);
+            spread.note(0, 300, 1, &mut first);
+            spread.note(1, 250, 1, &mut second);
         }
         assert_eq!(spread.active(), 2);
-        spread.note(1, 250, &mut second);
+        spread.note(1, 250, 1, &mut second);
         assert_eq!(spread.active(), 1);
         spread.begin(1);
         assert_eq!(spread.move_to(1), Some(0), "its connections move on");
+    }
+
+    #[test]
+    fn who_looks_seldom_says_it_for_all_the_time() {
+        let spread = Spread::new(2);
+        spread.change(1, 2);
+        let mut trend = Trend::default();
+        spread.note(1, 0, SHRINK_AFTER / 2, &mut trend);
+        assert_eq!(spread.active(), 2);
+        spread.note(1, 0, SHRINK_AFTER / 2, &mut trend);
+        assert_eq!(spread.active(), 1);
     }
 
     #[test]
@@ -216,7 +227,7 @@ mod tests {
         }
         assert_eq!(spread.better_place(0, 2), None, "there is no other active loop");
         spread.change(1, 2);
-        spread.note(0, FULL, &mut Trend::default());
+        spread.note(0, FULL, 1, &mut Trend::default());
         assert_eq!(spread.move_to(0), Some(1));
         for _ in 0..30 {
             spread.end(0);

@@ -9,6 +9,8 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 /// How often the ticker runs: a deadline is met at most this much late.
 const TICK: Duration = Duration::from_millis(200);
 const NEVER: u64 = u64::MAX;
@@ -21,6 +23,8 @@ pub struct Deadlines {
     /// Milliseconds since `begin`, as of the last tick.
     now: Cell<u64>,
     table: RefCell<Table>,
+    /// There is a deadline, where there was none: the ticker sleeps as long as there is nothing to look through.
+    registered: Notify,
     /// No further request is wanted on any connection.
     ending: Cell<bool>,
     /// How often the configuration was replaced by another.
@@ -31,6 +35,12 @@ pub struct Deadlines {
 struct Table {
     rows: Vec<Row>,
     free: Vec<u32>,
+}
+
+impl Table {
+    fn is_empty(&self) -> bool {
+        self.rows.len() == self.free.len()
+    }
 }
 
 struct Row {
@@ -55,6 +65,7 @@ impl Deadlines {
             begin: Instant::now(),
             now: Cell::new(0),
             table: RefCell::default(),
+            registered: Notify::new(),
             ending: Cell::new(false),
             renewals: Cell::new(0),
         })
@@ -62,12 +73,13 @@ impl Deadlines {
 
     /// Wakes whoever is late, until the loop ends. To be spawned once on the event loop.
     pub async fn tick(self: Rc<Self>) {
-        let mut interval = tokio::time::interval(TICK);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            interval.tick().await;
-            let now = self.begin.elapsed().as_millis() as u64;
-            self.now.set(now);
+            if self.table.borrow().is_empty() {
+                self.registered.notified().await;
+            }
+            tokio::time::sleep(TICK).await;
+            self.renew_time();
+            let now = self.now.get();
             for row in &mut self.table.borrow_mut().rows {
                 if row.at <= now
                     && let Some(waker) = row.waker.take()
@@ -78,11 +90,15 @@ impl Deadlines {
         }
     }
 
+    fn renew_time(&self) {
+        self.now.set(self.begin.elapsed().as_millis() as u64);
+    }
+
     /// From now on connections end when they are idle; those that are so now, at once. One that has just been accepted
     /// has a second for its first request: that is on its way, and nobody has said to the client that it may not come.
     pub fn end_idle(&self) {
         self.ending.set(true);
-        self.now.set(self.begin.elapsed().as_millis() as u64);
+        self.renew_time();
         for row in &mut self.table.borrow_mut().rows {
             if let Some(earliest) = row.idle {
                 let earliest =
@@ -122,6 +138,11 @@ impl Deadlines {
     /// A deadline that is not set.
     pub fn register(self: &Rc<Self>) -> Deadline {
         let mut table = self.table.borrow_mut();
+        if table.is_empty() {
+            // The ticker may have slept for long.
+            self.renew_time();
+            self.registered.notify_one();
+        }
         let row = table.free.pop().unwrap_or_else(|| {
             table.rows.push(Row::NONE);
             table.rows.len() as u32 - 1

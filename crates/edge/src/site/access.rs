@@ -251,7 +251,7 @@ impl Visit<'_, '_> {
                 for value in answer.fields.all(Name::WwwAuthenticate) {
                     refusal.fields.push_known(Name::WwwAuthenticate, value);
                 }
-                Says::No(Step::Special(refusal))
+                Says::No(Step::special(refusal))
             }
             403 => Says::No(Step::Page(403)),
             status => {
@@ -293,7 +293,7 @@ fn is_challenge(step: &Step) -> bool {
 fn challenge(realm: &[u8]) -> Step {
     let mut response = Response::new(401);
     response.fields.push_known(Name::WwwAuthenticate, &auth_basic::challenge(realm));
-    Step::Special(response)
+    Step::special(response)
 }
 
 fn named(request: &Request, name: &[u8]) -> Vec<Vec<u8>> {

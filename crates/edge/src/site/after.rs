@@ -3,15 +3,12 @@
 
 use buffering::BufferedBody;
 use exchange::{Method, Request};
-use protocol::{Exchange, Sent as Written};
+use protocol::Sent as Written;
 
-use super::Site;
 use super::facts::Left;
 use super::ssi::Pages;
 use super::subrequest::Ask;
-use super::visit::{self, Step, Visit, Visited};
-use crate::connection::Ends;
-use crate::event_loop::EventLoop;
+use super::visit::{Step, Visit};
 
 /// What few requests need.
 #[derive(Default)]
@@ -84,9 +81,7 @@ impl Visit<'_, '_> {
     pub(super) fn company(&mut self) -> &mut Company {
         self.company.get_or_insert_default()
     }
-}
 
-impl<'s> Visited<'s> {
     /// Whether something is to be done once the response has left.
     pub fn has_after(&self) -> bool {
         self.after.is_some()
@@ -98,43 +93,31 @@ impl<'s> Visited<'s> {
     }
 
     /// Does it. `written` is what became of the response.
-    #[expect(clippy::too_many_arguments, reason = "all that a request has")]
-    pub async fn after(
-        mut self,
-        event_loop: &'s std::rc::Rc<EventLoop>,
-        site: &'s Site,
-        exchange: Exchange<'_>,
-        ends: &Ends,
-        request: &Request,
-        status: u16,
-        written: Option<&Written>,
-    ) -> Self {
-        let Some(mut after) = self.after.take() else { return self };
-        let Self { response, facts, state, .. } = self;
-        facts.rare().sent = Some(Left {
+    pub async fn do_after(&mut self, request: &Request, status: u16, written: Option<&Written>) {
+        let Some(mut after) = self.after.take() else { return };
+        self.facts.rare().sent = Some(Left {
             status,
             body: written.map_or(0, |written| written.body),
             all: written.map_or(0, |written| written.body + written.head),
             whole: written.is_some_and(|written| written.outcome.is_ok()),
         });
-        let mut visit = visit::visit(event_loop, site, exchange, ends, facts, state);
+        self.begin_again();
         let (mirrors, post_action) = (std::mem::take(&mut after.mirrors), after.post_action.take());
         let renewals = std::mem::take(&mut after.renewals);
         let has_body = after.body.is_some();
-        visit.company = Some(after);
+        self.company = Some(after);
         // Whether the client is still there does not matter any more.
-        visit.alone = true;
+        self.alone = true;
         for renewal in renewals {
-            visit.renew(renewal).await;
+            self.renew(renewal).await;
         }
         for Mirror { path, args, method, body } in mirrors {
             let ask = Ask { path, args, method, body: body && has_body, shown: None };
-            visit.ask(request, ask).await;
+            self.ask(request, ask).await;
         }
         if let Some(path) = post_action {
             let method = request.method.clone();
-            visit.ask(request, Ask { path, args: Vec::new(), method, body: has_body, shown: None }).await;
+            self.ask(request, Ask { path, args: Vec::new(), method, body: has_body, shown: None }).await;
         }
-        visit.into_visited(response, None).0
     }
 }

@@ -14,8 +14,8 @@ use super::visit::{Step, Visit};
 
 impl Visit<'_, '_> {
     /// `return` with a text. Its type is that of a file of this name.
-    pub(super) fn text(&self, request: &Request, status: u16, text: Vec<u8>) -> Response {
-        let mut response = Response::new(status);
+    pub(super) fn text(&self, request: &Request, status: u16, text: Vec<u8>) -> Box<Response> {
+        let mut response = Box::new(Response::new(status));
         if !matches!(status, 204 | 304) {
             response.fields.push_known(Name::ContentType, self.place.files.media_type(&request.path));
             response.body = Body::Full(text.into());
@@ -29,8 +29,8 @@ impl Visit<'_, '_> {
     }
 
     /// A status and where to go. What is no URL is made one, by `absolute_redirect` and its company.
-    fn located(&self, request: &Request, status: u16, to: Vec<u8>) -> Response {
-        let mut response = Response::new(status);
+    fn located(&self, request: &Request, status: u16, to: Vec<u8>) -> Box<Response> {
+        let mut response = Box::new(Response::new(status));
         let to = if to.starts_with(b"/") && self.settings().absolute_redirect {
             self.absolute(request, &to)
         } else {
@@ -63,11 +63,11 @@ impl Visit<'_, '_> {
     }
 
     /// The page for a status when the configuration has none.
-    pub(super) fn special(&mut self, request: &Request, status: u16) -> Response {
+    pub(super) fn special(&mut self, request: &Request, status: u16) -> Box<Response> {
         if let Some(company) = &mut self.company {
             company.made_page = true;
         }
-        let mut response = Response::new(status);
+        let mut response = Box::new(Response::new(status));
         self.make_page(request, &mut response, status);
         if let Some(seconds) = self.facts.retry_after.get().filter(|_| status == 503) {
             response.fields.push_known(Name::RetryAfter, seconds.to_string().as_bytes());
@@ -125,7 +125,7 @@ impl Visit<'_, '_> {
     }
 
     /// What the filters make of a response.
-    pub(super) fn filter(&mut self, request: &mut Request, mut response: Response) -> Response {
+    pub(super) fn filter(&mut self, request: &mut Request, mut response: Box<Response>) -> Box<Response> {
         let how = self.how(&mut response);
         let place = Rc::clone(&self.place);
         let seen = self.watch_coding(&mut response);
@@ -187,11 +187,10 @@ impl Visit<'_, '_> {
     pub(super) fn conclude(
         &mut self,
         request: &mut Request,
-        mut response: Response,
+        mut response: Box<Response>,
         how: How,
         verdict: Verdict,
-    ) -> Response {
-        let place = Rc::clone(&self.place);
+    ) -> Box<Response> {
         match verdict {
             Verdict::Send => {
                 self.identify(request, &mut response);
@@ -206,6 +205,7 @@ impl Visit<'_, '_> {
                     }
                 }
                 let how = How { ranges: false, conditions: false, ..how };
+                let place = Rc::clone(&self.place);
                 let _ = place.filters.apply(request, &mut page, how, &mut self.eyes(request));
                 self.identify(request, &mut page);
                 page

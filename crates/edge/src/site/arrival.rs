@@ -104,7 +104,7 @@ pub(super) fn which_server(
     state: &mut State,
 ) -> Result<Chosen, ServerId> {
     let local = ends.peer.local.map(|local| local.ip());
-    let listener = site.listener(&ends.address).unwrap_or_default();
+    let listener = site.listener(ends).unwrap_or_default();
     let Some(listen) = site.routing.listens.listen(listener, local) else { return Err(0) };
     if request.authority.is_empty() {
         let server = listen.find(b"", state).unwrap_or(listen.default_server);

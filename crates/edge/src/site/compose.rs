@@ -14,7 +14,11 @@ use super::visit::Visit;
 
 impl Visit<'_, '_> {
     /// What the filters make of a response, and the answers that belong in it.
-    pub(super) async fn compose(&mut self, request: &mut Request, mut response: Response) -> Response {
+    pub(super) async fn compose(
+        &mut self,
+        request: &mut Request,
+        mut response: Box<Response>,
+    ) -> Box<Response> {
         let how = self.how(&mut response);
         let place = Rc::clone(&self.place);
         let begun = place.filters.begin(request, &mut response, how, &mut self.eyes(request));

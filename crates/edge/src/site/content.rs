@@ -118,7 +118,7 @@ impl Visit<'_, '_> {
         match place.files.serve(request, files, exchange::now(), &mut self.eyes(request)) {
             Outcome::Response(response) => {
                 self.facts.ranges.set(true);
-                Step::Respond(response)
+                Step::respond(response)
             }
             Outcome::Redirect(path) => Step::Redirect(path, None),
             Outcome::Directory => {
@@ -313,7 +313,7 @@ impl Visit<'_, '_> {
         for name in [Name::XAccelBuffering, Name::XAccelCharset, Name::XAccelExpires, Name::XAccelLimitRate] {
             response.fields.remove(name);
         }
-        let Some(keeping) = keeping else { return Step::Respond(response) };
+        let Some(keeping) = keeping else { return Step::respond(response) };
         let cacheable = keeping.cacheable && !fresh.forbidden;
         self.facts.keeps.set(cacheable);
         let length = response
@@ -330,7 +330,7 @@ impl Visit<'_, '_> {
         let status = response.status;
         response.body =
             self.put_in_cache(request, *keeping, fresh, status, without_body, head, body, length, memory);
-        Step::Respond(response)
+        Step::respond(response)
     }
 
     /// The request whose answer is for others too: without what its sender has already.
@@ -376,7 +376,7 @@ impl Visit<'_, '_> {
         }
         self.facts.keeps.set(true);
         self.facts.ranges.set(response.status == 200);
-        Step::Respond(response)
+        Step::respond(response)
     }
 
     /// The client's body where there is none: nothing has to be waited for.
@@ -484,7 +484,7 @@ fn climbs(raw: &[u8]) -> bool {
 
 fn fixed(made: Result<Response, u16>) -> Step {
     match made {
-        Ok(response) => Step::Respond(response),
+        Ok(response) => Step::respond(response),
         Err(status) => Step::Page(status),
     }
 }

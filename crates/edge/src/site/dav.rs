@@ -61,7 +61,7 @@ impl Visit<'_, '_> {
         if let Some(company) = &mut self.company {
             company.body = Some(body);
         }
-        Ok(if put? { self.created(request) } else { Step::Respond(Response::new(204)) })
+        Ok(if put? { self.created(request) } else { Step::respond(Response::new(204)) })
     }
 
     async fn delete(&mut self, request: &Request, dav: &Dav) -> Result<Step, Failed> {
@@ -90,7 +90,7 @@ impl Visit<'_, '_> {
             dav::delete(&path, is_collection)
         })
         .await??;
-        Ok(Step::Respond(Response::new(204)))
+        Ok(Step::respond(Response::new(204)))
     }
 
     async fn make_collection(&mut self, request: &Request, dav: &Dav) -> Result<Step, Failed> {
@@ -149,7 +149,7 @@ impl Visit<'_, '_> {
         let access = Access { mode: dav.access };
         let transfer = Transfer { from, to, collection, moves, overwrite, access };
         let status = blocking(move || transfer.run()).await??;
-        Ok(Step::Respond(Response::new(status)))
+        Ok(Step::respond(Response::new(status)))
     }
 
     /// The path that `Destination` names, on this server.
@@ -221,7 +221,7 @@ impl Visit<'_, '_> {
         }
         let mut response = Response::new(201);
         response.fields.push_known(Name::Location, &location);
-        Step::Respond(response)
+        Step::respond(response)
     }
 }
 

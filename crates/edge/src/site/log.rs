@@ -5,22 +5,20 @@ use protocol::{Sent as Written, WriteError};
 use routing::{Scope, State};
 use telemetry::error_log::Level;
 
-use super::Site;
 use super::environment::{Sent, View};
 use super::facts::Facts;
-use super::visit::{Visit, Visited};
+use super::visit::Visit;
 use crate::event_loop::EventLoop;
 
-impl Visited<'_> {
+impl Visit<'_, '_> {
     /// Whether a log may ask for fields of the response.
-    pub fn wants_fields(&self, event_loop: &EventLoop) -> bool {
-        event_loop.logs.borrow().as_ref().is_some_and(|logs| logs.logs().any(self.facts.settings.get()))
+    pub fn wants_fields(&self) -> bool {
+        self.event_loop.logs.borrow().as_ref().is_some_and(|logs| logs.logs().any(self.facts.settings.get()))
     }
 
     /// Writes what the access logs of the place want to know.
     pub fn log(
         &mut self,
-        event_loop: &EventLoop,
         request: &Request,
         status: u16,
         fields: Option<&Fields>,
@@ -61,16 +59,14 @@ impl Visited<'_> {
             all: written.map_or(0, |written| written.body + written.head),
             whole: written.is_some_and(|written| written.outcome.is_ok()),
         };
-        write(event_loop, &self.facts, &mut self.state, request, sent);
+        write(self.event_loop, &self.facts, &mut self.state, request, sent);
     }
 
     /// Gives back what the next request can use again.
-    pub fn end(self, site: &Site) {
-        site.give_state(self.state);
+    pub fn end(self) {
+        self.site.give_state(self.state);
     }
-}
 
-impl Visit<'_, '_> {
     /// `log_subrequest`: nothing of its answer has left.
     pub(super) fn log_inner(&mut self, request: &Request, answer: &Response) {
         let sent = Sent { whole: true, ..Sent::of(answer) };

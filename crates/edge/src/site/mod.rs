@@ -11,6 +11,7 @@ mod dav;
 mod environment;
 mod facts;
 mod kept;
+mod known;
 mod locate;
 mod log;
 mod observed;
@@ -18,6 +19,7 @@ mod pace;
 mod pieces;
 mod place;
 mod proxy;
+mod send;
 mod slice;
 mod ssi;
 mod subrequest;
@@ -47,9 +49,10 @@ use crate::configuration::Configuration;
 use crate::connection::Ends;
 
 pub use facts::Facts;
+pub use known::Known;
 pub use place::Place;
 pub(crate) use proxy::Asked;
-pub use visit::{Served, Visited, serve};
+pub use send::serve;
 
 /// Bytes of small files that a loop keeps in memory for all places together.
 const FILE_MEMORY: u64 = 8 * 1024 * 1024;
@@ -60,6 +63,8 @@ const STATES: usize = 256;
 
 /// The compiled `http` block of one event loop.
 pub struct Site {
+    /// No other site of this thread has had it.
+    number: u64,
     configuration: Arc<Configuration>,
     /// For those who go on behind the request: it is in an `Rc` of its own.
     shared: OnceCell<Weak<Self>>,
@@ -107,6 +112,7 @@ impl Site {
         });
         let heads = heads.collect();
         let site = Rc::new(Self {
+            number: known::next_number(),
             configuration: Arc::clone(configuration),
             shared: OnceCell::new(),
             routing,
@@ -146,13 +152,18 @@ impl Site {
     }
 
     /// What a fresh connection to this address is served with; `None` when nobody listens there any more.
-    pub fn head(&self, address: &Address) -> Option<&Rc<h1::Settings>> {
-        self.heads.get(*self.listeners.get(address)?)
+    pub fn head_of(&self, address: &Address) -> Option<&Rc<h1::Settings>> {
+        self.heads.get(self.listener_at(address)?)
+    }
+
+    /// The same for the address of a connection.
+    pub fn head(&self, ends: &Ends) -> Option<&Rc<h1::Settings>> {
+        self.heads.get(self.listener(ends)?)
     }
 
     /// Whether a connection to this address begins with a PROXY protocol header.
     pub fn is_proxied(&self, address: &Address, local: Option<IpAddr>) -> bool {
-        let Some(listen) = self.listener(address).and_then(|at| self.http().listens.get(at)) else {
+        let Some(listen) = self.listener_at(address).and_then(|at| self.http().listens.get(at)) else {
             return false;
         };
         let own = listen.by_address.iter().find(|(ip, _)| Some(*ip) == local.map(|ip| ip.to_canonical()));
@@ -161,7 +172,7 @@ impl Site {
 
     /// What HTTP/2 is spoken with on a fresh connection to this address; `None` where only HTTP/1 is.
     pub fn http2(&self, address: &Address, local: Option<IpAddr>) -> Option<h2::Settings> {
-        let listen = self.http().listens.get(self.listener(address)?)?;
+        let listen = self.http().listens.get(self.listener_at(address)?)?;
         let own = listen.by_address.iter().find(|(ip, _)| Some(*ip) == local.map(|ip| ip.to_canonical()));
         let listen = own.map_or(listen, |(_, listen)| listen);
         let http2 = &self.http().servers[listen.default_server as usize].head.http2;
@@ -171,7 +182,7 @@ impl Site {
     /// Who answers at the address of a connection.
     pub fn listen(&self, ends: &Ends) -> Option<&routing::Listen> {
         let local = ends.peer.local.map(|local| local.ip());
-        self.routing.listens.listen(self.listener(&ends.address)?, local)
+        self.routing.listens.listen(self.listener(ends)?, local)
     }
 
     /// The server that a client names in its handshake.
@@ -217,8 +228,13 @@ impl Site {
     }
 
     /// The index of a listener.
-    fn listener(&self, address: &Address) -> Option<usize> {
+    fn listener_at(&self, address: &Address) -> Option<usize> {
         self.listeners.get(address).copied()
+    }
+
+    /// The index of the listener of a connection.
+    fn listener(&self, ends: &Ends) -> Option<usize> {
+        ends.listener.get(self.number, || self.listener_at(&ends.address))
     }
 
     /// What holds with these settings.

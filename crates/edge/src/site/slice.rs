@@ -148,9 +148,9 @@ impl Visit<'_, '_> {
     pub(super) fn sliced(
         &mut self,
         request: &Request,
-        mut response: Response,
+        mut response: Box<Response>,
         part: Part,
-    ) -> Option<Response> {
+    ) -> Option<Box<Response>> {
         // An answer of another kind is one as it is.
         if response.status != 206 || self.status.is_some_and(|status| status != 206) {
             return Some(response);

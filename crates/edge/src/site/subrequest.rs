@@ -41,7 +41,7 @@ impl Ask {
 
 impl Visit<'_, '_> {
     /// Asks. `None`: there is nobody left to answer, or requests lead to each other in a circle.
-    pub(super) async fn ask(&mut self, request: &Request, ask: Ask) -> Option<Response> {
+    pub(super) async fn ask(&mut self, request: &Request, ask: Ask) -> Option<Box<Response>> {
         if self.depth == DEPTH || self.company().asked == COUNT {
             let path = String::from_utf8_lossy(&ask.path);
             let what = format_args!("subrequests cycle while processing \"{path}\"");

@@ -25,14 +25,14 @@ use crate::event_loop::EventLoop;
 pub enum Step {
     /// With its body, which is read before the phases (`client_body_early_read`).
     Early,
-    /// With this response.
-    Respond(Response),
+    /// With this response. In a box, as the next: they go through many hands.
+    Respond(Box<Response>),
     /// With the page for this status: what `error_page` says, else a small one.
     Page(u16),
     /// With another path, from the beginning: an internal redirect. The arguments are those given, if any.
     Redirect(Vec<u8>, Option<Vec<u8>>),
     /// With the page for the status of this response, and its fields: a challenge, a redirect.
-    Special(Response),
+    Special(Box<Response>),
     /// With a named location.
     Named(Vec<u8>),
     /// With the phases behind the search for a location.
@@ -45,6 +45,16 @@ pub enum Step {
     Gone,
 }
 
+impl Step {
+    pub(super) fn respond(response: Response) -> Self {
+        Self::Respond(Box::new(response))
+    }
+
+    pub(super) fn special(response: Response) -> Self {
+        Self::Special(Box::new(response))
+    }
+}
+
 /// The phase in which a request has to wait: that of the [`Step`] of this name.
 enum Wait {
     Early,
@@ -52,19 +62,8 @@ enum Wait {
     InContent,
 }
 
-/// What became of a request.
-pub struct Visited<'a> {
-    /// `None`: the connection ends without.
-    pub response: Option<Response>,
-    /// For the log.
-    pub facts: Box<Facts<'a>>,
-    /// For the log's variables.
-    pub state: Box<State>,
-    /// What is to be done once the response has left.
-    pub(super) after: Option<Box<Company>>,
-    /// It counts for `limit_conn` until it has been sent.
-    _guards: limits::connections::Guards,
-}
+/// A request has to wait there; see [`Visit::serve_rest`].
+pub struct Waiting(Step);
 
 /// The request on its way.
 pub struct Visit<'v, 's> {
@@ -105,24 +104,15 @@ pub struct Visit<'v, 's> {
     pub(super) guards: limits::connections::Guards,
     /// What `X-Accel-Redirect` keeps of the application's fields.
     pub(super) kept: Option<exchange::Fields>,
+    end: End,
+    /// What is sent, once it is known; `None`: the connection ends without.
+    pub(super) response: Option<Box<Response>>,
+    /// What is to be done once the response has left.
+    pub(super) after: Option<Box<Company>>,
 }
-
-/// How far a request has come without waiting for anybody.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is taken apart where it is made; a box would be for most requests"
-)]
-pub enum Served<'v, 's> {
-    /// There is a response, or will be none.
-    Now(Visited<'s>, Exchange<'v>),
-    /// Somebody has to be waited for.
-    Later(Later<'v, 's>),
-}
-
-/// A request that has to wait; see [`Later::serve`].
-pub struct Later<'v, 's>(Box<(Visit<'v, 's>, Step, End)>);
 
 /// What becomes of the response that a step leads to.
+#[derive(Clone, Copy)]
 enum End {
     /// It goes through the filters.
     Filtered,
@@ -132,54 +122,96 @@ enum End {
     LastFiltered,
 }
 
-impl<'v, 's> Later<'v, 's> {
-    /// Goes on.
-    pub async fn serve(self, request: &mut Request) -> (Visited<'s>, Exchange<'v>) {
-        let (mut visit, step, end) = *self.0;
-        let response = visit.finish(request, step).await;
-        let response = match visit.slice_of(&end, request, response) {
-            Some(response) if matches!(end, End::Filtered) && visit.settings().composes() => {
-                Some(Box::pin(visit.compose(request, response)).await)
-            }
-            response => visit.filter_for(&end, request, response),
-        };
-        visit.visited(&end, request, response)
-    }
-}
-
-/// Serves one request whose head has been read, as far as that is possible without waiting. `begun`: when its first
-/// byte came.
-pub fn serve<'v, 's>(
-    event_loop: &'s Rc<EventLoop>,
-    site: &'s Site,
-    exchange: Exchange<'v>,
-    ends: &'v Ends,
-    begun: Instant,
-    request: &mut Request,
-    refusal: Option<Refusal>,
-) -> Served<'v, 's> {
-    let mut state = site.take_state();
-    if let Some(refusal) = refusal {
-        return refuse(event_loop, site, exchange, ends, begun, request, refusal, state);
-    }
-    let (server, host, port) = match which_server(site, ends, request, &mut state) {
-        Ok(found) => found,
-        Err(default) => {
-            let facts = facts(event_loop, site, &exchange, ends, begun, default);
-            facts.log(Level::Info, Some(request), format_args!("client sent invalid host header"));
-            let visit = visit(event_loop, site, exchange, ends, facts, state);
-            return visit.go(request, Step::Page(400), End::Last);
-        }
-    };
-    let facts = facts(event_loop, site, &exchange, ends, begun, server);
-    *facts.host.borrow_mut() = host;
-    facts.port.set(port);
-    let mut visit = visit(event_loop, site, exchange, ends, facts, state);
-    let (step, end) = visit.begin_whole(request);
-    visit.go(request, step, end)
-}
-
 impl<'v, 's> Visit<'v, 's> {
+    /// For a request whose head has been read, or refused. `begun`: when its first byte came.
+    pub fn new(
+        event_loop: &'s Rc<EventLoop>,
+        site: &'s Site,
+        exchange: Exchange<'v>,
+        ends: &'v Ends,
+        begun: Instant,
+        request: &Request,
+        refused: bool,
+    ) -> Self {
+        let mut state = site.take_state();
+        // A head that is refused is answered by the default server.
+        let chosen = if refused {
+            Err(site.listen(ends).map_or(0, |listen| listen.default_server))
+        } else {
+            which_server(site, ends, request, &mut state)
+        };
+        let (server, host) = match chosen {
+            Ok((server, host, port)) => (server, Some((host, port))),
+            Err(default) => (default, None),
+        };
+        let facts = facts(event_loop, site, &exchange, ends, begun, server);
+        let mut visit = visit(event_loop, site, exchange, ends, facts, state);
+        match host {
+            Some((host, port)) => {
+                *visit.facts.host.get_mut() = host;
+                visit.facts.port.set(port);
+            }
+            None => visit.end = End::Last,
+        }
+        visit
+    }
+
+    /// Serves the request as far as that is possible without waiting. `None`: there is a response, or will be none.
+    pub fn serve(&mut self, request: &mut Request, refusal: Option<Refusal>) -> Option<Waiting> {
+        let step = match refusal {
+            Some(refusal) => self.refuse(request, refusal)?,
+            None if matches!(self.end, End::Last) => {
+                self.facts.log(Level::Info, Some(request), format_args!("client sent invalid host header"));
+                Step::Page(400)
+            }
+            None => {
+                let (step, end) = self.begin_whole(request);
+                self.end = end;
+                step
+            }
+        };
+        match self.finish_now(request, step) {
+            Ok(Some(response)) if matches!(self.end, End::Filtered) && self.settings().composes() => {
+                Some(Waiting(Step::Respond(response)))
+            }
+            Ok(response) => {
+                let response = self.slice_of(request, response);
+                self.filter_for(request, response);
+                None
+            }
+            Err(Wait::Early) => Some(Waiting(Step::Early)),
+            Err(Wait::InAnswer) => Some(Waiting(Step::Answer)),
+            Err(Wait::InContent) => Some(Waiting(Step::Content)),
+        }
+    }
+
+    /// Goes on.
+    pub async fn serve_rest(&mut self, request: &mut Request, waiting: Waiting) {
+        let response = self.finish(request, waiting.0).await;
+        match self.slice_of(request, response) {
+            Some(response) if matches!(self.end, End::Filtered) && self.settings().composes() => {
+                let response = Box::pin(self.compose(request, response)).await;
+                self.conclude_with(request, response);
+            }
+            response => self.filter_for(request, response),
+        }
+    }
+
+    /// A head that is refused.
+    fn refuse(&mut self, request: &Request, refusal: Refusal) -> Option<Step> {
+        let (status, words) = match refusal {
+            Refusal::Gone => (None, "client closed connection while it sent its request".to_owned()),
+            Refusal::Timeout => (Some(408), "client timed out while it sent its request".to_owned()),
+            Refusal::Head(error) => (Some(error.status()), error.to_string()),
+            Refusal::Path(error) => (Some(400), error.as_str().to_owned()),
+            Refusal::TooEarly => (Some(425), "the TLS handshake did not come to its end".to_owned()),
+            Refusal::TooLarge => (Some(413), "client intended to send too large body".to_owned()),
+        };
+        self.facts.log(Level::Info, Some(request), format_args!("{words}"));
+        // nginx's own number for heads that are too large; the client sees 400.
+        status.map(|status| Step::Page(if status == 431 { 494 } else { status }))
+    }
+
     /// What is looked at before the phases, and the first of them.
     fn begin_whole(&mut self, request: &mut Request) -> (Step, End) {
         if let Err(words) = self.check_head(request) {
@@ -213,115 +245,45 @@ impl<'v, 's> Visit<'v, 's> {
         (step, End::Filtered)
     }
 
-    /// Goes as far as it can without waiting.
-    #[inline]
-    fn go(mut self, request: &mut Request, step: Step, end: End) -> Served<'v, 's> {
-        match self.finish_now(request, step) {
-            Ok(Some(response)) if matches!(end, End::Filtered) && self.settings().composes() => {
-                Served::Later(Later(Box::new((self, Step::Respond(response), end))))
-            }
-            Ok(response) => {
-                let response = self.slice_of(&end, request, response);
-                let response = self.filter_for(&end, request, response);
-                let (visited, exchange) = self.visited(&end, request, response);
-                Served::Now(visited, exchange)
-            }
-            Err(Wait::Early) => Served::Later(Later(Box::new((self, Step::Early, end)))),
-            Err(Wait::InAnswer) => Served::Later(Later(Box::new((self, Step::Answer, end)))),
-            Err(Wait::InContent) => Served::Later(Later(Box::new((self, Step::Content, end)))),
-        }
-    }
-
     /// What `slice` makes of a response.
-    fn slice_of(&mut self, end: &End, request: &mut Request, response: Option<Response>) -> Option<Response> {
+    fn slice_of(&mut self, request: &mut Request, response: Option<Box<Response>>) -> Option<Box<Response>> {
         match self.facts.slice.get() {
-            Slice::At(part) if matches!(end, End::Filtered) => {
+            Slice::At(part) if matches!(self.end, End::Filtered) => {
                 response.and_then(|response| self.sliced(request, response, part))
             }
             _ => response,
         }
     }
 
-    fn filter_for(
-        &mut self,
-        end: &End,
-        request: &mut Request,
-        response: Option<Response>,
-    ) -> Option<Response> {
-        let mut response = match (response, end) {
-            (Some(response), End::Filtered | End::LastFiltered) => self.filter(request, response),
-            (response, _) => {
-                let mut response = response?;
+    fn filter_for(&mut self, request: &mut Request, response: Option<Box<Response>>) {
+        let response = match response {
+            Some(mut response) if matches!(self.end, End::Last) => {
                 // A page of `error_page` says what was wrong, and not that it was found.
                 response.status = self.status.take().unwrap_or(response.status);
                 response
             }
+            Some(response) => self.filter(request, response),
+            None => return self.note_after(),
         };
-        response.close |= !matches!(end, End::Filtered);
-        Some(response)
+        self.conclude_with(request, response);
     }
 
-    #[inline]
-    fn visited(
-        mut self,
-        end: &End,
-        request: &Request,
-        response: Option<Response>,
-    ) -> (Visited<'s>, Exchange<'v>) {
-        let mut after = None;
-        if matches!(end, End::Filtered) {
-            if let Some(response) = &response {
-                self.pace(request, response);
-            }
-            after = self.take_after();
+    /// The response that leaves.
+    fn conclude_with(&mut self, request: &Request, mut response: Box<Response>) {
+        if matches!(self.end, End::Filtered) {
+            self.pace(request, &response);
+        } else {
+            response.close = true;
         }
-        self.into_visited(response, after)
+        self.response = Some(response);
+        self.note_after();
     }
 
-    /// What is left of it when there is a response, or will be none.
-    #[inline]
-    pub(super) fn into_visited(
-        self,
-        response: Option<Response>,
-        after: Option<Box<Company>>,
-    ) -> (Visited<'s>, Exchange<'v>) {
-        let Self { facts, state, guards, exchange, .. } = self;
-        (Visited { response, facts, state, after, _guards: guards }, exchange)
+    fn note_after(&mut self) {
+        if matches!(self.end, End::Filtered) {
+            self.after = self.take_after();
+        }
     }
-}
-
-/// A head that is refused is answered by the default server.
-#[expect(clippy::too_many_arguments, reason = "all that a request has")]
-fn refuse<'v, 's>(
-    event_loop: &'s Rc<EventLoop>,
-    site: &'s Site,
-    exchange: Exchange<'v>,
-    ends: &'v Ends,
-    begun: Instant,
-    request: &mut Request,
-    refusal: Refusal,
-    state: Box<State>,
-) -> Served<'v, 's> {
-    let local = ends.peer.local.map(|local| local.ip());
-    let listen = site.routing.listens.listen(site.listener(&ends.address).unwrap_or_default(), local);
-    let facts = facts(event_loop, site, &exchange, ends, begun, listen.map_or(0, |l| l.default_server));
-    let (status, words) = match refusal {
-        Refusal::Gone => (None, "client closed connection while it sent its request".to_owned()),
-        Refusal::Timeout => (Some(408), "client timed out while it sent its request".to_owned()),
-        Refusal::Head(error) => (Some(error.status()), error.to_string()),
-        Refusal::Path(error) => (Some(400), error.as_str().to_owned()),
-        Refusal::TooEarly => (Some(425), "the TLS handshake did not come to its end".to_owned()),
-        Refusal::TooLarge => (Some(413), "client intended to send too large body".to_owned()),
-    };
-    facts.log(Level::Info, Some(request), format_args!("{words}"));
-    let visit = visit(event_loop, site, exchange, ends, facts, state);
-    let Some(status) = status else {
-        let (visited, exchange) = visit.into_visited(None, None);
-        return Served::Now(visited, exchange);
-    };
-    // nginx's own number for heads that are too large; the client sees 400.
-    let status = if status == 431 { 494 } else { status };
-    visit.go(request, Step::Page(status), End::Last)
 }
 
 pub(super) fn visit<'v, 's>(
@@ -361,12 +323,15 @@ pub(super) fn visit<'v, 's>(
         connections_counted: false,
         guards: limits::connections::Guards::default(),
         kept: None,
+        end: End::Filtered,
+        response: None,
+        after: None,
     }
 }
 
 impl<'s> Visit<'_, 's> {
     /// Goes round until there is a response.
-    pub(super) async fn finish(&mut self, request: &mut Request, mut step: Step) -> Option<Response> {
+    pub(super) async fn finish(&mut self, request: &mut Request, mut step: Step) -> Option<Box<Response>> {
         loop {
             step = match self.finish_now(request, step) {
                 Ok(response) => return response,
@@ -379,11 +344,11 @@ impl<'s> Visit<'_, 's> {
 
     /// Goes round until there is a response, or somebody has to be waited for. Most requests wait for nobody, and
     /// need no future of their own.
-    fn finish_now(&mut self, request: &mut Request, mut step: Step) -> Result<Option<Response>, Wait> {
+    fn finish_now(&mut self, request: &mut Request, mut step: Step) -> Result<Option<Box<Response>>, Wait> {
         loop {
             step = match step {
                 Step::Respond(response) => return Ok(Some(response)),
-                Step::Close if self.is_inner() => return Ok(Some(Response::new(444))),
+                Step::Close if self.is_inner() => return Ok(Some(Box::new(Response::new(444)))),
                 Step::Close => {
                     self.facts.closed.set(true);
                     self.exchange.abandon(self.settings().reset_timedout);
@@ -416,6 +381,18 @@ impl<'s> Visit<'_, 's> {
                 Step::Named(name) => self.go_to_named(request, &name),
             };
         }
+    }
+
+    /// Forgets how the response came about, for what follows it: that is limited and led on by itself.
+    pub(super) fn begin_again(&mut self) {
+        self.enter(self.facts.settings.get(), Content::Files);
+        (self.internal, self.target_changed, self.location_valid) = (false, false, true);
+        (self.error_page, self.pages_ended) = (false, false);
+        (self.status, self.error_status) = (None, None);
+        self.uri_changes = URI_CHANGES + 1;
+        (self.rate_counted, self.connections_counted) = (false, false);
+        self.guards = limits::connections::Guards::default();
+        self.kept = None;
     }
 
     /// From now on these settings hold.

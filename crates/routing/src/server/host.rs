@@ -16,13 +16,60 @@ pub struct Host<'a> {
 #[error("invalid host")]
 pub struct InvalidHost;
 
+/// Kinds of bytes, each a bit.
+const IN_NAME: u8 = 1;
+const IN_LITERAL: u8 = 2;
+const UPPER: u8 = 4;
+const DOT: u8 = 8;
+
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let b = byte as u8;
+        let is_of_both = b.is_ascii_alphanumeric()
+            || matches!(
+                b,
+                b'-' | b'.'
+                    | b'_'
+                    | b'~'
+                    | b'!'
+                    | b'$'
+                    | b'&'
+                    | b'\''
+                    | b'('
+                    | b')'
+                    | b'*'
+                    | b'+'
+                    | b','
+                    | b';'
+                    | b'='
+            );
+        classes[byte] = if is_of_both { IN_NAME | IN_LITERAL } else { 0 }
+            | if b == b'%' { IN_NAME } else { 0 }
+            | if b == b':' { IN_LITERAL } else { 0 }
+            | if b.is_ascii_uppercase() { UPPER } else { 0 }
+            | if b == b'.' { DOT } else { 0 };
+        byte += 1;
+    }
+    classes
+};
+
 /// Checks and normalises the host of a request line or a `Host` field. As nginx does it, every byte that RFC 3986
 /// §3.2.2 allows in a host is taken, percent signs included, and nothing is decoded; two dots in a row are refused.
 pub fn validate_host(host: &[u8]) -> Result<Host<'_>, InvalidHost> {
     let (name, port) = split(host)?;
     let inner = name.strip_prefix(b"[").map_or(name, |literal| &literal[..literal.len() - 1]);
-    let is_literal = inner.len() != name.len();
-    if !inner.iter().all(|&byte| is_allowed(byte, is_literal)) || inner.windows(2).any(|pair| pair == b"..") {
+    let wanted = if inner.len() == name.len() { IN_NAME } else { IN_LITERAL };
+    let (mut all, mut any, mut twice, mut before) = (wanted, 0, 0, 0);
+    for &byte in inner {
+        let class = CLASSES[usize::from(byte)];
+        all &= class;
+        any |= class;
+        twice |= class & before;
+        before = class & DOT;
+    }
+    if all == 0 || twice != 0 {
         return Err(InvalidHost);
     }
     let name = name.strip_suffix(b".").unwrap_or(name);
@@ -30,11 +77,7 @@ pub fn validate_host(host: &[u8]) -> Result<Host<'_>, InvalidHost> {
         return Err(InvalidHost);
     }
     let port = port_number(port)?;
-    let name = if name.iter().any(u8::is_ascii_uppercase) {
-        Cow::Owned(name.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(name)
-    };
+    let name = if any & UPPER != 0 { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) };
     Ok(Host { name, port })
 }
 
@@ -52,12 +95,6 @@ fn split(host: &[u8]) -> Result<(&[u8], &[u8]), InvalidHost> {
         Some(colon) => (&host[..colon], &host[colon + 1..]),
         None => (host, b""),
     })
-}
-
-fn is_allowed(byte: u8, in_literal: bool) -> bool {
-    byte.is_ascii_alphanumeric()
-        || b"-._~!$&'()*+,;=".contains(&byte)
-        || byte == if in_literal { b':' } else { b'%' }
 }
 
 fn port_number(digits: &[u8]) -> Result<u16, InvalidHost> {

@@ -455,7 +455,7 @@ fn what_to_purge(request: &Request, mut key: Vec<u8>) -> Purge {
 async fn purge(zone: Arc<Zone>, purge: Purge) -> Step {
     match tokio::task::spawn_blocking(move || zone.purge(purge)).await {
         Ok(0) => Step::Page(404),
-        Ok(_) => Step::Respond(Response::new(204)),
+        Ok(_) => Step::respond(Response::new(204)),
         Err(_) => Step::Page(500),
     }
 }

@@ -76,7 +76,7 @@ impl Visit<'_, '_> {
             if head.status == 401 && !challenges.is_empty() {
                 let mut response = Response::new(401);
                 response.fields = challenges;
-                return Step::Special(response);
+                return Step::special(response);
             }
             return Step::Page(head.status);
         }
@@ -101,7 +101,7 @@ impl Visit<'_, '_> {
                 self.company().tunnel =
                     Some(Tunnel { stream, input, deadline, timeout: settings.read_timeout });
             }
-            return Step::Respond(response);
+            return Step::respond(response);
         }
         if let Some(rate) = &settings.limit_rate {
             let rate = self.value(rate, request);
@@ -137,7 +137,7 @@ impl Visit<'_, '_> {
                     length,
                     memory,
                 );
-                return Step::Respond(response);
+                return Step::respond(response);
             }
             if !whole.is_empty() {
                 response.body = Body::Full(whole);
@@ -148,7 +148,7 @@ impl Visit<'_, '_> {
                 response.body =
                     self.put_in_store(request, store, modified, body, head.content_length, settings.memory);
             }
-            return Step::Respond(response);
+            return Step::respond(response);
         }
         if let Some(length) = head.content_length {
             response.fields.push_known(Name::ContentLength, length.to_string().as_bytes());
@@ -159,14 +159,14 @@ impl Visit<'_, '_> {
             let (memory, length) = (settings.memory, head.content_length);
             response.body =
                 self.put_in_cache(request, *keeping, fresh, status, without, || bytes, kept, length, memory);
-            return Step::Respond(response);
+            return Step::respond(response);
         }
         if let Some(store) = store {
             let body = direct(body, settings.pass_trailers);
             let modified = modified(&head, &bytes);
             response.body =
                 self.put_in_store(request, store, modified, body, head.content_length, settings.memory);
-            return Step::Respond(response);
+            return Step::respond(response);
         }
         response.body = if buffering {
             let limits = ResponseLimits {
@@ -178,7 +178,7 @@ impl Visit<'_, '_> {
         } else {
             direct(body, settings.pass_trailers)
         };
-        Step::Respond(response)
+        Step::respond(response)
     }
 
     /// What is kept becomes the response.
@@ -216,7 +216,7 @@ impl Visit<'_, '_> {
             response.fields.remove(Name::ContentLength);
             response.body = stored.body();
         }
-        Step::Respond(response)
+        Step::respond(response)
     }
 
     /// The fields that go on to the client.

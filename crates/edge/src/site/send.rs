@@ -1,0 +1,109 @@
+//! How a request is served from its head to the log: the phases, its response, and what comes behind it.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use exchange::{Fields, Request};
+use protocol::{Exchange, Refusal, Sent, h1};
+
+use super::Site;
+use super::visit::Visit;
+use crate::connection::{Counted, Ends, Later};
+use crate::event_loop::EventLoop;
+
+/// Serves one request whose head has been read, or refused, to its lines in the logs. What it has to wait for is
+/// returned. `begun`: when its first byte came.
+#[expect(clippy::too_many_arguments, reason = "all that a request has")]
+pub fn serve<'a>(
+    event_loop: &'a Rc<EventLoop>,
+    site: &'a Site,
+    exchange: Exchange<'a>,
+    ends: &'a Ends,
+    begun: Instant,
+    request: &'a mut Request,
+    refusal: Option<Refusal>,
+    counted: Counted<'a>,
+) -> Option<Later<'a>> {
+    let mut visit = Visit::new(event_loop, site, exchange, ends, begun, request, refusal.is_some());
+    match visit.serve(request, refusal) {
+        None => {
+            let begun = begin_response(&mut visit);
+            if try_finish(&mut visit, request, begun.as_ref()) {
+                visit.end();
+                return None;
+            }
+            Some(Box::pin(finish(visit, request, begun, counted)))
+        }
+        Some(waiting) => Some(Box::pin(async move {
+            visit.serve_rest(request, waiting).await;
+            let begun = begin_response(&mut visit);
+            if try_finish(&mut visit, request, begun.as_ref()) {
+                visit.end();
+            } else {
+                Box::pin(finish(visit, request, begun, counted)).await;
+            }
+        })),
+    }
+}
+
+/// A response of which has left what could; the rest is the visit's.
+struct Begun {
+    status: u16,
+    /// For the logs, where they ask.
+    fields: Option<Fields>,
+    sent: Result<Sent, h1::Left>,
+}
+
+/// Sends what can be sent without waiting. `None`: there is no response.
+fn begin_response(visit: &mut Visit<'_, '_>) -> Option<Begun> {
+    let fields = visit.wants_fields();
+    let response = visit.response.as_deref_mut()?;
+    visit.exchange.adapt(response);
+    let fields = fields.then(|| response.fields.clone());
+    let sent = visit.exchange.try_respond(response, &visit.event_loop.date());
+    // One that could not leave as it was is another by now.
+    Some(Begun { status: response.status, fields, sent })
+}
+
+/// Ends a request whose response has left, where nothing comes behind it; else there is more to do.
+fn try_finish(visit: &mut Visit<'_, '_>, request: &Request, begun: Option<&Begun>) -> bool {
+    match begun {
+        Some(Begun { status, fields, sent: Ok(sent) }) if !visit.has_after() => {
+            visit.log(request, *status, fields.as_ref(), Some(sent));
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Sends the rest of a response, and does what comes behind it.
+async fn finish(
+    mut visit: Visit<'_, '_>,
+    request: &mut Request,
+    begun: Option<Begun>,
+    _counted: Counted<'_>,
+) {
+    let (status, fields, sent) =
+        if let (Some(Begun { fields, sent, .. }), Some(mut response)) = (begun, visit.response.take()) {
+            let date = visit.event_loop.date();
+            let mut sent = match sent {
+                Ok(sent) => sent,
+                Err(left) => visit.exchange.respond_rest(&mut response, &date, left).await,
+            };
+            if let Some(mut tunnel) = visit.take_tunnel()
+                && sent.outcome.is_ok()
+            {
+                sent.body += Box::pin(visit.exchange.tunnel(&mut tunnel)).await;
+            }
+            (response.status, fields, Some(sent))
+        } else {
+            visit.exchange.close_after();
+            (if visit.facts.closed.get() { 444 } else { 499 }, None, None)
+        };
+    if visit.has_after() {
+        visit.exchange.depart().await;
+        Box::pin(visit.do_after(request, status, sent.as_ref())).await;
+    }
+    visit.log(request, status, fields.as_ref(), sent.as_ref());
+    visit.end();
+}
