@@ -13,6 +13,8 @@ CONF = """
         listen 127.0.0.1:%PORT%;
         location / { return 200 "$request_method $request_uri [$http_x_a] [$http_x_b]"; }
         location /app/ { app_pass shop; }
+        add_header X-Always "$status $server_name" always;
+        server_name own;
     }
 """
 
@@ -40,6 +42,19 @@ def ask(server, data, count=1):
 def test_a_bare_lf_ends_the_lines_of_a_head(server):
     [answer] = ask(server, b"GET /a HTTP/1.1\nHost: x\nX-A: 1\r\nX-B: 2\n\n")
     assert (answer.status, answer.text) == (200, "GET /a [1] [2]")
+
+
+@pytest.mark.parametrize("request_bytes, status", [
+    (b"\0\1\2 no request\r\n\r\n", 400),
+    (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+    (b"GET / HTTP/1.1\r\nHost: x\r\nA : b\r\n\r\n", 400),
+    (b"GET /../ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+    (b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+], ids=["no HTTP", "host", "field", "path", "method", "length"])
+def test_what_is_refused_has_the_fields_that_are_always_added(server, request_bytes, status):
+    [answer] = ask(server, request_bytes)
+    assert (answer.status, answer.get("X-Always")) == (status, f"{status} own")
 
 
 def test_byte_by_byte_too(server):
