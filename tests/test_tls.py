@@ -493,6 +493,46 @@ def test_what_is_wrong_with_files_is_told_with_the_place(serve_nginx):
         assert f"bad.conf:{line}" in done.stderr
 
 
+def first_flight(name, extension=b""):
+    """A hello by OpenSSL, with one more extension at its end."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context().wrap_bio(incoming, outgoing, server_hostname=name).do_handshake()
+    body = bytearray(outgoing.read()[9:])
+    at = 2 + 32
+    for width in (1, 2, 1):
+        at += width + int.from_bytes(body[at:at + width])
+    body[at:at + 2] = (int.from_bytes(body[at:at + 2]) + len(extension)).to_bytes(2)
+    message = b"\x01" + (len(body) + len(extension)).to_bytes(3) + body + extension
+    return b"\x16\x03\x01" + len(message).to_bytes(2) + message
+
+
+@pytest.mark.parametrize("algorithm", [1, 2, 3])
+def test_certificates_are_sent_compressed_to_whom_takes_them_so(serve_nginx, algorithm):
+    """RFC 8879. What the server sends is encrypted, but its size tells."""
+    one = AUTHORITY.issue("a.example", *(f"name-{n}.of-many.a.example" for n in range(200)))
+    server = "server { listen 127.0.0.1:%s ssl; ssl_certificate a.pem; ssl_certificate_key a.key; %s return 200; }"
+    site = serve_nginx(server % ("%PORT%", "ssl_certificate_compression on;") + server % ("%PORT1%", ""),
+                       files={"a.pem": one.chain, "a.key": one.key})
+
+    def size(port, extension):
+        with site.connect(port) as client:
+            client.send(first_flight("a.example", extension))
+            received = b""
+            # An alert makes the server end the connection behind all that it sends.
+            client.half_close()
+            while data := client.socket.recv(65536):
+                received += data
+        assert received[:1] == b"\x16"
+        return len(received)
+
+    extension = b"\x00\x1b\x00\x03\x02" + algorithm.to_bytes(2)
+    whole = size("%PORT%", b"")
+    assert whole > 5000
+    assert size("%PORT%", extension) < whole - 3000
+    assert size("%PORT1%", extension) > whole - 200, "off by default, as in nginx"
+
+
 # Sessions that go on
 
 SESSIONS = """

@@ -146,6 +146,8 @@ pub async fn handshake(
     let clients = offer.clients();
     let mut session = agree(accepted, &taken, &mut behind, &offer)
         .map_err(|(error, alert)| refused(&socket, &error, alert))?;
+    // Many handshakes may wait for their end.
+    drop(taken);
     let name = name_session(&mut session);
     let mut stream = Encrypted::new(socket, session);
     // What the reads of the hello have brought behind it.
