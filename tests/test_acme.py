@@ -1,5 +1,6 @@
 """Certificates that come by themselves, from a real authority: Debian's `pebble`."""
 
+import base64
 import datetime
 import http.server
 import json
@@ -328,6 +329,44 @@ def test_the_next_authority_is_asked_when_one_fails(serve_nginx, authority):
     site = serve_nginx(conf(first, issuer(pebble, name="second"), server(pebble), plain(pebble)))
     wait_signed(pebble, site)
     assert "ca has not issued it" in site.log() and "issued by second" in site.log()
+
+
+MAC_KEY = base64.urlsafe_b64encode(b"k" * 32).decode().rstrip("=")
+
+
+def with_accounts_elsewhere(authority):
+    """An authority that knows its customers already."""
+    return authority(externalAccountBindingRequired=True, externalAccountMACKeys={"kid-1": MAC_KEY})
+
+
+@pytest.mark.timeout(120)
+def test_an_authority_may_want_an_account_that_it_knows(serve_nginx, authority):
+    pebble = with_accounts_elsewhere(authority)
+    bound = issuer(pebble, "external_account_key kid-1 mac.key;")
+    site = serve_nginx(conf(bound, server(pebble), plain(pebble)), files={"mac.key": MAC_KEY})
+    wait_signed(pebble, site)
+
+
+@pytest.mark.timeout(120)
+def test_what_it_says_to_those_that_it_does_not_know_is_told(serve_nginx, authority):
+    pebble = with_accounts_elsewhere(authority)
+    site = serve_nginx(conf(issuer(pebble), server(pebble), plain(pebble)))
+    wait_until(lambda: "externalAccountRequired" in site.log(), "the log to say why", LONG)
+
+
+@pytest.mark.timeout(120)
+def test_the_command_line_names_an_account_too(serve, authority, tmp_path):
+    pebble = with_accounts_elsewhere(authority)
+    tls = free_port()
+    site = serve(APP, "-b", f"http://127.0.0.1:{pebble.http}", "-b", f"127.0.0.1:{tls}", "--domain", "shop.example",
+                 "--acme-directory", pebble.uri, "--acme-ca-certs", pebble.trusted, "--acme-eab-kid", "kid-1",
+                 "--acme-dir", tmp_path / "state", env={"ACME_EAB_HMAC": MAC_KEY}, bind=[], wait=False)
+    site.wait_ready(("127.0.0.1", pebble.http))
+    try:
+        wait_until(lambda: is_signed(pebble, ("127.0.0.1", tls), "shop.example"), "a certificate", LONG)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{site.log()}") from None
+    assert MAC_KEY not in site.log()
 
 
 @pytest.mark.timeout(120)

@@ -179,3 +179,81 @@ def test_a_check_that_is_broken_off_leaves_nothing_behind(serve):
     assert len(server.processes()) == 2
     server.signal(signal.SIGINT)
     wait_until(lambda: server.processes() == {}, "both to be gone")
+
+
+def test_a_configuration_without_its_flag_is_known_as_one(tmp_path):
+    (tmp_path / "site.conf").write_text("events {}\nhttp {}\n")
+    (tmp_path / "nginx.test").write_text("# mine\nevents {}\nhttp {}\n")
+    for words in (["check", "site.conf"], ["site.conf"], ["./site.conf"], ["check", "./nginx.test"]):
+        done = run(tmp_path, *words)
+        assert done.returncode != 0 and "Traceback" not in done.stderr, done.stderr
+        assert f"`{words[-1]}` is a file, where an application is named" in done.stderr, done.stderr
+        assert f"write `-c {words[-1]}`" in done.stderr and "^^^" in done.stderr
+
+
+MODULES = {
+    "flask_like.py": "class Flask:\n    def __call__(self, environ, start_response):\n        pass\napp = Flask()\n",
+    "handlers.py": "def serve(environ, start_response):\n    pass\ndef helper():\n    pass\n",
+    "factory.py": "def create_app(config=None, debug=False):\n    return lambda environ, start_response: None\n",
+    "bare.py": "def application():\n    return None\n",
+    "one.py": "def application(request):\n    return None\n",
+    "made.py": "class application:\n    def __init__(self, path='.'):\n        pass\n    def __call__(self, e, s):\n        pass\n",
+    "asgi.py": "class FastAPI:\n    async def __call__(self, scope, receive, send):\n        pass\napp = FastAPI()\n",
+    "nothing.py": "import os\n",
+    # What is none of these: decorators, classes of the old kind, defaults in an application.
+    "good.py": "import functools\ndef real():\n    pass\n@functools.wraps(real)\ndef application(*args):\n    pass\n"
+               "class Old:\n    def __init__(self, environ, start_response):\n        pass\n"
+               "def plain(environ=None, start_response=None):\n    pass\n",
+}
+
+
+@pytest.mark.parametrize("target, words", [
+    ("flask_like", "Failed to find attribute 'application' in 'flask_like'. Did you mean 'flask_like:app'?"),
+    ("handlers:app", "Failed to find attribute 'app' in 'handlers'. Did you mean 'handlers:serve'?"),
+    ("factory", "Failed to find attribute 'application' in 'factory'. Did you mean 'factory:create_app()'?"),
+    ("factory:create_app", "'factory:create_app' needs none: it seems to make the application. "
+                           "Did you mean 'factory:create_app()'?"),
+    ("bare", "Did you mean 'bare:application()'?"),
+    ("one", "with two arguments, environ and start_response, but 'one:application' takes one."),
+    ("made", "Did you mean 'made:application()'?"),
+    ("asgi", "'asgi:app' is an ASGI application."),
+    ("nothing", "Failed to find attribute 'application' in 'nothing'.\n"),
+    ("factory:create_app()", None), ("made:application()", None),
+    ("good", None), ("good:Old", None), ("good:plain", None),
+])
+def test_what_is_no_application_is_told_with_what_is_likely_meant(tmp_path, target, words):
+    for name, text in MODULES.items():
+        (tmp_path / name).write_text(text)
+    env = {"VIRTUAL_ENV": str(os.path.dirname(os.path.dirname(sys.executable)))}
+    done = run(tmp_path, "check", target, env=env)
+    if words is None:
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert words in done.stderr
+
+
+def test_a_factory_without_brackets_ends_the_start_as_what_does_not_load(tmp_path):
+    server = Monoceros(tmp_path / "site", files=MODULES, spec=["factory:create_app"]).start(wait=False)
+    assert server.exit_code() == 4
+    assert "Did you mean 'factory:create_app()'?" in server.log()
+    assert server.processes() == {}
+
+
+def test_an_order_to_end_while_an_app_blocks_settings_are_read_is_obeyed_with_a_word(tmp_path):
+    slow = "import time\nprint('it runs', flush=True)\ntime.sleep(60)\n"
+    server = site(tmp_path, more="settings slow.py;")
+    server.write("code/slow.py", slow)
+    server.argv = [binary(), "-c", "nginx.conf"]
+    for words in ([], ["check"]):
+        log = server.directory / "out.log"
+        with open(log, "wb") as out:
+            environment = {"PATH": os.environ["PATH"], "MONOCEROS_TEST": server.marker}
+            process = subprocess.Popen([binary(), *words, "-c", "nginx.conf"], cwd=server.directory, env=environment,
+                                       stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        wait_until(lambda: "it runs" in log.read_text(), "the settings file to run")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == -signal.SIGTERM
+        wait_until(lambda: server.processes() == {}, "all to be gone", 3)
+        assert re.search(r"^monoceros: Told to end \(TERM\) while .*/code/slow\.py was read, for \d", log.read_text(),
+                         re.MULTILINE), log.read_text()

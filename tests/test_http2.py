@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import hashlib
+import os
 import shutil
 import signal
 import struct
@@ -492,6 +493,30 @@ def test_a_request_that_is_cancelled_while_it_waits_never_runs(shop):
         assert "/never" not in notes(shop)
 
 
+def test_bodies_that_are_given_up_half_way_hold_nothing(shop):
+    """In memory and in files: far more of them than there is room for at once."""
+    directory = f"/proc/{shop.edge()}/fd"
+    with connect(shop, timeout=20) as client:
+        client.ping()
+        before = len(os.listdir(directory))
+    memory = shop.memory()
+    for _ in range(40):
+        with connect(shop, timeout=20) as client:
+            for stream in range(1, 21, 2):
+                client.request(stream, "/never-posted", "POST", ("content-length", "1000000"), end=False)
+                client.data(stream, b"x" * 6_000)
+            for stream in range(1, 21, 2):
+                client.reset(stream)
+            client.ping()
+    with connect(shop, timeout=20) as client:
+        client.request(1, "/digest", "POST", end=False)
+        client.data(1, b"x", end=True)
+        assert client.answer(1).body.endswith(b" 1")
+        wait_until(lambda: len(os.listdir(directory)) <= before + 2, "all files to be closed")
+    assert shop.memory() - memory < 8 << 20
+    assert "/never-posted" not in notes(shop)
+
+
 # Priorities
 
 
@@ -716,6 +741,27 @@ def test_flood_of_empty_data(server, client):
 def test_flood_of_priorities(server, client):
     with bounded(server):
         flood(client, frame(PRIORITY, 0, 1, struct.pack(">IB", 3, 7)), 10_000)
+        ends_calmly(server, client)
+
+
+@pytest.mark.parametrize("payload", [b"\0\0\0\1u=3", b"\0\1\x86\x9fu=1", b"\0\0\0\1" + b"u=1," * 2000])
+def test_flood_of_priority_updates(server, client, payload):
+    """RFC 9218 §7.1, of streams that are there or not, short and long."""
+    with bounded(server):
+        flood(client, frame(0x10, 0, 0, payload), 10_000, 100)
+        ends_calmly(server, client)
+
+
+def test_windows_that_open_and_shut_cost_little(server):
+    with bounded(server), connect(server, "%PORT%", x4=0) as client:
+        client.ping()
+        for stream in range(1, 101, 2):
+            client.request(stream, "/big")
+        for n in range(2000):
+            try:
+                client.send(settings(x4=n % 2))
+            except OSError:
+                break
         ends_calmly(server, client)
 
 

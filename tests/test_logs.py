@@ -127,3 +127,17 @@ def test_unwritable_log_is_named(serve):
         server = serve(APP, option, "/nonexistent/x.log", wait=False)
         assert server.exit_code() != 0
         assert "/nonexistent/x.log" in server.log()
+
+
+def test_a_head_that_is_refused_is_logged_under_its_own_request_line(serve):
+    server = serve(APP, "--access-logfile", "access.log", validate=False)
+    with server.connect() as client:
+        assert client.request("GET", "/other?token=hidden").status == 200
+    with server.connect() as client:
+        client.send(b"POST /mine HTTP/1.1\r\nHost: a\r\nX: \x07\r\n\r\n")
+        assert client.response().status == 400
+    log = server.directory / "access.log"
+    wait_until(lambda: " 400 " in log.read_text(), "the refused request's line")
+    [line] = [line for line in log.read_text().splitlines() if '"POST /mine HTTP/1.1" 400 ' in line]
+    assert "hidden" not in line
+    assert re.search(r"400 /mine: invalid character", server.log()) and "400 /other" not in server.log()

@@ -1,9 +1,12 @@
 """Configurations that nobody should ever write: one clear message each, and a running server is left alone."""
 
+import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from support import wait_until
@@ -16,6 +19,10 @@ SECONDS = 30
 
 def http(body):
     return f"events {{}}\nhttp {{ server {{ listen 127.0.0.1:8080; {body} }} }}\n"
+
+
+def tls(name):
+    return http(f"listen 127.0.0.1:8081 ssl; ssl_certificate {name}; ssl_certificate_key {name};")
 
 
 def sparse(path):
@@ -40,6 +47,9 @@ BAD = {
     ),
     "nothing but zero bytes": (b"\0" * 100_000, 'unexpected end of file, expecting ";" or "}"'),
     "another kind of file": (bytes(range(256)) * 1000, "unknown directive"),
+    "a certificate that is not there": (tls("none.pem"), r'cannot load certificate ".*/none.pem": No such file or directory'),
+    "a directory as a certificate": (tls("%DIR%"), r'cannot load certificate ".*": Is a directory'),
+    "something else as a certificate": (tls("nginx.conf"), 'cannot load certificate ".*": it holds no certificate'),
     "nothing": (b"", 'no "events" section in configuration'),
 }
 LARGE = ("more than the limit", "fifty million directives")
@@ -78,6 +88,25 @@ def test_a_directory_is_no_configuration(tmp_path):
     run = check(tmp_path)
     assert run.returncode == 1
     assert run.stderr.startswith(f'error: open() "{tmp_path}" failed (21: Is a directory)')
+
+
+def test_a_certificate_that_may_not_be_read():
+    root = os.geteuid() == 0
+    # Root may read everything. Where pytest keeps its directories nobody else comes.
+    nobody = {"user": 65534, "group": 65534, "extra_groups": []} if root else {}
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        (directory / "own.pem").write_bytes(b"")
+        (directory / "own.pem").chmod(0)
+        (directory / "nginx.conf").write_text(tls("own.pem"))
+        try:
+            run = subprocess.run([binary(), "check", "-c", directory / "nginx.conf"], capture_output=True, text=True,
+                                 check=False, cwd="/", **nobody)
+        except PermissionError:
+            pytest.skip("the program is where nobody else may run it")
+    assert run.returncode == 1
+    assert f'error: cannot load certificate "{directory}/own.pem": Permission denied' in run.stderr
 
 
 def test_no_configuration(tmp_path):

@@ -1,7 +1,7 @@
 """Heads as nginx takes them: a bare LF ends a line there, and nowhere else; gunicorn's command line takes none."""
 
 import pytest
-from support import build
+from support import build, wait_until
 
 CONF = """
     app shop {
@@ -13,6 +13,8 @@ CONF = """
         listen 127.0.0.1:%PORT%;
         location / { return 200 "$request_method $request_uri [$http_x_a] [$http_x_b]"; }
         location /app/ { app_pass shop; }
+        add_header X-Always "$status $server_name" always;
+        server_name own;
     }
 """
 
@@ -40,6 +42,19 @@ def ask(server, data, count=1):
 def test_a_bare_lf_ends_the_lines_of_a_head(server):
     [answer] = ask(server, b"GET /a HTTP/1.1\nHost: x\nX-A: 1\r\nX-B: 2\n\n")
     assert (answer.status, answer.text) == (200, "GET /a [1] [2]")
+
+
+@pytest.mark.parametrize("request_bytes, status", [
+    (b"\0\1\2 no request\r\n\r\n", 400),
+    (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+    (b"GET / HTTP/1.1\r\nHost: x\r\nA : b\r\n\r\n", 400),
+    (b"GET /../ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    (b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+    (b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+], ids=["no HTTP", "host", "field", "path", "method", "length"])
+def test_what_is_refused_has_the_fields_that_are_always_added(server, request_bytes, status):
+    [answer] = ask(server, request_bytes)
+    assert (answer.status, answer.get("X-Always")) == (status, f"{status} own")
 
 
 def test_byte_by_byte_too(server):
@@ -130,3 +145,50 @@ def test_trace_shows_nobody_their_own_fields(server):
     response = server.request("TRACE", "/", {"X-A": "secret"})
     assert response.status == 405
     assert "secret" not in response.text
+
+
+def test_a_head_that_is_refused_shows_nothing_of_another_request(serve_nginx):
+    """The object that a request is read into was another client's before."""
+    server = serve_nginx("""
+        log_format all '[$request|$uri|$args|$http_cookie|$host|$status]';
+        server {
+            listen 127.0.0.1:%PORT%;
+            access_log access.log all;
+            client_header_timeout 1s;
+            error_page 400 408 494 /refused;
+            location / { return 200 "good"; }
+            location = /refused { internal; return 200 "$request|$request_uri|$args|$http_cookie|$arg_token"; }
+        }
+    """)
+    secret = build("GET", "/secret?token=hidden", {"Cookie": "session=hidden"}, host="hidden.example")
+    refused = [
+        (b"GET /mine?x=1 HTTP/1.1\r\nHost: a\r\nX: \x07\r\n\r\n", "GET /mine?x=1 HTTP/1.1|/mine?x=1|||"),
+        (b"GET /mine HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", "GET /mine HTTP/1.1|/mine|||"),
+        (b"GET /mine HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 40_000 + b"\r\n\r\n", "GET /mine HTTP/1.1|/mine|||"),
+        (b"get\x00 / HTTP/1.1\r\n\r\n", "||||"),
+        (b"GET /mine HTTP/1.1\r\nHost: a\r\nX: ", "GET /mine HTTP/1.1|/mine|||"),
+        (b"GE", "||||"),
+    ]
+    for data, expected in refused:
+        with server.connect() as client:
+            client.send(secret)
+            assert client.response().text == "good"
+        with server.connect(timeout=20) as client:
+            client.send(data)
+            answer = client.response()
+            assert "hidden" not in answer.text, (data, answer.text)
+            assert answer.status in (400, 408), (data, answer.status)
+            assert answer.text == expected
+    # And whoever leaves in the midst of a head.
+    with server.connect() as client:
+        client.send(secret)
+        assert client.response().text == "good"
+    with server.connect() as client:
+        client.send(b"GET /left HTTP/1.1\r\nHost: a\r\n")
+        client.half_close()
+        client.end()
+    log = server.directory / "access.log"
+    wait_until(lambda: "[GET /left HTTP/1.1|" in log.read_text(), "the last line of the log")
+    lines = log.read_text().splitlines()
+    assert sum("hidden" in line for line in lines) == 7, lines
+    assert sum("[GET /mine" in line for line in lines) == 4, lines

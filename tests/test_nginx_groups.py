@@ -231,6 +231,18 @@ def test_addresses_follow_dns(serve_nginx):
         assert site.get("/").status == 200
 
 
+def test_addresses_go_on_when_a_reload_changes_the_port(serve_nginx):
+    names = {"a.example": addresses(1, "127.0.0.1")}
+    with servers(None, None) as ups, Dns(names) as dns:
+        server = f"a.example:{ups[0].port} resolve max_fails=0"
+        site = serve_nginx(conf(RESOLVE.format(dns=dns.port, inner="", server=server)))
+        wait_until(lambda: site.get("/").status == 200, "the name")
+        names["a.example"] = lambda *_: []
+        reload(site, f"a.example:{ups[0].port}", f"a.example:{ups[1].port}")
+        wait_until(lambda: asked(site, 1) == {"1": 1}, "the new port")
+        assert states(site).keys() == {f"127.0.0.1:{ups[1].port}"}
+
+
 def test_a_service_has_servers_and_backups(serve_nginx):
     with servers(None, None) as ups, Dns({}) as dns:
         def record(priority, weight, port, name):

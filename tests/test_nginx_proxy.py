@@ -363,6 +363,17 @@ def test_x_accel(place):
     assert place.get("/files/secret.txt").status == 404
 
 
+def test_what_another_server_says_of_ranges_is_passed_on(place):
+    place.says("/ranges", response(b"body", fields=[("Accept-Ranges", "bytes")]))
+    assert place.get("/ranges").all("Accept-Ranges") == ["bytes"]
+    place.says("/ranges", response(b"body", status="404 Not Found", fields=[("Accept-Ranges", "none")]))
+    assert place.get("/ranges").all("Accept-Ranges") == ["none"]
+    # Of a file that stands in its place, ranges can be had once.
+    place.says("/accel-ranges", response(b"", fields=[("X-Accel-Redirect", "/files/secret.txt"),
+                                                      ("Accept-Ranges", "bytes")]))
+    assert place.get("/accel-ranges").all("Accept-Ranges") == ["bytes"]
+
+
 def test_auth_request_asks_another_server(place):
     place.says("/who", response(b"", "204 No Content", [("X-User", "ada")]).replace(b"Content-Length: 0\r\n", b""))
     assert place.request("POST", "/auth/", body=b"x" * 5000).text == "POST /auth/"

@@ -8,9 +8,10 @@ import re
 import time
 import xml.etree.ElementTree as ElementTree
 import zlib
+from pathlib import Path
 
 import pytest
-from support import build
+from support import build, wait_until
 
 TEXT = "".join(f"line {n:04}\n" for n in range(1000))
 CONF = """
@@ -325,3 +326,31 @@ def test_a_file_that_changes_is_seen_at_once(server):
         assert server.get("/changing.txt").text == f"version {number}"
     path.unlink()
     assert server.get("/changing.txt").status == 404
+
+
+# The kernel says of its own files that they have 4096 bytes, whatever is in them: as if they became shorter between a
+# look at them and their reading.
+SHRINKING = Path("/sys/kernel/uevent_seqnum")
+
+
+@pytest.mark.skipif(not SHRINKING.exists() or SHRINKING.stat().st_size < 100, reason="the kernel shows no such file")
+@pytest.mark.parametrize("how", ["nginx", "gunicorn"])
+def test_a_small_file_that_becomes_shorter_is_a_500_and_not_the_connections_end(serve, serve_nginx, how):
+    if how == "nginx":
+        server = serve_nginx(f"""
+            log_format short '$request $status';
+            server {{ listen 127.0.0.1:%PORT%; access_log access.log short; location /s/ {{ alias {SHRINKING.parent}/; }} }}
+        """)
+    else:
+        server = serve("def application(e, s):\n    s('200 OK', [])\n    return []\n", "--static",
+                       f"/s/={SHRINKING.parent}", "--access-logfile", "access.log", validate=False)
+    for method in ("GET", "POST", "GET"):
+        with server.connect() as client:
+            answer = client.request(method, f"/s/{SHRINKING.name}")
+            assert answer.status == (500 if method == "GET" else 405)
+            if method == "GET":
+                assert answer.get("Connection") == "close" and b"Internal Server Error" in answer.body
+                assert client.end() == "eof"
+    log = server.directory / "access.log"
+    wait_until(lambda: len(re.findall(r"GET .* 500", log.read_text())) == 2, "both to be logged with their status")
+    server.wait_log("the file became shorter while it was sent")

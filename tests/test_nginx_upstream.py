@@ -8,14 +8,16 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from support.dns import Dns, answer
-from support.server import Site, wait_until
+from support.server import Site, binary, wait_until
 from support.tls import Authority
 from support.upstream import Upstream, reset, response
 
@@ -487,6 +489,79 @@ def test_tls(serve_nginx, tmp_path):
         assert up.connections == before + 1
         # A connection with TLS is none without.
         assert site.get("/mixed/1").status == 502
+
+
+def test_servers_that_were_revoked(serve_nginx):
+    root = Authority("Root")
+    between = Authority("Between", parent=root)
+    leaf, gone, far = root.issue("leaf.example"), root.issue("gone.example"), between.issue("far.example")
+    files = {
+        "root.pem": root.pem,
+        "root.crl": root.revoke(gone),
+        "both.crl": root.revoke(gone) + between.revoke(),
+        "foreign.crl": Authority("Root").revoke(),
+        "old.crl": first_version(root),
+    }
+    for name, certificate in ("leaf", leaf), ("gone", gone), ("far", far):
+        files |= {f"{name}.pem": certificate.chain, f"{name}.key": certificate.key}
+    with contextlib.ExitStack() as stack:
+        locations = ""
+        for name in ("leaf", "gone", "far"):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*(stack.enter_context(as_file(files[f"{name}.{kind}"])) for kind in ("pem", "key")))
+            up = stack.enter_context(Upstream(name=name, context=context))
+            for lists in ("root", "both", "foreign", "old"):
+                locations += f"""
+                    location /{lists}/{name} {{
+                        proxy_pass https://127.0.0.1:{up.port};
+                        proxy_ssl_name {name}.example;
+                        proxy_ssl_crl {lists}.crl;
+                    }}"""
+        verify = "proxy_ssl_verify on; proxy_ssl_trusted_certificate root.pem;"
+        site = serve_nginx(conf(verify, locations), files=files)
+        answers = {(lists, name): site.get(f"/{lists}/{name}").status
+                   for lists in ("root", "both", "foreign", "old") for name in ("leaf", "gone", "far")}
+        good = {which for which, status in answers.items() if status == 200}
+        # Each certificate needs a list of its own authority: of the one in between there is one in "both" only.
+        assert good == {("root", "leaf"), ("both", "leaf"), ("both", "far"), ("old", "leaf"), ("old", "gone")}
+        assert set(answers.values()) == {200, 502}
+        assert "upstream SSL certificate verify error" in (site.directory / "error.log").read_text()
+
+
+@contextlib.contextmanager
+def as_file(contents):
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(contents)
+        file.flush()
+        yield file.name
+
+
+def first_version(authority):
+    """An empty list as `openssl ca -gencrl` makes it where no extensions are configured."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / "index").touch()
+        (directory / "ca.conf").write_text(f"[ca]\ndefault_ca=c\n[c]\ndatabase={directory}/index\ndefault_md=sha256\n")
+        (directory / "ca.pem").write_bytes(authority.pem)
+        (directory / "ca.key").write_bytes(authority.key)
+        return subprocess.run(
+            ["openssl", "ca", "-gencrl", "-config", directory / "ca.conf", "-cert", directory / "ca.pem",
+             "-keyfile", directory / "ca.key", "-crldays", "2"], check=True, capture_output=True).stdout
+
+
+def test_files_for_tls_to_servers_are_looked_into(tmp_path):
+    (tmp_path / "key.pem").write_bytes(Authority().key)
+    path = tmp_path / "nginx.conf"
+    path.write_text("""events {}
+        http { server { listen 127.0.0.1:1; location / {
+            proxy_pass https://127.0.0.1:2;
+            proxy_ssl_trusted_certificate key.pem;
+            proxy_ssl_crl key.pem;
+        } } }""")
+    run = subprocess.run([binary(), "check", "-c", path], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert f'cannot load certificates "{tmp_path}/key.pem": it holds no certificate' in run.stderr
+    assert f'cannot load lists of revocations "{tmp_path}/key.pem": it holds no list of revocations' in run.stderr
 
 
 WHO = """

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -265,3 +266,58 @@ def test_a_signal_to_a_worker_does_not_hurt(serve, number):
             time.sleep(0.5)  # one after the other
         wait_until(lambda: len(server.workers()) == 2, "two workers")
     assert load.failures == []
+
+
+SLOW = "import time\nprint('it runs', flush=True)\ntime.sleep(60)\n"
+
+
+def told_while_starting(server, number, where):
+    """Waits until the user's code runs, and tells the master alone to end. Its exit code, and what was there."""
+    wait_until(lambda: "it runs" in server.out_path.read_text() + server.log(), f"{where} to run")
+    began = time.monotonic()
+    server.signal(number)
+    code = server.exit_code()
+    assert time.monotonic() - began < 10, "it waited for the code"
+    wait_until(lambda: server.processes() == {}, "all to be gone", 3)
+    return code
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_an_order_to_end_while_the_settings_file_is_read_is_obeyed_with_a_word(serve, number):
+    server = serve(APP, files={"gunicorn.conf.py": SLOW}, wait=False)
+    code = told_while_starting(server, number, "the settings file")
+    # As without a handler, for whoever started it; QUIT without a dump of the memory.
+    assert code == (0 if number == signal.SIGQUIT else -number)
+    said = {signal.SIGTERM: "Told to end (TERM)", signal.SIGINT: "Interrupted", signal.SIGQUIT: "Told to end (QUIT)"}
+    line = next(line for line in server.log().splitlines() if line.startswith("monoceros: "))
+    assert line.startswith(f"monoceros: {said[number]} while {server.directory}/gunicorn.conf.py was read, for ")
+    assert line.endswith("; nothing was started")
+    assert "Traceback" not in server.log()
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]])
+def test_an_order_to_end_while_the_application_is_imported_is_obeyed_with_a_word(serve, preload):
+    server = serve(SLOW + APP, *preload, validate=False, wait=False)
+    assert told_while_starting(server, signal.SIGTERM, "the application") == 0
+    assert "Shutting down" in server.log() and "Shut down" in server.log(), server.log()
+    assert "Traceback" not in server.log()
+
+
+def test_an_order_to_end_while_another_program_has_the_address_is_obeyed(serve):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        server = serve(APP, bind=["-b", f"127.0.0.1:{other.getsockname()[1]}"], wait=False)
+        wait_until(lambda: "trying for 4 seconds" in server.log(), "the address to be found in use")
+        began = time.monotonic()
+        server.signal(signal.SIGINT)
+        assert server.exit_code() == 1
+        assert time.monotonic() - began < 2.5, "it went on trying"
+    assert "another program listens there" in server.log()
+    wait_until(lambda: server.processes() == {}, "all to be gone", 3)
+
+
+def test_a_master_killed_while_the_settings_file_is_read_leaves_no_traceback(serve):
+    server = serve(APP, files={"gunicorn.conf.py": SLOW.replace("60", "1")}, wait=False)
+    told_while_starting(server, signal.SIGKILL, "the settings file")
+    assert "Traceback" not in server.log(), server.log()

@@ -305,6 +305,76 @@ def test_a_record_that_is_too_large_ends_the_connection(site):
                 client.socket.recv(1)
 
 
+def records(message, size):
+    """A message of the handshake, cut into records."""
+    return b"".join(b"\x16\x03\x01" + len(part).to_bytes(2) + part
+                    for part in (message[at:at + size] for at in range(0, len(message), size)))
+
+
+@pytest.mark.parametrize("size", [1, 100, 16384])
+def test_a_hello_without_an_end_is_not_gathered(site, size):
+    """It says that 16 MiB will come."""
+    memory = site.memory()
+    for _ in range(5):
+        with site.connect() as client:
+            try:
+                client.send(records(b"\x01\xff\xff\xff" + bytes(200_000), size))
+                while client.socket.recv(4096):
+                    pass
+            except (ConnectionResetError, BrokenPipeError):
+                pass
+    assert site.memory() - memory < 4 << 20
+    with connect(site) as client:
+        assert client.request(target="/small").text == "small"
+
+
+def test_half_handshakes_hold_little(site):
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context().wrap_bio(incoming, outgoing, server_hostname="a.example").do_handshake()
+    hello = outgoing.read()
+    memory = site.memory()
+    idle = [site.connect() for _ in range(300)]
+    try:
+        for one in idle:
+            one.send(hello)
+        for one in idle:
+            assert one.socket.recv(1) == b"\x16", "the server's hello"
+        with connect(site) as client:
+            assert client.request(target="/small").text == "small"
+        assert site.memory() - memory < 300 * (64 << 10)
+    finally:
+        for one in idle:
+            one.close()
+
+
+@pytest.mark.parametrize("version, letter, most", [("-tls1_2", "R", 1), ("-tls1_3", "K", 100)])
+def test_a_client_that_begins_anew_again_and_again_is_sent_away(site, version, letter, most):
+    """By renegotiation, which is refused, and by requests for new keys."""
+    process = subprocess.Popen(
+        [which("openssl"), "s_client", "-connect", f"127.0.0.1:{site.port}", "-servername", "a.example", version],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        # Each line is read by itself, and is an order.
+        for _ in range(2000):
+            process.stdin.write(letter.encode() + b"\n")
+            process.stdin.flush()
+            if process.poll() is not None:
+                break
+            time.sleep(0.002)
+        wait_until(lambda: process.poll() is not None, "the client to be sent away", 5)
+    except BrokenPipeError:
+        pass
+    finally:
+        process.kill()
+    shown = process.stdout.read().decode("latin-1")
+    process.stdin = None
+    process.communicate()
+    assert 0 < shown.count("RENEGOTIATING") + shown.count("KEYUPDATE") <= most, shown
+    with connect(site) as client:
+        assert client.request(target="/small").text == "small"
+
+
 def test_an_idle_connection_is_ended_properly(site):
     with connect(site) as client:
         assert client.request(target="/small").text == "small"
@@ -421,6 +491,46 @@ def test_what_is_wrong_with_files_is_told_with_the_place(serve_nginx):
         done = site.run("check", "-c", "bad.conf", "-p", f"{site.directory}/")
         assert done.returncode != 0 and words in done.stderr, (directives, done.stderr)
         assert f"bad.conf:{line}" in done.stderr
+
+
+def first_flight(name, extension=b""):
+    """A hello by OpenSSL, with one more extension at its end."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        context().wrap_bio(incoming, outgoing, server_hostname=name).do_handshake()
+    body = bytearray(outgoing.read()[9:])
+    at = 2 + 32
+    for width in (1, 2, 1):
+        at += width + int.from_bytes(body[at:at + width])
+    body[at:at + 2] = (int.from_bytes(body[at:at + 2]) + len(extension)).to_bytes(2)
+    message = b"\x01" + (len(body) + len(extension)).to_bytes(3) + body + extension
+    return b"\x16\x03\x01" + len(message).to_bytes(2) + message
+
+
+@pytest.mark.parametrize("algorithm", [1, 2, 3])
+def test_certificates_are_sent_compressed_to_whom_takes_them_so(serve_nginx, algorithm):
+    """RFC 8879. What the server sends is encrypted, but its size tells."""
+    one = AUTHORITY.issue("a.example", *(f"name-{n}.of-many.a.example" for n in range(200)))
+    server = "server { listen 127.0.0.1:%s ssl; ssl_certificate a.pem; ssl_certificate_key a.key; %s return 200; }"
+    site = serve_nginx(server % ("%PORT%", "ssl_certificate_compression on;") + server % ("%PORT1%", ""),
+                       files={"a.pem": one.chain, "a.key": one.key})
+
+    def size(port, extension):
+        with site.connect(port) as client:
+            client.send(first_flight("a.example", extension))
+            received = b""
+            # An alert makes the server end the connection behind all that it sends.
+            client.half_close()
+            while data := client.socket.recv(65536):
+                received += data
+        assert received[:1] == b"\x16"
+        return len(received)
+
+    extension = b"\x00\x1b\x00\x03\x02" + algorithm.to_bytes(2)
+    whole = size("%PORT%", b"")
+    assert whole > 5000
+    assert size("%PORT%", extension) < whole - 3000
+    assert size("%PORT1%", extension) > whole - 200, "off by default, as in nginx"
 
 
 # Sessions that go on
@@ -580,7 +690,8 @@ def test_gunicorns_certfile(serve, both):
         assert client.socket.cipher()[0] == "ECDHE-ECDSA-AES128-GCM-SHA256"
         assert client.request(target="/y").text == f"https {server.port} /y"
     with server.connect() as client:
-        assert client.request().status == 400
+        answer = client.request()
+        assert answer.status == 400 and "The plain HTTP request was sent to HTTPS port" in answer.text
 
 
 def test_tickets_of_gunicorns_certfile_outlive_the_edge(serve):

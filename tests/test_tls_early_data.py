@@ -1,6 +1,9 @@
 """Early data (0-RTT, RFC 8446 §8 and RFC 8470): what runs before the end of the handshake, and nothing runs twice."""
 
+import contextlib
+import re
 import signal
+import socket
 import time
 
 import pytest
@@ -24,6 +27,7 @@ def application(environ, start_response):
 FILES = {"app.py": APP, "a.pem": CERTIFICATE.chain, "a.key": CERTIFICATE.key, "large": "z" * 1_000_000}
 
 CONF = """
+    error_log stderr info;
     events {}
     http {
         app one { wsgi app:application; directory %DIR%; workers 1; }
@@ -290,3 +294,42 @@ def test_without_the_directive_there_is_no_early_data(site, tmp_path):
     client = OpenSsl(tmp_path)
     shown = client.first(site.ports["%PORT1%"])
     assert "Max Early Data: 0" in shown
+
+
+@pytest.mark.parametrize("records", [(), ("-max_send_frag", 512)], ids=["one record", "small records"])
+@pytest.mark.parametrize("why", ["used before", "another server", "another group"])
+def test_as_much_early_data_as_is_allowed_may_be_refused(site, client, why, records):
+    """What is skipped is counted encrypted, what a client may send is not: the handshake went wrong."""
+    port, more = site.port, records
+    if why == "used before":
+        finish(client.begin_early(port, request("/here")))
+    elif why == "another server":
+        port = site.ports["%PORT1%"]
+    else:
+        more = (*records, "-groups", "P-521:P-256")
+    process = client.begin_early(port, request("/here").ljust(16384, b"x"), *more)
+    shown = process.communicate(request("/here"), timeout=30)[0].decode("latin-1")
+    assert "Early data was rejected" in shown, shown
+    assert "early '" in shown and "reused ." in shown, shown
+    if why == "another server":
+        return
+    # Such a connection leaves no session, the next one does.
+    client.first(site.port)
+    assert "Early data was accepted" in finish(client.begin_early(site.port, request("/here")))
+
+
+def test_refused_early_data_is_not_skipped_for_ever(site, client):
+    """By a client whose session nobody knows any more."""
+    finish(client.begin_early(site.port, request("/here")))
+    with Tap(site.port) as tap:
+        assert "Early data was rejected" in finish(client.begin_early(tap.port, request("/here")))
+        flight = tap.flights[0]
+    hello = flight[:5 + int.from_bytes(flight[3:5])]
+    failures = len(re.findall("the handshake failed", site.log()))
+    with socket.create_connection(("127.0.0.1", site.port), timeout=20) as one, contextlib.suppress(OSError):
+        one.sendall(hello)
+        for _ in range(6):
+            one.sendall(bytes([23, 3, 3, 0x40, 0x00]) + b"x" * 0x4000)
+        while one.recv(65536):
+            pass
+    site.wait_log("the handshake failed: (message buffer full|cannot decrypt)", count=failures + 1)

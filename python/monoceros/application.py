@@ -5,6 +5,7 @@ import importlib
 import inspect
 import os
 import traceback
+import types
 
 
 class AppImportError(Exception):
@@ -30,7 +31,8 @@ def load(target):
     try:
         found = getattr(imported, name)
     except AttributeError:
-        raise AppImportError("Failed to find attribute %r in %r." % (name, module)) from None
+        text = "Failed to find attribute %r in %r." % (name, module)
+        raise AppImportError(text + instead(module, imported)) from None
     if args is not None:
         found = call_factory(found, args, kwargs)
     if found is None:
@@ -38,7 +40,78 @@ def load(target):
     if not callable(found):
         raise AppImportError("Application object must be callable, but %r is %r." % (target, type(found).__name__))
     refuse_asgi(target, found)
+    if args is None:
+        refuse_factory("%s:%s" % (module, name), found)
     return found
+
+
+# What modules call it, and how they call what makes it.
+USUAL = ("application", "app", "wsgi", "wsgi_app")
+USUAL_FACTORIES = ("create_app", "make_app", "get_app", "create_application", "make_application", "app_factory")
+
+
+def instead(module, imported):
+    """What of the module is most likely meant, as an end of the sentence that says what is not there."""
+    public = {name: value for name, value in vars(imported).items() if not name.startswith("_")}
+    usual = [name for name in USUAL if callable(public.get(name))]
+    for name in usual:
+        refuse_asgi("%s:%s" % (module, name), public[name])
+    for name in usual + [name for name, value in public.items() if is_wsgi(value)]:
+        if not wants_no_request(public[name]):
+            return " Did you mean '%s:%s'?" % (module, name)
+    for name in USUAL_FACTORIES + tuple(usual):
+        if wants_no_request(public.get(name)):
+            return " Did you mean '%s:%s()'?" % (module, name)
+    return ""
+
+
+def is_wsgi(value):
+    """Whether it says by the names of its parameters that it is an application."""
+    call = value if is_function(value) else getattr(type(value), "__call__", None)
+    return is_function(call) and parameter_names(call)[-1:] == ["start_response"]
+
+
+def wants_no_request(found):
+    """Whether it is a function or a class that can be called without arguments, and not as an application."""
+    if not (is_function(found) or is_class(found)):
+        return False
+    taken = parameters(found)
+    return taken is not None and not any(p.default is p.empty or p.name == "start_response" for p in taken)
+
+
+# By the type, because objects that stand for others (flask.request, django.conf.settings) do not like to be asked.
+
+
+def is_function(value):
+    return type(value) is types.FunctionType
+
+
+def is_class(value):
+    return issubclass(type(value), type)
+
+
+def parameters(call):
+    """What it takes by place; None where that is not known, or any number."""
+    try:
+        # What a decorator returns is what is called.
+        every = inspect.signature(call, follow_wrapped=False).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_POSITIONAL for p in every):
+        return None
+    return [p for p in every if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def refuse_factory(target, found):
+    """A function that makes the application, named and not called, would be called for each request in its place."""
+    rule = "An application is called for each request with two arguments, environ and start_response, "
+    if wants_no_request(found):
+        raise AppImportError(
+            rule + "but %r needs none: it seems to make the application. Did you mean '%s()'?" % (target, target)
+        )
+    taken = parameters(found) if is_function(found) or is_class(found) else None
+    if taken is not None and len(taken) < 2:
+        raise AppImportError(rule + "but %r takes one." % target)
 
 
 def parse(text):

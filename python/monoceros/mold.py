@@ -111,6 +111,15 @@ class Mold:
 
     def run(self):
         try:
+            code = self.begin()
+        except (BrokenPipeError, ConnectionResetError):
+            # The master was killed meanwhile: nobody asks any more.
+            code = 0
+        return self.serve() if code is None else code
+
+    def begin(self):
+        """All that comes before the first order. Returns an exit code when there is nothing to serve."""
+        try:
             evaluated = self.evaluate()
             message, fds = self.control.receive()
             if message is None:
@@ -122,7 +131,7 @@ class Mold:
             self.control.send("failed", code=fatal.code, text=fatal.text)
             return fatal.code
         self.control.send("ready", pid=os.getpid())
-        return self.serve()
+        return None
 
     # Starting.
 

@@ -83,8 +83,7 @@ impl Transport {
         let builder = ClientConfig::builder_with_provider(servers::provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
-        let verifier =
-            if verify { servers::trusted(roots(trusted)?, Vec::new())? } else { servers::anybody(true) };
+        let verifier = if verify { servers::trusted(roots(trusted)?, None)? } else { servers::anybody(true) };
         let verified = builder.dangerous().with_custom_certificate_verifier(verifier);
         let mut tls = verified.with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];

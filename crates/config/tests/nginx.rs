@@ -177,6 +177,34 @@ fn golden_files() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn files_that_come_with_nginx_need_not_be_there() {
+    let read = |include: &str| {
+        let (http, location) = if include.ends_with("types") { (include, "") } else { ("", include) };
+        run(&format!("events {{}} http {{ {http} server {{ listen 80; location / {{\n {location}\n }} }} }}"))
+    };
+    for name in
+        ["mime.types", "proxy_params", "fastcgi_params", "fastcgi.conf", "uwsgi_params", "scgi_params"]
+    {
+        let nginx =
+            read(&format!("include {name};")).unwrap_or_else(|report| panic!("{}", report.nginx_text()));
+        assert_eq!(nginx.warnings, Vec::<String>::new(), "{name}");
+        let notes = nginx.notes.render(false);
+        let text = format!("note: there is no /etc/nginx/{name}: the `{name}` that Monoceros brings is used");
+        assert!(notes.contains(&text) && notes.contains(&format!("include {name};")), "{notes}");
+        // As for a site that was taken along from another machine.
+        assert!(read(&format!("include /usr/local/nginx/conf/{name};")).is_ok());
+        let own = read(&format!("include own/{name};")).unwrap_err().nginx_text();
+        assert!(own.contains(&format!("open() \"/etc/nginx/own/{name}\" failed (2:")), "{own}");
+    }
+    let size = |include: &str| serde_json::to_string(&read(include).unwrap().http.settings).unwrap().len();
+    assert!(size("include mime.types;") > size("") + 2_000);
+    // One of the user's own comes first, and nothing is said of it.
+    let own = "events {} http { include mime.types; server { listen 80; } }\n--- mime.types\ntypes { text/x-own own; }";
+    let own = run(own).unwrap();
+    assert!(own.notes.is_empty());
+}
+
 /// What nginx 1.22 said to each of these mistakes (`good` where it took it), one line below the other.
 #[test]
 fn mistakes_are_told_in_nginx_words() {

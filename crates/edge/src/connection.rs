@@ -471,10 +471,10 @@ async fn by_command_line(
     let finished = Finished { request, ends: &ends.peer, begun, outcome };
     if let Some(mut response) = response {
         exchange.adapt(&mut response);
-        let status = response.status;
         let logged = log::response_fields(event_loop, &response);
         let sent = exchange.respond(&mut response, &event_loop.date()).await;
-        log::finish(event_loop, &finished, status, logged.as_ref(), &sent);
+        // One that could not leave as it was is another by now.
+        log::finish(event_loop, &finished, response.status, logged.as_ref(), &sent);
     } else {
         exchange.close_after();
         log::gone(event_loop, &finished);

@@ -4,10 +4,22 @@ use exchange::{Method, Name, Request, Response};
 
 /// A small page that names the status.
 pub fn page(status: u16) -> Response {
+    with_text(status, "")
+}
+
+/// For a client that speaks plain HTTP to a port of TLS.
+pub fn not_tls() -> Response {
+    let text = "<p>The plain HTTP request was sent to HTTPS port: the address begins with <code>https://</code>.</p>";
+    let mut response = with_text(400, text);
+    response.close = true;
+    response
+}
+
+fn with_text(status: u16, text: &str) -> Response {
     let reason = http1::reason_phrase(status).unwrap_or("Error");
     let text = format!(
         "<!doctype html>\n<html><head><title>{status} {reason}</title></head>\n\
-         <body><h1>{status} {reason}</h1></body></html>\n"
+         <body><h1>{status} {reason}</h1>{text}</body></html>\n"
     );
     Response::text(status, "text/html", text)
 }

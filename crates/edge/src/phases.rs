@@ -42,7 +42,7 @@ impl Phases<'_> {
         if self.ends.plain {
             let why = "the client speaks plain HTTP to a port of TLS";
             log::refused(self.ends.peer.remote, request, 400, why);
-            return Some(pages::closing(400));
+            return Some(pages::not_tls());
         }
         if request.scheme == exchange::Scheme::Http
             && let Some(port) = self.runtime.redirect(self.ends)

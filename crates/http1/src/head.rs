@@ -158,6 +158,11 @@ impl RequestHead {
         *self = Self { fields, ..Self::default() };
     }
 
+    /// Whether the request line was read and good, whatever became of the rest.
+    pub fn has_request_line(&self) -> bool {
+        self.progress.fields > 0
+    }
+
     /// The path as sent, not decoded: `/` for an absolute-form without one, `*` for asterisk-form, empty
     /// for authority-form.
     pub fn path<'a>(&self, buf: &'a [u8]) -> &'a [u8] {

@@ -1,9 +1,14 @@
 //! The lines that say what is served where.
 
+use std::fmt::Write as _;
+
 use config::model::http::Http;
 use config::model::{App, LogTarget, Model, WorkerClass};
 
 use crate::configuration::{Configuration, Prepared};
+
+/// How many names a line has at most.
+const SHOWN: usize = 12;
 
 /// Five lines, once everything is ready.
 pub(crate) fn lines(configuration: &Configuration) -> Vec<String> {
@@ -75,7 +80,7 @@ pub(crate) fn site_lines(configuration: &Configuration, http: &Http) -> Vec<Stri
     let access = if files.is_empty() {
         "no access log file".to_owned()
     } else {
-        format!("requests to {}", files.join(", "))
+        format!("requests to {}", join(files.into_iter()))
     };
     vec![
         format!("Monoceros {} is ready (pid {})", env!("CARGO_PKG_VERSION"), std::process::id()),
@@ -151,6 +156,31 @@ fn target(target: &LogTarget) -> String {
     }
 }
 
-fn join(parts: impl Iterator<Item = String>) -> String {
-    parts.collect::<Vec<_>>().join(", ")
+/// The first of them, and how many more there are: with ten thousand servers a line of all of them says nothing.
+fn join(mut parts: impl Iterator<Item = String>) -> String {
+    let mut joined = parts.by_ref().take(SHOWN).collect::<Vec<_>>().join(", ");
+    match parts.count() {
+        0 => {}
+        1 => joined.push_str(" and one more"),
+        more => {
+            // Writing to a string does not fail.
+            let _ = write!(joined, " and {more} more");
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_the_first_are_named_and_the_others_counted() {
+        let joined = |n: usize| join((0..n).map(|n| n.to_string()));
+        assert_eq!(joined(0), "");
+        assert_eq!(joined(3), "0, 1, 2");
+        assert!(joined(SHOWN).ends_with(", 11"));
+        assert!(joined(SHOWN + 1).ends_with(", 11 and one more"));
+        assert!(joined(700_000).ends_with(", 11 and 699988 more"));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,8 @@ use crate::configuration::Application;
 use crate::listen::{self, errno};
 use crate::mold::{Launch, Mold, configure};
 use crate::origin::SiteSource;
-use crate::start::{colour, end, settings, show, wait};
+use crate::signals::{self, Signals};
+use crate::start::{colour, end, fail, settings, show};
 use crate::{Embedded, children};
 
 /// Checks an nginx.conf that has been read: its applications are loaded, its files and addresses tried.
@@ -33,6 +35,10 @@ pub(crate) fn site(
     }
     let mut launch = Launch::new(arguments, environment, embedded);
     launch.only_checks = true;
+    let signals = match Signals::install() {
+        Ok(signals) => signals,
+        Err(error) => return fail(&format!("No signal handlers: {error}")),
+    };
     let applications = std::mem::take(&mut site.applications);
     let mut good = vec![];
     for (number, config::Application { name, command_line }) in applications.into_iter().enumerate() {
@@ -49,7 +55,13 @@ pub(crate) fn site(
     }
     let mut failed = false;
     for (name, mut application, mut mold) in good {
-        match loads(&mut application, &mut mold) {
+        let outcome = loads(&mut application, &mut mold, &signals);
+        if let Some(order) = signals.told_to_end(None, Some(Duration::ZERO)) {
+            // The other molds end with this process.
+            end(&mold);
+            return signals::obey(order);
+        }
+        match outcome {
             Ok(()) => {
                 let settled = application.settled.as_ref();
                 let (target, python) = settled
@@ -80,8 +92,8 @@ pub(crate) fn site(
 
 /// Lets the mold evaluate the settings file and load the application. The error is what is wrong; nothing when it has
 /// been told.
-fn loads(application: &mut Application, mold: &mut Mold) -> Result<(), Option<String>> {
-    let settings = settings(mold).map_err(|_| None)?;
+fn loads(application: &mut Application, mold: &mut Mold, signals: &Signals) -> Result<(), Option<String>> {
+    let settings = settings(mold, application, signals).map_err(|_| None)?;
     let settled = application.settle(settings).map_err(|report| {
         show(&report);
         None
@@ -89,7 +101,7 @@ fn loads(application: &mut Application, mold: &mut Mold) -> Result<(), Option<St
     eprint!("{}", settled.merged.notes.render(colour()));
     let patience = settled.merged.model.apps[0].boot_timeout;
     let body = settled.body(true);
-    load(mold, body, patience).map_err(Some)
+    load(mold, body, patience, signals).map_err(Some)
 }
 
 /// Has a mold load its application, whose traceback goes to standard error. The error says why it did not.
@@ -97,6 +109,7 @@ pub(crate) fn load(
     mold: &mut Mold,
     body: serde_json::Value,
     patience: Option<Duration>,
+    signals: &Signals,
 ) -> Result<(), String> {
     mold.channel.send(configure(1), Some(body), vec![]);
     let until = patience.map(|patience| Instant::now() + patience);
@@ -115,11 +128,13 @@ pub(crate) fn load(
         if left.is_some_and(|left| left.is_zero()) {
             // At which it writes where it hangs.
             children::abort(mold.pid);
-            wait(&mold.channel, Some(Duration::from_secs(2)));
+            signals.told_to_end(Some(mold.channel.as_fd()), Some(Duration::from_secs(2)));
             let seconds = patience.unwrap_or_default().as_secs_f64();
             return Err(format!("it is not done after {seconds} seconds (boot_timeout)"));
         }
-        wait(&mold.channel, left);
+        if signals.told_to_end(Some(mold.channel.as_fd()), left).is_some() {
+            return Err("interrupted".to_owned());
+        }
     }
 }
 

@@ -142,7 +142,7 @@ impl Prepared {
         mut model: Model,
         bound: &[Arc<Bound>],
         systemd: &[Arc<Bound>],
-        patience: Patience,
+        patience: Patience<'_>,
     ) -> Result<Self, String> {
         load_certificates(&mut model)?;
         crate::acme::fill(&mut model)?;

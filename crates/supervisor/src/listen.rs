@@ -15,6 +15,7 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use telemetry::error_log::{self, Level};
 
 use crate::logs::notice;
+use crate::signals::Signals;
 
 /// systemd's first descriptor.
 const FIRST_FD: i32 = 3;
@@ -134,7 +135,7 @@ pub(crate) fn bind_all(
     model: &mut Model,
     bound: &[Arc<Bound>],
     systemd: &[Arc<Bound>],
-    patience: Patience,
+    patience: Patience<'_>,
 ) -> Result<Vec<Arc<Bound>>, String> {
     let is_nginx = model.http.is_some();
     if !systemd.is_empty() {
@@ -169,33 +170,36 @@ pub(crate) fn bind_all(
 }
 
 /// What to do about an address in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Patience {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Patience<'a> {
     /// Nothing: whoever has it may have it for ever.
     None,
-    /// Wait a few seconds: another program may be about to end. It is told once that we do.
-    Told,
+    /// Wait a few seconds: another program may be about to end. It is told once that we do. Whoever handles signals
+    /// already is waited for no longer when told to end.
+    Told(Option<&'a Signals>),
 }
 
 fn bind_patiently(
     listener: &Listener,
     process: &Process,
     is_nginx: bool,
-    patience: Patience,
+    patience: Patience<'_>,
 ) -> Result<Bound, String> {
     let explain = |error: &io::Error| {
         if is_nginx { refusal(listener, error) } else { explain(listener, error) }
     };
     let pause = if is_nginx { NGINX_PAUSE } else { PAUSE };
+    let mut interrupted = false;
     for attempt in 1.. {
         let error = match bind(listener, process) {
             Ok(bound) => return Ok(bound),
             Err(error) => error,
         };
-        if error.kind() != io::ErrorKind::AddrInUse || patience == Patience::None {
+        let Patience::Told(signals) = patience else { return Err(explain(&error)) };
+        if error.kind() != io::ErrorKind::AddrInUse {
             return Err(explain(&error));
         }
-        if attempt == ATTEMPTS {
+        if attempt == ATTEMPTS || interrupted {
             // nginx's last words; the address is in the line before.
             let last = "still could not bind()".to_owned();
             return Err(if is_nginx { last } else { explain(&error) });
@@ -208,7 +212,10 @@ fn bind_patiently(
                 telemetry::warning!("Connection in use: {}; trying for {} seconds", listener.text, seconds);
             }
         }
-        std::thread::sleep(pause);
+        match signals {
+            Some(signals) => interrupted = signals.told_to_end(None, Some(pause)).is_some(),
+            None => std::thread::sleep(pause),
+        }
     }
     unreachable!("the loop ends by returning")
 }

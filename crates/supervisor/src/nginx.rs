@@ -19,7 +19,7 @@ use crate::mold::{Launch, Mold};
 use crate::origin::{self, Origin, SiteSource};
 use crate::pidfile::PidFile;
 use crate::signals::Signals;
-use crate::start::{colour, end, fail, name_process, settings, show};
+use crate::start::{Unsettled, colour, end, fail, name_process, settings, show};
 use crate::{Embedded, check, daemon, listen, upgrade};
 
 /// nginx ends with this for whatever was wrong.
@@ -187,16 +187,23 @@ fn run(
         daemon::settle();
     }
     let systemd = listen::from_systemd(&environment).map_err(|why| refuse(&why))?;
-    let mut configuration =
-        origin::configuration(site, &environment, &inherited.unwrap_or_default(), &systemd, Patience::Told)
-            .map_err(|report| refuse_all(&source, report))?;
+    let mut configuration = origin::configuration(
+        site,
+        &environment,
+        &inherited.unwrap_or_default(),
+        &systemd,
+        Patience::Told(None),
+    )
+    .map_err(|report| refuse_all(&source, report))?;
     if let Err(error) = sys::set_child_subreaper() {
         telemetry::warning!("Workers of a dead mold will not be ours: {}", error);
     }
     let launch = Launch::new(arguments, environment, embedded);
-    let molds = settle(&launch, &mut configuration)?;
+    // Before there is a child that would be left behind.
+    let signals = Signals::install().map_err(|error| refuse(&format!("no signal handlers: {error}")))?;
+    let molds = settle(&launch, &mut configuration, &signals)?;
     let opened = open(&configuration).map_err(|why| refuse(&why));
-    let (pidfile, signals) = opened.inspect_err(|_| molds.iter().for_each(end))?;
+    let pidfile = opened.inspect_err(|_| molds.iter().for_each(end))?;
     waiting.tell();
     let first = (configuration, molds);
     let mut master = Master::new(launch, signals, systemd, pidfile, Origin::Nginx(source), first);
@@ -216,10 +223,9 @@ fn refuse_all(source: &SiteSource, report: NginxReport) -> u8 {
 }
 
 /// What comes last, because from here on whoever looks at the pid file finds a server.
-fn open(configuration: &Configuration) -> Result<(Option<PidFile>, Signals), String> {
+fn open(configuration: &Configuration) -> Result<Option<PidFile>, String> {
     let Some(prepared) = &configuration.prepared else { return Err("no configuration".to_owned()) };
     name_process(&prepared.model.process.proc_name);
-    let signals = Signals::install().map_err(|error| format!("no signal handlers: {error}"))?;
     let pidfile = prepared.model.process.pidfile.as_deref();
     let pidfile = pidfile.map(|path| {
         PidFile::replace(path).map_err(|e| format!("open() \"{}\" failed ({})", path.display(), errno(&e)))
@@ -227,37 +233,44 @@ fn open(configuration: &Configuration) -> Result<(Option<PidFile>, Signals), Str
     let pidfile = pidfile.transpose()?;
     prepared.error_log.redirect();
     logs::init(&prepared.model)?;
-    Ok((pidfile, signals))
+    Ok(pidfile)
 }
 
 /// Starts every application's mold and lets it evaluate its settings file.
-fn settle(launch: &Launch, configuration: &mut Configuration) -> Result<Vec<Mold>, u8> {
+fn settle(launch: &Launch, configuration: &mut Configuration, signals: &Signals) -> Result<Vec<Mold>, u8> {
     let mut molds: Vec<Mold> = vec![];
-    let mut outcome = Ok(());
+    let mut outcome: Result<(), Unsettled> = Ok(());
     for (number, application) in configuration.applications.iter().enumerate() {
         match launch.mold(1, number, application) {
             Ok(mold) => molds.push(mold),
             Err(error) => {
-                outcome = Err(fail(&format!("{} cannot be started: {error}", application.python.display())));
+                let why = format!("{} cannot be started: {error}", application.python.display());
+                outcome = Err(fail(&why).into());
                 break;
             }
         }
     }
     // All of them, so that everything that is wrong is told in one run.
     for (mold, application) in molds.iter().zip(&mut configuration.applications) {
-        let settled = settings(mold).and_then(|settings| {
+        if matches!(outcome, Err(Unsettled::Interrupted(_))) {
+            break;
+        }
+        let settled = settings(mold, application, signals).and_then(|settings| {
             let settled = application.settle(settings).map_err(|report| show(&report))?;
             eprint!("{}", settled.merged.notes.render(colour()));
             Ok(())
         });
-        outcome = outcome.and(settled);
+        outcome = match settled {
+            Err(Unsettled::Interrupted(_)) => settled,
+            _ => outcome.and(settled),
+        };
     }
     configuration.complete();
     match outcome {
         Ok(()) => Ok(molds),
-        Err(code) => {
+        Err(unsettled) => {
             molds.iter().for_each(end);
-            Err(code)
+            Err(unsettled.code())
         }
     }
 }

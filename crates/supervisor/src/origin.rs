@@ -78,7 +78,7 @@ pub(crate) fn configuration(
     environment: &[(OsString, OsString)],
     bound: &[Arc<Bound>],
     systemd: &[Arc<Bound>],
-    patience: Patience,
+    patience: Patience<'_>,
 ) -> Result<Configuration, NginxReport> {
     let Site { model, applications, shutdown_timeout, descriptors, .. } = site;
     let applications = interpreted(applications, environment)?;

@@ -3,7 +3,9 @@
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal as Raw;
 
 use crate::state::Signal;
@@ -51,6 +53,26 @@ impl Signals {
         self.streams.iter().map(|(_, stream)| stream.as_fd())
     }
 
+    /// Before the loop: waits until `other` has something to say, an order to end has come or `most` is over. The order
+    /// stays, so that the loop finds it.
+    pub(crate) fn told_to_end(
+        &self,
+        other: Option<BorrowedFd<'_>>,
+        most: Option<Duration>,
+    ) -> Option<Signal> {
+        let orders = self.streams.iter().filter_map(|(arrived, stream)| match arrived {
+            Arrived::Order(order @ (Signal::Term | Signal::Int | Signal::Quit)) => Some((*order, stream)),
+            _ => None,
+        });
+        let (orders, mut fds): (Vec<Signal>, Vec<PollFd<'_>>) =
+            orders.map(|(order, stream)| (order, PollFd::new(stream, PollFlags::IN))).unzip();
+        fds.extend(other.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let most = most.and_then(|most| Timespec::try_from(most).ok());
+        // It may return early, and says nothing then.
+        rustix::event::poll(&mut fds, most.as_ref()).ok()?;
+        orders.into_iter().zip(&fds).find(|(_, fd)| !fd.revents().is_empty()).map(|(order, _)| order)
+    }
+
     /// What arrived since the last call. TTIN and TTOU count each time as far as the kernel tells them apart; the
     /// others once.
     pub(crate) fn take(&mut self) -> Vec<Arrived> {
@@ -69,6 +91,18 @@ impl Signals {
     }
 }
 
+/// Ends this process as the order would have, had nobody handled it. QUIT leaves no picture of the memory: to a service
+/// manager it is an order like the others.
+pub(crate) fn obey(order: Signal) -> u8 {
+    let raw = match order {
+        Signal::Term => Raw::TERM,
+        Signal::Int => Raw::INT,
+        _ => return 0,
+    };
+    let _ = signal_hook::low_level::emulate_default_handler(raw.as_raw());
+    128 + u8::try_from(raw.as_raw()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +118,11 @@ mod tests {
             arrived.contains(&Arrived::Order(Signal::Hup)) && arrived.contains(&Arrived::Order(Signal::Ttin))
         );
         assert_eq!(signals.take(), []);
+        let at_once = Some(Duration::ZERO);
+        assert_eq!(signals.told_to_end(None, at_once), None);
+        signal_hook::low_level::raise(Raw::QUIT.as_raw()).unwrap();
+        assert_eq!(signals.told_to_end(None, None), Some(Signal::Quit));
+        assert_eq!(signals.take(), [Arrived::Order(Signal::Quit)], "it stays for the loop");
+        assert_eq!(signals.told_to_end(None, at_once), None);
     }
 }

@@ -2,14 +2,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
-use std::os::fd::AsFd;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bridge::control::{FromMold, MoldSettings};
-use config::{Diagnostic, Merged, Report};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use config::{ConfigFile, Diagnostic, Merged, Report};
 use serde_json::Value;
 
 use crate::channel::Incoming;
@@ -20,7 +19,8 @@ use crate::master::Master;
 use crate::mold::{Launch, Mold};
 use crate::origin::Origin;
 use crate::pidfile::PidFile;
-use crate::signals::Signals;
+use crate::signals::{self, Signals};
+use crate::state::Signal;
 use crate::{Embedded, acme, check, children, daemon, listen, logs};
 
 /// gunicorn's exit code for settings and sockets.
@@ -43,25 +43,50 @@ pub(crate) fn start(
     let systemd = listen::from_systemd(&environment).map_err(|why| fail(&why))?;
     let mut launch = Launch::new(arguments, environment, embedded);
     launch.only_checks = only_checks(&launch.arguments);
+    // Before there is a child that would be left behind.
+    let signals = Signals::install().map_err(|error| fail(&format!("No signal handlers: {error}")))?;
     let mold = launch
         .mold(1, 0, &application)
         .map_err(|error| fail(&format!("{} cannot be started: {error}", application.python.display())))?;
-    match prepare(&launch, application, &mold, &systemd) {
+    match prepare(&launch, application, &mold, &systemd, &signals) {
         Ok(Outcome::Prepared { configuration, pidfile }) => {
-            let signals =
-                Signals::install().map_err(|error| fail(&format!("No signal handlers: {error}")))?;
             let origin = Origin::Gunicorn(Box::new(command_line));
             Ok(Master::new(launch, signals, systemd, pidfile, origin, (*configuration, vec![mold])))
         }
-        Ok(Outcome::Checked(checked)) => Err(check(mold, checked)),
+        Ok(Outcome::Checked(checked)) => Err(check(mold, checked, &signals)),
         Ok(Outcome::Detached) => {
             end(&mold);
             Err(0)
         }
-        Err(code) => {
+        Err(unsettled) => {
             end(&mold);
-            Err(code)
+            Err(unsettled.code())
         }
+    }
+}
+
+/// Why there are no settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unsettled {
+    /// They cannot be used; everything has been said. The exit code.
+    Refused(u8),
+    /// The order to end came first; it has been said, too.
+    Interrupted(Signal),
+}
+
+impl Unsettled {
+    /// Ends the process if that was the order; else the exit code. Its children have been ended.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Refused(code) => code,
+            Self::Interrupted(order) => signals::obey(order),
+        }
+    }
+}
+
+impl From<u8> for Unsettled {
+    fn from(code: u8) -> Self {
+        Self::Refused(code)
     }
 }
 
@@ -97,8 +122,9 @@ fn prepare(
     mut application: Application,
     mold: &Mold,
     systemd: &[Arc<Bound>],
-) -> Result<Outcome, u8> {
-    let settings = settings(mold)?;
+    signals: &Signals,
+) -> Result<Outcome, Unsettled> {
+    let settings = settings(mold, &application, signals)?;
     let application_python = application.python.clone();
     let settled = application.settle(settings).map_err(|report| show(&report))?;
     let Merged { check_config, print_config, .. } = settled.merged;
@@ -129,7 +155,7 @@ fn prepare(
         let keep_output = model.logs.stdio_inheritance;
         return match daemon::detach(&launch.arguments, keep_output) {
             Ok(()) => Ok(Outcome::Detached),
-            Err(error) => Err(fail(&format!("No process in the background: {error}"))),
+            Err(error) => Err(fail(&format!("No process in the background: {error}")).into()),
         };
     }
     std::env::set_current_dir(&process.chdir)
@@ -144,7 +170,8 @@ fn prepare(
     let pidfile = process.pidfile.as_deref().map(PidFile::create).transpose().map_err(|why| log(&why))?;
     telemetry::info!("Starting monoceros {}", env!("CARGO_PKG_VERSION"));
     acme::fill(&mut model).map_err(|why| log(&why))?;
-    let listeners = listen::bind_all(&mut model, &[], systemd, Patience::Told).map_err(|why| log(&why))?;
+    let listeners =
+        listen::bind_all(&mut model, &[], systemd, Patience::Told(Some(signals))).map_err(|why| log(&why))?;
     logs::make_states(&model).map_err(|why| log(&why))?;
     let prepared = Some(Prepared { model, packed: None, listeners, error_log, descriptors: None });
     let configuration =
@@ -153,29 +180,74 @@ fn prepare(
 }
 
 /// What the settings file holds. The mold says what is wrong with it.
-pub(crate) fn settings(mold: &Mold) -> Result<MoldSettings, u8> {
-    match next(mold) {
-        Some((FromMold::Settings {}, Some(body))) => serde_json::from_slice(&body)
-            .map_err(|error| fail(&format!("The mold's account of the settings makes no sense: {error}"))),
+pub(crate) fn settings(
+    mold: &Mold,
+    application: &Application,
+    signals: &Signals,
+) -> Result<MoldSettings, Unsettled> {
+    let began = Instant::now();
+    let next = loop {
+        match mold.channel.receive::<FromMold>() {
+            Incoming::Message(received) => break Some((received.message, received.body)),
+            Incoming::Broken(error) => {
+                fail(&format!("The mold cannot be understood: {error}"));
+                break None;
+            }
+            incoming @ (Incoming::Gone | Incoming::Nothing) => {
+                // A service manager may have told both of us.
+                let is_gone = matches!(incoming, Incoming::Gone);
+                let most = is_gone.then_some(Duration::ZERO);
+                if let Some(order) = signals.told_to_end(Some(mold.channel.as_fd()), most) {
+                    fail(&interrupted(order, application, began));
+                    return Err(Unsettled::Interrupted(order));
+                }
+                if is_gone {
+                    break None;
+                }
+            }
+        }
+    };
+    match next {
+        Some((FromMold::Settings {}, Some(body))) => serde_json::from_slice(&body).map_err(|error| {
+            fail(&format!("The mold's account of the settings makes no sense: {error}")).into()
+        }),
         Some((FromMold::Failed { code, text }, _)) => {
             fail(&text);
-            Err(u8::try_from(code).ok().filter(|c| *c != 0).unwrap_or(BAD_SETTINGS))
+            Err(u8::try_from(code).ok().filter(|c| *c != 0).unwrap_or(BAD_SETTINGS).into())
         }
         // It has said why on standard error.
-        None => Err(BAD_SETTINGS),
-        Some(_) => Err(fail("The mold answers something else than what it was asked")),
+        None => Err(BAD_SETTINGS.into()),
+        Some(_) => Err(fail("The mold answers something else than what it was asked").into()),
     }
 }
 
+/// What was under way when the order to end came.
+fn interrupted(order: Signal, application: &Application, began: Instant) -> String {
+    let what = match application.command_line.config_file() {
+        Some(ConfigFile::Path(path)) => format!("while {} was read", path.display()),
+        Some(ConfigFile::Module(module)) => format!("while the settings of {module} were read"),
+        None => format!("while {} started", application.python.display()),
+    };
+    let order = match order {
+        Signal::Int => "Interrupted",
+        Signal::Quit => "Told to end (QUIT)",
+        _ => "Told to end (TERM)",
+    };
+    format!("{order} {what}, for {:.1} s so far; nothing was started", began.elapsed().as_secs_f64())
+}
+
 /// Loads the application and says whether that went well.
-fn check(mut mold: Mold, checked: Checked) -> u8 {
+fn check(mut mold: Mold, checked: Checked, signals: &Signals) -> u8 {
     let Checked { body, patience, wrong, success } = checked;
     let is_wrong = !wrong.is_empty();
     if is_wrong {
         show(&Report::errors(wrong, false));
     }
-    let loaded = check::load(&mut mold, body, patience);
+    let loaded = check::load(&mut mold, body, patience, signals);
     end(&mold);
+    if let Some(order) = signals.told_to_end(None, Some(Duration::ZERO)) {
+        return signals::obey(order);
+    }
     match loaded {
         Err(text) => fail(&format!("Error while loading the application: {text}")),
         Ok(()) if is_wrong => BAD_SETTINGS,
@@ -186,30 +258,6 @@ fn check(mut mold: Mold, checked: Checked) -> u8 {
             0
         }
     }
-}
-
-/// The mold's next word; `None` when it has ended.
-fn next(mold: &Mold) -> Option<(FromMold, Option<Vec<u8>>)> {
-    loop {
-        match mold.channel.receive::<FromMold>() {
-            Incoming::Message(received) => return Some((received.message, received.body)),
-            Incoming::Gone => return None,
-            Incoming::Broken(error) => {
-                fail(&format!("The mold cannot be understood: {error}"));
-                return None;
-            }
-            Incoming::Nothing => {
-                wait(&mold.channel, None);
-            }
-        }
-    }
-}
-
-/// Waits for a mold to say something. It may return early: the next look tells.
-pub(crate) fn wait(channel: &impl AsFd, most: Option<Duration>) {
-    let most = most.and_then(|most| Timespec::try_from(most).ok());
-    let mut fds = [PollFd::from_borrowed_fd(channel.as_fd(), PollFlags::IN)];
-    let _ = rustix::event::poll(&mut fds, most.as_ref());
 }
 
 pub(crate) fn end(mold: &Mold) {

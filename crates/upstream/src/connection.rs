@@ -471,31 +471,44 @@ impl<'a> Sender<'a> {
                     self.block.extend_from_slice(&part);
                 }
             }
-            OutgoingBody::Stream { chunked } => match client.poll_body(cx) {
-                Poll::Pending => {
-                    self.reading = true;
-                    return Ok(Poll::Pending);
-                }
-                Poll::Ready(None) => {
-                    self.ended = true;
-                    if *chunked && !self.records {
-                        self.block.extend_from_slice(http1::LAST_CHUNK);
+            OutgoingBody::Stream { chunked } => {
+                // Small pieces that are there already leave as one.
+                let (mut pieces, mut length) = (Vec::new(), 0);
+                while length < BLOCK && !self.ended {
+                    match client.poll_body(cx) {
+                        Poll::Pending if pieces.is_empty() => {
+                            self.reading = true;
+                            return Ok(Poll::Pending);
+                        }
+                        Poll::Pending => break,
+                        Poll::Ready(None) => self.ended = true,
+                        Poll::Ready(Some(Ok(data))) => {
+                            length += data.len();
+                            pieces.push(data);
+                        }
+                        Poll::Ready(Some(Err(error))) => {
+                            return Err(error.status().map_or(Fault::Gone, Fault::Body));
+                        }
                     }
                 }
-                Poll::Ready(Some(Ok(data))) => {
+                let in_chunks = *chunked && !self.records;
+                if in_chunks && length > 0 {
+                    self.block.extend_from_slice(http1::ChunkHeader::new(length as u64).as_ref());
+                }
+                for data in pieces {
                     if self.records {
                         records(&mut self.block, &data);
-                    } else if *chunked {
-                        let size = http1::ChunkHeader::new(data.len() as u64);
-                        self.block.extend_from_slice(size.as_ref());
-                        self.block.extend_from_slice(&data);
-                        self.block.extend_from_slice(http1::CRLF);
                     } else {
                         self.block.extend_from_slice(&data);
                     }
                 }
-                Poll::Ready(Some(Err(error))) => return Err(error.status().map_or(Fault::Gone, Fault::Body)),
-            },
+                if in_chunks && length > 0 {
+                    self.block.extend_from_slice(http1::CRLF);
+                }
+                if in_chunks && self.ended {
+                    self.block.extend_from_slice(http1::LAST_CHUNK);
+                }
+            }
         }
         if self.ended && self.records {
             self.block.extend_from_slice(&gateway::fastcgi::stdin(0));

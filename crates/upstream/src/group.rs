@@ -234,19 +234,30 @@ impl Group {
         }
     }
 
-    /// The addresses of a server before a reload.
+    /// The addresses that a server's name had before a reload, also if the rest of the server was changed by it.
     fn found_before(&self, server: &UpstreamServer) -> Vec<Found> {
+        let Some(asked) = &server.resolve else { return Vec::new() };
         let Some(of) = self.servers.iter().position(|known| {
-            known.name == server.name && known.resolve == server.resolve && known.backup == server.backup
+            known.backup == server.backup
+                && known.resolve.as_ref().is_some_and(|k| k.host == asked.host && k.service == asked.service)
         }) else {
             return Vec::new();
         };
         let members = self.members();
         let own = members.all().iter().filter(|peer| peer.of as usize == of);
-        let found = own.map(|peer| Found {
-            address: peer.address.clone(),
-            weight: u32::try_from(peer.weight).unwrap_or(1),
-            backup: peer.backup && !server.backup,
+        let found = own.map(|peer| {
+            if asked.service.is_some() {
+                return Found {
+                    address: peer.address.clone(),
+                    weight: u32::try_from(peer.weight).unwrap_or(1),
+                    backup: peer.backup && !server.backup,
+                };
+            }
+            let address = match &peer.address {
+                UpstreamAddress::Ip(ip) => UpstreamAddress::Ip((ip.ip(), asked.port).into()),
+                unix @ UpstreamAddress::Unix(_) => unix.clone(),
+            };
+            Found { address, weight: server.weight, backup: false }
         });
         found.collect()
     }

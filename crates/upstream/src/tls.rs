@@ -11,8 +11,7 @@ use bytes::{Buf, BytesMut};
 use config::model::http::{Identity, ProxyTls};
 use listen::tls::{Loaded, servers};
 use rustls::client::Resumption;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, ClientConnection, Error, version};
 
@@ -56,11 +55,11 @@ impl Tls {
             versions.push(&version::TLS13);
         }
         let verifier = if model.verify {
-            let lists =
-                CertificateRevocationListDer::pem_slice_iter(model.crl.as_deref().unwrap_or_default());
-            let lists: Result<Vec<_>, _> = lists.collect();
-            let lists = lists.map_err(|error| format!("no list of revocations: {error}"))?;
-            servers::trusted(certificates(&model.trusted)?, lists)?
+            if model.trusted.is_empty() {
+                return Err("no proxy_ssl_trusted_certificate for proxy_ssl_verify".to_owned());
+            }
+            let trusted = model.trusted.iter().map(|der| CertificateDer::from(der.0.clone())).collect();
+            servers::trusted(trusted, model.revocations.as_deref())?
         } else {
             // Not even the handshake's signature is looked at: that would say that the key is the certificate's, which
             // nobody asks about, and certificates of the first version, which many sign for themselves, cannot be read
@@ -285,14 +284,5 @@ fn words(error: &io::Error) -> String {
         }
         Some(Error::InvalidCertificate(why)) => format!("upstream SSL certificate verify error: ({why})"),
         _ => format!("SSL_do_handshake() failed ({error})"),
-    }
-}
-
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match all {
-        Ok(all) if all.is_empty() => Err("no certificate".to_owned()),
-        Ok(all) => Ok(all),
-        Err(error) => Err(format!("no certificate: {error}")),
     }
 }

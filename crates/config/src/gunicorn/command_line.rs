@@ -176,6 +176,21 @@ impl CommandLine {
         }
     }
 
+    /// A configuration where the application is to be named: the flag was forgotten.
+    pub(super) fn check_application(&self, host: &dyn Host) -> Option<Diagnostic> {
+        let text = self.app()?;
+        let path = self.current_dir.join(text);
+        let by_name = Path::new(text).extension().is_some_and(|e| e == "conf");
+        let is_conf = host.entry(&path) == Entry::File
+            && (by_name || host.source(&path).and_then(|source| language(&source)) == Some(Language::Nginx));
+        if !is_conf {
+            return None;
+        }
+        let error = Diagnostic::error(format!("`{text}` is a file, where an application is named"));
+        let help = format!("a configuration is given by `-c`: write `-c {text}`");
+        Some(error.at(self.app_place()).help(help))
+    }
+
     /// All sources merged, lowered to the model and checked: defaults and variables, then the settings file, then
     /// `GUNICORN_CMD_ARGS`, then the command line.
     pub fn merge(&self, file: Option<&SettingsFile>) -> Result<Merged, Report> {

@@ -89,6 +89,7 @@ where
     };
     let mut diagnostics = parser.diagnostics;
     diagnostics.extend(command_line.check_config_file(host));
+    diagnostics.extend(command_line.check_application(host));
     if diagnostics.is_empty() { Ok(command_line) } else { Err(Report::errors(diagnostics, parser.is_usage)) }
 }
 

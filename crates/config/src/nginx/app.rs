@@ -272,9 +272,13 @@ impl<'a> Reader<'a> {
             return;
         }
         let near = nearest(&name, self.apps.iter().map(|a| a.name.as_str()));
-        let help = match near {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("write in `http`: `app {name} {{ wsgi module:callable; }}`"),
+        let is_group = self.upstreams.iter().any(|group| !group.implicit && group.name == name);
+        let help = match (near, pass_instead(&name, is_group)) {
+            (_, Some(pass)) => {
+                format!("another server is asked by `{pass};`; `app_pass` takes an `app`'s name")
+            }
+            (Some(near), None) => format!("did you mean `{near}`?"),
+            (None, None) => format!("write in `http`: `app {name} {{ wsgi module:callable; }}`"),
         };
         self.error(word.span, format!("unknown app \"{name}\"")).help(help);
     }
@@ -282,4 +286,21 @@ impl<'a> Reader<'a> {
     fn shown_place(&self, span: Span) -> Place {
         Place::in_sources(self.sources, span)
     }
+}
+
+/// The directive for what is an address and no name, or the name of a group.
+fn pass_instead(name: &str, is_group: bool) -> Option<String> {
+    if name.starts_with("http://") || name.starts_with("https://") {
+        return Some(format!("proxy_pass {name}"));
+    }
+    for (scheme, directive) in [("uwsgi", "uwsgi_pass"), ("fastcgi", "fastcgi_pass"), ("grpc", "grpc_pass")] {
+        if let Some(rest) = name.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://")) {
+            return Some(format!("{directive} {rest}"));
+        }
+    }
+    let is_path = name.starts_with('/');
+    let has_port = name.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let unix = if is_path { "unix:" } else { "" };
+    (is_group || is_path || has_port || name.starts_with("unix:"))
+        .then(|| format!("proxy_pass http://{unix}{name}"))
 }

@@ -177,7 +177,14 @@ impl<'a> Reader<'a> {
         text: &[u8],
     ) -> Option<ProxyTarget> {
         let Some((https, rest)) = family.split_scheme(text) else {
-            self.error(word.span, "invalid URL prefix").help("it begins with `http://`");
+            let name = String::from_utf8_lossy(text).into_owned();
+            let help = match self.app_instead(&name) {
+                Some(help) => help,
+                None if name.is_empty() || name.contains("://") => "it begins with `http://`".to_owned(),
+                None if name.starts_with('/') => format!("write `http://unix:{name}` for a socket"),
+                None => format!("it begins with `http://`: write `http://{name}`"),
+            };
+            self.error(word.span, "invalid URL prefix").help(help);
             return None;
         };
         let parsed = std::str::from_utf8(rest)
@@ -204,6 +211,7 @@ impl<'a> Reader<'a> {
                 let groups = self.upstreams.iter().filter(|u| !u.implicit).map(|u| u.name.as_str());
                 let near =
                     nearest(url.host, groups).map(|near| format!("did you mean the upstream `{near}`?"));
+                let near = self.app_instead(url.host).or(near);
                 let problem = self.error(word.span, message);
                 if let (HostError::NotFound | HostError::NoPort, Some(near)) = (error, near) {
                     problem.help(near);
@@ -212,6 +220,12 @@ impl<'a> Reader<'a> {
             }
         };
         Some(ProxyTarget::Fixed { url: text.to_vec(), https, upstream, host, port, uri })
+    }
+
+    /// What to write where an application is named in the place of a server.
+    fn app_instead(&self, name: &str) -> Option<String> {
+        let is_app = self.apps.iter().any(|app| app.name == name);
+        is_app.then(|| format!("`{name}` is an application: write `app_pass {name};`"))
     }
 
     fn gateway_param(&mut self, level: &mut PassLevel, directive: Directive<'a>) {

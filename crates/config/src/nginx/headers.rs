@@ -38,7 +38,8 @@ pub(super) const ROWS: &[Row] = &[
         "",
         "Adds a field behind the body.",
     )
-    .repeats(),
+    .repeats()
+    .differs("Variables have the values that they have when the response begins."),
     Row::new(
         "expires",
         IF,

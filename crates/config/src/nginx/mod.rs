@@ -16,6 +16,7 @@ mod address;
 mod app;
 mod blocks;
 mod bodies;
+mod built_in;
 mod cache;
 mod charset;
 mod clients;
@@ -205,16 +206,18 @@ pub(crate) fn read_at(
     vault: &dyn Vault,
 ) -> Result<Nginx, NginxReport> {
     let mut sources = Sources::default();
+    let mut loader = built_in::WithBuiltIn::new(loader, main);
     let options: Vec<Parsed> =
-        globals.iter().map(|text| parse_option(&mut sources, text.as_bytes(), main, loader)).collect();
-    let file = parse(&mut sources, main, loader);
+        globals.iter().map(|text| parse_option(&mut sources, text.as_bytes(), main, &mut loader)).collect();
+    let file = parse(&mut sources, main, &mut loader);
     let mut reader = Reader::new(&sources, machine, vault, main, prefix);
     reader.shared.default_access_log = access_log.map(logs::default_log);
     let outcome = lower(&options, &file, &sources, reader);
     match outcome {
         Err(problems) => Err(problems.into_report(&sources)),
         Ok((parts, problems)) => {
-            let notes = problems.into_notes(&sources);
+            let mut notes = problems.into_notes(&sources);
+            notes.diagnostics.extend(loader.used.iter().map(|path| built_in::note(path, &sources)));
             Ok(Nginx {
                 http: parts.http,
                 listeners: parts.listeners,

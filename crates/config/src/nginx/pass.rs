@@ -14,7 +14,7 @@ use crate::model::http::{
     CookieMatch, Family, Gateway, GatewayParam, Identity, IgnoreHeaders, NextUpstream, ProxyRedirect,
     ProxySettings, Regex, Value,
 };
-use crate::model::tls::CertificateCache;
+use crate::model::tls::{CertificateCache, Der};
 
 const ALL: Context = Context::ALL;
 /// The page that nginx's sizes of buffers are counted in.
@@ -310,8 +310,8 @@ level! {
     ssl_server_name: bool,
     ssl_name: Value,
     ssl_verify: bool,
-    ssl_trusted: Vec<u8>,
-    ssl_crl: Vec<u8>,
+    ssl_trusted: Rc<Vec<Der>>,
+    ssl_crl: Rc<Vec<Der>>,
     ssl_certificate: NamedFile,
     ssl_key: NamedFile,
     ssl_passwords: NamedFile,

@@ -1,8 +1,9 @@
 //! `proxy_ssl_…`, `uwsgi_ssl_…`, `grpc_ssl_…`: TLS to other servers.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
-use conf_syntax::{Directive, Word};
+use conf_syntax::Directive;
 
 use super::level::Level;
 use super::pass::{PassLevel, pass};
@@ -10,7 +11,7 @@ use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row, Slot};
 use super::tls::NamedFile;
 use crate::model::http::{Family, Identity, ProxyTls};
-use crate::model::tls::{CertificateFiles, Contents, Which};
+use crate::model::tls::{CertificateFiles, Contents, Der, Listed, Which};
 use crate::report::Severity;
 
 const ALL: Context = Context::ALL;
@@ -44,14 +45,14 @@ macro_rules! rows {
             Row::one(
                 concat!($prefix, "_ssl_trusted_certificate"),
                 ALL,
-                Apply::Custom(|r, l, d| r.pem_file(l, d, |l| &mut pass(l, $family).ssl_trusted)),
+                Apply::Custom(|r, l, d| r.pass_list(l, d, Listed::Certificates, |l| &mut pass(l, $family).ssl_trusted)),
                 "",
                 "A file of certificates that are trusted.",
             ),
             Row::one(
                 concat!($prefix, "_ssl_crl"),
                 ALL,
-                Apply::Custom(|r, l, d| r.pem_file(l, d, |l| &mut pass(l, $family).ssl_crl)),
+                Apply::Custom(|r, l, d| r.pass_list(l, d, Listed::Revocations, |l| &mut pass(l, $family).ssl_crl)),
                 "",
                 "A file of lists of certificates that are revoked.",
             ),
@@ -137,25 +138,22 @@ pub(super) const GRPC: &[Row] = rows!("grpc", Family::Grpc);
 
 impl<'a> Reader<'a> {
     /// What a file holds: those who need it may not be allowed to read it.
-    fn pem_file(&mut self, level: &mut Level, directive: Directive<'a>, slot: Slot<Vec<u8>>) {
+    /// What a file lists; an empty name is no file.
+    fn pass_list(
+        &mut self,
+        level: &mut Level,
+        directive: Directive<'a>,
+        kind: Listed,
+        slot: Slot<Rc<Vec<Der>>>,
+    ) {
         let Some(word) = directive.args.first() else { return };
-        *slot(level) = self.pem_text(word);
-    }
-
-    fn pem_text(&mut self, word: Word<'a>) -> Option<Vec<u8>> {
-        if word.value.is_empty() {
-            return Some(Vec::new());
-        }
-        let path = self.conf_prefix.join(word.text().as_ref());
-        let Some(text) = self.machine.source(&path) else {
-            self.error(word.span, format!("cannot load certificate \"{}\"", path.display()));
-            return None;
+        *slot(level) = if word.value.is_empty() {
+            Some(Rc::default())
+        } else {
+            let path = self.conf_prefix.join(word.text().as_ref());
+            let file = NamedFile { path, value: None, at: word.span, line_at: self.problems.line_at };
+            self.listed(&file, kind)
         };
-        if !text.contains("-----BEGIN ") {
-            self.error(word.span, format!("there is no PEM in \"{}\"", path.display()));
-            return None;
-        }
-        Some(text.into_bytes())
     }
 
     /// The name of a certificate or key.
@@ -268,14 +266,14 @@ impl<'a> Reader<'a> {
 
 /// How TLS is spoken to servers.
 pub(super) fn settle(p: &PassLevel) -> ProxyTls {
-    let some = |text: &Option<Vec<u8>>| text.clone().filter(|text| !text.is_empty());
+    let list = |all: &Option<Rc<Vec<Der>>>| all.as_deref().cloned().unwrap_or_default();
     let (tls12, tls13) = p.ssl_protocols.unwrap_or((true, true));
     ProxyTls {
         server_name: p.ssl_server_name.unwrap_or(false),
         name: p.ssl_name.clone(),
         verify: p.ssl_verify.unwrap_or(false),
-        trusted: p.ssl_trusted.clone().unwrap_or_default(),
-        crl: some(&p.ssl_crl),
+        trusted: list(&p.ssl_trusted),
+        revocations: Some(list(&p.ssl_crl)).filter(|lists| !lists.is_empty()),
         identity: p.identity.clone().flatten(),
         kept: p.ssl_kept.clone().flatten(),
         tls12,

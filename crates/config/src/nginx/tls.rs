@@ -418,7 +418,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What a file lists; `None`: it has been told what is wrong with it.
-    fn listed(&mut self, file: &NamedFile, kind: Listed) -> Option<Rc<Vec<Der>>> {
+    pub(super) fn listed(&mut self, file: &NamedFile, kind: Listed) -> Option<Rc<Vec<Der>>> {
         let key = (file.path.clone(), kind);
         if let Some(known) = self.offers.listed.get(&key) {
             return known.clone();

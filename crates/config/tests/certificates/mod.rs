@@ -25,7 +25,7 @@ impl Vault for Certificates {
             chain: vec![Der(name(&files.chain).into_bytes())],
             key: Secret(name(&files.key).into_bytes()),
             form: KeyForm::Pkcs8,
-            ocsp: None,
+            ocsp: files.ocsp.as_ref().map(|path| Der(name(path).into_bytes())),
         })
     }
 

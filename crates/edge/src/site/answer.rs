@@ -136,13 +136,17 @@ impl Visit<'_, '_> {
 
     /// Puts on what was said of the response on the way to it, and tells how it is to be filtered.
     pub(super) fn how(&mut self, response: &mut Response) -> How {
+        if self.error_page && self.facts.ranges.get() {
+            // A file's, of which no ranges are taken here.
+            response.fields.remove(Name::AcceptRanges);
+        }
         if let Some(kept) = self.kept.take() {
             for (name, field, value) in kept.iter() {
                 match name {
                     Name::ContentType => {
                         response.fields.remove(Name::ContentType);
                     }
-                    Name::Location if response.fields.first(Name::Location).is_some() => continue,
+                    Name::Location | Name::AcceptRanges if response.fields.has(name) => continue,
                     _ => {}
                 }
                 response.fields.push(field, value);

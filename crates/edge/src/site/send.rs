@@ -60,9 +60,9 @@ fn begin_response(visit: &mut Visit<'_, '_>) -> Option<Begun> {
     let response = visit.response.as_deref_mut()?;
     visit.exchange.adapt(response);
     let fields = fields.then(|| response.fields.clone());
-    let status = response.status;
     let sent = visit.exchange.try_respond(response, &visit.event_loop.date());
-    Some(Begun { status, fields, sent })
+    // One that could not leave as it was is another by now.
+    Some(Begun { status: response.status, fields, sent })
 }
 
 /// Ends a request whose response has left, where nothing comes behind it; else there is more to do.
@@ -84,7 +84,7 @@ async fn finish(
     _counted: Counted<'_>,
 ) {
     let (status, fields, sent) =
-        if let (Some(Begun { status, fields, sent }), Some(mut response)) = (begun, visit.response.take()) {
+        if let (Some(Begun { fields, sent, .. }), Some(mut response)) = (begun, visit.response.take()) {
             let date = visit.event_loop.date();
             let mut sent = match sent {
                 Ok(sent) => sent,
@@ -95,7 +95,7 @@ async fn finish(
             {
                 sent.body += Box::pin(visit.exchange.tunnel(&mut tunnel)).await;
             }
-            (status, fields, Some(sent))
+            (response.status, fields, Some(sent))
         } else {
             visit.exchange.close_after();
             (if visit.facts.closed.get() { 444 } else { 499 }, None, None)

@@ -111,15 +111,13 @@ pub struct Visit<'v, 's> {
     pub(super) after: Option<Box<Company>>,
 }
 
-/// What becomes of the response that a step leads to.
+/// What comes behind the response that a step leads to.
 #[derive(Clone, Copy)]
 enum End {
-    /// It goes through the filters.
-    Filtered,
-    /// It is the last on its connection, and stays as it is.
+    /// Others may follow.
+    Open,
+    /// It is the last on its connection.
     Last,
-    /// It is the last on its connection, and goes through the filters.
-    LastFiltered,
 }
 
 impl<'v, 's> Visit<'v, 's> {
@@ -171,7 +169,7 @@ impl<'v, 's> Visit<'v, 's> {
             }
         };
         match self.finish_now(request, step) {
-            Ok(Some(response)) if matches!(self.end, End::Filtered) && self.settings().composes() => {
+            Ok(Some(response)) if matches!(self.end, End::Open) && self.settings().composes() => {
                 Some(Waiting(Step::Respond(response)))
             }
             Ok(response) => {
@@ -189,7 +187,7 @@ impl<'v, 's> Visit<'v, 's> {
     pub async fn serve_rest(&mut self, request: &mut Request, waiting: Waiting) {
         let response = self.finish(request, waiting.0).await;
         match self.slice_of(request, response) {
-            Some(response) if matches!(self.end, End::Filtered) && self.settings().composes() => {
+            Some(response) if matches!(self.end, End::Open) && self.settings().composes() => {
                 let response = Box::pin(self.compose(request, response)).await;
                 self.conclude_with(request, response);
             }
@@ -232,7 +230,7 @@ impl<'v, 's> Visit<'v, 's> {
         if let Some(tls) = &self.ends.tls
             && let Some(status) = self.check_client(request, tls)
         {
-            return (Step::Page(status), End::LastFiltered);
+            return (Step::Page(status), End::Last);
         }
         self.real_ip(request);
         self.facts.debug(format_args!(
@@ -242,13 +240,13 @@ impl<'v, 's> Visit<'v, 's> {
             request.version.as_str()
         ));
         let step = if self.reads_early(request) { Step::Early } else { self.begin(request) };
-        (step, End::Filtered)
+        (step, End::Open)
     }
 
     /// What `slice` makes of a response.
     fn slice_of(&mut self, request: &mut Request, response: Option<Box<Response>>) -> Option<Box<Response>> {
         match self.facts.slice.get() {
-            Slice::At(part) if matches!(self.end, End::Filtered) => {
+            Slice::At(part) if matches!(self.end, End::Open) => {
                 response.and_then(|response| self.sliced(request, response, part))
             }
             _ => response,
@@ -256,17 +254,14 @@ impl<'v, 's> Visit<'v, 's> {
     }
 
     fn filter_for(&mut self, request: &mut Request, response: Option<Box<Response>>) {
-        let response = match response {
-            Some(response) if matches!(self.end, End::Last) => response,
-            Some(response) => self.filter(request, response),
-            None => return self.note_after(),
-        };
+        let Some(response) = response else { return self.note_after() };
+        let response = self.filter(request, response);
         self.conclude_with(request, response);
     }
 
     /// The response that leaves.
     fn conclude_with(&mut self, request: &Request, mut response: Box<Response>) {
-        if matches!(self.end, End::Filtered) {
+        if matches!(self.end, End::Open) {
             self.pace(request, &response);
         } else {
             response.close = true;
@@ -276,7 +271,7 @@ impl<'v, 's> Visit<'v, 's> {
     }
 
     fn note_after(&mut self) {
-        if matches!(self.end, End::Filtered) {
+        if matches!(self.end, End::Open) {
             self.after = self.take_after();
         }
     }
@@ -319,7 +314,7 @@ pub(super) fn visit<'v, 's>(
         connections_counted: false,
         guards: limits::connections::Guards::default(),
         kept: None,
-        end: End::Filtered,
+        end: End::Open,
         response: None,
         after: None,
     }

@@ -202,7 +202,8 @@ impl NginxFilters {
             if let Some(table) = &table {
                 recode::run(table, request, response);
             }
-        } else {
+        } else if how.ranges || !same || response.status == 304 {
+            // Of all else it holds what another server, or the configuration, says of ranges.
             response.fields.remove(Name::AcceptRanges);
         }
         if let Some(trailers) = &self.trailers {

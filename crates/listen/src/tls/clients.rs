@@ -202,17 +202,27 @@ impl Clients {
                 return Err(Flaw::Expired);
             }
         }
-        if let Some(revocations) = &self.revocations {
-            // All of them are looked at, and the last flaw is told, as nginx does: that an authority is revoked says more
-            // than that nothing is known of what it has signed.
-            let mut last = Ok(());
-            for (at, certificate) in path.iter().enumerate() {
-                let issuer = path.get(at + 1).unwrap_or(certificate);
-                last = self.check_revocation(revocations, certificate, issuer, now).and(last);
-            }
-            last?;
+        self.check_revocations(&path, now)
+    }
+
+    /// Whether it is known of all certificates on the way to one that is trusted that they are not revoked.
+    pub(super) fn check_revoked(&self, chain: &[CertificateDer<'_>], now: i64) -> Result<(), Flaw> {
+        let (leaf, others) = chain.split_first().ok_or(Flaw::Malformed)?;
+        let others = others.iter().filter_map(|der| parse(der).ok()).collect();
+        let path = self.path(parse(leaf)?, others, now, &mut { SIGNATURES })?;
+        self.check_revocations(&path, now)
+    }
+
+    fn check_revocations(&self, path: &[X509Certificate<'_>], now: i64) -> Result<(), Flaw> {
+        let Some(revocations) = &self.revocations else { return Ok(()) };
+        // All of them are looked at, and the last flaw is told, as nginx does: that an authority is revoked says more
+        // than that nothing is known of what it has signed.
+        let mut last = Ok(());
+        for (at, certificate) in path.iter().enumerate() {
+            let issuer = path.get(at + 1).unwrap_or(certificate);
+            last = self.check_revocation(revocations, certificate, issuer, now).and(last);
         }
-        Ok(())
+        last
     }
 
     /// From the client's certificate to one that signs itself and is trusted.
@@ -523,7 +533,7 @@ impl Clients {
     }
 }
 
-fn reason(flaw: Flaw) -> CertificateError {
+pub(super) fn reason(flaw: Flaw) -> CertificateError {
     match flaw {
         Flaw::Expired => CertificateError::Expired,
         Flaw::NotYetValid => CertificateError::NotValidYet,

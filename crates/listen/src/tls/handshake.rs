@@ -5,11 +5,12 @@ use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 use rustls::{HandshakeKind, ServerConnection};
 
 use super::certificate::ClientCertificate;
+use super::early;
 use super::encrypted::Encrypted;
 use super::offer::Offer;
 use crate::socket::Socket;
@@ -99,7 +100,8 @@ pub async fn handshake(
     choose: impl AsyncFnOnce(&Hello<'_>) -> Choice,
     mut is_late: impl FnMut(&mut Context<'_>) -> bool,
 ) -> Result<Begun, Failure> {
-    let mut opening = Opening { socket, input, acceptor: Acceptor::default(), is_tls: false };
+    let mut opening =
+        Opening { socket, input, acceptor: Acceptor::default(), taken: BytesMut::new(), is_tls: false };
     let accepted = poll_fn(|cx| match opening.poll(cx) {
         Poll::Pending if is_late(cx) => Poll::Ready(Err(Failure::Timeout)),
         polled => polled,
@@ -107,7 +109,7 @@ pub async fn handshake(
     let Some(accepted) = accepted.await? else {
         return Ok(Begun::Plain(Stream::Plain(opening.socket), opening.input));
     };
-    let Opening { socket, input: mut behind, .. } = opening;
+    let Opening { socket, input: mut behind, taken, .. } = opening;
     let hello = accepted.client_hello();
     let groups = hello.named_groups().unwrap_or_default();
     let server_name = hello.server_name().map(str::to_ascii_lowercase);
@@ -142,10 +144,10 @@ pub async fn handshake(
         return Err(Failure::Failed("no suitable signature algorithm".to_owned()));
     }
     let clients = offer.clients();
-    let mut session = match accepted.into_connection(offer.config()) {
-        Ok(session) => session,
-        Err((error, alert)) => return Err(refused(&socket, &error, alert)),
-    };
+    let mut session = agree(accepted, &taken, &mut behind, &offer)
+        .map_err(|(error, alert)| refused(&socket, &error, alert))?;
+    // Many handshakes may wait for their end.
+    drop(taken);
     let name = name_session(&mut session);
     let mut stream = Encrypted::new(socket, session);
     // What the reads of the hello have brought behind it.
@@ -164,6 +166,35 @@ pub async fn handshake(
         negotiated.client = Some(Box::new(client));
     }
     Ok(Begun::Tls(Stream::Tls(stream), Box::new(negotiated)))
+}
+
+/// Answers the hello. `taken`: what was read of it, and with it; `behind`: what was read and not yet looked at.
+fn agree(
+    accepted: Accepted,
+    taken: &[u8],
+    behind: &mut BytesMut,
+    offer: &Offer,
+) -> Result<ServerConnection, (rustls::Error, AcceptedAlert)> {
+    if !early::is_offered(taken) {
+        return accepted.into_connection(offer.config());
+    }
+    if !offer.takes_early_data() {
+        return accepted.into_connection(offer.refusing_early_data());
+    }
+    let mut session = accepted.into_connection(offer.config())?;
+    if session.early_data().is_some() {
+        return Ok(session);
+    }
+    // Nothing has left yet: the same hello is answered anew.
+    let mut again = Acceptor::default();
+    let mut left = taken;
+    while !left.is_empty() && again.read_tls(&mut left).is_ok() {
+        if let Some(accepted) = again.accept()? {
+            *behind = [left, behind].concat().as_slice().into();
+            return accepted.into_connection(offer.refusing_early_data());
+        }
+    }
+    Ok(session)
 }
 
 /// The name of the session that goes on, or a new one.
@@ -191,6 +222,8 @@ struct Opening {
     socket: Socket,
     input: BytesMut,
     acceptor: Acceptor,
+    /// What the acceptor has read.
+    taken: BytesMut,
     /// What has come so far looks like TLS.
     is_tls: bool,
 }
@@ -223,7 +256,7 @@ impl Opening {
             let mut left: &[u8] = &self.input;
             let taken =
                 self.acceptor.read_tls(&mut left).map_err(|error| Failure::Failed(error.to_string()))?;
-            self.input.advance(taken);
+            self.taken.unsplit(self.input.split_to(taken));
             match self.acceptor.accept() {
                 Ok(None) if taken > 0 => {}
                 Ok(None) => return Err(Failure::Failed("the hello is too long".to_owned())),

@@ -15,6 +15,7 @@ mod certificate;
 mod clients;
 mod compress;
 mod der;
+mod early;
 mod encrypted;
 mod handshake;
 mod key;

@@ -18,6 +18,10 @@ use super::store::{Slot, Store};
 
 /// Bytes of early data that a client may send, nginx's number.
 const EARLY_DATA: u32 = 16 * 1024;
+/// What may be skipped of early data that is refused. With each read the library looks again at all that it has skipped,
+/// until it can decrypt something, and counts it again; it holds 18 KiB of it at most. So this is enough for a client
+/// that sends as much as it may in records of 300 bytes, one after the other, and bounds what others cost.
+const SKIPPED: u32 = 32 * EARLY_DATA;
 
 /// Versions, suites, groups, certificates: ready for any number of handshakes.
 #[derive(Clone, Debug)]
@@ -134,6 +138,27 @@ impl Offer {
         };
         let schemes: Vec<SignatureScheme> = hello.signature_schemes().iter().filter(signs).copied().collect();
         self.resolver.all().any(|key| key.key.choose_scheme(&schemes).is_some())
+    }
+
+    /// Whether early data may be taken.
+    pub(super) fn takes_early_data(&self) -> bool {
+        self.config.max_early_data_size > 0 && !self.config.ticketer.enabled()
+    }
+
+    /// For a client whose early data is refused.
+    ///
+    /// What it has sent is skipped (RFC 8446 §4.2.10). The library skips as many bytes as it tells clients that they may
+    /// send; but it tells of plaintext, and skips ciphertext, which is longer. So here it may skip more, and tells
+    /// nobody: there are no tickets that would say so.
+    pub(super) fn refusing_early_data(&self) -> Arc<ServerConfig> {
+        let mut config = ServerConfig::clone(&self.config);
+        config.max_early_data_size = SKIPPED;
+        config.send_tls13_tickets = 0;
+        if !config.ticketer.enabled() {
+            // Early data is for sessions that are remembered: without any it stays refused.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+        }
+        Arc::new(config)
     }
 
     /// Who looks at certificates of clients.

@@ -2,12 +2,18 @@
 
 use std::sync::{Arc, OnceLock};
 
+use config::model::tls::{self as model, Der};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{self, CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use super::clients::{self, Clients};
+
+/// Certificates that may lie between a server's and that of an authority, where lists of revocations are looked at.
+const DEPTH: u32 = 16;
 
 /// The one library of ciphers.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -22,16 +28,28 @@ pub fn anybody(from_its_owner: bool) -> Arc<dyn ServerCertVerifier> {
 }
 
 /// Believes whom one of these certificates has signed, and these themselves, if the name is right and no list has
-/// revoked them. The error is for the log.
+/// revoked them. With lists there must be one for each certificate of a chain, as in nginx. The error is for the log.
 pub fn trusted(
     own: Vec<CertificateDer<'static>>,
-    revocations: Vec<CertificateRevocationListDer<'static>>,
+    revocations: Option<&[Der]>,
 ) -> Result<Arc<dyn ServerCertVerifier>, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(own.iter().cloned());
     let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
-    let inner = builder.with_crls(revocations).build().map_err(|error| error.to_string())?;
-    Ok(Arc::new(Trusted { inner, own }))
+    let inner = builder.build().map_err(|error| error.to_string())?;
+    // Lists of the first version, and what else the library does not read, are read here.
+    let revocations = revocations.map(|lists| {
+        Clients::new(&model::Clients {
+            verify: model::Verify::On,
+            strict: true,
+            trusted: own.iter().map(|der| Der(der.to_vec())).collect(),
+            file: None,
+            named: 0,
+            depth: DEPTH,
+            revocations: Some(lists.to_vec()),
+        })
+    });
+    Ok(Arc::new(Trusted { inner, own, revocations: revocations.transpose()? }))
 }
 
 #[derive(Debug)]
@@ -88,10 +106,11 @@ struct Trusted {
     inner: Arc<WebPkiServerVerifier>,
     /// A certificate that is trusted need not be signed by another.
     own: Vec<CertificateDer<'static>>,
+    revocations: Option<Clients>,
 }
 
-impl ServerCertVerifier for Trusted {
-    fn verify_server_cert(
+impl Trusted {
+    fn verify(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -100,7 +119,7 @@ impl ServerCertVerifier for Trusted {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         if self.own.iter().any(|own| own.as_ref() == end_entity.as_ref()) {
-            let parsed = super::clients::parse(end_entity)
+            let parsed = clients::parse(end_entity)
                 .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
             let (now, validity) = (now.as_secs() as i64, parsed.validity());
             if now < validity.not_before.timestamp() {
@@ -113,6 +132,25 @@ impl ServerCertVerifier for Trusted {
             return Ok(ServerCertVerified::assertion());
         }
         self.inner.verify_server_cert(end_entity, intermediates, name, ocsp, now)
+    }
+}
+
+impl ServerCertVerifier for Trusted {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.verify(end_entity, intermediates, name, ocsp, now)?;
+        if let Some(lists) = &self.revocations {
+            let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
+            let checked = lists.check_revoked(&chain, now.as_secs() as i64);
+            checked.map_err(|flaw| Error::InvalidCertificate(clients::reason(flaw)))?;
+        }
+        Ok(verified)
     }
 
     fn verify_tls12_signature(

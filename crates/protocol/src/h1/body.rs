@@ -40,7 +40,7 @@ impl Connection {
         if self.expects_continue || matches!(self.body, BodyState::Length(left) if left > DISCARD_LIMIT) {
             self.keep_alive = false;
         } else if left > IN_FLIGHT && length.is_none_or(|length| length > IN_FLIGHT) {
-            self.discard(self.settings.body_timeout, Duration::MAX).await;
+            self.discard(self.settings.body_timeout, Duration::MAX, DISCARD_LIMIT).await;
         }
     }
 
@@ -53,12 +53,14 @@ impl Connection {
     /// ends the connection.
     pub async fn discard_body(&mut self) {
         if self.has_body_left() {
-            self.discard(self.settings.lingering_timeout, self.settings.lingering_time).await;
+            // How long a chunked body is was not known when the response promised that the connection stays: as in
+            // nginx only time keeps the promise from being kept, and the limit of all bodies.
+            self.discard(self.settings.lingering_timeout, self.settings.lingering_time, u64::MAX).await;
         }
     }
 
-    async fn discard(&mut self, each: Duration, all: Duration) {
-        let limit = self.body_received + DISCARD_LIMIT;
+    async fn discard(&mut self, each: Duration, all: Duration, limit: u64) {
+        let limit = self.body_received.saturating_add(limit);
         let begun = Instant::now();
         while !self.body_is_done() {
             let left = all.saturating_sub(begun.elapsed());

@@ -68,21 +68,44 @@ impl Connection {
                     Ok(false) => {}
                     Err(refusal) => {
                         self.keep_alive = false;
+                        if matches!(refusal, Refusal::Head(_)) {
+                            self.read_line(request);
+                        }
                         return Poll::Ready(Err(refusal));
                     }
                 }
             }
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(0)) if self.buffers().input.is_empty() => return Poll::Ready(Ok(false)),
-                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Err(Refusal::Gone)),
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    self.read_line(request);
+                    return Poll::Ready(Err(Refusal::Gone));
+                }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending if self.deadline.is_past(cx) => {
                     self.keep_alive = false;
+                    self.read_line(request);
                     return Poll::Ready(Err(Refusal::Timeout));
                 }
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Of a head that is no good or not whole, the request line, if that was; for the logs. What the object held is
+    /// another client's.
+    fn read_line(&mut self, request: &mut Request) {
+        request.clear();
+        let Some(buffers) = &self.buffers else { return };
+        if !buffers.head.has_request_line() {
+            return;
+        }
+        let (head, buf): (_, &[u8]) = (&buffers.head, &buffers.input);
+        request.method = Method::of(head.method.of(buf));
+        request.version = head.version.into();
+        request.target.extend_from_slice(head.target.of(buf));
+        request.raw_path.extend_from_slice(head.path(buf));
+        request.query.extend_from_slice(head.query(buf).unwrap_or_default());
     }
 
     fn parse(&mut self, request: &mut Request) -> Result<bool, Refusal> {

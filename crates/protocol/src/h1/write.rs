@@ -75,6 +75,7 @@ impl Connection {
                 None => return Err(Left(Some((framing, sent)))),
             },
         };
+        self.replace_broken(response, date, outcome);
         Ok(self.end_response(sent, outcome))
     }
 
@@ -92,6 +93,7 @@ impl Connection {
             Err(error) => Err(error),
             Ok(framing) => self.respond_later(response, framing, &mut sent).await,
         };
+        self.replace_broken(response, date, outcome);
         self.end_response(sent, outcome)
     }
 
@@ -149,17 +151,35 @@ impl Connection {
         self.set_nodelay(self.settings.nodelay);
         if self.encode_head(response, framing, date).is_err() {
             // Handlers check what they take from outside, so this is a fault of the program; nothing has left.
-            *response = Response::text(500, "text/plain", "Internal Server Error\n");
-            self.keep_alive = false;
-            let length = Framing::Length(response.body.len().unwrap_or(0));
-            self.encode_head(response, length, date)
-                .map_err(|_| WriteError::Broken("no head could be made"))?;
+            self.fail_head(response, date)?;
         }
         self.deadline.set(self.settings.send_timeout);
         if framing == Framing::None || self.is_head {
             response.body = Body::Empty;
         }
         Ok(framing)
+    }
+
+    /// The head of a 500 in the place of the response's.
+    fn fail_head(&mut self, response: &mut Response, date: &[u8]) -> Result<(), WriteError> {
+        *response = Response::text(500, "text/plain", "Internal Server Error\n");
+        self.keep_alive = false;
+        let length = Framing::Length(response.body.len().unwrap_or(0));
+        self.encode_head(response, length, date).map_err(|_| WriteError::Broken("no head could be made"))
+    }
+
+    /// A response that broke off before any of it has left, such as a small file that became shorter: a 500 leaves.
+    fn replace_broken(&mut self, response: &mut Response, date: &[u8], outcome: Result<(), WriteError>) {
+        if self.response_begun || !matches!(outcome, Err(WriteError::Broken(_))) {
+            return;
+        }
+        self.buffers().output.clear();
+        if self.fail_head(response, date).is_ok()
+            && let Body::Full(body) = std::mem::take(&mut response.body)
+        {
+            self.buffers().output.extend_from_slice(&body);
+            self.departing = true;
+        }
     }
 
     /// Writes what can be written without waiting, or has it ready to leave. `None`: something is left, in the output

@@ -280,7 +280,7 @@ fn who_was_there_before_comes_back() {
 fn addresses_come_and_go() {
     let mut named = server(1);
     named.addresses.clear();
-    named.resolve = Some(config::model::http::Resolve { host: "a".to_owned(), port: 80, service: None });
+    named.resolve = Some(resolve(0, Some("http")));
     let upstream = Upstream::new("u".to_owned(), vec![named, server(9)]);
     let group = Group::new(&upstream, &[], 0, false);
     let found = |ports: &[u16]| -> Vec<Found> {
@@ -304,6 +304,31 @@ fn addresses_come_and_go() {
     assert_eq!(round(&after), [2, 3, 9], "until the name was asked for again");
     group.set_addresses(0, &[]);
     assert_eq!(round(&group), [9]);
+}
+
+fn resolve(port: u16, service: Option<&str>) -> config::model::http::Resolve {
+    config::model::http::Resolve { host: "a".to_owned(), port, service: service.map(str::to_owned) }
+}
+
+#[test]
+fn addresses_go_on_when_a_reload_changes_the_rest_of_the_server() {
+    let named = |port, weight| {
+        let mut named = server(port);
+        named.addresses.clear();
+        (named.resolve, named.weight) = (Some(resolve(port, None)), weight);
+        named
+    };
+    let before = Group::new(&Upstream::new("u".to_owned(), vec![named(80, 1)]), &[], 0, false);
+    let address = UpstreamAddress::Ip(([127, 0, 0, 7], 80).into());
+    before.set_addresses(0, &[Found { address, weight: 1, backup: false }]);
+    let reloaded =
+        |servers| Group::new(&Upstream::new("u".to_owned(), servers), &[Arc::clone(&before)], 0, false);
+    let after = reloaded(vec![server(1), named(81, 5)]).peers();
+    assert_eq!(after[1].address, UpstreamAddress::Ip(([127, 0, 0, 7], 81).into()));
+    assert_eq!(after[1].weight, 5);
+    let mut other = named(80, 1);
+    other.resolve = Some(resolve(0, Some("http")));
+    assert!(reloaded(vec![other]).peers().is_empty(), "what a service has is another question");
 }
 
 #[test]

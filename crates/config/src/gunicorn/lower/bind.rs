@@ -142,9 +142,12 @@ fn tcp(text: &str, address: &str, host: &dyn Host) -> Result<Address, (String, O
         }
         Some((name, port)) => (name, self::port(port)?),
         None if !address.is_empty() && address.bytes().all(|b| b.is_ascii_digit()) => {
+            let example = port(address).unwrap_or(DEFAULT_PORT);
+            let range = if port(address).is_err() { "; a port is at most 65535" } else { "" };
             return fail(
                 format!("`{text}` is a port without a host"),
-                format!("write `:{address}` to listen on every address, or `127.0.0.1:{address}`").as_str(),
+                format!("write `:{example}` to listen on every address, or `127.0.0.1:{example}`{range}")
+                    .as_str(),
             );
         }
         None => (address, DEFAULT_PORT),

@@ -606,10 +606,10 @@ pub struct ProxyTls {
     pub name: Option<Value>,
     /// `proxy_ssl_verify`
     pub verify: bool,
-    /// `proxy_ssl_trusted_certificate`, as PEM.
-    pub trusted: Vec<u8>,
-    /// `proxy_ssl_crl`, as PEM.
-    pub crl: Option<Vec<u8>>,
+    /// `proxy_ssl_trusted_certificate`
+    pub trusted: Vec<Der>,
+    /// `proxy_ssl_crl`: with it each certificate of a chain must be in the scope of a list.
+    pub revocations: Option<Vec<Der>>,
     /// `proxy_ssl_certificate` and what belongs to it.
     pub identity: Option<Identity>,
     /// `proxy_ssl_certificate_cache`
