@@ -4,6 +4,7 @@
 #   make test         every test that needs nothing but Rust and Python
 #   make test-peers   the tests beside nginx and gunicorn (needs the system's nginx)
 #   make bench        the figures of benches/RESULTS.md (needs nginx, wrk, h2load, openssl); ONLY=static QUICK=1
+#   make release      the fastest build, trained by the works of make bench: target/trained/release/monoceros
 #   make lint         what CI refuses: format, clippy, the levels of the crates, stale documentation
 #   make docs         write docs/reference, the man page and the shell completions anew
 #   make clean        remove all that was built or installed here
@@ -16,7 +17,7 @@ VENV := .venv
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rust test-examples test-python test-peers bench lint docs clean
+.PHONY: help demo test test-rust test-examples test-python test-peers bench release lint docs clean
 
 help:
 	@sed -n '2,/^$$/s/^# \{0,1\}//p' Makefile
@@ -54,9 +55,13 @@ $(VENV)/installed: $(REQUIREMENTS)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt -r tests/peers-requirements.txt
 	touch $@
 
+# BINARY: another build than the usual one, as that of make release.
 bench:
-	cargo build --release -p monoceros
-	$(PYTHON) benches/run.py --monoceros $(TARGET)/release/monoceros $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(ARGS)
+	$(if $(BINARY),,cargo build --release -p monoceros)
+	$(PYTHON) benches/run.py --monoceros $(or $(BINARY),$(TARGET)/release/monoceros) $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick) $(ARGS)
+
+release:
+	$(PYTHON) benches/release.py --target $(TARGET)
 
 lint:
 	cargo fmt --all --check

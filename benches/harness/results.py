@@ -25,6 +25,7 @@ def keep(directory, outcome, settings):
     data = dataclasses.asdict(outcome) | {
         "date": datetime.date.today().isoformat(),
         "machine": machine(settings),
+        "trained": "trained" in settings.monoceros.parts,
         "rounds": f"{settings.rounds} rounds of {settings.seconds} s",
     }
     (directory / f"{outcome.work}.json").write_text(json.dumps(data, indent=1))
@@ -45,6 +46,7 @@ def write(directory, path, order):
         outcome = Outcome(name, data["title"], data["columns"], data["rows"], bars, data["notes"])
         text.append(f"## {outcome.title}\n\n{data['date']}")
         text.append(f", {data['rounds']}" if "connections" in outcome.columns else "")
+        text.append(", built by `make release`" if data.get("trained") else "")
         text.append("" if data["machine"] == common else f"; on {data['machine']}")
         text.append("\n\n" + "\n".join(outcome.lines()) + "\n\n")
     path.write_text("".join(text).rstrip() + "\n")

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 /// Many small allocations on several threads are the edge's whole life; the master hardly notices.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: sys::Allocator = sys::Allocator;
 
 const EMBEDDED: supervisor::Embedded = supervisor::Embedded {
     loader: include_str!("../../../python/monoceros/loader.py"),

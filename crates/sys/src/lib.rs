@@ -1,5 +1,7 @@
 //! All unsafe code: shared memory, fd passing, privileges, exec.
 
+#[cfg(feature = "allocator")]
+mod allocator;
 mod fds;
 mod listen;
 mod process;
@@ -8,6 +10,8 @@ mod tcp;
 #[cfg(feature = "watch")]
 mod watch;
 
+#[cfg(feature = "allocator")]
+pub use allocator::Allocator;
 pub use fds::{
     MOST_DESCRIPTORS, Received, inherited_fd, read_sealed_memfd, recv_behind, recv_with_fds, sealed_memfd,
     send_with_fds, set_nonblocking,

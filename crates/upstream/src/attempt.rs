@@ -1,6 +1,7 @@
 //! What one server's part in a request was, for variables and logs.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use exchange::Fields;
@@ -9,7 +10,7 @@ use exchange::Fields;
 #[derive(Debug)]
 pub struct Attempt {
     /// The server's address; if there was none to ask, the group's name.
-    pub address: String,
+    pub address: Arc<str>,
     /// When it began.
     pub begun: Instant,
     /// The status that it answered with, or that its failure means; 0 as long as there is none.
@@ -67,9 +68,9 @@ impl Complaints {
 
 impl Attempt {
     /// One that begins now.
-    pub fn new(address: String) -> Self {
+    pub fn new(address: impl Into<Arc<str>>) -> Self {
         Self {
-            address,
+            address: address.into(),
             begun: exchange::now(),
             status: Cell::new(0),
             connect_time: Cell::new(None),

@@ -335,7 +335,7 @@ impl Group {
 
     fn now(&self) -> u64 {
         // Never 0, which is long ago.
-        self.begin.elapsed().as_millis() as u64 + 1
+        exchange::now().saturating_duration_since(self.begin).as_millis() as u64 + 1
     }
 }
 

@@ -47,8 +47,13 @@ impl Stream {
 
     /// The same as far as the event loop has heard, which costs no call of the system.
     pub(crate) fn seems_quiet(&mut self) -> bool {
-        let mut byte = BytesMut::with_capacity(1);
         let mut cx = Context::from_waker(Waker::noop());
+        if let Self::Plain(socket) = self
+            && socket.poll_read_ready(&mut cx).is_pending()
+        {
+            return true;
+        }
+        let mut byte = BytesMut::with_capacity(1);
         self.poll_read(&mut cx, &mut byte).is_pending()
     }
 

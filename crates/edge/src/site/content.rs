@@ -212,7 +212,7 @@ impl Visit<'_, '_> {
         millis.checked_add(part).filter(|millis| *millis < 1 << 40)
     }
 
-    async fn application(&mut self, request: &mut Request, index: u32) -> Step {
+    pub(super) async fn application(&mut self, request: &mut Request, index: u32) -> Step {
         // Of the configuration that the request began with: in another the number may be another application's.
         let Some(app) = self.site.apps.get(index as usize).map(Rc::clone) else { return Step::Page(500) };
         let name = self.site.app_name(index);

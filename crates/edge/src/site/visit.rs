@@ -328,7 +328,12 @@ impl<'s> Visit<'_, 's> {
                 Ok(response) => return response,
                 Err(Wait::Early) => Box::pin(self.read_early(request)).await,
                 Err(Wait::InAnswer) => Box::pin(self.answer(request)).await,
-                Err(Wait::InContent) => Box::pin(self.content(request)).await,
+                // Each by itself: whoever goes through `content` is moved with it once more.
+                Err(Wait::InContent) => match self.content {
+                    Content::App(index) => Box::pin(self.application(request, index)).await,
+                    Content::Proxy(index) => Box::pin(self.proxy(request, index)).await,
+                    _ => Box::pin(self.content(request)).await,
+                },
             };
         }
     }

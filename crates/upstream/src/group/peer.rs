@@ -1,6 +1,7 @@
 //! One address of a server, and what is remembered of it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use config::model::http::{LeastTime, UpstreamAddress, UpstreamServer};
@@ -16,7 +17,7 @@ pub struct Peer {
     /// Where it listens.
     pub address: UpstreamAddress,
     /// The same, as logs and `$upstream_addr` have it.
-    pub name: String,
+    pub name: Arc<str>,
     /// The server's name in the configuration.
     pub(crate) server: String,
     /// Its number in the group, by which a request remembers whom it has asked.
@@ -109,7 +110,7 @@ impl Peer {
             checking: AtomicU64::new(mandatory),
             counts: Counts::default(),
             address: address.clone(),
-            name: address_name(address),
+            name: address_name(address).into(),
             server: server.name.clone(),
             slot,
             weight: i64::from(found.weight),
@@ -226,7 +227,7 @@ impl Peer {
         };
         PeerStatus {
             server: self.server.clone(),
-            address: self.name.clone(),
+            address: self.name.to_string(),
             backup: self.backup,
             weight: self.weight,
             state,

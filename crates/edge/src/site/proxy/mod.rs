@@ -12,6 +12,7 @@ mod sticky;
 mod tunnel;
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -121,7 +122,10 @@ impl Visit<'_, '_> {
             Ok(())
         };
         let asked = match found {
-            Ok(()) => self.ask_servers(request, &place, &target, &head, outgoing, keeping.as_deref()).await,
+            Ok(()) => {
+                let asking = self.ask_servers(request, &place, &target, &head, outgoing, keeping.as_deref());
+                Box::pin(asking).await
+            }
             Err(status) => Err((Step::Page(status), Unanswered::Error)),
         };
         if let Some(company) = self.company.as_mut().filter(|_| request.has_body() && !streams) {
@@ -368,7 +372,7 @@ impl Visit<'_, '_> {
         }
     }
 
-    fn begin_attempt(&self, address: String, is_first: bool) -> Rc<Attempt> {
+    fn begin_attempt(&self, address: impl Into<Arc<str>>, is_first: bool) -> Rc<Attempt> {
         let attempt = Rc::new(Attempt::new(address));
         let mut asked = self.facts.upstream.borrow_mut();
         asked.get_or_insert_default().attempts.push((is_first, Rc::clone(&attempt)));
