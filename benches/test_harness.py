@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from harness import outcome, processes, results
 from harness.load import Client
 
+import release
+
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -203,3 +205,19 @@ def test_results_keep_other_works(tmp_path):
     results.write(tmp_path, tmp_path / "R.md", ["hello", "kill"])
     text = (tmp_path / "R.md").read_text()
     assert 0 < text.index("## hello") < text.index("## kill")
+
+
+def fake(directory, name, text):
+    """A program of that name on the path, which says `text`."""
+    program = directory / name
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n")
+    program.chmod(0o755)
+
+
+def test_a_trained_build_says_what_it_needs(tmp_path, monkeypatch):
+    fake(tmp_path, "rustc", "LLVM version: 4711.1.2\nhost: here")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(SystemExit, match="llvm-profdata of LLVM 4711: `rustup component add llvm-tools`"):
+        release.find_profdata()
+    fake(tmp_path, "llvm-profdata-4711", "")
+    assert release.find_profdata() == str(tmp_path / "llvm-profdata-4711"), "another LLVM's may not read the counts"
