@@ -22,33 +22,29 @@ def application(environ, start_response):
 """
 
 
-def loops(server):
-    """Processor time of each event loop in nanoseconds, by its name."""
-    times = {}
+def of_each_loop(server, read):
+    """What `read` takes from the folder of each event loop's thread in /proc, by the loop's name."""
+    found = {}
     for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
         try:
             name = (task / "comm").read_text().strip()
             parent = (task.parent.parent / "stat").read_text().rpartition(")")[2].split()[1]
             if name.startswith("edge-") and int(parent) == server.process.pid:
-                times[name] = int((task / "schedstat").read_text().split()[0])
+                found[name] = read(task)
         except OSError:
             continue
-    return times
+    return found
+
+
+def loops(server):
+    """Processor time of each event loop in nanoseconds."""
+    return of_each_loop(server, lambda task: int((task / "schedstat").read_text().split()[0]))
 
 
 def awakenings(server):
-    """How often each event loop has gone to sleep of its own accord, by its name."""
-    counts = {}
-    for task in Path("/proc").glob("[0-9]*/task/[0-9]*"):
-        try:
-            name = (task / "comm").read_text().strip()
-            parent = (task.parent.parent / "stat").read_text().rpartition(")")[2].split()[1]
-            if name.startswith("edge-") and int(parent) == server.process.pid:
-                status = (task / "status").read_text()
-                counts[name] = int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
-        except OSError:
-            continue
-    return counts
+    """How often each event loop has gone to sleep of its own accord."""
+    field = "\nvoluntary_ctxt_switches:"
+    return of_each_loop(server, lambda task: int((task / "status").read_text().partition(field)[2].split()[0]))
 
 
 def test_loops_without_connections_sleep(serve):
