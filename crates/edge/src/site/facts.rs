@@ -109,6 +109,8 @@ pub struct Rare {
     pub body_file: Option<Box<[u8]>>,
     /// Fields behind the body of the response.
     pub trailers: exchange::Fields,
+    /// Those whose values are not known before it has ended.
+    pub at_end: Option<Rc<filters::nginx::AtEnd>>,
     /// `timefmt` of a page.
     pub timefmt: Option<Vec<u8>>,
 }
