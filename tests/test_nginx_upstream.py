@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.dns import Dns, answer
+from support.dns import Dns, DnsByTcp, answer
 from support.server import Site, binary, wait_until
 from support.tls import Authority
 from support.upstream import Upstream, reset, response
@@ -418,6 +418,32 @@ def test_names_that_stand_for_others(serve_nginx):
         site = serve_nginx(conf("", NAMED.format(dns=dns.port, port=ups[0].port, more="")))
         assert site.get("/?host=alias.example").status == 200
         assert site.get("/?host=circle.example").status == 502
+
+
+def test_an_answer_that_is_cut_off_comes_by_tcp_whatever_the_other_server_says(serve_nginx):
+    names = {f"n{n}.example": ["127.0.0.1"] for n in range(12)}
+    for code in (1, 2, 4, 5):
+        bad = {name: lambda query, _, code=code: [answer(query, [], code, flags=0x8380)] for name in names}
+        with servers(None) as ups, DnsByTcp(names) as good, Dns(bad) as dns:
+            both = NAMED.replace("{dns}", "{dns} 127.0.0.1:{good}")
+            site = serve_nginx(conf("", both.format(dns=dns.port, good=good.port, port=ups[0].port, more="")))
+            for name in names:
+                assert site.get(f"/?host={name}").status == 200
+            assert good.by_tcp == [(name, 1) for name in names]
+            # Which of them is asked first is a matter of chance.
+            assert dns.asked
+
+
+def test_addresses_are_used_in_the_order_of_the_answer_and_in_turn_when_they_are_known(serve_nginx):
+    names = {f"n{n}.example": ["127.0.0.1", "127.0.0.9"] for n in range(12)}
+    with servers(None) as ups, Dns(names) as dns:
+        more = "add_header X-Addr $upstream_addr;"
+        port = ups[0].port
+        site = serve_nginx(conf("", NAMED.format(dns=dns.port, port=port, more=more)))
+        for name in names:
+            assert site.get(f"/?host={name}").get("X-Addr") == f"127.0.0.1:{port}"
+        seen = {site.get("/?host=n0.example").get("X-Addr") for _ in range(60)}
+        assert seen == {f"127.0.0.1:{port}", f"127.0.0.9:{port}, 127.0.0.1:{port}"}
 
 
 # TLS
