@@ -72,14 +72,12 @@ def application(environ, start_response):
 """
 
 
-def test_loops_are_patient_while_requests_wait_for_a_worker_and_workers_always(serve):
+def test_loops_are_patient_while_requests_wait_for_a_worker(serve):
     server = serve(WAITING, "-w", "1", "--edge-threads", "2", validate=False)
 
     def policies():
         return of_each_loop(server, lambda task: os.sched_getscheduler(int(task.name)))
 
-    [worker] = server.workers()
-    assert os.sched_getscheduler(worker) == os.SCHED_BATCH
     assert set(policies().values()) == {os.SCHED_OTHER}
     clients, stop = [server.connect() for _ in range(6)], threading.Event()
     failed = []
@@ -101,13 +99,6 @@ def test_loops_are_patient_while_requests_wait_for_a_worker_and_workers_always(s
             thread.join()
     assert not failed
     wait_until(lambda: set(policies().values()) == {os.SCHED_OTHER}, "no loop to be patient", 20)
-
-
-def test_a_worker_keeps_the_scheduling_that_a_hook_chose(serve):
-    hook = "import os\ndef post_fork(server, worker):\n    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\n"
-    server = serve(WAITING, files={"gunicorn.conf.py": hook}, validate=False)
-    [worker] = server.workers()
-    assert os.sched_getscheduler(worker) == os.SCHED_IDLE
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a full loop needs a processor of its own")

@@ -1,7 +1,6 @@
 """A worker, from its fork to its end."""
 
 import atexit
-import contextlib
 import faulthandler
 import gc
 import os
@@ -77,7 +76,6 @@ class Boot:
 
     def initialise(self):
         self.drop_privileges()
-        give_way()
         random.seed()
         self.signals()
         self.link = cache._link = self.extension.connect(self.fd, self.threads)
@@ -290,16 +288,6 @@ class Broken:
             [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))],
         )
         return [body]
-
-
-def give_way():
-    """Lets this process wake without taking a processor from the edge, which then does at once what has come.
-
-    A policy that somebody chose, and a system that has none, are left as they are.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        if os.sched_getscheduler(0) == os.SCHED_OTHER:
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def user_name(uid):
