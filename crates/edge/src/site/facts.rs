@@ -35,7 +35,7 @@ pub struct Facts<'a> {
     /// The connection's descriptor, for what the kernel knows of it; it outlives the request.
     pub socket: std::os::fd::RawFd,
     /// What a PROXY protocol header said of the client.
-    pub proxied: Option<limits::proxy_protocol::Addresses>,
+    pub proxied: Option<std::sync::Arc<limits::proxy_protocol::Proxied>>,
     /// What TLS has agreed upon.
     pub tls: Option<std::sync::Arc<listen::tls::Negotiated>>,
     /// Who is at the two ends of the connection, whatever the request says.
