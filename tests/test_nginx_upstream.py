@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from support.dns import Dns, DnsByTcp, answer
+from support.grpc import GrpcServer
 from support.server import Site, binary, wait_until
 from support.tls import Authority
 from support.upstream import Upstream, reset, response
@@ -363,6 +364,30 @@ def test_what_nobody_asked_for_is_no_answer_to_the_next(serve_nginx, noise):
         # On a new connection it is what the server says.
         site.request("POST", "/end", body=b"x")
         assert site.get("/last").status in (408, 502)
+
+
+def test_an_answer_is_taken_at_its_pace(serve_nginx):
+    body = b"x" * 60_000
+
+    def by_http2(call, event):
+        if event == "end":
+            call.answer()
+            call.data(body, end=True)
+
+    with Upstream(lambda *_: response(body)) as up, GrpcServer(by_http2) as second:
+        site = serve_nginx(conf("", f"""
+            proxy_limit_rate $arg_rate;
+            location / {{ proxy_pass http://127.0.0.1:{up.port}; }}
+            location /unbuffered {{ proxy_pass http://127.0.0.1:{up.port}; proxy_buffering off; }}
+            location /http2 {{ proxy_pass http://127.0.0.1:{second.port}; proxy_http_version 2; }}
+        """))
+        for target in ("/", "/unbuffered", "/http2"):
+            begun = time.monotonic()
+            assert site.get(f"{target}?rate=20k").body == body
+            # As in nginx, the first second's worth comes at once.
+            assert time.monotonic() - begun >= 1.5, target
+            for rate in ("", "0", "nonsense", "100m"):
+                assert site.get(f"{target}?rate={rate}").body == body
 
 
 # Names
