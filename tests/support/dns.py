@@ -8,11 +8,11 @@ import threading
 class Dns:
     """A server of DNS that knows some names."""
 
-    def __init__(self, names):
+    def __init__(self, names, port=0):
         self.names = names
         self.asked = []
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 0))
+        self.socket.bind(("127.0.0.1", port))
         self.port = self.socket.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -46,9 +46,15 @@ class DnsByTcp(Dns):
     """The same, whose answers by UDP are cut off: the whole ones come by TCP."""
 
     def __init__(self, names):
-        super().__init__(names)
         self.by_tcp = []
-        self.listener = socket.create_server(("127.0.0.1", self.port))
+        for _ in range(100):
+            self.listener = socket.create_server(("127.0.0.1", 0))
+            try:
+                super().__init__(names, self.listener.getsockname()[1])
+                break
+            except OSError:
+                # By UDP somebody else has it.
+                self.listener.close()
         threading.Thread(target=self._serve_tcp, daemon=True).start()
 
     def __exit__(self, *_):

@@ -644,7 +644,7 @@ fn variables_of_trailers_are_read_when_the_body_has_ended() {
         assert!(!response.fields.has(Name::ContentLength));
         let at_end = here.at_end.unwrap();
         let Body::Stream(mut stream) = response.body else { panic!("no stream") };
-        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut cx = Context::from_waker(Waker::noop());
         let mut text = Vec::new();
         while let Poll::Ready(Some(chunk)) = stream.poll_chunk(&mut cx) {
             assert_eq!(at_end.due(), None);
@@ -655,10 +655,8 @@ fn variables_of_trailers_are_read_when_the_body_has_ended() {
         assert_eq!(at_end.due(), Some(expected.len() as u64), "it waits for its values");
         assert!(stream.poll_chunk(&mut cx).is_pending());
         let mut told = 0;
-        at_end.fill(
-            |value| value.as_text().map_or_else(|| b"late".to_vec(), <[u8]>::to_vec),
-            |_, _| told += 1,
-        );
+        at_end
+            .fill(|value| value.as_text().map_or_else(|| b"late".to_vec(), <[u8]>::to_vec), |_, _| told += 1);
         assert_eq!((at_end.due(), told), (None, 2));
         assert!(matches!(stream.poll_chunk(&mut cx), Poll::Ready(None)));
         let trailers = stream.trailers().unwrap();
