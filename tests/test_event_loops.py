@@ -63,6 +63,44 @@ def test_loops_without_connections_sleep(serve):
     wait_until(sleep, "the loops to sleep", 30)
 
 
+WAITING = """
+import time
+def application(environ, start_response):
+    time.sleep(0.05)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+def test_loops_are_patient_while_requests_wait_for_a_worker(serve):
+    server = serve(WAITING, "-w", "1", "--edge-threads", "2", validate=False)
+
+    def policies():
+        return of_each_loop(server, lambda task: os.sched_getscheduler(int(task.name)))
+
+    assert set(policies().values()) == {os.SCHED_OTHER}
+    clients, stop = [server.connect() for _ in range(6)], threading.Event()
+    failed = []
+
+    def ask(client):
+        while not stop.is_set():
+            if client.request().status != 200:
+                failed.append(client)
+
+    threads = [threading.Thread(target=ask, args=(client,)) for client in clients]
+    for thread in threads:
+        thread.start()
+    try:
+        # The loop that has the connections; another looks around once a second.
+        wait_until(lambda: os.SCHED_BATCH in policies().values(), "a patient loop", 20)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not failed
+    wait_until(lambda: set(policies().values()) == {os.SCHED_OTHER}, "no loop to be patient", 20)
+
+
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a full loop needs a processor of its own")
 def test_a_second_loop_serves_when_the_first_is_full_and_rests_when_it_is_not_needed(serve):
     server = serve(APP, "--edge-threads", "2", "--keep-alive", "30", validate=False)

@@ -133,6 +133,11 @@ impl Sides {
         self.0.borrow().iter().any(|side| side.app.active() > 0)
     }
 
+    /// Whether requests wait for a worker of any of them, of whatever loop.
+    pub fn have_queue(&self) -> bool {
+        self.0.borrow().iter().any(|side| side.shared.waiting() > 0)
+    }
+
     /// Several times a second. Lets go of what `current` no longer has, once its last request is done.
     pub fn tick(&self, current: &[Rc<App>]) {
         let apps: Vec<_> = self.0.borrow().iter().map(|side| Rc::clone(&side.app)).collect();

@@ -30,6 +30,7 @@ use crate::challenges::Challenges;
 use crate::configuration::Configuration;
 use crate::connection;
 use crate::on_demand::OnDemand;
+use crate::patience::Patience;
 use crate::runtime::Runtime;
 use crate::spread::{self, Spread, Trend};
 use crate::watch::Watch;
@@ -311,8 +312,10 @@ impl EventLoop {
         let this = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let mut load = Load::new();
+            let mut patience = Patience::default();
             loop {
                 this.wait_for_look(&load).await;
+                patience.note(this.sides.have_queue());
                 let (busy, intervals) = load.look();
                 this.process.spread.note(this.index, busy, intervals, &mut load.trend);
                 let runtime = Rc::clone(&this.runtime.borrow());

@@ -19,6 +19,7 @@ mod log;
 mod ocsp;
 mod on_demand;
 mod pages;
+mod patience;
 mod phases;
 mod runtime;
 mod site;

@@ -127,6 +127,25 @@ pub fn set_child_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
 }
 
+/// Whether this thread leaves a processor that another has, when it wakes, until that one's turn is over (`SCHED_BATCH`),
+/// or takes it (`SCHED_OTHER`, sched(7)). A thread that somebody gave another policy keeps it: `Unsupported`.
+pub fn set_patient(patient: bool) -> io::Result<()> {
+    // SAFETY: plain calls; the zeroed parameter is the only one that these policies take, and lives through the call.
+    unsafe {
+        match libc::sched_getscheduler(0) {
+            -1 => return Err(io::Error::last_os_error()),
+            libc::SCHED_OTHER | libc::SCHED_BATCH => {}
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        }
+        let policy = if patient { libc::SCHED_BATCH } else { libc::SCHED_OTHER };
+        let parameter: libc::sched_param = std::mem::zeroed();
+        if libc::sched_setscheduler(0, policy, &raw const parameter) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 /// Has `signal` store `value` in `flag` for as long as the process lives, besides other actions registered for it.
 pub fn on_signal_store(signal: i32, flag: Arc<AtomicU32>, value: u32) -> io::Result<()> {
     // SAFETY: the action is one atomic store.
@@ -162,6 +181,24 @@ mod tests {
         let mut text = String::new();
         { read }.read_to_string(&mut text).unwrap();
         assert_eq!(text, "kept\n");
+    }
+
+    #[test]
+    fn a_thread_is_patient_and_no_longer() {
+        // SAFETY: a plain call.
+        let policy = || unsafe { libc::sched_getscheduler(0) };
+        std::thread::spawn(move || {
+            set_patient(true).unwrap();
+            assert_eq!(policy(), libc::SCHED_BATCH);
+            set_patient(false).unwrap();
+            assert_eq!(policy(), libc::SCHED_OTHER);
+            // SAFETY: a plain call; the parameter lives through it.
+            unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &std::mem::zeroed()) };
+            assert_eq!(set_patient(true).unwrap_err().kind(), io::ErrorKind::Unsupported);
+            assert_eq!(policy(), libc::SCHED_IDLE);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]
