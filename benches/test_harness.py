@@ -102,7 +102,7 @@ def test_each_fault_is_counted_once(server, reason, fault):
     def behave(number, connection):
         return fault(connection) if number == 3 else connection.sendall(GOOD)
 
-    report = steady(server(behave), patience=0.2)
+    report = steady(server(behave), patience=2)
     assert report["failures"] == {reason: 1}
     assert report["requests"] > 5
 

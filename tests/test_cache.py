@@ -25,7 +25,7 @@ CONF = r"""
         proxy_pass_header X-Accel-Expires;
         proxy_cache one;
         proxy_cache_valid 200 1h;
-        proxy_read_timeout 1500ms;
+        proxy_read_timeout 15s;
         add_header X-Cache $upstream_cache_status always;
 
         location / { proxy_pass http://127.0.0.1:UP; }
@@ -226,8 +226,11 @@ def test_vary(place):
 
 def test_it_holds_as_long_as_it_says(place):
     place.says("/short", [("Cache-Control", "max-age=1")])
+    begun = time.time()
     first = place.get("/short")
-    assert place.get("/short").text == first.text
+    second = place.get("/short")
+    # Its second is one of the clock, and over sooner than the machine may come to ask again.
+    assert second.text == first.text or int(time.time()) > int(begun)
     wait_until(lambda: place.get("/short").text != first.text, "it to be fetched anew")
     log = place.site.directory / "access.log"
     wait_until(lambda: "/short EXPIRED" in log.read_text(), "the line of it")
@@ -585,7 +588,7 @@ def test_many_forms_of_one_answer_stay_bounded(serve_nginx):
             assert answer.status == 200
         # A client may have an answer whole before its file has its name.
         wait_until(lambda: any(text.endswith(answer.body) for text in texts(own)), "the last form's file")
-        assert len(files(own)) <= 64
+        wait_until(lambda: len(files(own)) <= 64, "the others' files to go")
         assert own.get("/vary", [("Accept-Language", "299")]).get("X-Cache") == "HIT"
 
 
@@ -700,10 +703,15 @@ def test_a_part_is_not_asked_for_before_it_is_wanted(place):
         wait_until(lambda: len(parts(place, target)) > 3, "some parts to be asked for")
         time.sleep(0.5)
         assert len(parts(place, target)) < 300
-    time.sleep(0.3)
-    asked = len(parts(place, target))
-    time.sleep(0.3)
-    assert len(parts(place, target)) == asked
+
+    def rests():
+        asked = len(parts(place, target))
+        time.sleep(0.3)
+        return len(parts(place, target)) == asked
+
+    wait_until(rests, "the client to be missed")
+    # Of four hundred.
+    assert len(parts(place, target)) < 300
 
 
 @pytest.mark.parametrize("span, start, end", [("bytes=0-9", 0, 10), ("bytes=150000-160000", 150_000, 160_001),
@@ -756,7 +764,9 @@ def test_what_is_kept_survives_being_killed(own):
     first, big = own.get("/a").text, own.get("/big").body
     wait_until(lambda: own.get("/big").get("X-Cache") == "HIT", "it to be kept")
     for pid in own.site.processes():
-        os.kill(pid, signal.SIGKILL)
+        # Without the master the others end.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     own.site.process.wait()
     own.site.start()
     assert shown(own.get("/a")) == ("HIT", first)
@@ -766,12 +776,16 @@ def test_what_is_kept_survives_being_killed(own):
 
 def test_a_reload_keeps_the_zone(own):
     first = own.get("/a").text
-    before = own.site.log()
+    conf = own.site.directory / "nginx.conf"
+    conf.write_text(conf.read_text().replace("add_header X-Cache", "add_header X-New yes always; add_header X-Cache"))
     own.site.signal(signal.SIGHUP)
-    wait_until(lambda: own.site.log() != before or own.get("/a").status == 200, "the reload")
-    for _ in range(20):
-        assert shown(own.get("/a")) == ("HIT", first)
-        time.sleep(0.02)
+
+    def is_new():
+        answer = own.get("/a")
+        assert shown(answer) == ("HIT", first)
+        return answer.get("X-New")
+
+    wait_until(is_new, "the new configuration")
 
 
 @pytest.mark.parametrize("size", [100, 300_000])
@@ -845,7 +859,8 @@ def test_a_full_disk_costs_nobody_an_answer(serve_nginx, tmp_path):
                 assert (answer.get("X-Cache"), answer.body == body) == ("MISS", True)
             assert shown(own.get("/small"))[0] == "MISS"
             assert shown(own.get("/small"))[0] == "HIT"
-            assert "could not be kept" in own.site.log() + (own.site.directory / "error.log").read_text()
+            logs = own.site.log_path, own.site.directory / "error.log"
+            wait_until(lambda: any("could not be kept" in log.read_text() for log in logs), "the log to say so")
             own.site.stop()
     finally:
         subprocess.run(["umount", "-l", str(small)], check=False)

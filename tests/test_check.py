@@ -254,6 +254,6 @@ def test_an_order_to_end_while_an_app_blocks_settings_are_read_is_obeyed_with_a_
         wait_until(lambda: "it runs" in log.read_text(), "the settings file to run")
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == -signal.SIGTERM
-        wait_until(lambda: server.processes() == {}, "all to be gone", 3)
+        wait_until(lambda: server.processes() == {}, "all to be gone")
         assert re.search(r"^monoceros: Told to end \(TERM\) while .*/code/slow\.py was read, for \d", log.read_text(),
                          re.MULTILINE), log.read_text()

@@ -265,10 +265,10 @@ def test_no_answer_is_a_reset(client):
 
 
 def test_limit_rate_slows_one_response_only(client):
-    client.request(1, "/slow/big")
     begun = time.monotonic()
+    client.request(1, "/slow/big")
     assert client.get(3, "/small").status == 200
-    assert time.monotonic() - begun < 1
+    assert not [f for f in client.kept if f.stream == 1 and f.flags & END_STREAM], "the slow one is not waited for"
     got = 0
     while got < 60_000:
         data = client.until(lambda f: f.kind == DATA and f.stream == 1)
@@ -382,7 +382,8 @@ def shopper(shop):
 
 
 def notes(shop):
-    return (shop.directory / "notes").read_text().split()
+    path = shop.directory / "notes"
+    return path.read_text().split() if path.exists() else []
 
 
 def test_what_the_application_sees(shopper):
@@ -571,8 +572,8 @@ def test_after_keepalive_requests_the_client_is_sent_away(server):
 
 def test_an_idle_connection_is_ended(server):
     with connect(server, "%PORT2%") as client:
-        client.get(1, "/small")
         begun = time.monotonic()
+        client.get(1, "/small")
         assert client.goaway() == NO_ERROR
         assert 0.5 < time.monotonic() - begun < 5
 
@@ -597,20 +598,26 @@ def test_a_request_takes_longer_than_all_that_is_waited_for(server):
 
 def test_an_early_response_is_there_before_the_reset(server):
     # Clients that find both together take the reset for the response's failure.
+    between = 0
     with connect(server) as client:
-        client.request(1, "/return", "POST", ("content-length", "1000000"), end=False)
-        client.data(1, b"x" * 10_000)
-        ended = client.until(lambda f: f.stream == 1 and f.flags & END_STREAM)
-        begun = time.monotonic()
-        assert ended.kind in (HEADERS, DATA)
-        assert client.reset_of(1) == NO_ERROR
-        assert time.monotonic() - begun > 0.05
+        for stream in range(1, 21, 2):
+            client.request(stream, "/return", "POST", ("content-length", "1000000"), end=False)
+            client.data(stream, b"x" * 1_000)
+            ended = client.until(lambda f, stream=stream: f.stream == stream and f.flags & END_STREAM)
+            begun = time.monotonic()
+            assert ended.kind in (HEADERS, DATA)
+            assert client.reset_of(stream) == NO_ERROR
+            # A client that was not scheduled meanwhile finds both, whatever the server did.
+            between = max(between, time.monotonic() - begun)
+            if between > 0.05:
+                break
+    assert between > 0.05
 
 
 def test_a_client_that_opens_no_window_is_not_waited_for(server):
     with connect(server, "%PORT2%", x4=0) as client:
-        client.request(1, "/small")
         begun = time.monotonic()
+        client.request(1, "/small")
         assert client.reset_of(1) == CANCEL
         assert 0.5 < time.monotonic() - begun < 5
         assert client.goaway() == NO_ERROR

@@ -146,8 +146,8 @@ def test_slow_body_is_408(hasty):
         client.end()
 
 
-def test_a_body_that_keeps_coming_is_not_408(hasty):
-    with hasty.connect() as client:
+def test_a_body_that_keeps_coming_is_not_408(serve):
+    with serve(APP, "--client-body-timeout", "2s").connect() as client:
         client.send(build("POST", "/", {"Content-Length": "8"}))
         for _ in range(8):
             time.sleep(0.3)  # the client's pace is what is tested

@@ -25,8 +25,10 @@ def answers(server):
 
 
 def mold(server):
-    (pid,) = {parent for parent, _ in (server.processes()[worker] for worker in server.workers())}
-    return pid
+    """The one that the workers are of; None while there are two."""
+    processes, workers = server.processes(), server.workers()
+    found = {processes[worker][0] for worker in workers if worker in processes}
+    return found.pop() if len(found) == 1 else None
 
 
 def test_killed_edge_is_replaced(serve):
@@ -43,8 +45,8 @@ def test_killed_mold_is_replaced_and_no_client_notices(serve):
     old = mold(server)
     with Load(server) as load:
         os.kill(old, signal.SIGKILL)
-        wait_until(lambda: old not in server.processes() and len(server.workers()) == 2 and mold(server) != old,
-                   "a new mold with its workers", 20)
+        wait_until(lambda: old not in server.processes() and len(server.workers()) == 2
+                   and mold(server) not in (None, old), "a new mold with its workers", 20)
         count = len(load.bodies)
         wait_until(lambda: len(load.bodies) > count + 50, "more answers")
     assert load.failures == []
@@ -104,12 +106,15 @@ def test_idle_instance_sleeps(serve):
     # Nothing polls: at rest the whole program may use a few ticks of a hundredth of a second, no more.
     server = serve(APP, "-w", "2")
     assert answers(server)
-    time.sleep(0.5)  # let the start come to rest
 
     def ticks():
         fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in server.processes()]
         return sum(int(stat[11]) + int(stat[12]) for stat in fields)
 
-    before = ticks()
-    time.sleep(3)  # the time at rest
-    assert ticks() - before <= 3
+    def rests():
+        before = ticks()
+        time.sleep(3)  # the time at rest
+        return ticks() - before <= 3
+
+    # What belongs to the start may go on for a while.
+    wait_until(rests, "it to rest", 20)

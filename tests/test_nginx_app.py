@@ -526,7 +526,8 @@ class Browser:
     def request(self, method, target, fields=(), body=None):
         cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         fields = {**dict(fields), "Cookie": cookies, "Origin": "http://localhost"}
-        response = self.server.request(method, target, fields, body, host="localhost")
+        # A password takes long to check, on a busy machine very long.
+        response = self.server.request(method, target, fields, body, host="localhost", timeout=30)
         for value in response.all("Set-Cookie"):
             name, _, rest = value.partition("=")
             self.cookies[name] = rest.split(";")[0]

@@ -133,7 +133,7 @@ def test_one_that_is_drained_keeps_those_that_it_has(serve_nginx):
 
 def test_the_one_that_answers_sooner_is_asked(serve_nginx):
     def slow(*_):
-        time.sleep(0.3)
+        time.sleep(1)
         return response(b"slow")
 
     with servers(slow, None) as ups:

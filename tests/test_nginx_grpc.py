@@ -171,7 +171,7 @@ def test_errors(site):
     with GrpcServer(bad) as up:
         fallback = "error_page 502 504 = @failed; location @failed { default_type application/grpc; " \
                    "add_header grpc-status 14 always; return 204; }"
-        one = site(f"location / {{ grpc_pass 127.0.0.1:{up.port}; grpc_read_timeout 400ms; }}\n"
+        one = site(f"location / {{ grpc_pass 127.0.0.1:{up.port}; grpc_read_timeout 2s; }}\n"
                    f"location /page {{ grpc_pass 127.0.0.1:1; }} {fallback}")
         with client(one) as h2:
             for stream, path in enumerate(["/reset", "/goaway", "/silent", "/page"]):

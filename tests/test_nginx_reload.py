@@ -91,7 +91,7 @@ def test_the_pid_file_follows_the_configuration(serve_nginx):
     reload(server, "pid %DIR%/b.pid; events {}\nhttp { access_log off;" + TWO + "}")
     wait_until(second.exists, "the new pid file")
     assert int(second.read_text()) == server.process.pid
-    assert not first.exists()
+    wait_until(lambda: not first.exists(), "the old one to go")
 
 
 def test_usr1_opens_the_logs_again(serve_nginx):

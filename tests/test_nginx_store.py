@@ -92,8 +92,12 @@ def test_what_is_no_whole_page_is_not_stored(place):
     time.sleep(0.3)
     place.get("/named/y")
     wait_until(place.file("other/named/y").exists, "the file")
-    names = {path.name for path in place.file("other/named").rglob("*") if path.is_file()}
-    assert names <= {"x", "y"}, names
+
+    def names():
+        return {path.name for path in place.file("other/named").rglob("*") if path.is_file()}
+
+    # What is on its way has another name, and goes.
+    wait_until(lambda: names() <= {"x", "y"}, f"no others than these: {names()}")
 
 
 def test_a_path_does_not_lead_out(place):
@@ -108,4 +112,4 @@ def test_a_path_does_not_lead_out(place):
 
 def test_what_cannot_be_written_is_sent_all_the_same(place):
     assert place.get("/nowhere/x").text == "hello"
-    assert "could not be written" in place.file("error.log").read_text()
+    wait_until(lambda: "could not be written" in place.file("error.log").read_text(), "the log to say so")

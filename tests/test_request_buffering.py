@@ -68,12 +68,10 @@ def test_temporary_files_have_no_name_and_go_away(serve, tmp_path):
     body = os.urandom(3_000_000)
     with server.connect() as client:
         client.send(build("POST", "/", {"Content-Length": str(len(body))}) + body[:-1])
-        edge = server.edge()
 
         def spilled():
-            links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{edge}/fd")
-                     if os.path.islink(entry.path)]
-            return [link for link in links if link.startswith(str(spool)) and "(deleted)" in link]
+            return [link for link in server.descriptors().values()
+                    if link.startswith(str(spool)) and "(deleted)" in link]
 
         from support import wait_until
         wait_until(spilled, "a temporary file")

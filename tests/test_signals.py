@@ -15,6 +15,7 @@ VERSION = "one"
 
 def application(environ, start_response):
     if environ["PATH_INFO"] == "/slow":
+        open("runs", "w").close()
         time.sleep(1)
     body = (VERSION + " " + str(os.getpid())).encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
@@ -22,12 +23,17 @@ def application(environ, start_response):
 """
 
 
+def begin_slow(server, client):
+    """Returns when the application runs the request."""
+    client.send(build("GET", "/slow"))
+    wait_until((server.directory / "runs").exists, "the request to run")
+
+
 def test_term_finishes_what_runs(serve):
     server = serve(APP, "-w", "2")
     with server.connect() as idle, server.connect() as busy:
         assert idle.request().status == 200
-        busy.send(build("GET", "/slow"))
-        time.sleep(0.3)  # nothing outside shows that it runs
+        begin_slow(server, busy)
         server.signal(signal.SIGTERM)
         assert busy.response().status == 200
         assert idle.end() in ("eof", "reset")
@@ -38,23 +44,21 @@ def test_term_finishes_what_runs(serve):
 def test_term_is_bounded_by_graceful_timeout(serve):
     server = serve(APP.replace("time.sleep(1)", "time.sleep(50)"), "--graceful-timeout", "1s")
     with server.connect() as busy:
-        busy.send(build("GET", "/slow"))
-        time.sleep(0.3)  # nothing outside shows that it runs
+        begin_slow(server, busy)
         began = time.monotonic()
         server.signal(signal.SIGTERM)
         assert server.exit_code() == 0
         assert time.monotonic() - began < 8
-    wait_until(lambda: server.processes() == {}, "all to be gone", 5)
+    wait_until(lambda: server.processes() == {}, "all to be gone")
 
 
 def test_term_for_every_process_finishes_what_runs_and_what_waits(serve):
     """As systemd sends it with its default `KillMode=control-group`."""
     server = serve(APP, "-w", "1")
     with server.connect(timeout=30) as busy, server.connect(timeout=30) as waiting:
-        busy.send(build("GET", "/slow"))
-        time.sleep(0.3)  # nothing outside shows that it runs
+        begin_slow(server, busy)
         waiting.send(build("GET", "/"))
-        time.sleep(0.3)  # nor that it waits
+        server.wait_taken(waiting)
         for pid in [server.process.pid, *server.processes()]:
             os.kill(pid, signal.SIGTERM)
         assert busy.response().status == 200
@@ -65,14 +69,15 @@ def test_term_for_every_process_finishes_what_runs_and_what_waits(serve):
 
 
 def test_a_second_term_does_not_break_off_what_the_first_lets_finish(serve):
-    server = serve(APP.replace("time.sleep(1)", "time.sleep(3)"))
+    wait = "while not os.path.exists('go'):\n            time.sleep(0.01)"
+    server = serve(APP.replace("time.sleep(1)", wait))
     with server.connect() as busy:
-        busy.send(build("GET", "/slow"))
-        time.sleep(0.3)  # nothing outside shows that it runs
+        begin_slow(server, busy)
         server.signal(signal.SIGTERM)
         server.wait_log("Shutting down: finishing requests first")
         server.signal(signal.SIGTERM)
         server.wait_log("INT or QUIT ends at once")
+        server.write("go", "")
         assert busy.response().status == 200
     assert server.exit_code() == 0
     assert server.processes() == {}
@@ -82,8 +87,7 @@ def test_a_second_term_does_not_break_off_what_the_first_lets_finish(serve):
 def test_int_after_term_ends_at_once(serve, number):
     server = serve(APP.replace("time.sleep(1)", "time.sleep(50)"))
     with server.connect() as busy:
-        busy.send(build("GET", "/slow"))
-        time.sleep(0.3)  # nothing outside shows that it runs
+        begin_slow(server, busy)
         server.signal(signal.SIGTERM)
         server.wait_log("Shutting down: finishing requests first")
         began = time.monotonic()
@@ -96,13 +100,12 @@ def test_int_after_term_ends_at_once(serve, number):
 def test_int_and_quit_end_at_once(serve, number):
     server = serve(APP.replace("time.sleep(1)", "time.sleep(50)"))
     with server.connect() as busy:
-        busy.send(build("GET", "/slow"))
-        time.sleep(0.3)  # nothing outside shows that it runs
+        begin_slow(server, busy)
         began = time.monotonic()
         server.signal(number)
         assert server.exit_code() == 0
         assert time.monotonic() - began < 5
-    wait_until(lambda: server.processes() == {}, "all to be gone", 5)
+    wait_until(lambda: server.processes() == {}, "all to be gone")
 
 
 def test_killed_master_leaves_nothing(serve):
@@ -128,8 +131,7 @@ def test_hup_under_load_loses_nothing(serve):
 def test_hup_lets_running_requests_end(serve):
     server = serve(APP)
     with server.connect() as busy:
-        busy.send(build("GET", "/slow"))
-        time.sleep(0.3)  # nothing outside shows that it runs
+        begin_slow(server, busy)
         server.write("app.py", APP.replace('"one"', '"two"'))
         server.signal(signal.SIGHUP)
         assert busy.response().text.startswith("one ")
@@ -143,10 +145,11 @@ def test_hup_with_a_broken_application_keeps_serving(serve):
         server.write("app.py", "import nothing_of_that_name\n" + APP)
         server.signal(signal.SIGHUP)
         server.wait_log("ModuleNotFoundError")
+        server.wait_log("did not boot; the old one goes on serving")
         time.sleep(1)  # whatever it might still do
     assert load.failures == []
     assert server.get().text.startswith("one ")
-    assert old == set(server.workers())
+    wait_until(lambda: old == set(server.workers()), "what did not boot to be gone")
     server.write("app.py", APP.replace('"one"', '"two"'))
     server.signal(signal.SIGHUP)
     wait_until(lambda: server.get().text.startswith("two "), "the mended code")
@@ -166,15 +169,16 @@ wait_for_the_database()
 
 @pytest.mark.parametrize("preload", [[], ["--preload"]])
 def test_an_import_that_hangs_blocks_no_reload_for_ever(serve, preload):
-    server = serve(HANGING + APP, "--boot-timeout", "1s", *preload)
+    server = serve(HANGING + APP, "--boot-timeout", "3s", *preload)
     old = server.workers()
     server.write("hang", "")
     server.write("app.py", HANGING + APP.replace('"one"', '"two"'))
     server.signal(signal.SIGHUP)
-    server.wait_log(r"not ready within boot_timeout \(1 s\)")
+    server.wait_log(r"not ready within boot_timeout \(3 s\)")
     server.wait_log("in wait_for_the_database")
     server.wait_log("did not boot; the old one goes on serving")
-    assert server.get().text.startswith("one ") and server.workers() == old
+    assert server.get().text.startswith("one ")
+    wait_until(lambda: server.workers() == old, "what did not boot to be gone")
     (server.directory / "hang").unlink()
     server.signal(signal.SIGHUP)
     wait_until(lambda: server.get().text.startswith("two "), "the mended code")
@@ -182,7 +186,7 @@ def test_an_import_that_hangs_blocks_no_reload_for_ever(serve, preload):
 
 @pytest.mark.parametrize("preload", [[], ["--preload"]])
 def test_a_first_import_that_hangs_ends_the_start(serve, preload):
-    server = serve(HANGING + APP, "--boot-timeout", "1s", *preload, files={"hang": ""}, wait=False)
+    server = serve(HANGING + APP, "--boot-timeout", "3s", *preload, files={"hang": ""}, wait=False)
     assert server.exit_code() == 3
     assert "in wait_for_the_database" in server.log()
     assert "Worker failed to boot" in server.log()
@@ -191,14 +195,15 @@ def test_a_first_import_that_hangs_ends_the_start(serve, preload):
 
 def test_hup_reads_the_settings_file_again(serve):
     server = serve(APP, "-c", "gunicorn.conf.py", files={"gunicorn.conf.py": "workers = 1\n"})
-    assert len(server.workers()) == 1
+    [old] = server.workers()
     server.write("gunicorn.conf.py", "workers = 3\n")
     server.signal(signal.SIGHUP)
-    wait_until(lambda: len(server.workers()) == 3, "three workers")
+    wait_until(lambda: len(server.workers()) == 3 and old not in server.workers(), "three workers")
     server.write("gunicorn.conf.py", "workers = )\n")
     server.signal(signal.SIGHUP)
     server.wait_log("SyntaxError")
-    assert server.get().status == 200 and len(server.workers()) == 3
+    assert server.get().status == 200
+    wait_until(lambda: len(server.workers()) == 3, "the three alone")
 
 
 def test_hup_under_hup(serve):
@@ -278,7 +283,7 @@ def told_while_starting(server, number, where):
     server.signal(number)
     code = server.exit_code()
     assert time.monotonic() - began < 10, "it waited for the code"
-    wait_until(lambda: server.processes() == {}, "all to be gone", 3)
+    wait_until(lambda: server.processes() == {}, "all to be gone")
     return code
 
 
@@ -314,7 +319,7 @@ def test_an_order_to_end_while_another_program_has_the_address_is_obeyed(serve):
         assert server.exit_code() == 1
         assert time.monotonic() - began < 2.5, "it went on trying"
     assert "another program listens there" in server.log()
-    wait_until(lambda: server.processes() == {}, "all to be gone", 3)
+    wait_until(lambda: server.processes() == {}, "all to be gone")
 
 
 def test_a_master_killed_while_the_settings_file_is_read_leaves_no_traceback(serve):

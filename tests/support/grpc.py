@@ -48,6 +48,8 @@ class GrpcServer(Listening):
     def __init__(self, do, address=None, context=None):
         self.do = do
         self.calls = []
+        # What waits for a window, by connection and stream.
+        self.pending = {}
         super().__init__(address, context)
 
     def data(self, connection, stream, data, end):
@@ -71,7 +73,6 @@ class GrpcServer(Listening):
             self.speak(one, number)
 
     def speak(self, one, number):
-        self.pending = {}
         calls = {}
         if self.context:
             assert one.selected_alpn_protocol() == "h2"
@@ -102,7 +103,7 @@ class GrpcServer(Listening):
                 elif isinstance(event, h2.events.StreamReset):
                     calls[event.stream_id].was_reset = event.error_code
                 elif isinstance(event, h2.events.WindowUpdated):
-                    for key, (rest, end) in list(self.pending.items()):
-                        del self.pending[key]
+                    for key in [key for key in list(self.pending) if key[0] is connection]:
+                        rest, end = self.pending.pop(key)
                         self.data(*key, rest, end)
             one.sendall(connection.data_to_send())

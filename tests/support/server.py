@@ -15,7 +15,7 @@ import time
 import uuid
 from pathlib import Path
 
-from .client import Client
+from .client import Broken, Client
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -140,7 +140,8 @@ class Monoceros:
                 with Client(address, timeout=1) as client:
                     client.send(b"not http\r\n\r\n")
                     return client.response().status == 400
-            except OSError:
+            except (OSError, Broken):
+                # Broken: it is at its limit of connections, and closes.
                 return False
 
         try:
@@ -238,6 +239,15 @@ class Monoceros:
                 total += int(re.search(r"Pss:\s+(\d+) kB", text)[1]) * 1024
         return total
 
+    def descriptors(self):
+        """What the edge's descriptors are, by their numbers."""
+        found = {}
+        for entry in Path(f"/proc/{self.edge()}/fd").iterdir():
+            # One that is closed meanwhile is none.
+            with contextlib.suppress(FileNotFoundError):
+                found[int(entry.name)] = os.readlink(entry)
+        return found
+
     def seconds(self):
         """Processor time that the edge has used."""
         fields = Path(f"/proc/{self.edge()}/stat").read_text().rpartition(")")[2].split()
@@ -262,6 +272,23 @@ class Monoceros:
 
     def get(self, target="/", fields=(), **options):
         return self.request("GET", target, fields, **options)
+
+    def wait_taken(self, client):
+        """Until the edge has read all that this client (of IPv4) has sent; what its end of the connection is among its
+        descriptors. A request is queued in the turn that reads its last byte: nothing outside shows more of it."""
+        ours, theirs = (f":{port:04X}" for port in (client.socket.getsockname()[1], client.socket.getpeername()[1]))
+
+        def taken():
+            found = {}
+            for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+                _, local, remote, _, queues, _, _, _, _, inode, *_ = line.split()
+                sends, receives = (int(part, 16) for part in queues.split(":"))
+                found[local[-5:], remote[-5:]] = sends, receives, inode
+            here, there = found.get((ours, theirs)), found.get((theirs, ours))
+            # Nothing is on its way, and nothing lies there.
+            return here and there and here[0] == 0 and there[1] == 0 and f"socket:[{there[2]}]"
+
+        return wait_until(taken, "the edge to read what was sent")
 
     def log(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""

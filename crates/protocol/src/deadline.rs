@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// How often the ticker runs: a deadline is met at most this much late.
+use crate::pause::Pauses;
+
+/// How often the ticker runs: a deadline is met at most this much late, or twice where much comes and then nothing more.
 const TICK: Duration = Duration::from_millis(200);
 const NEVER: u64 = u64::MAX;
 /// At the end, how long a connection without a request yet is waited for.
@@ -73,11 +75,12 @@ impl Deadlines {
 
     /// Wakes whoever is late, until the loop ends. To be spawned once on the event loop.
     pub async fn tick(self: Rc<Self>) {
+        let mut pauses = Pauses::new();
         loop {
             if self.table.borrow().is_empty() {
                 self.registered.notified().await;
             }
-            tokio::time::sleep(TICK).await;
+            pauses.take(TICK).await;
             self.renew_time();
             let now = self.now.get();
             for row in &mut self.table.borrow_mut().rows {
