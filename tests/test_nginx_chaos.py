@@ -140,7 +140,7 @@ def test_no_client_sees_an_error_while_one_is_healthy(serve_nginx, mood):
             thread.join(60)
         for up in ups:
             up.close()
-    assert wrong == []
+    assert wrong == [], (site.directory / "error.log").read_text()[-5000:]
     assert done["get"] > 50, "there was a load"
     assert posts, "and there were some that run once"
     assert max((count for target, count in ran.items() if target.startswith("/post")), default=0) == 1
