@@ -2,6 +2,7 @@
 
 import base64
 import re
+import struct
 import time
 
 import pytest
@@ -430,6 +431,44 @@ def test_the_real_address_by_the_proxy_protocol(realip):
     with realip.connect("%PORT1%") as client:
         client.send(b"PROXY TCP4 192.0.2.5 192.0.2.6 1111 2222\r\n" + build())
         assert client.response().text == "192.0.2.5:1111 127.0.0.1 192.0.2.5"
+
+
+def test_what_the_proxy_protocol_says_besides(serve_nginx):
+    names = ["alpn", "0x01", "authority", "unique_id", "netns", "0x000Ae", "ssl_verify", "ssl_version", "ssl_0x21", "ssl_cn",
+             "ssl_cipher", "ssl_sig_alg", "ssl_key_alg", "ssl_0x2f", "0x7", "none"]
+    text = " ".join(f"{name}=$proxy_protocol_tlv_{name};" for name in names)
+    site = serve_nginx(f"""
+        server {{ listen 127.0.0.1:%PORT%; listen 127.0.0.1:%PORT1% proxy_protocol; return 200 "{text}"; }}
+    """)
+
+    def piece(kind, value):
+        return struct.pack(">BH", kind, len(value)) + value
+
+    def said(header, count=1):
+        with site.connect("%PORT1%") as client:
+            client.send(header)
+            answers = [client.request("GET", "/").text for _ in range(count)]
+            assert len(set(answers)) == 1
+            return dict(part.split("=", 1) for part in answers[0].strip(";").split("; "))
+
+    def header(pieces):
+        content = bytes([192, 0, 2, 1, 192, 0, 2, 2, 1, 0, 2, 0]) + pieces
+        return b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + struct.pack(">H", len(content)) + content
+
+    nothing = dict.fromkeys(names, "")
+    tls = struct.pack(">BI", 1, 255) + b"".join(
+        piece(kind, value) for kind, value in [(0x21, b"TLSv1.3"), (0x22, b"a.example"), (0x23, b"AES"), (0x24, b"SHA1"),
+                                               (0x25, b"RSA")])
+    pieces = piece(1, b"h2") + piece(2, b"name.example") + piece(5, b"id") + piece(0x20, tls) + piece(0x30, b"ns") + piece(0xae, b"own")
+    assert said(header(pieces), 3) == nothing | {
+        "alpn": "h2", "0x01": "h2", "authority": "name.example", "unique_id": "id", "netns": "ns", "0x000Ae": "own",
+        "ssl_verify": "255", "ssl_version": "TLSv1.3", "ssl_0x21": "TLSv1.3", "ssl_cn": "a.example", "ssl_cipher": "AES",
+        "ssl_sig_alg": "SHA1", "ssl_key_alg": "RSA"}
+    # What is broken is not there, and neither is what stands behind it.
+    assert said(header(piece(1, b"h2") + b"\x02\xff\xff" + piece(5, b"id"))) == nothing | {"alpn": "h2", "0x01": "h2"}
+    assert said(header(b"")) == nothing
+    assert said(b"PROXY TCP4 192.0.2.5 192.0.2.6 1111 2222\r\n") == nothing
+    assert site.get("/").text.count("=;") == len(names)
 
 
 @pytest.mark.parametrize(("conf", "words"), [

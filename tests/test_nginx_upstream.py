@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.dns import Dns, answer
+from support.dns import Dns, DnsByTcp, answer
+from support.grpc import GrpcServer
 from support.server import Site, binary, wait_until
 from support.tls import Authority
 from support.upstream import Upstream, reset, response
@@ -372,6 +373,30 @@ def test_what_nobody_asked_for_is_no_answer_to_the_next(serve_nginx, noise):
         assert site.get("/last").status in (408, 502)
 
 
+def test_an_answer_is_taken_at_its_pace(serve_nginx):
+    body = b"x" * 60_000
+
+    def by_http2(call, event):
+        if event == "end":
+            call.answer()
+            call.data(body, end=True)
+
+    with Upstream(lambda *_: response(body)) as up, GrpcServer(by_http2) as second:
+        site = serve_nginx(conf("", f"""
+            proxy_limit_rate $arg_rate;
+            location / {{ proxy_pass http://127.0.0.1:{up.port}; }}
+            location /unbuffered {{ proxy_pass http://127.0.0.1:{up.port}; proxy_buffering off; }}
+            location /http2 {{ proxy_pass http://127.0.0.1:{second.port}; proxy_http_version 2; }}
+        """))
+        for target in ("/", "/unbuffered", "/http2"):
+            begun = time.monotonic()
+            assert site.get(f"{target}?rate=20k").body == body
+            # As in nginx, the first second's worth comes at once.
+            assert time.monotonic() - begun >= 1.5, target
+            for rate in ("", "0", "nonsense", "100m"):
+                assert site.get(f"{target}?rate={rate}").body == body
+
+
 # Names
 
 
@@ -425,6 +450,32 @@ def test_names_that_stand_for_others(serve_nginx):
         site = serve_nginx(conf("", NAMED.format(dns=dns.port, port=ups[0].port, more="")))
         assert site.get("/?host=alias.example").status == 200
         assert site.get("/?host=circle.example").status == 502
+
+
+def test_an_answer_that_is_cut_off_comes_by_tcp_whatever_the_other_server_says(serve_nginx):
+    names = {f"n{n}.example": ["127.0.0.1"] for n in range(12)}
+    for code in (1, 2, 4, 5):
+        bad = {name: lambda query, _, code=code: [answer(query, [], code, flags=0x8380)] for name in names}
+        with servers(None) as ups, DnsByTcp(names) as good, Dns(bad) as dns:
+            both = NAMED.replace("{dns}", "{dns} 127.0.0.1:{good}")
+            site = serve_nginx(conf("", both.format(dns=dns.port, good=good.port, port=ups[0].port, more="")))
+            for name in names:
+                assert site.get(f"/?host={name}").status == 200
+            assert good.by_tcp == [(name, 1) for name in names]
+            # Which of them is asked first is a matter of chance.
+            assert dns.asked
+
+
+def test_addresses_are_used_in_the_order_of_the_answer_and_in_turn_when_they_are_known(serve_nginx):
+    names = {f"n{n}.example": ["127.0.0.1", "127.0.0.9"] for n in range(12)}
+    with servers(None) as ups, Dns(names) as dns:
+        more = "add_header X-Addr $upstream_addr;"
+        port = ups[0].port
+        site = serve_nginx(conf("", NAMED.format(dns=dns.port, port=port, more=more)))
+        for name in names:
+            assert site.get(f"/?host={name}").get("X-Addr") == f"127.0.0.1:{port}"
+        seen = {site.get("/?host=n0.example").get("X-Addr") for _ in range(60)}
+        assert seen == {f"127.0.0.1:{port}", f"127.0.0.9:{port}, 127.0.0.1:{port}"}
 
 
 # TLS

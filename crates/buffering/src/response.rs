@@ -22,6 +22,9 @@ pub struct ResponseLimits {
 ///
 /// Pushing never fails. When [`ResponseBuffer::has_room`] says no, the caller stops taking from the worker;
 /// what it pushes none the less stays in memory. An empty buffer owns no memory but itself.
+///
+/// A file is made only for a client that was seen to take nothing ([`ResponseBuffer::set_slow`]): for one that takes what
+/// comes it would be made, written, read and thrown away in the time that it costs to wait for a turn of the event loop.
 #[derive(Debug)]
 pub struct ResponseBuffer {
     queue: VecDeque<Item>,
@@ -32,6 +35,8 @@ pub struct ResponseBuffer {
     disk_refused: bool,
     /// The last piece found no room in the file; set until memory has room again.
     full: bool,
+    /// The client took nothing when something was last offered to it.
+    is_slow: bool,
     limits: ResponseLimits,
     space: Arc<TempSpace>,
 }
@@ -52,6 +57,19 @@ enum Item {
     },
 }
 
+impl Item {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { len, .. } | Self::Spilled { len, .. } => *len,
+        }
+    }
+
+    fn in_memory(&self) -> usize {
+        if let Self::Bytes(bytes) = self { bytes.len() } else { 0 }
+    }
+}
+
 impl ResponseBuffer {
     /// An empty buffer.
     pub const fn new(limits: ResponseLimits, space: Arc<TempSpace>) -> Self {
@@ -62,6 +80,7 @@ impl ResponseBuffer {
             spill: None,
             disk_refused: false,
             full: false,
+            is_slow: false,
             limits,
             space,
         }
@@ -82,11 +101,44 @@ impl ResponseBuffer {
         self.queue.is_empty()
     }
 
+    /// The client takes nothing just now. Until it does, a file takes what is more than memory may hold, of what is there
+    /// and of what comes.
+    pub fn set_slow(&mut self) {
+        self.is_slow = true;
+        if self.in_memory <= self.limits.memory {
+            return;
+        }
+        let mut stays = 0;
+        let too_much = self.queue.iter().position(|item| {
+            stays += item.in_memory();
+            stays > self.limits.memory
+        });
+        // As long as a range of it waits among the rest, the file is not spent.
+        let spill = self.spill.as_ref().filter(|spill| !self.is_spent(spill));
+        let _file = spill.map(|spill| Arc::clone(spill.file()));
+        let rest = self.queue.split_off(too_much.unwrap_or(self.queue.len()));
+        for item in &rest {
+            self.in_memory -= item.in_memory();
+            self.waiting -= item.len();
+        }
+        for item in rest {
+            match item {
+                Item::Bytes(bytes) => self.push(bytes),
+                Item::File { file, start, len } => self.push_file(file, start, len),
+                Item::Spilled { len, .. } => {
+                    self.waiting += len;
+                    self.queue.push_back(item);
+                }
+            }
+        }
+    }
+
     /// Whether the caller may push more. Memory may be exceeded by the one piece that was pushed while this
     /// still said yes.
     pub fn has_room(&self) -> bool {
-        self.in_memory < self.limits.memory
-            || (!self.disk_refused
+        self.in_memory < self.limits.memory.max(1)
+            || (self.is_slow
+                && !self.disk_refused
                 && !self.full
                 && self.space.has_room()
                 && self.spilled() < self.limits.temp_file)
@@ -98,7 +150,7 @@ impl ResponseBuffer {
             return;
         }
         self.waiting += bytes.len() as u64;
-        if self.in_memory + bytes.len() > self.limits.memory {
+        if self.is_slow && self.in_memory + bytes.len() > self.limits.memory {
             if self.spill(&bytes) {
                 return;
             }
@@ -135,6 +187,7 @@ impl ResponseBuffer {
                 Chunk::File { file, start, len }
             }
         };
+        self.is_slow = false;
         Some(chunk)
     }
 

@@ -37,7 +37,7 @@ pub struct Accepted {
     /// Requests that another loop has served on it.
     pub requests: u64,
     /// What a PROXY protocol header said, if another loop has read it.
-    pub proxied: Option<Box<limits::proxy_protocol::Addresses>>,
+    pub proxied: Option<Arc<limits::proxy_protocol::Proxied>>,
     /// Its TLS, if another loop has begun it.
     pub tls: Option<(Box<Session>, Arc<Negotiated>)>,
 }

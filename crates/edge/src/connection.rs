@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use config::model::Address;
 use exchange::{Name, Peer, Request, Response, Scheme};
-use limits::proxy_protocol::{self, Addresses};
+use limits::proxy_protocol::{self, Proxied};
 use listen::tls::{Encrypted, Negotiated};
 use listen::{Socket, Stream};
 use protocol::h1::{Connection, Idle};
@@ -47,7 +47,7 @@ pub struct Ends {
     /// When it was accepted.
     pub since: Instant,
     /// What a PROXY protocol header said.
-    pub proxied: Option<Box<Addresses>>,
+    pub proxied: Option<Arc<Proxied>>,
     /// What TLS has agreed upon.
     pub tls: Option<Arc<Negotiated>>,
     /// The client speaks plain HTTP where TLS is spoken.
@@ -75,7 +75,7 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Box<Accepted>, refused:
     if is_new && is_proxied(event_loop, &client.ends) {
         let Client { connection, ends } = &mut *client;
         match Box::pin(proxy_header(connection, ends)).await {
-            Some(header) => client.ends.proxied = header.addresses.map(Box::new),
+            Some(header) => client.ends.proxied = header.proxied().map(Arc::new),
             None => return,
         }
     }
@@ -227,8 +227,9 @@ async fn proxy_header(connection: &mut Connection, ends: &Ends) -> Option<proxy_
     let mut header = None;
     let read = connection.read_preamble(|bytes| {
         let parsed = proxy_protocol::parse(bytes)?;
+        let length = parsed.as_ref().map(|(_, length)| *length);
         header = parsed.map(|(header, _)| header);
-        Ok::<_, proxy_protocol::Invalid>(parsed.map(|(_, length)| length))
+        Ok::<_, proxy_protocol::Invalid>(length)
     });
     if let Some(Err(error)) = read.await {
         log_client(ends, Level::Error, "reading PROXY protocol", format_args!("{error}"));

@@ -219,6 +219,7 @@ impl Checker {
                 read_timeout: settings.read_timeout,
                 head: http1::Limits { field_size: head, head, ..http1::Limits::default() },
                 catch: Rc::default(),
+                first_read: usize::MAX,
                 route: Route {
                     family: if is_http2 { Family::Grpc } else { Family::Proxy },
                     bind: None,

@@ -13,12 +13,35 @@ const V1_PREFIX: &[u8] = b"PROXY ";
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_FIXED: usize = 16;
 
+mod extras;
+
+pub use extras::Extras;
+
 /// What a header said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
     /// `None`: the proxy speaks for itself (LOCAL: a health check) or of something else than TCP, and the
     /// connection's own addresses hold.
     pub addresses: Option<Addresses>,
+    /// What else version 2 says of that connection; empty without addresses.
+    pub extras: Extras,
+}
+
+/// What a header said of a connection that the proxy accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxied {
+    /// Its ends.
+    pub addresses: Addresses,
+    /// What else is known of it.
+    pub extras: Extras,
+}
+
+impl Header {
+    /// What it says of a client, if it speaks of one.
+    pub fn proxied(self) -> Option<Proxied> {
+        let extras = self.extras;
+        self.addresses.map(|addresses| Proxied { addresses, extras })
+    }
 }
 
 /// The connection that the proxy accepted.
@@ -69,7 +92,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Option<(Header, usize)>, Invalid> {
         return if window.len() == V1_LONGEST { Err(Invalid::TooLarge) } else { Ok(None) };
     };
     let line = window.get(V1_PREFIX.len()..end).ok_or(Invalid::Broken)?;
-    let header = Header { addresses: parse_v1_line(line)? };
+    let header = Header { addresses: parse_v1_line(line)?, extras: Extras::default() };
     Ok(Some((header, end + 2)))
 }
 
@@ -125,8 +148,12 @@ fn parse_v2(bytes: &[u8]) -> Result<Option<(Header, usize)>, Invalid> {
         (true, 2, 1) => Some(addresses_v2::<16>(content).ok_or(Invalid::Broken)?),
         _ => None,
     };
-    // What follows the addresses are TLVs, of which none is needed.
-    Ok(Some((Header { addresses }, end)))
+    let extras = match addresses {
+        Some(Addresses { source: SocketAddr::V4(_), .. }) => &content[12..],
+        Some(Addresses { source: SocketAddr::V6(_), .. }) => &content[36..],
+        None => &[],
+    };
+    Ok(Some((Header { addresses, extras: Extras(extras.into()) }, end)))
 }
 
 /// Both addresses of `N` bytes each, then both ports.

@@ -63,6 +63,7 @@ impl ChunkStream for Buffered {
     }
 
     fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        self.buffer.set_slow();
         while self.end.is_none() && self.buffer.has_room() {
             match self.body.poll_next(cx) {
                 Poll::Ready(Some(Ok(data))) => self.buffer.push(data),

@@ -148,6 +148,9 @@ impl AnswerBody {
         let (State::Http2(incoming), Some(connection)) = (&mut self.state, &mut self.connection) else {
             return Poll::Ready(None);
         };
+        if let Some(rate) = &mut self.rate {
+            ready!(rate.poll_room(cx));
+        }
         if !self.waiting {
             connection.deadline.set(self.read_timeout);
             self.waiting = true;
@@ -155,6 +158,9 @@ impl AnswerBody {
         match incoming.poll_next(&mut connection.stream, &self.attempt, cx) {
             Poll::Ready(Some(Ok(data))) => {
                 self.waiting = false;
+                if let Some(rate) = &mut self.rate {
+                    rate.read += data.len() as u64;
+                }
                 Attempt::add(&self.attempt.length, data.len());
                 Poll::Ready(Some(Ok(data)))
             }
@@ -290,16 +296,7 @@ impl AnswerBody {
                 connection.deadline.set(self.read_timeout);
                 self.waiting = true;
             }
-            let read = if most < READ_SIZE {
-                // A buffer no larger than what may be read.
-                let mut part = BytesMut::with_capacity(most);
-                let read = connection.stream.poll_read(cx, &mut part);
-                connection.input.extend_from_slice(&part);
-                read
-            } else {
-                connection.input.reserve(READ_SIZE);
-                connection.stream.poll_read(cx, &mut connection.input)
-            };
+            let read = connection.stream.poll_read_most(cx, &mut connection.input, most);
             match read {
                 Poll::Ready(Ok(0)) if may_end => {
                     self.state = State::Done;

@@ -51,6 +51,8 @@ pub struct Limits {
     pub read_timeout: Duration,
     /// Of an answer's head.
     pub head: http1::Limits,
+    /// Bytes that are read at once while the head is awaited: no more than this comes unpaced.
+    pub first_read: usize,
     /// How it is connected.
     pub route: Route,
     /// `fastcgi_catch_stderr`
@@ -235,8 +237,8 @@ impl Connection {
             if let Some(bytes) = incoming.head(&mut self.input, limits, to, attempt, head)? {
                 return Poll::Ready(Ok(bytes));
             }
-            self.input.reserve(READ_SIZE);
-            match self.stream.poll_read(cx, &mut self.input) {
+            let read = self.stream.poll_read_most(cx, &mut self.input, limits.first_read);
+            match read {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Fault::Closed)),
                 Poll::Ready(Ok(read)) => {
                     Attempt::add(&attempt.received, read);

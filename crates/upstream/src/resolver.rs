@@ -112,6 +112,10 @@ impl Resolver {
             return Err(Unresolved::Invalid);
         }
         let answer = self.known(&name);
+        if let Some(outcome) = answer.get() {
+            // Not always the same first. Whoever has asked gets the order of the answer.
+            return outcome.clone().map(rotated);
+        }
         let asked = timeout(limit, answer.get_or_init(|| self.ask(&name))).await;
         match asked {
             Ok(outcome) => outcome.clone(),
@@ -247,9 +251,6 @@ impl Resolver {
                 }
             }
             if !addresses.is_empty() {
-                // Not always the same first.
-                let first = random() as usize % addresses.len();
-                addresses.rotate_left(first);
                 return (Ok(addresses.into()), ttl);
             }
             let Some((target, valid)) = alias else { return (Err(error), 0) };
@@ -275,12 +276,8 @@ impl Resolver {
                 let server = servers[(first + at) % servers.len()];
                 match timeout(PATIENCE, ask_server(server, name, kind)).await {
                     Ok(Ok(Ok(found))) => return Ok(found),
-                    Ok(Ok(Err(
-                        error @ (Unresolved::NotFound | Unresolved::Format | Unresolved::Unimplemented),
-                    ))) => {
-                        return Err(error);
-                    }
-                    // Another may be better.
+                    Ok(Ok(Err(Unresolved::NotFound))) => return Err(Unresolved::NotFound),
+                    // It says something of the server and not of the name: another may be better.
                     Ok(Ok(Err(error))) => last = error,
                     Ok(Err(_)) | Err(_) => last = Unresolved::Timeout,
                 }
@@ -336,6 +333,16 @@ async fn by_tcp(
         Parsed::Error(code) => Err(Unresolved::of(code)),
         Parsed::Other | Parsed::Truncated | Parsed::Broken => Err(Unresolved::Failed),
     })
+}
+
+fn rotated(addresses: Rc<[IpAddr]>) -> Rc<[IpAddr]> {
+    if addresses.len() < 2 {
+        return addresses;
+    }
+    let mut addresses = addresses.to_vec();
+    let first = usize::from(random()) % addresses.len();
+    addresses.rotate_left(first);
+    addresses.into()
 }
 
 fn random() -> u16 {

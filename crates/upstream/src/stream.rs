@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
+use crate::connection::READ_SIZE;
 use crate::http2::Http2;
 use crate::tls::Encrypted;
 
@@ -31,6 +32,24 @@ impl Stream {
             Self::Http2(http2) => http2.poll(cx).map(|_| Ok(0)),
             Self::Gone => Poll::Ready(Ok(0)),
         }
+    }
+
+    /// The same, at most so many bytes, and never more than [`READ_SIZE`] or a little more.
+    pub(crate) fn poll_read_most(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut BytesMut,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        if most >= READ_SIZE {
+            buf.reserve(READ_SIZE);
+            return self.poll_read(cx, buf);
+        }
+        // A buffer no larger than what may be read.
+        let mut part = BytesMut::with_capacity(most);
+        let read = self.poll_read(cx, &mut part);
+        buf.extend_from_slice(&part);
+        read
     }
 
     /// Whether nothing has come since the last answer: neither an end nor an answer to nothing.

@@ -21,6 +21,7 @@ enum Step {
     Push(Vec<u8>),
     PushFile(u64, u64),
     Pop,
+    Slow,
     /// Read what was popped last: until then its range has to stay as it is.
     Send,
 }
@@ -30,6 +31,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => proptest::collection::vec(any::<u8>(), 0..60).prop_map(Step::Push),
         1 => (0u64..50, 0u64..50).prop_map(|(start, len)| Step::PushFile(start, len)),
         3 => Just(Step::Pop),
+        2 => Just(Step::Slow),
         3 => Just(Step::Send),
     ]
 }
@@ -62,6 +64,10 @@ proptest! {
                     buffer.push_file(Arc::clone(&file), start, len);
                 }
                 Step::Pop => popped.extend(buffer.pop()),
+                Step::Slow => {
+                    buffer.set_slow();
+                    prop_assert!(buffer.in_memory <= memory || !buffer.has_room() || space.used() >= cap);
+                }
                 Step::Send => if let Some(chunk) = popped.pop_front() { sent.extend(read(&chunk)) },
             }
             prop_assert!(space.used() <= cap.min(temp_file));
@@ -90,6 +96,7 @@ fn spills_to_one_range_and_stops_at_the_limit() {
     let space = TempSpace::new(dir.path(), 1 << 20);
     let mut buffer = ResponseBuffer::new(limits(100, 1000), Arc::clone(&space));
     let mut pushed = 0;
+    buffer.set_slow();
     while buffer.has_room() {
         buffer.push(Bytes::from(vec![7; 50]));
         pushed += 50;
@@ -100,6 +107,7 @@ fn spills_to_one_range_and_stops_at_the_limit() {
     assert!(buffer.has_room(), "memory is free again");
     let chunk = buffer.pop();
     assert!(matches!(chunk, Some(Chunk::File { start: 0, len: 1000, .. })));
+    buffer.set_slow();
     buffer.push(Bytes::from(vec![8; 100]));
     assert!(!buffer.has_room(), "the client is still being sent the file");
     drop(chunk);
@@ -112,6 +120,7 @@ fn spills_to_one_range_and_stops_at_the_limit() {
 fn without_disk_it_is_back_pressure() {
     let space = TempSpace::new("/nonexistent", 1 << 20);
     let mut buffer = ResponseBuffer::new(limits(100, 1000), space);
+    buffer.set_slow();
     buffer.push(Bytes::from(vec![1; 100]));
     assert!(buffer.has_room(), "nobody has tried the disk yet");
     buffer.push(Bytes::from(vec![2; 10]));
@@ -129,12 +138,43 @@ fn the_cap_of_all_files_is_back_pressure_that_ends() {
     let mut other = space.create().unwrap();
     other.append(&[0; 500]).unwrap();
     let mut buffer = ResponseBuffer::new(limits(100, 1000), Arc::clone(&space));
+    buffer.set_slow();
     buffer.push(Bytes::from(vec![1; 150]));
     assert!(!buffer.has_room());
     drop(other);
     assert!(buffer.pop().is_some());
+    buffer.set_slow();
     assert!(buffer.has_room());
     buffer.push(Bytes::from(vec![2; 150]));
     assert_eq!(space.used(), 150);
     assert_eq!(buffer.len(), 150);
+}
+
+#[test]
+fn a_file_is_made_only_for_a_client_that_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let space = TempSpace::new(dir.path(), 1 << 20);
+    let mut buffer = ResponseBuffer::new(limits(100, 1000), Arc::clone(&space));
+    for fill in 1..4 {
+        buffer.push(Bytes::from(vec![fill; 60]));
+    }
+    assert!(!buffer.has_room(), "until the client was seen to take or not to take");
+    assert_eq!((buffer.in_memory, space.used()), (180, 0));
+    buffer.set_slow();
+    assert_eq!((buffer.in_memory, space.used()), (60, 120), "what is too much lies on the disk");
+    assert!(buffer.has_room());
+    assert_eq!(buffer.pop().map(|chunk| read(&chunk)), Some(vec![1; 60]));
+    assert_eq!(buffer.pop().map(|chunk| read(&chunk)), Some([[2; 60], [3; 60]].concat()));
+    buffer.push(Bytes::from(vec![4; 150]));
+    assert_eq!((buffer.in_memory, buffer.len()), (150, 150), "it takes again");
+}
+
+#[test]
+fn without_memory_there_is_room_for_one_piece() {
+    let space = TempSpace::new("/nonexistent", 1 << 20);
+    let mut buffer = ResponseBuffer::new(limits(0, 0), space);
+    assert!(buffer.has_room());
+    buffer.push(Bytes::from_static(b"x"));
+    assert!(!buffer.has_room());
+    assert!(buffer.pop().is_some() && buffer.has_room());
 }

@@ -223,6 +223,7 @@ impl<'a> Reader<'a> {
         self.complete_referers(&mut level);
         self.check_secure_link(&level);
         self.settle_identities(&mut level, parent.map(|parent| &*parent.level));
+        self.check_trusted(&level, parent.map(|parent| &*parent.level));
         self.shared.settle(level, parent)
     }
 }

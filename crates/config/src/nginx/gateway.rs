@@ -165,7 +165,12 @@ impl<'a> Reader<'a> {
             return;
         }
         level.content = Some(Content::Proxy(self.proxies.len() as u32));
-        pass(level, family).used = Some(true);
+        let own = pass(level, family);
+        own.used = Some(true);
+        own.tls = match &target {
+            ProxyTarget::Fixed { https, .. } => https.then_some(true),
+            ProxyTarget::Variable(_) => Some(true),
+        };
         self.proxies.push(ProxyPass { family, target, location });
     }
 

@@ -36,10 +36,10 @@ pub(super) const ROWS: &[Row] = &[
             }
         }),
         "",
-        "Adds a field behind the body.",
+        "Adds a field behind the body, with the values that variables have when it has been sent.",
     )
     .repeats()
-    .differs("Variables have the values that they have when the response begins."),
+    .differs("`$bytes_sent` and `$body_bytes_sent` have the bytes of the body, all of them."),
     Row::new(
         "expires",
         IF,

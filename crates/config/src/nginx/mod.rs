@@ -61,7 +61,7 @@ mod user_id;
 mod values;
 mod variables;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use conf_syntax::{Directives, Loader, Parsed, Sources, SyntaxErrorKind, parse, parse_option};
@@ -359,6 +359,7 @@ impl<'a> Reader<'a> {
             vault,
             offers: tls::Offers::default(),
             identities: HashMap::new(),
+            unverifiable: HashSet::new(),
             open_purges: Vec::new(),
             acme: acme::Acme::default(),
             prefix: prefix.to_owned(),

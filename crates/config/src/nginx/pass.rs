@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use conf_syntax::Directive;
+use conf_syntax::{Directive, Span};
 
 use super::level::Level;
 use super::reader::Reader;
@@ -273,6 +273,8 @@ macro_rules! level {
 level! {
     // Requests are passed on here, or in a block around.
     used: bool,
+    // TLS is, or may be, spoken to them.
+    tls: bool,
     method: Value,
     version: ServerVersion,
     set_headers: Rc<Vec<(Vec<u8>, Value)>>,
@@ -309,8 +311,11 @@ level! {
     store_access: u32,
     ssl_server_name: bool,
     ssl_name: Value,
-    ssl_verify: bool,
+    // Where it is said, and where nginx would say that it is; `None` in the option is `off`.
+    ssl_verify: Option<(Span, Span)>,
     ssl_trusted: Rc<Vec<Der>>,
+    // A file is named, whether or not it can be read.
+    ssl_trusts: bool,
     ssl_crl: Rc<Vec<Der>>,
     ssl_certificate: NamedFile,
     ssl_key: NamedFile,

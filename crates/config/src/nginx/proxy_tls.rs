@@ -34,10 +34,10 @@ macro_rules! rows {
                 "$proxy_host",
                 "The name that is told, and that the certificate must have.",
             ),
-            Row::flag(
+            Row::one(
                 concat!($prefix, "_ssl_verify"),
                 ALL,
-                |l| &mut pass(l, $family).ssl_verify,
+                Apply::Custom(|r, l, d| r.pass_verify(pass(l, $family), d)),
                 "off",
                 "The server's certificate must be good.",
             )
@@ -45,7 +45,11 @@ macro_rules! rows {
             Row::one(
                 concat!($prefix, "_ssl_trusted_certificate"),
                 ALL,
-                Apply::Custom(|r, l, d| r.pass_list(l, d, Listed::Certificates, |l| &mut pass(l, $family).ssl_trusted)),
+                Apply::Custom(|r, l, d| {
+                    let names_one = d.args.first().is_some_and(|word| !word.value.is_empty());
+                    pass(l, $family).ssl_trusts = Some(names_one);
+                    r.pass_list(l, d, Listed::Certificates, |l| &mut pass(l, $family).ssl_trusted);
+                }),
                 "",
                 "A file of certificates that are trusted.",
             ),
@@ -137,8 +141,15 @@ pub(super) const UWSGI: &[Row] = rows!("uwsgi", Family::Uwsgi);
 pub(super) const GRPC: &[Row] = rows!("grpc", Family::Grpc);
 
 impl<'a> Reader<'a> {
-    /// What a file holds: those who need it may not be allowed to read it.
-    /// What a file lists; an empty name is no file.
+    fn pass_verify(&mut self, level: &mut PassLevel, directive: Directive<'a>) {
+        let Some(word) = directive.args.first() else { return };
+        if let Some(on) = self.flag(word, &directive.name.text()) {
+            let line = self.problems.line_at.unwrap_or(word.span);
+            level.ssl_verify = Some(on.then_some((directive.head(), line)));
+        }
+    }
+
+    /// What a file lists, which those who need it may not be allowed to read; an empty name is no file.
     fn pass_list(
         &mut self,
         level: &mut Level,
@@ -207,6 +218,30 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whoever is to be verified must be somebody whom a certificate can verify.
+    pub(super) fn check_trusted(&mut self, level: &Level, parent: Option<&Level>) {
+        for family in [Family::Proxy, Family::Uwsgi, Family::Grpc] {
+            let Some(own) = level.passes[family as usize].as_deref().filter(|own| own.tls.is_some()) else {
+                continue;
+            };
+            let around = parent.and_then(|level| level.passes[family as usize].as_deref());
+            let verify = own.ssl_verify.or_else(|| around.and_then(|p| p.ssl_verify)).flatten();
+            let trusts = own.ssl_trusts.or_else(|| around.and_then(|p| p.ssl_trusts));
+            // Where it holds for many, it is told once.
+            if let Some((at, line)) = verify.filter(|_| trusts != Some(true))
+                && self.unverifiable.insert(at)
+            {
+                let prefix = family.prefix();
+                let message = format!("no {prefix}_ssl_trusted_certificate for {prefix}_ssl_verify");
+                let problem = self.problems.push(Severity::Error, Some(at), message);
+                problem.line_at = Some(line);
+                problem.help(format!(
+                    "name the authorities: `{prefix}_ssl_trusted_certificate /etc/ssl/certs/ca-certificates.crt;`"
+                ));
+            }
+        }
+    }
+
     fn identity(
         &mut self,
         chain: &NamedFile,
@@ -271,7 +306,7 @@ pub(super) fn settle(p: &PassLevel) -> ProxyTls {
     ProxyTls {
         server_name: p.ssl_server_name.unwrap_or(false),
         name: p.ssl_name.clone(),
-        verify: p.ssl_verify.unwrap_or(false),
+        verify: p.ssl_verify.flatten().is_some(),
         trusted: list(&p.ssl_trusted),
         revocations: Some(list(&p.ssl_crl)).filter(|lists| !lists.is_empty()),
         identity: p.identity.clone().flatten(),

@@ -5,7 +5,7 @@
 //! read in two passes: first all that says what holds in it, then, with that settled, the blocks within it and
 //! the rewrite directives, in order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use conf_syntax::{Directive, Quoting, Sources, Span, Word};
@@ -35,6 +35,8 @@ pub(super) struct Reader<'a> {
     pub acme: super::acme::Acme,
     /// Who we are to other servers, by files; `None`: it has been told what is wrong with them.
     pub identities: HashMap<CertificateFiles, Option<Identity>>,
+    /// Where it is said that servers are verified, and nobody is trusted to have signed their certificates.
+    pub unverifiable: HashSet<Span>,
     /// Relative paths start here, those of `include` and `auth_basic_user_file` beside the main file.
     pub prefix: PathBuf,
     pub conf_prefix: PathBuf,

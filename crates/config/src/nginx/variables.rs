@@ -14,7 +14,6 @@ const EMPTY_NAMES: &[&str] = &["ssl_sigalg", "uid_reset", "http3", "quic"];
 
 /// Variables of nginx that would have a value and are not there yet, and why; those that end in `_` are families.
 const LATER: &[(&str, &str)] = &[
-    ("proxy_protocol_tlv_", "of the PROXY protocol only addresses are read"),
     ("geoip_", "GeoIP comes later"),
     ("perl_", "Perl is not run here"),
     ("is_request_port", "nobody has asked for it"),

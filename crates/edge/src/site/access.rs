@@ -38,9 +38,11 @@ impl Visit<'_, '_> {
             RealIpHeader::XRealIp => real_ip.forwarded(peer, &named(request, b"x-real-ip")),
             RealIpHeader::XForwardedFor => real_ip.forwarded(peer, &named(request, b"x-forwarded-for")),
             RealIpHeader::Field(name) => real_ip.forwarded(peer, &named(request, name)),
-            RealIpHeader::ProxyProtocol => {
-                self.facts.proxied.and_then(|proxied| real_ip.proxied(peer, proxied.source))
-            }
+            RealIpHeader::ProxyProtocol => self
+                .facts
+                .proxied
+                .as_ref()
+                .and_then(|proxied| real_ip.proxied(peer, proxied.addresses.source)),
         };
         if let Some(found) = found {
             self.facts.original.set(peer);

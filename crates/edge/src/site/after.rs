@@ -1,6 +1,8 @@
 //! What is done when the response has left: copies of the request (`mirror`) and `post_action`. Nobody waits for them
 //! but the next request on the connection.
 
+use std::rc::Rc;
+
 use buffering::BufferedBody;
 use exchange::{Method, Request};
 use protocol::Sent as Written;
@@ -90,6 +92,11 @@ impl Visit<'_, '_> {
     /// What follows a response 101.
     pub fn take_tunnel(&mut self) -> Option<super::proxy::Tunnel> {
         self.after.as_mut()?.tunnel.take()
+    }
+
+    /// Trailers whose values are to be read when the body has ended.
+    pub fn take_trailers(&mut self) -> Option<Rc<filters::nginx::AtEnd>> {
+        self.facts.rare.get_mut().as_mut()?.at_end.take()
     }
 
     /// Does it. `written` is what became of the response.

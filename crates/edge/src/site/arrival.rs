@@ -149,7 +149,7 @@ pub(super) fn facts_of_connection<'a>(
         begun,
         pipelined: false,
         socket,
-        proxied: ends.proxied.as_deref().copied(),
+        proxied: ends.proxied.clone(),
         tls: ends.tls.clone(),
         ends: ends.peer,
         server: Cell::new(server),

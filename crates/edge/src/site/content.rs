@@ -13,7 +13,7 @@ use config::model::http::{
     Value, Variable,
 };
 use exchange::{AcceptEncoding, Body, Chunk, Fields, Method, Name, Request, Response};
-use filters::nginx::FilterContext;
+use filters::nginx::{AtEnd, FilterContext};
 use handlers::files::by_path::{FileContext, Kind, Outcome, Place as FilePlace};
 use handlers::mp4::{self, Mp4Error, Wanted};
 use routing::Scope;
@@ -558,6 +558,11 @@ impl FilterContext for Eyes<'_> {
 
     fn trailer(&mut self, name: &[u8], value: &[u8]) {
         self.facts.rare().trailers.push(name, value);
+    }
+
+    fn at_end(&mut self, trailers: &Rc<AtEnd>) -> bool {
+        self.facts.rare().at_end = Some(Rc::clone(trailers));
+        true
     }
 
     fn gzip_disabled(&mut self, _: &[RegexModel], user_agent: &[u8]) -> bool {

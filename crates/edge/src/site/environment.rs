@@ -61,6 +61,7 @@ impl Environment for View<'_> {
 
     fn variable(&self, variable: &Variable, request: &Request, out: &mut Vec<u8>) -> bool {
         let facts = self.facts;
+        let addresses = || facts.proxied.as_ref().map(|proxied| &proxied.addresses);
         let mut text = Text(out);
         match variable {
             Variable::Host => text.bytes(&facts.host.borrow()),
@@ -130,6 +131,9 @@ impl Environment for View<'_> {
             },
             Variable::InvalidReferer => text.bytes(if facts.has_valid_referer(request) { b"" } else { b"1" }),
             Variable::SentHttp(name) => self.sent_field(name, &mut text),
+            Variable::ProxyProtocolTlv(name) => {
+                facts.proxied.as_ref().is_some_and(|proxied| proxied.extras.write(name, text.0))
+            }
             Variable::SentTrailer(name) => facts.sent_trailer(name, text.0),
             Variable::AppName => facts.app.borrow().as_ref().is_some_and(|name| text.bytes(name.as_bytes())),
             Variable::AppPid => facts.outcome.get().is_some_and(|o| text.write(format_args!("{}", o.pid))),
@@ -150,16 +154,16 @@ impl Environment for View<'_> {
                 facts.link_expires.borrow().as_ref().is_some_and(|time| text.bytes(time))
             }
             Variable::ProxyProtocolAddr => {
-                facts.proxied.is_some_and(|p| text.write(format_args!("{}", p.source.ip())))
+                addresses().is_some_and(|p| text.write(format_args!("{}", p.source.ip())))
             }
             Variable::ProxyProtocolPort => {
-                facts.proxied.is_some_and(|p| text.write(format_args!("{}", p.source.port())))
+                addresses().is_some_and(|p| text.write(format_args!("{}", p.source.port())))
             }
             Variable::ProxyProtocolServerAddr => {
-                facts.proxied.is_some_and(|p| text.write(format_args!("{}", p.destination.ip())))
+                addresses().is_some_and(|p| text.write(format_args!("{}", p.destination.ip())))
             }
             Variable::ProxyProtocolServerPort => {
-                facts.proxied.is_some_and(|p| text.write(format_args!("{}", p.destination.port())))
+                addresses().is_some_and(|p| text.write(format_args!("{}", p.destination.port())))
             }
             Variable::Http2 => match (request.version, request.scheme) {
                 (exchange::Version::Http2, exchange::Scheme::Https) => text.bytes(b"h2"),

@@ -35,7 +35,7 @@ pub struct Facts<'a> {
     /// The connection's descriptor, for what the kernel knows of it; it outlives the request.
     pub socket: std::os::fd::RawFd,
     /// What a PROXY protocol header said of the client.
-    pub proxied: Option<limits::proxy_protocol::Addresses>,
+    pub proxied: Option<std::sync::Arc<limits::proxy_protocol::Proxied>>,
     /// What TLS has agreed upon.
     pub tls: Option<std::sync::Arc<listen::tls::Negotiated>>,
     /// Who is at the two ends of the connection, whatever the request says.
@@ -109,6 +109,8 @@ pub struct Rare {
     pub body_file: Option<Box<[u8]>>,
     /// Fields behind the body of the response.
     pub trailers: exchange::Fields,
+    /// Those whose values are not known before it has ended.
+    pub at_end: Option<Rc<filters::nginx::AtEnd>>,
     /// `timefmt` of a page.
     pub timefmt: Option<Vec<u8>>,
 }

@@ -1,12 +1,15 @@
 //! How a request is served from its head to the log: the phases, its response, and what comes behind it.
 
+use std::future::{Future, poll_fn};
 use std::rc::Rc;
 use std::time::Instant;
 
-use exchange::{Fields, Request};
+use exchange::{Fields, Request, Response};
 use protocol::{Exchange, Refusal, Sent, h1};
+use routing::Scope;
 
 use super::Site;
+use super::environment::{self, View};
 use super::visit::Visit;
 use crate::connection::{Counted, Ends, Later};
 use crate::event_loop::EventLoop;
@@ -88,7 +91,7 @@ async fn finish(
             let date = visit.event_loop.date();
             let mut sent = match sent {
                 Ok(sent) => sent,
-                Err(left) => visit.exchange.respond_rest(&mut response, &date, left).await,
+                Err(left) => send_rest(&mut visit, request, &mut response, &date, left).await,
             };
             if let Some(mut tunnel) = visit.take_tunnel()
                 && sent.outcome.is_ok()
@@ -106,4 +109,36 @@ async fn finish(
     }
     visit.log(request, status, fields.as_ref(), sent.as_ref());
     visit.end();
+}
+
+/// Sends the rest of a response, and reads the values of its trailers when its body has ended.
+async fn send_rest(
+    visit: &mut Visit<'_, '_>,
+    request: &Request,
+    response: &mut Response,
+    date: &[u8],
+    left: h1::Left,
+) -> Sent {
+    let Some(at_end) = visit.take_trailers() else {
+        return visit.exchange.respond_rest(response, date, left).await;
+    };
+    let head = Response { fields: response.fields.clone(), ..Response::new(response.status) };
+    let Visit { exchange, facts, state, .. } = visit;
+    let mut sending = std::pin::pin!(exchange.respond_rest(response, date, left));
+    poll_fn(|cx| {
+        loop {
+            let polled = sending.as_mut().poll(cx);
+            let Some(body) = at_end.due().filter(|_| polled.is_pending()) else { return polled };
+            let sent = environment::Sent { length: None, body, all: body, ..environment::Sent::of(&head) };
+            at_end.fill(
+                |value| {
+                    let view = View { facts, sent };
+                    let scope = Scope { request, environment: &view };
+                    facts.site.routing.variables.text(value, state, scope).into_owned()
+                },
+                |name, value| facts.rare().trailers.push(name, value),
+            );
+        }
+    })
+    .await
 }

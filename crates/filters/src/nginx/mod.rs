@@ -33,6 +33,7 @@ use headers::Headers;
 use trailers::Trailers;
 
 pub use charset::charset_of;
+pub use trailers::AtEnd;
 pub use types::Types;
 
 /// What the filters ask of whoever knows the request's variables.
@@ -42,6 +43,9 @@ pub trait FilterContext {
 
     /// A field stands behind the body: from now on `$sent_trailer_…` knows it.
     fn trailer(&mut self, name: &[u8], value: &[u8]);
+
+    /// Whether the values of these trailers will be read when the body has ended. If not they are read at once.
+    fn at_end(&mut self, trailers: &Rc<AtEnd>) -> bool;
 
     /// Whether a pattern of `gzip_disable` matches the `User-Agent`.
     fn gzip_disabled(&mut self, patterns: &[Regex], user_agent: &[u8]) -> bool;

@@ -18,6 +18,7 @@ struct Here {
     value: Vec<u8>,
     disabled: bool,
     log: Vec<String>,
+    at_end: Option<Rc<AtEnd>>,
 }
 
 impl FilterContext for Here {
@@ -26,6 +27,11 @@ impl FilterContext for Here {
     }
 
     fn trailer(&mut self, _: &[u8], _: &[u8]) {}
+
+    fn at_end(&mut self, trailers: &Rc<AtEnd>) -> bool {
+        self.at_end = Some(Rc::clone(trailers));
+        true
+    }
 
     fn gzip_disabled(&mut self, _: &[Regex], _: &[u8]) -> bool {
         self.disabled
@@ -615,6 +621,48 @@ fn trailers_stand_behind_the_body_where_they_can() {
     assert_eq!(sent(&|_, response| response.status = 304).0, "");
     assert_eq!(sent(&|request, _| request.method = Method::Head).0, "");
     assert_eq!(sent(&|request, _| request.version = Version::Http10).0, "");
+}
+
+#[test]
+fn variables_of_trailers_are_read_when_the_body_has_ended() {
+    let variable = Value(vec![Part::Variable(Variable::RequestTime)]);
+    let add = [
+        AddHeader { name: b"X-A".to_vec(), value: Value::text("1"), always: false },
+        AddHeader { name: b"X-B".to_vec(), value: variable, always: false },
+        AddHeader { name: b"X-C".to_vec(), value: Value::text(""), always: false },
+    ];
+    let filters = NginxFilters { trailers: Trailers::of(&add), ..filters() };
+    for body in [in_pieces(b"0123456789", 3), page("0123456789").body, Body::Empty] {
+        let expected = match &body {
+            Body::Empty => "",
+            _ => "0123456789",
+        };
+        let mut response = Response { body, ..page("") };
+        response.fields.push(b"Content-Length", b"10");
+        let mut here = Here::default();
+        filters.apply(&Request::default(), &mut response, HOW, &mut here);
+        assert!(!response.fields.has(Name::ContentLength));
+        let at_end = here.at_end.unwrap();
+        let Body::Stream(mut stream) = response.body else { panic!("no stream") };
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut text = Vec::new();
+        while let Poll::Ready(Some(chunk)) = stream.poll_chunk(&mut cx) {
+            assert_eq!(at_end.due(), None);
+            let Ok(Chunk::Data(data)) = chunk else { panic!("no data") };
+            text.extend_from_slice(&data);
+        }
+        assert_eq!(text, expected.as_bytes());
+        assert_eq!(at_end.due(), Some(expected.len() as u64), "it waits for its values");
+        assert!(stream.poll_chunk(&mut cx).is_pending());
+        let mut told = 0;
+        at_end
+            .fill(|value| value.as_text().map_or_else(|| b"late".to_vec(), <[u8]>::to_vec), |_, _| told += 1);
+        assert_eq!((at_end.due(), told), (None, 2));
+        assert!(matches!(stream.poll_chunk(&mut cx), Poll::Ready(None)));
+        let trailers = stream.trailers().unwrap();
+        let trailers: Vec<_> = trailers.iter().map(|(_, name, value)| (name, value)).collect();
+        assert_eq!(trailers, [(&b"X-A"[..], &b"1"[..]), (b"X-B", b"late")]);
+    }
 }
 
 #[test]

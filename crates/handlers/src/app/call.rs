@@ -327,6 +327,10 @@ struct AppStream {
 }
 
 impl ChunkStream for AppStream {
+    fn poll_ahead(&mut self, _: &mut Context<'_>) {
+        self.app.client_is_slow(&self.pending);
+    }
+
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, StreamError>>> {
         if let Some(chunk) = self.app.pop_chunk(&self.pending) {
             self.unflushed = true;

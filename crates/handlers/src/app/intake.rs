@@ -55,7 +55,8 @@ impl App {
             let result = {
                 let mut reply = pending.reply.borrow_mut();
                 let reply = &mut *reply;
-                self.thread.borrow_mut().read_frames(id, |frame| reply.take(frame))
+                let unwanted = pending.abandoned.get();
+                self.thread.borrow_mut().read_frames(id, |frame| reply.take(frame, unwanted))
             };
             pending.progress.set(Instant::now());
             let reply = pending.reply.borrow();

@@ -265,7 +265,7 @@ impl App {
         }
         pending.abandoned.set(true);
         self.thread.borrow().cancel(id);
-        // What is written is thrown away from now on, so the buffer must not hold the worker up.
+        // What is written is thrown away from now on, so the buffer does not hold the worker up.
         let old = std::mem::replace(&mut pending.reply.borrow_mut().buffer, self.new_buffer());
         drop(old);
         self.take_in(pending);
@@ -312,6 +312,14 @@ impl App {
             }
         }
         chunk
+    }
+
+    /// The client takes nothing just now: its answer may take room on the disk, and the worker goes on.
+    fn client_is_slow(&self, pending: &Rc<Pending>) {
+        pending.reply.borrow_mut().buffer.set_slow();
+        if pending.is_stalled() {
+            self.take_in(pending);
+        }
     }
 
     fn publish(

@@ -49,15 +49,17 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// Takes a frame; says whether another may come.
-    pub fn take(&mut self, frame: ResponseFrame) -> ControlFlow<()> {
+    /// Takes a frame; says whether another may come. `unwanted`: nobody will read the body.
+    pub fn take(&mut self, frame: ResponseFrame, unwanted: bool) -> ControlFlow<()> {
         match frame {
             // WSGI has no interim responses.
             ResponseFrame::Head(head) if head.status() < 200 => {}
             ResponseFrame::Head(head) => self.head = Some(head),
             ResponseFrame::Body(bytes) => {
                 self.received += bytes.len() as u64;
-                self.buffer.push(bytes);
+                if !unwanted {
+                    self.buffer.push(bytes);
+                }
             }
             ResponseFrame::File { offset, length } => {
                 self.awaited_file = Some((offset, length));

@@ -49,7 +49,7 @@ impl Stage {
             response_memory: 1024 * 1024,
             response_file: 0,
         };
-        let app = App::new(Arc::clone(&shared), 0, options, TempSpace::new("/nonexistent", 0));
+        let app = App::new(Arc::clone(&shared), 0, options, TempSpace::new(std::env::temp_dir(), 1 << 20));
         let (ours, theirs) = pair();
         let socket = WorkerSocket::new(ours).unwrap();
         let link = std::thread::spawn(move || Link::connect(theirs, 1, 2).unwrap());
@@ -237,4 +237,27 @@ fn what_a_dead_worker_had_written_is_taken_although_the_buffer_is_full() {
     stage.die(exchange);
     stage.app.worker_gone(&stage.worker);
     assert_eq!(read(&mut *stream), (vec![b'x'; 200], Poll::Ready(Ok(()))));
+}
+
+#[test]
+fn a_worker_is_not_held_up_by_a_client_that_takes_nothing() {
+    let stage = Stage::new();
+    let small =
+        Options { response_memory: 10, response_file: 1000, ..Options::clone(&stage.app.options.borrow()) };
+    stage.app.set_options(small);
+    let (app, get, mut watch) = (Rc::clone(&stage.app), request(Method::Get), Patient);
+    let mut call = pin!(app.call(&get, &BufferedBody::Empty, ("localhost", 80), &mut watch));
+    assert!(poll(call.as_mut()).is_pending());
+    let mut exchange = stage.claim();
+    begin(&mut exchange, None, &[b'x'; 50]);
+    stage.turn();
+    let mut stream = stream_of(answer!(call));
+    exchange.body(&[b'y'; 50]).unwrap();
+    exchange.end(false).unwrap();
+    stage.turn();
+    assert_eq!(stage.app.temp.used(), 0, "the client may take it yet");
+    assert_eq!(stage.app.active(), 1, "what memory has no room for waits with the worker");
+    stream.poll_ahead(&mut Context::from_waker(Waker::noop()));
+    assert_eq!(stage.app.temp.used(), 100);
+    assert_eq!(stage.app.active(), 0, "the worker has been heard to its end");
 }

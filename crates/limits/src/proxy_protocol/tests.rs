@@ -6,6 +6,11 @@ fn addresses(source: &str, destination: &str) -> Addresses {
     Addresses { source: source.parse().unwrap(), destination: destination.parse().unwrap() }
 }
 
+/// Addresses, and the header's length.
+fn read(bytes: &[u8]) -> Result<Option<(Option<Addresses>, usize)>, Invalid> {
+    Ok(parse(bytes)?.map(|(header, length)| (header.addresses, length)))
+}
+
 fn v2(version_command: u8, family_transport: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = V2_SIGNATURE.to_vec();
     bytes.extend([version_command, family_transport]);
@@ -41,19 +46,19 @@ fn version_1() {
         ("proxy TCP4 192.0.2.1 192.0.2.2 5000 80\r\n", Err(Invalid::Missing)),
         ("GET / HTTP/1.1\r\n", Err(Invalid::Missing)),
     ] {
-        let whole = expected.map(|addresses| Some((Header { addresses }, line.len())));
-        assert_eq!(parse(line.as_bytes()), whole, "{line:?}");
+        let whole = expected.map(|addresses| Some((addresses, line.len())));
+        assert_eq!(read(line.as_bytes()), whole, "{line:?}");
     }
 }
 
 #[test]
 fn version_1_is_at_most_107_bytes() {
     let longest = format!("PROXY UNKNOWN {}\r\n", "x".repeat(V1_LONGEST - 16));
-    assert_eq!(parse(longest.as_bytes()), Ok(Some((Header { addresses: None }, V1_LONGEST))));
+    assert_eq!(read(longest.as_bytes()), Ok(Some((None, V1_LONGEST))));
     let longer = format!("PROXY UNKNOWN {}\r\n", "x".repeat(V1_LONGEST - 15));
-    assert_eq!(parse(longer.as_bytes()), Err(Invalid::TooLarge));
-    assert_eq!(parse(&longer.as_bytes()[..V1_LONGEST - 1]), Ok(None));
-    assert_eq!(parse(&longer.as_bytes()[..V1_LONGEST]), Err(Invalid::TooLarge));
+    assert_eq!(read(longer.as_bytes()), Err(Invalid::TooLarge));
+    assert_eq!(read(&longer.as_bytes()[..V1_LONGEST - 1]), Ok(None));
+    assert_eq!(read(&longer.as_bytes()[..V1_LONGEST]), Err(Invalid::TooLarge));
 }
 
 #[test]
@@ -80,17 +85,83 @@ fn version_2() {
         (v2(0x21, 0x41, INET), Err(Invalid::Unknown)),
         (v2(0x21, 0x13, INET), Err(Invalid::Unknown)),
     ] {
-        let whole = expected.map(|addresses| Some((Header { addresses }, bytes.len())));
-        assert_eq!(parse(&bytes), whole, "{bytes:?}");
+        let whole = expected.map(|addresses| Some((addresses, bytes.len())));
+        assert_eq!(read(&bytes), whole, "{bytes:?}");
     }
 }
 
 #[test]
 fn version_2_is_refused_by_its_length_before_it_is_whole() {
     let longest = v2(0x20, 0, &[0; V2_LONGEST - V2_FIXED]);
-    assert_eq!(parse(&longest), Ok(Some((Header { addresses: None }, V2_LONGEST))));
+    assert_eq!(read(&longest), Ok(Some((None, V2_LONGEST))));
     let longer = v2(0x20, 0, &[0; V2_LONGEST - V2_FIXED + 1]);
-    assert_eq!(parse(&longer[..V2_FIXED]), Err(Invalid::TooLarge));
+    assert_eq!(read(&longer[..V2_FIXED]), Err(Invalid::TooLarge));
+}
+
+fn piece(kind: u8, value: &[u8]) -> Vec<u8> {
+    [&[kind][..], &(value.len() as u16).to_be_bytes(), value].concat()
+}
+
+fn extras_of(pieces: &[u8]) -> Extras {
+    let bytes = v2(0x21, 0x11, &[&INET[..12], pieces].concat());
+    parse(&bytes).unwrap().unwrap().0.proxied().unwrap().extras
+}
+
+fn extra(extras: &Extras, name: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    extras.write(name.as_bytes(), &mut out).then_some(out)
+}
+
+#[test]
+fn what_version_2_says_besides() {
+    let tls =
+        [&[1, 0, 0, 1, 2][..], &piece(0x21, b"TLSv1.3"), &piece(0x22, b"a.example"), &piece(0x2f, b"new")]
+            .concat();
+    let pieces =
+        [piece(1, b"h2"), piece(5, b"\0id"), piece(0x20, &tls), piece(0, b""), piece(1, b"second")].concat();
+    let extras = extras_of(&pieces);
+    for (name, value) in [
+        ("alpn", Some(&b"h2"[..])),
+        ("0x1", Some(b"h2")),
+        ("0x00001", Some(b"h2")),
+        ("unique_id", Some(b"\0id")),
+        ("0x00", Some(b"")),
+        ("ssl", Some(&tls)),
+        ("ssl_verify", Some(b"258")),
+        ("ssl_version", Some(b"TLSv1.3")),
+        ("ssl_0x22", Some(b"a.example")),
+        ("ssl_0x2F", Some(b"new")),
+        ("authority", None),
+        ("ssl_cipher", None),
+        ("ssl_alpn", None),
+        ("version", None),
+        ("0x21", None),
+        ("0x", None),
+        ("0x+1", None),
+        ("0x101", None),
+        ("0xg", None),
+        ("ssl_", None),
+        ("none", None),
+        ("", None),
+    ] {
+        assert_eq!(extra(&extras, name), value.map(<[u8]>::to_vec), "{name}");
+    }
+    // Of the proxy itself nothing is said, and nothing by version 1.
+    let of_its_own = v2(0x20, 0x11, &[&INET[..12], &pieces].concat());
+    assert_eq!(parse(&of_its_own).unwrap().unwrap().0.extras, Extras::default());
+}
+
+#[test]
+fn broken_pieces_are_not_there() {
+    let whole = [piece(1, b"h2"), piece(0x20, &[1, 0, 0, 0, 9])].concat();
+    for length in 0..whole.len() {
+        let extras = extras_of(&whole[..length]);
+        assert_eq!(extra(&extras, "alpn").is_some(), length >= 5, "{length}");
+        assert_eq!(extra(&extras, "ssl_verify"), None);
+    }
+    assert_eq!(extra(&extras_of(&whole), "ssl_verify"), Some(b"9".to_vec()));
+    assert_eq!(extra(&extras_of(&piece(0x20, &[1, 0, 0, 0])), "ssl_verify"), None);
+    assert_eq!(extra(&extras_of(&piece(0x20, &[1, 0, 0, 0, 0, 0x21, 0, 9, 1])), "ssl_version"), None);
 }
 
 #[test]
@@ -125,10 +196,7 @@ fn any_header() -> impl Strategy<Value = Vec<u8>> {
                 (SocketAddr::new(ip(source), from), SocketAddr::new(ip(destination), to));
             write_v1(&mut out, Some(Addresses { source, destination }));
             assert!(out.len() <= V1_LONGEST);
-            assert_eq!(
-                parse(&out),
-                Ok(Some((Header { addresses: Some(Addresses { source, destination }) }, out.len())))
-            );
+            assert_eq!(read(&out), Ok(Some((Some(Addresses { source, destination }), out.len()))));
             out
         },
     );
@@ -144,10 +212,10 @@ proptest! {
     /// What is said of a prefix never contradicts what is said of more.
     #[test]
     fn every_split_gives_the_same(bytes in any_header()) {
-        let whole = parse(&bytes);
+        let whole = read(&bytes);
         let mut settled = false;
         for end in 0..=bytes.len() {
-            match parse(&bytes[..end]) {
+            match read(&bytes[..end]) {
                 Ok(None) => prop_assert!(!settled, "undecided again at {}", end),
                 decided => {
                     settled = true;
@@ -157,7 +225,7 @@ proptest! {
         }
         if let Ok(Some((_, consumed))) = whole {
             prop_assert!(consumed <= bytes.len());
-            prop_assert_eq!(parse(&bytes[..consumed - 1]), Ok(None));
+            prop_assert_eq!(read(&bytes[..consumed - 1]), Ok(None));
         }
     }
 }

@@ -9,6 +9,7 @@ fn limits() -> Limits {
         send_timeout: zero,
         read_timeout: zero,
         head: http1::Limits::default(),
+        first_read: usize::MAX,
         route: crate::Route { family: Family::FastCgi, bind: None, keepalive: false, via: None },
         catch: [b"Fatal".to_vec()].into(),
     }

@@ -201,6 +201,7 @@ variables! {
         Arg = "arg_", "An argument of the request line by its name";
         Cookie = "cookie_", "A cookie by its name";
         Http = "http_", "A field of the request by its name (lower case, dashes as underscores)";
+        ProxyProtocolTlv = "proxy_protocol_tlv_", "What else the PROXY protocol header says: `alpn`, `authority`, `unique_id`, `netns`, `ssl_verify`, `ssl_version`, `ssl_cn`, `ssl_cipher`, `ssl_sig_alg`, `ssl_key_alg`; any by its number: `0x05`, `ssl_0x21`";
         SentHttp = "sent_http_", "A field of the response";
         SentTrailer = "sent_trailer_", "A field behind the body of the response";
         UpstreamHttp = "upstream_http_", "A field of the answer of the server that was asked last";

@@ -424,6 +424,7 @@ impl Visit<'_, '_> {
                 head,
                 ..http1::Limits::default()
             },
+            first_read: if settings.limit_rate.is_some() { head } else { usize::MAX },
             route: Route {
                 // What is spoken is the same.
                 family: if place.is_http2() { Family::Grpc } else { place.family },
