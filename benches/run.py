@@ -20,6 +20,7 @@ from harness import encrypted, faults, groups, many, memory, processes, results,
 HERE = Path(__file__).resolve().parent
 WORKS = {
     "hello": throughput.hello,
+    "large": throughput.large,
     "flask": throughput.flask,
     "static": throughput.static,
     "conf": throughput.conf,
@@ -41,6 +42,7 @@ BUSY = 0.05
 # The sections of RESULTS.md.
 SECTIONS = [
     "hello",
+    "large",
     "flask",
     *(f"static-{name}" for name in throughput.STATIC),
     *(f"conf-{throughput.key(name)}" for name in throughput.SITES),

@@ -5,9 +5,12 @@ import datetime
 import http.server
 import json
 import os
+import pwd
+import shutil
 import signal
 import ssl
 import stat
+import tempfile
 import threading
 import time
 import urllib.request
@@ -15,7 +18,7 @@ import urllib.request
 import pytest
 from support.acme import Pebble, shown
 from support.client import Client
-from support.server import free_port, wait_until
+from support.server import Site, free_port, wait_until
 from support.tls import TlsClient
 
 LONG = 60
@@ -95,6 +98,15 @@ def wait_signed(pebble, site, name="shop.example", port="%PORT1%", timeout=LONG)
         raise AssertionError(f"{error}\n{site.log()}\n{pebble.log()[-3000:]}") from None
 
 
+def wait_kept(site):
+    """All files of the state. A certificate is served, and told of, before the disk has it."""
+    def kept():
+        files = list((site.directory / "state").iterdir())
+        return {path.suffix for path in files} == {".pem", ".json", ".lock"} and files
+
+    return wait_until(kept, "the certificate to be kept")
+
+
 def names_of(certificate):
     from cryptography import x509
     extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
@@ -113,8 +125,7 @@ def test_a_certificate_comes_by_http(serve_nginx, authority):
     wait_until(lambda: "issued by ca" in site.log(), "the log to say so")
     # Whoever else looks there finds what the configuration says.
     assert site.request(target="/.well-known/acme-challenge/" + "x" * 43).status == 403
-    files = list((site.directory / "state").iterdir())
-    assert {name.suffix for name in files} == {".pem", ".json", ".lock"}
+    files = wait_kept(site)
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)
     assert stat.S_IMODE((site.directory / "state").stat().st_mode) == 0o700
     # It is there from the first handshake after a start, without asking anybody.
@@ -383,17 +394,22 @@ def test_what_an_authority_refuses_is_told(serve_nginx, authority):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.timeout(120)
-def test_the_process_is_not_root_and_owns_its_directory(serve_nginx, authority, tmp_path):
+def test_the_process_is_not_root_and_owns_its_directory(authority):
     pebble = authority()
-    for path in (tmp_path, *tmp_path.parents):
-        if path.stat().st_uid == 0 and "pytest" in str(path):
-            path.chmod(0o755)
-    site = serve_nginx(conf(issuer(pebble), server(pebble), plain(pebble), user="user nobody;"))
-    wait_signed(pebble, site)
-    import pwd
     nobody = pwd.getpwnam("nobody").pw_uid
-    assert os.stat(f"/proc/{site.acme()}").st_uid == nobody
-    assert {path.stat().st_uid for path in (site.directory / "state").iterdir()} == {nobody}
+    # pytest's directories are for their owner only, and each run that begins makes them so for all others.
+    with tempfile.TemporaryDirectory(prefix="monoceros-") as name:
+        os.chmod(name, 0o755)
+        trusted = shutil.copy(pebble.trusted, name)
+        known = issuer(pebble).replace(str(pebble.trusted), trusted)
+        text = conf(known, server(pebble), plain(pebble), user="user nobody;")
+        site = Site(f"{name}/site", text).start()
+        try:
+            wait_signed(pebble, site)
+            assert os.stat(f"/proc/{site.acme()}").st_uid == nobody
+            assert {path.stat().st_uid for path in wait_kept(site)} == {nobody}
+        finally:
+            site.stop()
 
 
 BAD = [

@@ -137,8 +137,12 @@ def test_a_name_gets_a_certificate_in_the_handshake(serve, pebble, asked, tmp_pa
         context = ssl._create_unverified_context()
         context.wrap_socket(plain)
     assert len(asked.questions) == before
-    files = list((state / "on_demand").iterdir())
-    assert {path.suffix for path in files} <= {".pem", ".lock"} and len(files) == 4
+    def kept():
+        files = list((state / "on_demand").iterdir())
+        return sorted(path.suffix for path in files) == [".lock", ".lock", ".pem", ".pem"] and files
+
+    # Certificates are shown before the disk has them.
+    files = wait_until(kept, "both certificates to be kept")
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in files)
     # An edge that starts anew finds it on the disk, without an authority, and whatever is said.
     asked.allowed.clear()

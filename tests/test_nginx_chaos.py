@@ -40,7 +40,7 @@ class Shaky(Upstream):
             self.ran[seen.target] += 1
         whole = response(seen.target.encode() * 20)
         if mood == "hung":
-            time.sleep(2.5)
+            time.sleep(4.5)
             return None
         if mood == "reset":
             return reset(connection)
@@ -88,8 +88,9 @@ def test_no_client_sees_an_error_while_one_is_healthy(serve_nginx, mood):
     ran, wrong, posts = collections.Counter(), [], []
     ups = [Shaky(str(n), ran) for n in range(3)]
     stop, done = threading.Event(), collections.Counter()
+    # Those that are well may be slow on a busy machine; only of one that hangs may nobody think so for long.
     site = serve_nginx(CONF.format(
-        patience="1s", servers=" ".join(f"server 127.0.0.1:{up.port} fail_timeout=1s;" for up in ups)))
+        patience="3s" if mood == "hung" else "15s", servers=" ".join(f"server 127.0.0.1:{up.port} fail_timeout=1s;" for up in ups)))
 
     def gets(worker):
         with site.connect(timeout=30) as client:
@@ -140,7 +141,7 @@ def test_no_client_sees_an_error_while_one_is_healthy(serve_nginx, mood):
             thread.join(60)
         for up in ups:
             up.close()
-    assert wrong == []
+    assert wrong == [], (site.directory / "error.log").read_text()[-5000:]
     assert done["get"] > 50, "there was a load"
     assert posts, "and there were some that run once"
     assert max((count for target, count in ran.items() if target.startswith("/post")), default=0) == 1

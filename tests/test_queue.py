@@ -8,6 +8,7 @@ import time
 
 import pytest
 from support import Load, build, wait_until
+from support.server import has_ended, stopped
 
 APP = """
 import os
@@ -155,12 +156,9 @@ def test_a_head_that_nobody_has_seen_is_no_answer_yet(serve, method, status):
         client.send(build(method, "/head-and-die-once", body=b"x" if method == "POST" else None))
         server.wait_taken(client)
         time.sleep(0.1)  # nothing outside shows more: it is queued in the same turn
-        os.kill(server.edge(), signal.SIGSTOP)
-        try:
+        with stopped(server.edge()):
             release(server, "go")
-            wait_until(lambda: pid not in server.processes(), "the worker to die")
-        finally:
-            os.kill(server.edge(), signal.SIGCONT)
+            wait_until(lambda: has_ended(pid), "the worker to die")
         assert holder.response().status == 200
         response = client.response()
     assert response.status == status

@@ -115,6 +115,21 @@ def hello(settings, directory):
     yield measure(settings, directory, "hello", "WSGI hello, 2 workers", "/", names, bars, app="hello")
 
 
+def large(settings, directory):
+    """An answer that no single turn of an event loop can send."""
+
+    def bars(outcome, figures):
+        for connections in CONNECTIONS:
+            at = f"at {connections}"
+            outcome.bar(f"CPU no more than granian's {at}", figures.ratio("granian", connections, "cost"), 1)
+            outcome.bar(f"CPU at most half of nginx + gunicorn's {at}",
+                        figures.ratio("nginx + gunicorn", connections, "cost"), 0.5)  # fmt: skip
+        errors_bar(outcome, figures)
+
+    names = settings.choose(*PYTHON_SERVERS)
+    yield measure(settings, directory, "large", "WSGI 256 KiB, 2 workers", "/big", names, bars, app="hello")
+
+
 def flask(settings, directory):
     def bars(outcome, figures):
         for connections in CONNECTIONS:

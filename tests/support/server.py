@@ -64,6 +64,31 @@ def wait_until(condition, what, timeout=10.0):
         time.sleep(0.02)
 
 
+def _state(path):
+    return (path / "stat").read_text().rpartition(")")[2].split()[0]
+
+
+def has_ended(pid):
+    """Whether a process has let go of all that it held. Its environment, which `processes` goes by, is gone sooner
+    than its descriptors; and its first thread may be a zombie while another still holds them."""
+    path = Path(f"/proc/{pid}")
+    try:
+        return _state(path) in "ZX" and len(list((path / "task").iterdir())) <= 1
+    except OSError:
+        return True
+
+
+@contextlib.contextmanager
+def stopped(pid):
+    """A process that stands still. STOP is heard by one of its threads, and until that has its turn the others go on."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: {_state(task) for task in Path(f"/proc/{pid}/task").iterdir()} == {"T"}, "it to stop")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 class Monoceros:
     """One instance in a directory of its own.
 

@@ -225,7 +225,9 @@ fn a_request_that_runs_is_finished_before_a_graceful_end() {
 fn a_stuck_request_is_shown_with_its_stack() {
     with_each_python(|python| {
         for threads in [1, 2] {
-            let mut site = Site::start(python, &[("app.py", SLOW)], &json!({}));
+            // It is still stuck when the signal comes, however late that is.
+            let stuck = SLOW.replace("+ 1\n", "+ 60\n");
+            let mut site = Site::start(python, &[("app.py", &stuck)], &json!({}));
             let worker = site.spawn(threads);
             site.publish(&Ask::default());
             site.wait_for_log("running");

@@ -160,7 +160,8 @@ fn of_many_those_that_failed_are_looked_at_once() {
 #[test]
 fn of_many_one_that_answers_is_back_at_once() {
     let mut servers = many(40);
-    servers[0].fail_timeout = Duration::from_millis(300);
+    // Longer than a busy machine may take for what lies between.
+    servers[0].fail_timeout = Duration::from_secs(2);
     servers[0].max_fails = 2;
     let group = group(servers, Balance::RoundRobin);
     let held = group.choose(Key::None, 0).lease().unwrap();
@@ -169,7 +170,7 @@ fn of_many_one_that_answers_is_back_at_once() {
     assert!(held.failed());
     // A round in which it is passed over.
     assert!((0..80).all(|_| next(&group, Key::None) != Some(0)));
-    std::thread::sleep(Duration::from_millis(320));
+    std::thread::sleep(Duration::from_millis(2020));
     let lease = (0..80).find_map(|_| {
         let lease = group.choose(Key::None, 0).lease().unwrap();
         (port(&lease) == 0).then_some(lease)
