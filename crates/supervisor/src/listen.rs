@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use config::model::{Address, KeepAlive, Listener, Model, Process, SocketOptions};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
-use telemetry::error_log::{self, Level};
 
 use crate::logs::notice;
 use crate::signals::Signals;
@@ -176,7 +175,10 @@ pub(crate) enum Patience<'a> {
     None,
     /// Wait a few seconds: another program may be about to end. It is told once that we do. Whoever handles signals
     /// already is waited for no longer when told to end.
-    Told(Option<&'a Signals>),
+    Told(&'a Signals),
+    /// The same while there is no log yet: it is told on standard error, in the form of nginx, by the name of this
+    /// program.
+    Starting(&'a str),
 }
 
 fn bind_patiently(
@@ -195,7 +197,9 @@ fn bind_patiently(
             Ok(bound) => return Ok(bound),
             Err(error) => error,
         };
-        let Patience::Told(signals) = patience else { return Err(explain(&error)) };
+        if matches!(patience, Patience::None) {
+            return Err(explain(&error));
+        }
         if error.kind() != io::ErrorKind::AddrInUse {
             return Err(explain(&error));
         }
@@ -206,15 +210,15 @@ fn bind_patiently(
         }
         if attempt == 1 {
             let seconds = (pause * (ATTEMPTS - 1)).as_secs();
-            if is_nginx {
-                error_log::write(Level::Emerg, format_args!("{}", explain(&error)));
+            if let Patience::Starting(name) = patience {
+                eprintln!("{name}: [emerg] {}", explain(&error));
             } else {
                 telemetry::warning!("Connection in use: {}; trying for {} seconds", listener.text, seconds);
             }
         }
-        match signals {
-            Some(signals) => interrupted = signals.told_to_end(None, Some(pause)).is_some(),
-            None => std::thread::sleep(pause),
+        match patience {
+            Patience::Told(signals) => interrupted = signals.told_to_end(None, Some(pause)).is_some(),
+            _ => std::thread::sleep(pause),
         }
     }
     unreachable!("the loop ends by returning")

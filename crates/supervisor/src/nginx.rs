@@ -168,8 +168,9 @@ fn run(
     environment: Vec<(OsString, OsString)>,
     embedded: Embedded,
 ) -> Result<Master, u8> {
+    let name = if source.by_own_name { "monoceros" } else { "nginx" };
     let refuse = |why: &str| {
-        eprintln!("{}: [emerg] {why}", if source.by_own_name { "monoceros" } else { "nginx" });
+        eprintln!("{name}: [emerg] {why}");
         FAILED
     };
     let inherited = listen::from_nginx(&environment);
@@ -192,7 +193,7 @@ fn run(
         &environment,
         &inherited.unwrap_or_default(),
         &systemd,
-        Patience::Told(None),
+        Patience::Starting(name),
     )
     .map_err(|report| refuse_all(&source, report))?;
     if let Err(error) = sys::set_child_subreaper() {

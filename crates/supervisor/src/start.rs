@@ -171,7 +171,7 @@ fn prepare(
     telemetry::info!("Starting monoceros {}", env!("CARGO_PKG_VERSION"));
     acme::fill(&mut model).map_err(|why| log(&why))?;
     let listeners =
-        listen::bind_all(&mut model, &[], systemd, Patience::Told(Some(signals))).map_err(|why| log(&why))?;
+        listen::bind_all(&mut model, &[], systemd, Patience::Told(signals)).map_err(|why| log(&why))?;
     logs::make_states(&model).map_err(|why| log(&why))?;
     let prepared = Some(Prepared { model, packed: None, listeners, error_log, descriptors: None });
     let configuration =
