@@ -57,6 +57,8 @@ class Answer:
     body: bytes = b""
     trailers: list = field(default_factory=list)
     interim: list = field(default_factory=list)
+    # The fields of each of them.
+    hints: list = field(default_factory=list)
 
     @property
     def status(self):
@@ -182,6 +184,7 @@ class Http2:
                     answer.trailers = fields
                 elif dict(fields)[":status"].startswith("1"):
                     answer.interim.append(int(dict(fields)[":status"]))
+                    answer.hints.append(fields[1:])
                 else:
                     answer.fields = fields
             else:

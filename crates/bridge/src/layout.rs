@@ -10,14 +10,18 @@ pub const MOST_CLAIMERS: u16 = 1024;
 pub const MOST_SLOTS: u16 = 1024;
 /// How many edge threads a region serves; what one message can carry of eventfds.
 pub const MOST_THREADS: u16 = 64;
-/// Size of each of a slot's two rings in bytes.
-pub const RING_SIZE: u32 = 128 * 1024;
+/// Size of a slot's request ring in bytes.
+pub const REQUEST_RING: u32 = 128 * 1024;
+/// Size of a slot's response ring in bytes: a worker whose whole answer fits is free at once.
+pub const RESPONSE_RING: u32 = 256 * 1024;
 
 /// "MONOCRS1"
 const MAGIC: u64 = u64::from_le_bytes(*b"MONOCRS1");
 const PAGE: usize = 4096;
 const HEADER_SLOT: usize = 128;
 const WORDS: usize = 16;
+/// Both rings of a slot.
+const RINGS: usize = (REQUEST_RING + RESPONSE_RING) as usize;
 
 /// The kind of a slot's state.
 pub(crate) const FREE: u64 = 0;
@@ -53,8 +57,6 @@ pub(crate) struct Layout {
     pub(crate) memory: SharedRegion,
     pub(crate) threads: u16,
     pub(crate) slots_per_thread: u16,
-    /// Power of two.
-    pub(crate) ring_size: u32,
     /// Entries of the ring of tickets, a power of two.
     pub(crate) tickets: u64,
     places: Places,
@@ -70,20 +72,14 @@ struct Places {
 }
 
 impl Places {
-    fn new(threads: u16, slots_per_thread: u16, ring_size: u32, tickets: u64) -> Self {
+    fn new(threads: u16, slots_per_thread: u16, tickets: u64) -> Self {
         let slots = usize::from(threads) * usize::from(slots_per_thread);
         let page = |at: usize| at.next_multiple_of(PAGE);
         let claimers = PAGE * (1 + usize::from(threads));
         let tickets_at = claimers + 64 * usize::from(MOST_CLAIMERS);
         let slots_at = page(tickets_at + 8 * tickets as usize);
         let rings = page(slots_at + HEADER_SLOT * slots);
-        Self {
-            claimers,
-            tickets: tickets_at,
-            slots: slots_at,
-            rings,
-            end: rings + 2 * ring_size as usize * slots,
-        }
+        Self { claimers, tickets: tickets_at, slots: slots_at, rings, end: rings + RINGS * slots }
     }
 }
 
@@ -92,6 +88,8 @@ pub(crate) struct Ring<'a> {
     layout: &'a Layout,
     header: usize,
     data: usize,
+    /// Power of two.
+    size: usize,
 }
 
 impl Ring<'_> {
@@ -117,7 +115,7 @@ impl Ring<'_> {
 
     /// Copies bytes in at a position, over the ring's end where need be.
     pub(crate) fn write(&self, position: u32, bytes: &[u8]) {
-        let size = self.layout.ring_size as usize;
+        let size = self.size;
         let at = position as usize & (size - 1);
         let first = bytes.len().min(size - at);
         self.layout.memory.copy_in(self.data + at, &bytes[..first]);
@@ -126,7 +124,7 @@ impl Ring<'_> {
 
     /// Appends the `length` bytes at a position to `into`.
     pub(crate) fn read(&self, position: u32, length: usize, into: &mut Vec<u8>) {
-        let size = self.layout.ring_size as usize;
+        let size = self.size;
         let at = position as usize & (size - 1);
         let first = length.min(size - at);
         self.layout.memory.append_to(self.data + at, first, into);
@@ -157,7 +155,7 @@ impl Layout {
     pub(crate) fn size(threads: u16, slots_per_thread: u16) -> Option<usize> {
         Self::valid(threads, slots_per_thread).then(|| {
             let tickets = Self::tickets(threads, slots_per_thread);
-            Places::new(threads, slots_per_thread, RING_SIZE, tickets).end
+            Places::new(threads, slots_per_thread, tickets).end
         })
     }
 
@@ -165,12 +163,12 @@ impl Layout {
     pub(crate) fn create(memory: SharedRegion, threads: u16, slots_per_thread: u16) -> Self {
         let tickets = Self::tickets(threads, slots_per_thread);
         let words = [crate::message::VERSION, threads.into(), slots_per_thread.into(), MOST_CLAIMERS.into()];
-        for (i, word) in words.into_iter().chain([RING_SIZE, RING_SIZE, tickets as u32]).enumerate() {
+        for (i, word) in words.into_iter().chain([REQUEST_RING, RESPONSE_RING, tickets as u32]).enumerate() {
             memory.atomic_u32(8 + 4 * i).store(word, Ordering::Relaxed);
         }
         memory.atomic_u64(0).store(MAGIC, Ordering::Release);
-        let places = Places::new(threads, slots_per_thread, RING_SIZE, tickets);
-        Self { memory, threads, slots_per_thread, ring_size: RING_SIZE, tickets, places }
+        let places = Places::new(threads, slots_per_thread, tickets);
+        Self { memory, threads, slots_per_thread, tickets, places }
     }
 
     /// Reads the header of a region that somebody else made; `None` when it does not fit itself or this program.
@@ -182,21 +180,14 @@ impl Layout {
         let (threads, slots_per_thread) = (u16::try_from(word(1)).ok()?, u16::try_from(word(2)).ok()?);
         let known = word(0) == crate::message::VERSION
             && word(3) == u32::from(MOST_CLAIMERS)
-            && word(4) == RING_SIZE
-            && word(5) == RING_SIZE;
+            && word(4) == REQUEST_RING
+            && word(5) == RESPONSE_RING;
         if !known || Self::size(threads, slots_per_thread)? != memory.len() {
             return None;
         }
         let tickets = Self::tickets(threads, slots_per_thread);
-        let places = Places::new(threads, slots_per_thread, RING_SIZE, tickets);
-        (u64::from(word(6)) == tickets).then_some(Self {
-            memory,
-            threads,
-            slots_per_thread,
-            ring_size: RING_SIZE,
-            tickets,
-            places,
-        })
+        let places = Places::new(threads, slots_per_thread, tickets);
+        (u64::from(word(6)) == tickets).then_some(Self { memory, threads, slots_per_thread, tickets, places })
     }
 
     /// From which ticket on there may be something to claim: a hint.
@@ -277,15 +268,17 @@ impl Layout {
     }
 
     pub(crate) fn request(&self, slot: u16) -> Ring<'_> {
-        Ring { layout: self, header: self.slot(slot) + 32, data: self.data(slot) }
+        let size = REQUEST_RING as usize;
+        Ring { layout: self, header: self.slot(slot) + 32, data: self.data(slot), size }
     }
 
     pub(crate) fn response(&self, slot: u16) -> Ring<'_> {
-        Ring { layout: self, header: self.slot(slot) + 64, data: self.data(slot) + self.ring_size as usize }
+        let (data, size) = (self.data(slot) + REQUEST_RING as usize, RESPONSE_RING as usize);
+        Ring { layout: self, header: self.slot(slot) + 64, data, size }
     }
 
     fn data(&self, slot: u16) -> usize {
-        self.places.rings + 2 * self.ring_size as usize * usize::from(slot)
+        self.places.rings + RINGS * usize::from(slot)
     }
 }
 
@@ -311,9 +304,9 @@ mod tests {
         let (fd, memory) = SharedRegion::create("test", size).unwrap();
         let ours = Layout::create(memory, 3, 100);
         let theirs = Layout::open(SharedRegion::map(&fd, size).unwrap()).unwrap();
-        ours.response(299).write(RING_SIZE - 3, b"wrapped");
+        ours.response(299).write(RESPONSE_RING - 3, b"wrapped");
         let mut seen = Vec::new();
-        theirs.response(299).read(RING_SIZE - 3, 7, &mut seen);
+        theirs.response(299).read(RESPONSE_RING - 3, 7, &mut seen);
         assert_eq!(seen, b"wrapped");
         ours.memory.atomic_u32(12).store(4, Ordering::Relaxed);
         assert!(Layout::open(SharedRegion::map(&fd, size).unwrap()).is_none());

@@ -13,4 +13,4 @@ mod message;
 pub mod worker;
 
 pub use frame::{Fields, RequestFrame, ResponseFrame, ResponseHead};
-pub use layout::{MOST_CLAIMERS, MOST_SLOTS, MOST_THREADS, RING_SIZE};
+pub use layout::{MOST_CLAIMERS, MOST_SLOTS, MOST_THREADS, REQUEST_RING, RESPONSE_RING};

@@ -5,9 +5,9 @@ mod common;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use bridge::RING_SIZE;
 use bridge::edge::{BodyPart, BridgeError, EdgeThread, Progress, Region, SlotId};
 use bridge::worker::Next;
+use bridge::{REQUEST_RING, RESPONSE_RING};
 use common::{connect, publish};
 use proptest::prelude::*;
 use sys::SharedRegion;
@@ -23,6 +23,7 @@ fn map(region: &Region) -> SharedRegion {
 const WRITABLE: usize = 4096 * 2 + 65536 + 2 * 4096;
 const SLOTS_AT: usize = 4096 * 2 + 65536 + 4096;
 const RINGS_AT: usize = WRITABLE;
+const RINGS: usize = (REQUEST_RING + RESPONSE_RING) as usize;
 
 fn use_everything(edge: &mut EdgeThread, ids: &[SlotId]) {
     let mut dirty = Vec::new();
@@ -59,7 +60,7 @@ proptest! {
         let mut edge = EdgeThread::new(region.clone(), 0);
         let ids: Vec<_> = (0..3).map(|_| publish(&mut edge, b"/", BodyPart::None).unwrap()).collect();
         let memory = map(&region);
-        memory.copy_in(RINGS_AT, &vec![fill; 8 * RING_SIZE as usize]);
+        memory.copy_in(RINGS_AT, &vec![fill; 4 * RINGS]);
         for (i, word) in slot_words.iter().enumerate() {
             memory.copy_in(SLOTS_AT + 8 * i, &word.to_le_bytes());
         }
@@ -98,7 +99,7 @@ proptest! {
         }
         let memory = map(&region);
         let slot = SLOTS_AT + 128 * usize::from(id.slot);
-        memory.copy_in(RINGS_AT + RING_SIZE as usize * (2 * usize::from(id.slot) + 1), &bytes);
+        memory.copy_in(RINGS_AT + RINGS * usize::from(id.slot) + REQUEST_RING as usize, &bytes);
         let tail = tail.unwrap_or(bytes.len() as u32);
         memory.copy_in(slot + 64, &tail.to_le_bytes());
         use_everything(&mut edge, &[id]);
@@ -116,7 +117,7 @@ fn claimed(region: &Arc<Region>) -> (EdgeThread, SlotId, SharedRegion) {
 }
 
 fn put(memory: &SharedRegion, id: SlotId, bytes: &[u8]) {
-    memory.copy_in(RINGS_AT + RING_SIZE as usize * (2 * usize::from(id.slot) + 1), bytes);
+    memory.copy_in(RINGS_AT + RINGS * usize::from(id.slot) + REQUEST_RING as usize, bytes);
     memory.copy_in(SLOTS_AT + 128 * usize::from(id.slot) + 64, &(bytes.len() as u32).to_le_bytes());
 }
 
@@ -154,7 +155,7 @@ fn what_breaks_the_order_of_frames_is_refused() {
 
 #[test]
 fn positions_that_cannot_be_are_refused() {
-    for (first, then) in [(0, RING_SIZE + 1), (0, u32::MAX), (14, 5)] {
+    for (first, then) in [(0, RESPONSE_RING + 1), (0, u32::MAX), (14, 5)] {
         let region = Region::create(1, 4).unwrap();
         let (mut edge, id, memory) = claimed(&region);
         put(&memory, id, &[6, 0, 0, 0, 16, 0, 0, 0, 200, 0, 0, 0, 0, 0]);

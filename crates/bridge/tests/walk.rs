@@ -6,11 +6,11 @@ use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 
-use bridge::RING_SIZE;
 use bridge::edge::{
     BodyPart, EdgeThread, Message, Progress, PublishError, Region, ResponseFrame, SlotId, SlotState,
 };
 use bridge::worker::{Exchange, Next, RequestBody};
+use bridge::{REQUEST_RING, RESPONSE_RING};
 use common::{connect, publish, publish_with, wait_for};
 
 fn exchange(next: Next) -> Exchange {
@@ -121,10 +121,10 @@ fn sizes() {
     let region = Region::create(1, 1).unwrap();
     let (_socket, link, _) = connect(&region, 1);
     let mut edge = EdgeThread::new(region, 0);
-    let large = vec![7; RING_SIZE as usize];
+    let large = vec![7; RESPONSE_RING as usize];
     assert_eq!(publish(&mut edge, b"/", BodyPart::Bytes(&large)), Err(PublishError::TooLarge));
     assert_eq!(edge.free_slots(), 1, "the slot is not lost");
-    let fits = &large[..RING_SIZE as usize - 256];
+    let fits = &large[..REQUEST_RING as usize - 256];
     publish(&mut edge, b"/", BodyPart::Bytes(fits)).unwrap();
     let mut theirs = exchange(link.claimer(0).unwrap().next());
     assert_eq!(theirs.take_body(), Ok(RequestBody::Bytes(fits.to_vec())));
@@ -146,7 +146,7 @@ fn a_full_ring_holds_the_worker_and_a_cancel_lets_it_go() {
     let mut edge = EdgeThread::new(region, 0);
     let id = publish(&mut edge, b"/", BodyPart::None).unwrap();
     let mut theirs = exchange(link.claimer(0).unwrap().next());
-    let size = 3 * RING_SIZE as usize;
+    let size = 3 * RESPONSE_RING as usize;
     let worker = std::thread::spawn(move || {
         theirs.head(200, b"OK", []).unwrap();
         theirs.body(&vec![b'x'; size]).unwrap();

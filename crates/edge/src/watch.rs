@@ -19,7 +19,7 @@ use config::model::http::{
     Upstream, UpstreamAddress,
 };
 use exchange::{BodyError, BodySource};
-use http1::AnswerTo;
+use http1::{AnswerTo, ResponseHead};
 use protocol::Deadlines;
 use routing::Regex;
 use telemetry::error_log::{self, Level};
@@ -431,6 +431,8 @@ impl Client for Nobody {
     fn take_body(&mut self) -> Option<Box<dyn BodySource>> {
         None
     }
+
+    fn interim(&mut self, _: &ResponseHead, _: &[u8]) {}
 }
 
 /// What is asked: of the location's fields those that depend on no client.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use exchange::{BodyError, BodySource, NoBody, Response};
+use exchange::{BodyError, BodySource, Fields, NoBody, Response};
 use http1::HeadError;
 
 use crate::pace::Pace;
@@ -219,6 +219,19 @@ impl Exchange<'_> {
             Self::Http1(connection) => connection.probe(),
             // Each stream says by itself when it is cancelled.
             Self::Http2(_) | Self::Nobody(_) => {}
+        }
+    }
+
+    /// Tells the client of what the response will want (103), if its protocol knows that and it does not have to be
+    /// waited for.
+    pub fn early_hints(&mut self, fields: &Fields) {
+        if fields.is_empty() {
+            return;
+        }
+        match self {
+            Self::Http1(connection) => connection.early_hints(fields),
+            Self::Http2(exchange) => exchange.early_hints(fields),
+            Self::Nobody(_) => {}
         }
     }
 

@@ -38,6 +38,9 @@ pub trait Client {
 
     /// That body by itself, if it can be read while the answer is written.
     fn take_body(&mut self) -> Option<Box<dyn BodySource>>;
+
+    /// Something came before the answer (1xx): the client may want to know.
+    fn interim(&mut self, head: &ResponseHead, bytes: &[u8]);
 }
 
 /// What holds for one request.
@@ -230,11 +233,12 @@ impl Connection {
         limits: &Limits,
         to: AnswerTo,
         attempt: &Attempt,
-        incoming: &mut Incoming,
-        head: &mut ResponseHead,
+        (incoming, head): (&mut Incoming, &mut ResponseHead),
+        client: &mut dyn Client,
     ) -> Poll<Result<Bytes, Fault>> {
         loop {
-            if let Some(bytes) = incoming.head(&mut self.input, limits, to, attempt, head)? {
+            let interim = &mut |head: &ResponseHead, bytes: &[u8]| client.interim(head, bytes);
+            if let Some(bytes) = incoming.head(&mut self.input, limits, to, attempt, head, interim)? {
                 return Poll::Ready(Ok(bytes));
             }
             let read = self.stream.poll_read_most(cx, &mut self.input, limits.first_read);
@@ -311,8 +315,9 @@ impl AskingHttp1<'_> {
                     Poll::Pending => {}
                 }
             }
-            let (incoming, head) = (&mut self.incoming, &mut self.head);
-            match (connection.poll_head(cx, self.limits, self.to, self.attempt, incoming, head), refused) {
+            let into = (&mut self.incoming, &mut self.head);
+            let found = connection.poll_head(cx, self.limits, self.to, self.attempt, into, self.client);
+            match (found, refused) {
                 (Poll::Ready(Ok(bytes)), _) => Ok(bytes),
                 (Poll::Ready(Err(_)) | Poll::Pending, Some(refused)) => Err(refused),
                 (Poll::Ready(Err(fault)), None) => Err(fault),

@@ -19,6 +19,7 @@ use http1::{AnswerTo, ResponseHead, parse_response_head};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::connection::Connection;
+use crate::incoming::INTERIM;
 use crate::{
     Answer, AnswerBody, Attempt, Client, Failure, Fault, Lease, Limits, Outgoing, OutgoingBody, Pool, Stream,
 };
@@ -353,6 +354,7 @@ impl Connection {
         let deadline = &self.deadline;
         // Without a body all of the request is on its way.
         deadline.set(if uplink.is_some() { limits.send_timeout } else { limits.read_timeout });
+        let mut interims = 0;
         let response = poll_fn(|cx| {
             let mut failed = None;
             if let Some(uplink) = &mut uplink
@@ -375,6 +377,20 @@ impl Connection {
             http2.count(attempt);
             // Where the body comes from whoever asks, it has to be read before the answer: nobody can afterwards.
             let may_answer = uplink.as_ref().is_none_or(|up| up.over || !matches!(up.source, Source::Client));
+            while let Poll::Ready(Some(Ok(response))) = answer.poll_informational(cx) {
+                interims += 1;
+                if interims > INTERIM {
+                    return Poll::Ready(Err(Fault::Flood));
+                }
+                let bytes = head(&response.into_parts().0);
+                let mut parsed = ResponseHead::default();
+                if bytes.len() <= limits.head.head
+                    && let Ok(Some(_)) =
+                        parse_response_head(&bytes, &limits.head, false, outgoing.to, &mut parsed)
+                {
+                    client.interim(&parsed, &bytes);
+                }
+            }
             if may_answer && let Poll::Ready(response) = Pin::new(&mut answer).poll(cx) {
                 return Poll::Ready(response.map_err(|error| fault(&error)));
             }

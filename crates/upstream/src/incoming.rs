@@ -12,7 +12,7 @@ use http1::{AnswerTo, ResponseHead, parse_response_head};
 use crate::{Attempt, Fault, Limits};
 
 /// Interim responses before the one that counts.
-const INTERIM: u32 = 16;
+pub(crate) const INTERIM: u32 = 16;
 /// Bytes of complaints of a FastCGI application before its head.
 const COMPLAINTS: u64 = 4 << 20;
 
@@ -36,7 +36,7 @@ impl Incoming {
         }
     }
 
-    /// The head, once it is whole.
+    /// The head, once it is whole. What comes before it is told.
     pub(crate) fn head(
         &mut self,
         input: &mut BytesMut,
@@ -44,19 +44,21 @@ impl Incoming {
         to: AnswerTo,
         attempt: &Attempt,
         head: &mut ResponseHead,
+        interim: &mut dyn FnMut(&ResponseHead, &[u8]),
     ) -> Result<Option<Bytes>, Fault> {
         if input.is_empty() {
             return Ok(None);
         }
         match self {
-            Self::Http(interim) => loop {
+            Self::Http(count) => loop {
                 match parse_response_head(input, &limits.head, true, to, head).map_err(Fault::Invalid)? {
                     Some(length) if head.is_interim() => {
-                        input.advance(length);
-                        *interim += 1;
-                        if *interim > INTERIM {
+                        *count += 1;
+                        if *count > INTERIM {
                             return Err(Fault::Flood);
                         }
+                        interim(head, &input[..length]);
+                        input.advance(length);
                         if input.is_empty() {
                             return Ok(None);
                         }

@@ -193,7 +193,7 @@ impl Response {
 fn put<T: Send>(py: Python<'_>, written: &mut usize, size: usize, call: impl FnOnce() -> T + Send) -> T {
     // Every frame's own bytes are fewer than this.
     *written = written.saturating_add(size).saturating_add(256);
-    if *written < bridge::RING_SIZE as usize / 2 { call() } else { py.detach(call) }
+    if *written < bridge::RESPONSE_RING as usize / 2 { call() } else { py.detach(call) }
 }
 
 fn finished() -> PyErr {

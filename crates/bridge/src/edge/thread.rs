@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::region::Region;
 use crate::frame::{self, Encoder, FRAME_HEADER, RequestFrame, ResponseFrame};
 use crate::futex;
-use crate::layout::{self, CANCELLED, CLAIMED, FREE, READY, Ring, State};
+use crate::layout::{self, CANCELLED, CLAIMED, FREE, READY, REQUEST_RING, RESPONSE_RING, Ring, State};
 
 /// A claimer is woken for every so many requests; the rest when the loop has nothing else to do.
 pub(super) const PUBLISHED_PER_WAKE: u32 = 8;
@@ -238,9 +238,8 @@ impl EdgeThread {
             encoder.header(frame::REQUEST_BODY, u32::try_from(length).map_err(|_| PublishError::TooLarge)?);
         }
         let layout = &self.region.layout;
-        let size = layout.ring_size as usize;
         let end = self.scratch.len() + length + FRAME_HEADER;
-        if end > size {
+        if end > REQUEST_RING as usize {
             return Err(PublishError::TooLarge);
         }
         let ring = layout.request(slot);
@@ -363,7 +362,7 @@ impl EdgeThread {
         let left = slot.cancelled.get() && self.region.layout.left(id.slot).load(Ordering::Acquire) != 0;
         let tail = ring.tail().load(Ordering::Acquire);
         let available = tail.wrapping_sub(slot.read);
-        if available > self.region.layout.ring_size || available < slot.seen.wrapping_sub(slot.read) {
+        if available > RESPONSE_RING || available < slot.seen.wrapping_sub(slot.read) {
             return Err(BridgeError::Broken("a ring's position is impossible"));
         }
         slot.seen = tail;

@@ -7,10 +7,11 @@ use std::sync::atomic::{Ordering, fence};
 use super::link::Shared;
 use crate::frame::{self, Encoder, FRAME_HEADER, RequestView};
 use crate::futex;
-use crate::layout::CANCELLED;
+use crate::layout::{CANCELLED, REQUEST_RING, RESPONSE_RING};
 
-/// The largest payload of a BODY frame: half a ring, so that the edge empties one half while the other is filled.
-const LARGEST_BODY: usize = crate::layout::RING_SIZE as usize / 2 - FRAME_HEADER;
+const SIZE: usize = RESPONSE_RING as usize;
+/// The largest payload of a BODY frame: what the edge may hold of a response in memory.
+const LARGEST_BODY: usize = 64 * 1024 - FRAME_HEADER;
 /// For less room than this a body's rest is not cut again.
 const LEAST_ROOM: usize = 16 * 1024;
 
@@ -109,7 +110,7 @@ impl Exchange {
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         let encoded = Encoder { into: &mut scratch }.head(status, reason, fields);
-        let fits = encoded.is_ok() && scratch.len() <= self.size();
+        let fits = encoded.is_ok() && scratch.len() <= SIZE;
         let sent = if fits { self.frame(&scratch) } else { self.end(true).and(Err(Gone)) };
         self.scratch = scratch;
         sent
@@ -170,10 +171,6 @@ impl Exchange {
         sent
     }
 
-    fn size(&self) -> usize {
-        self.shared.layout.ring_size as usize
-    }
-
     /// Writes a whole frame.
     fn frame(&mut self, bytes: &[u8]) -> Result<(), Gone> {
         self.room(bytes.len())?;
@@ -189,7 +186,7 @@ impl Exchange {
     }
 
     fn publish_if_much(&mut self) {
-        if self.written.wrapping_sub(self.published) as usize >= self.size() / 2 {
+        if self.written.wrapping_sub(self.published) as usize >= SIZE / 2 {
             self.publish();
         }
     }
@@ -212,12 +209,11 @@ impl Exchange {
         if self.ended {
             return Err(Gone);
         }
-        let size = self.size();
         loop {
             if self.is_cancelled() {
                 return Err(Gone);
             }
-            let free = size.saturating_sub(self.written.wrapping_sub(self.read) as usize);
+            let free = SIZE.saturating_sub(self.written.wrapping_sub(self.read) as usize);
             if free >= needed {
                 return Ok(free);
             }
@@ -251,7 +247,7 @@ impl Drop for Exchange {
 fn read_request(shared: &Shared, slot: u16) -> Option<(RequestView, RequestBody)> {
     let ring = shared.layout.request(slot);
     let tail = ring.tail().load(Ordering::Acquire);
-    if tail > shared.layout.ring_size {
+    if tail > REQUEST_RING {
         return None;
     }
     let mut at = 0_u32;

@@ -224,6 +224,9 @@ impl<'a> Reader<'a> {
         self.check_secure_link(&level);
         self.settle_identities(&mut level, parent.map(|parent| &*parent.level));
         self.check_trusted(&level, parent.map(|parent| &*parent.level));
+        if let Some(parent) = parent {
+            super::headers::inherit_fields(&mut level, &parent.level);
+        }
         self.shared.settle(level, parent)
     }
 }

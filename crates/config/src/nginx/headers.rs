@@ -6,7 +6,7 @@ use conf_syntax::Directive;
 
 use super::level::Level;
 use super::reader::Reader;
-use super::table::{Apply, Argument, Context, Count, Row};
+use super::table::{Apply, Context, Count, Row};
 use super::units;
 use crate::model::http::{AddHeader, Expires};
 
@@ -51,26 +51,61 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "add_header_inherit",
         IF,
-        Apply::NotYet("inheriting fields beside one's own comes later"),
+        Apply::Custom(|r, l, d| l.add_header_inherit = r.word(d, &INHERITS)),
         "on",
-        "How fields are inherited.",
+        "How fields are inherited: `on` where a block adds none of its own, `off` not at all, `merge` behind its own.",
     ),
     Row::one(
         "add_trailer_inherit",
         IF,
-        Apply::NotYet("inheriting fields beside one's own comes later"),
+        Apply::Custom(|r, l, d| l.add_trailer_inherit = r.word(d, &INHERITS)),
         "on",
-        "How fields are inherited.",
+        "The same for `add_trailer`.",
     ),
     Row::new(
         "early_hints",
         Context::ALL,
         Count::at_least(1),
-        Apply::Quiet(Argument::Any, "nothing that is there yet sends such responses"),
+        Apply::Custom(|r, l, d| {
+            let values: Vec<_> = d.args.iter().map(|word| r.value(word)).collect();
+            l.early_hints = Some(Rc::new(values));
+        }),
         "",
-        "Passes early hints of a proxied server on.",
+        "Passes early hints (103) of servers by HTTP/1.1 and HTTP/2 on, if one of the values is neither empty nor `0`.",
     ),
 ];
+
+/// `add_header_inherit`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inherits {
+    On,
+    Off,
+    Merge,
+}
+
+const INHERITS: [(&str, Inherits); 3] =
+    [("on", Inherits::On), ("off", Inherits::Off), ("merge", Inherits::Merge)];
+
+/// Takes of the fields around a block what the rule lets it, where that is not what is done with all else.
+pub(super) fn inherit_fields(level: &mut Level, parent: &Level) {
+    let rule = level.add_header_inherit.or(parent.add_header_inherit);
+    inherit(rule, &mut level.add_headers, parent.add_headers.as_ref());
+    let rule = level.add_trailer_inherit.or(parent.add_trailer_inherit);
+    inherit(rule, &mut level.add_trailers, parent.add_trailers.as_ref());
+}
+
+fn inherit(
+    rule: Option<Inherits>,
+    own: &mut Option<Rc<Vec<AddHeader>>>,
+    around: Option<&Rc<Vec<AddHeader>>>,
+) {
+    let Some(around) = around else { return };
+    match (rule, own) {
+        (Some(Inherits::Off), own @ None) => *own = Some(Rc::default()),
+        (Some(Inherits::Merge), Some(own)) => Rc::make_mut(own).extend(around.iter().cloned()),
+        _ => {}
+    }
+}
 
 impl<'a> Reader<'a> {
     fn added(&mut self, directive: Directive<'a>) -> Option<AddHeader> {

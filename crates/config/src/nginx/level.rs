@@ -11,6 +11,7 @@ use conf_syntax::Span;
 use super::cache::CacheLevel;
 use super::dav::DavMethods;
 use super::error_log::ErrorLog;
+use super::headers::Inherits;
 use super::pass::PassLevel;
 use super::tls::NamedFile;
 use super::types::Types;
@@ -204,6 +205,9 @@ level! {
         // Fields of the response.
         add_headers: Rc<Vec<AddHeader>>,
         add_trailers: Rc<Vec<AddHeader>>,
+        add_header_inherit: Inherits,
+        add_trailer_inherit: Inherits,
+        early_hints: Rc<Vec<Value>>,
         expires: Option<Expires>,
         // Bodies of the response.
         gzip: bool,

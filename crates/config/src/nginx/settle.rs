@@ -212,6 +212,7 @@ impl Shared {
                 dry_run: l.limit_conn_dry_run.unwrap_or(false),
             },
             add_headers: l.add_headers.as_ref().map_or_else(Vec::new, |h| h.to_vec()),
+            early_hints: l.early_hints.as_ref().map_or_else(Vec::new, |list| list.to_vec()),
             add_trailers: l.add_trailers.as_ref().map_or_else(Vec::new, |h| h.to_vec()),
             expires: l.expires.clone().flatten(),
             compression: compression(l),

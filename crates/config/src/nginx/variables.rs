@@ -16,7 +16,6 @@ const EMPTY_NAMES: &[&str] = &["ssl_sigalg", "uid_reset", "http3", "quic"];
 const LATER: &[(&str, &str)] = &[
     ("geoip_", "GeoIP comes later"),
     ("perl_", "Perl is not run here"),
-    ("is_request_port", "nobody has asked for it"),
     ("ancient_browser", "browsers are not told apart"),
     ("modern_browser", "browsers are not told apart"),
     ("msie", "browsers are not told apart"),

@@ -6,7 +6,7 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::task::{Context, Poll, ready};
 
-use exchange::{Body, Chunk, ChunkStream, Name, Nothing, Response};
+use exchange::{Body, Chunk, ChunkStream, Fields, Name, Nothing, Response};
 use http1::{EncodeError, ResponseEncoder, Version, response_body_allowed};
 
 use super::Connection;
@@ -77,6 +77,30 @@ impl Connection {
         };
         self.replace_broken(response, date, outcome);
         Ok(self.end_response(sent, outcome))
+    }
+
+    /// See [`Exchange::early_hints`](crate::Exchange::early_hints).
+    pub fn early_hints(&mut self, fields: &Fields) {
+        // HTTP/1.0 knows no interim responses (RFC 9110 §15.2).
+        if self.is_http10 || self.response_begun || self.departing {
+            return;
+        }
+        let output = &mut self.buffers.get_or_insert_with(|| self.pool.take()).output;
+        let before = output.len();
+        let encoded = ResponseEncoder::new(output, Version::Http11, 103, None).and_then(|mut head| {
+            fields.iter().try_for_each(|(name, spelling, value)| head.field_of(name, spelling, value))?;
+            head.finish();
+            Ok(())
+        });
+        if encoded.is_err() {
+            output.truncate(before);
+            return;
+        }
+        if let Ok(written) = self.stream.try_write(output) {
+            output.drain(..written);
+        }
+        // What is left leaves before the response, and nothing may take it away.
+        self.response_begun = !output.is_empty();
     }
 
     /// What [`Connection::try_respond`] has left.

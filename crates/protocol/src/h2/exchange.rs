@@ -8,7 +8,7 @@ use std::time::Duration;
 use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream, SendStream};
 use bytes::{Buf, Bytes};
-use exchange::{Body, BodyError, BodySource, Request, Response};
+use exchange::{Body, BodyError, BodySource, Fields, Request, Response};
 
 use super::head::Head;
 use super::turns::Priority;
@@ -215,6 +215,18 @@ impl Exchange {
     fn send_continue(&mut self) {
         let mut interim = http::Response::new(());
         *interim.status_mut() = http::StatusCode::CONTINUE;
+        // If it cannot be sent, the stream is over.
+        let _ = self.respond.send_informational(interim);
+    }
+
+    /// See [`Exchange::early_hints`](crate::Exchange::early_hints).
+    pub fn early_hints(&mut self, fields: &Fields) {
+        if self.is_answered {
+            return;
+        }
+        let mut interim = http::Response::new(());
+        *interim.status_mut() = http::StatusCode::EARLY_HINTS;
+        *interim.headers_mut() = super::response::section(fields);
         // If it cannot be sent, the stream is over.
         let _ = self.respond.send_informational(interim);
     }

@@ -190,7 +190,7 @@ impl Exchange {
                 }
             }
         }
-        let trailers = body.trailers().map(|fields| trailers(&fields)).filter(|fields| !fields.is_empty());
+        let trailers = body.trailers().map(|fields| section(&fields)).filter(|fields| !fields.is_empty());
         self.write(stream, collected.freeze(), false, sent, &mut *body).await?;
         if length.is_some_and(|length| sent.body < length) {
             return Err(WriteError::Broken("the body is shorter than its Content-Length"));
@@ -335,7 +335,8 @@ fn values(fields: &Fields) -> Bytes {
     block.into()
 }
 
-fn trailers(section: &Fields) -> HeaderMap {
+/// Fields as they can stand in an interim response or in trailers.
+pub(super) fn section(section: &Fields) -> HeaderMap {
     let mut fields = HeaderMap::new();
     for (_, name, value) in section.iter().filter(|(_, name, _)| !is_of_connection(name)) {
         push(&mut fields, name, Bytes::copy_from_slice(value));

@@ -44,6 +44,10 @@ pub fn request_variable(variable: &Variable, request: &Request, out: &mut Vec<u8
             Ok(host) if host.port > 0 => return Some(write!(out, "{}", host.port).is_ok()),
             _ => b"",
         },
+        Variable::IsRequestPort => match validate_host(&request.authority) {
+            Ok(host) if host.port > 0 => b":",
+            _ => b"",
+        },
         Variable::RemoteAddr => match request.peer.remote {
             Some(remote) => {
                 exchange::push_address(remote.ip(), out);

@@ -112,6 +112,7 @@ fn the_request_tells_its_own_variables() {
         ("https", ""),
         ("host", "example.com"),
         ("request_port", "8080"),
+        ("is_request_port", ":"),
         ("content_length", "12"),
         ("remote_addr", "192.0.2.1"),
         ("remote_port", "4711"),

@@ -33,7 +33,7 @@ fn hear<'a>(family: Family, pieces: impl Iterator<Item = &'a [u8]>) -> Result<Sa
     for piece in pieces {
         input.extend_from_slice(piece);
         if !has_head {
-            let found = incoming.head(&mut input, &limits, TO, &attempt, &mut head);
+            let found = incoming.head(&mut input, &limits, TO, &attempt, &mut head, &mut |_, _| ());
             has_head = found.map_err(|fault| fault.to_string())?.is_some();
             if let Incoming::Records(records) = &mut incoming
                 && has_head
@@ -122,7 +122,9 @@ fn a_whole_answer_is_taken_at_once_or_not_at_all() {
     for (length, expected) in [(whole.len(), Some(b"abc".to_vec())), (whole.len() - 1, None)] {
         let (mut incoming, mut head) = (Incoming::new(Family::FastCgi), ResponseHead::default());
         let mut input = BytesMut::from(&whole[..length]);
-        assert!(incoming.head(&mut input, &limits, TO, &attempt, &mut head).unwrap().is_some());
+        assert!(
+            incoming.head(&mut input, &limits, TO, &attempt, &mut head, &mut |_, _| ()).unwrap().is_some()
+        );
         let Incoming::Records(mut records) = incoming else { panic!() };
         let taken = records.whole(&input, 1 << 16);
         assert_eq!(taken.as_ref().map(|(body, _)| body.to_vec()), expected);

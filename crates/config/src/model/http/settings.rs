@@ -527,6 +527,8 @@ pub struct Settings {
     pub add_headers: Vec<AddHeader>,
     /// `add_trailer`
     pub add_trailers: Vec<AddHeader>,
+    /// `early_hints`: if one of them is neither empty nor `0`.
+    pub early_hints: Vec<Value>,
     /// `expires`
     pub expires: Option<Expires>,
     /// `gzip` and others.

@@ -119,6 +119,7 @@ variables! {
         RequestLength = "request_length", "Bytes of the request: line, fields and body";
         RequestMethod = "request_method", "The method";
         RequestPort = "request_port", "The port that the client asked for";
+        IsRequestPort = "is_request_port", "`:` if the client asked for a port, else empty";
         RequestTime = "request_time", "Seconds since the first byte of the request, with milliseconds";
         RequestUri = "request_uri", "Path and arguments as they were sent";
         Scheme = "scheme", "`http` or `https`";

@@ -20,8 +20,8 @@ use buffering::BufferedBody;
 use bytes::Bytes;
 use cache::Stored;
 use config::model::http::{CacheSettings, Family, NextUpstream, Variable};
-use exchange::{BodyError, BodySource, Method, Name, Request, Version};
-use http1::AnswerTo;
+use exchange::{BodyError, BodySource, Fields, Method, Name, Request, Version};
+use http1::{AnswerTo, ResponseHead};
 use protocol::{ClientEvent, Exchange};
 use telemetry::error_log::Level;
 use upstream::{
@@ -242,6 +242,8 @@ impl Visit<'_, '_> {
                 }
             };
             let attempt = self.begin_attempt(lease.peer.name.clone(), std::mem::take(&mut is_first));
+            let is_main = self.depth == 0 && !self.alone;
+            let hints = is_main && self.is_any(&self.settings().early_hints, request);
             let mut client = ClientSide {
                 exchange: &mut self.exchange,
                 // What is answered already, or is to be finished in any case, needs no client.
@@ -251,6 +253,7 @@ impl Visit<'_, '_> {
                 limit: body_memory,
                 received: 0,
                 asked: false,
+                hints: hints.then_some(place),
             };
             let keep = settings.gateway.keep_conn;
             let outgoing = Outgoing { head: &head.bytes, body: again(&mut body), to, keep };
@@ -509,6 +512,8 @@ struct ClientSide<'a, 'e> {
     received: u64,
     /// It was asked for its body.
     asked: bool,
+    /// It is given early hints, without the fields that this place hides.
+    hints: Option<&'a ProxyPlace>,
 }
 
 impl Client for ClientSide<'_, '_> {
@@ -549,5 +554,26 @@ impl Client for ClientSide<'_, '_> {
             self.kept = None;
         }
         body
+    }
+
+    fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) {
+        let Some(place) = self.hints.filter(|_| head.status == 103) else { return };
+        let mut fields = Fields::new();
+        for line in &head.fields {
+            let (known, name) = (line.known, line.name.of(bytes));
+            let is_of_message = matches!(
+                known,
+                Name::Connection
+                    | Name::KeepAlive
+                    | Name::TransferEncoding
+                    | Name::ContentLength
+                    | Name::Upgrade
+                    | Name::Trailer
+            );
+            if !is_of_message && !place.hides(known, name) {
+                fields.push(name, line.value.of(bytes));
+            }
+        }
+        self.exchange.early_hints(&fields);
     }
 }
