@@ -53,7 +53,8 @@ class Shaky(Upstream):
             connection.sendall(whole[:20])
             return None
         if mood == "half a body":
-            connection.sendall(whole[:-30])
+            # The end travels with it: what has gone on to the client before the end is seen cannot be asked for again.
+            connection.sendall(whole[:-30], socket.MSG_MORE)
             return None
         return whole
 
