@@ -15,7 +15,7 @@ use buffering::TempSpace;
 use config::model::Address;
 use exchange::Request;
 use handlers::app::{App, Shared, Worker};
-use protocol::{Deadlines, Pauses, h1};
+use protocol::{Deadlines, h1};
 use sys::Watched;
 use telemetry::error_log::{self, Level, Limit};
 use telemetry::{AccessLog, AccessLogs, AccessLogsWriter, AccessWriter};
@@ -226,7 +226,6 @@ pub fn run(start: Start) -> io::Result<()> {
         .event_interval(61)
         .on_thread_unpark(exchange::begin_turn)
         .on_thread_park(|| {
-            protocol::before_sleep();
             PARKING.with_borrow(|sides| {
                 if let Some(sides) = sides {
                     sides.before_park();
@@ -314,9 +313,8 @@ impl EventLoop {
         tokio::task::spawn_local(async move {
             let mut load = Load::new();
             let mut patience = Patience::default();
-            let mut pauses = Pauses::new();
             loop {
-                this.wait_for_look(&load, &mut pauses).await;
+                this.wait_for_look(&load).await;
                 patience.note(this.sides.have_queue());
                 let (busy, intervals) = load.look();
                 this.process.spread.note(this.index, busy, intervals, &mut load.trend);
@@ -338,7 +336,7 @@ impl EventLoop {
     /// Until it is time to look around again: soon where something goes on. A loop that is woken for nothing is not
     /// only a waste; a scheduler that sees a processor do nothing between two requests moves to it what is better off
     /// where it is.
-    async fn wait_for_look(&self, load: &Load, pauses: &mut Pauses) {
+    async fn wait_for_look(&self, load: &Load) {
         let is_quiet = if self.process.spread.connections(self.index) == 0 {
             !self.sides.are_busy()
         } else {
@@ -350,7 +348,7 @@ impl EventLoop {
                 () = self.begun.notified() => {}
             }
         } else {
-            pauses.take(spread::INTERVAL).await;
+            tokio::time::sleep(spread::INTERVAL).await;
         }
     }
 

@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::pause::Pauses;
-
-/// How often the ticker runs: a deadline is met at most this much late, or twice where much comes and then nothing more.
+/// How often the ticker runs: a deadline is met at most this much late.
 const TICK: Duration = Duration::from_millis(200);
 const NEVER: u64 = u64::MAX;
 /// At the end, how long a connection without a request yet is waited for.
@@ -75,12 +73,11 @@ impl Deadlines {
 
     /// Wakes whoever is late, until the loop ends. To be spawned once on the event loop.
     pub async fn tick(self: Rc<Self>) {
-        let mut pauses = Pauses::new();
         loop {
             if self.table.borrow().is_empty() {
                 self.registered.notified().await;
             }
-            pauses.take(TICK).await;
+            tokio::time::sleep(TICK).await;
             self.renew_time();
             let now = self.now.get();
             for row in &mut self.table.borrow_mut().rows {

@@ -8,11 +8,9 @@ pub mod h1;
 pub mod h2;
 mod pace;
 mod path;
-mod pause;
 
 pub use deadline::{Deadline, Deadlines};
 pub use exchange::{ClientEvent, Exchange, Nobody, Refusal, Sent, WriteError};
 pub use h1::OtherEnd;
 pub use pace::{Pace, Room};
 pub use path::{InvalidPath, decode, encode, normalize, resolve};
-pub use pause::{Pauses, before_sleep};
