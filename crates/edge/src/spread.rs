@@ -19,8 +19,8 @@ const ROOMY: u32 = 600;
 /// So many intervals in a row have to say the same before a loop more, and before one less.
 const GROW_AFTER: u32 = 3;
 const SHRINK_AFTER: u32 = 20;
-/// A loop may have this many connections more than its share.
-const SLACK: usize = 4;
+/// A connection moves only to a loop that has more than this many fewer.
+const SLACK: usize = 1;
 
 /// What is known of all event loops of the edge.
 pub struct Spread {
@@ -139,7 +139,7 @@ impl Spread {
 /// How many of all connections one loop may have.
 fn quota(connections: usize, active: usize) -> usize {
     let share = connections.div_ceil(active);
-    share + share / 4 + SLACK
+    share + share / 8
 }
 
 impl Trend {
@@ -235,6 +235,25 @@ mod tests {
         }
         assert_eq!(spread.move_to(0), None);
         assert_eq!(spread.move_to(1), None);
+    }
+
+    #[test]
+    fn few_connections_move_too() {
+        for (connections, stay) in [(2, 1), (3, 2), (8, 4)] {
+            let spread = Spread::new(2);
+            for _ in 0..connections {
+                spread.begin(0);
+            }
+            spread.change(1, 2);
+            spread.note(0, FULL, 1, &mut Trend::default());
+            while spread.move_to(0) == Some(1) {
+                spread.end(0);
+                spread.begin(1);
+            }
+            assert_eq!((spread.connections(0), spread.connections(1)), (stay, connections - stay));
+            spread.note(1, FULL, 1, &mut Trend::default());
+            assert_eq!(spread.move_to(1), None);
+        }
     }
 
     #[tokio::test(flavor = "current_thread")]
