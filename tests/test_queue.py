@@ -252,9 +252,11 @@ def test_full_queue_is_503_at_once(serve):
         client.send(build("GET", "/queued"))
         server.wait_taken(client)  # one after the other, so that it is the fourth that finds no room
     # While nobody's turn comes.
+    began = time.monotonic()
     response = server.get("/too-much")
     assert response.status == 503
     assert int(response.get("Retry-After")) >= 1
+    assert time.monotonic() - began < 1
     release(server, "go")
     for client in [holder, *queued]:
         assert client.response().status == 200

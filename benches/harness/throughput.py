@@ -101,47 +101,46 @@ def errors_bar(outcome, figures):
 PYTHON_SERVERS = ("monoceros", "granian", "nginx + gunicorn", "nginx + uwsgi", "gunicorn")
 
 
-def hello(settings, directory):
-    def bars(outcome, figures):
+def python(settings, directory, work, title, path, app, bars):
+    """An application behind every Python server. `bars`: our share of a peer's `cost` or `p99` that is to be reached,
+    as (its words, the peer, which of the two, the share), at each number of connections.
+    """
+
+    def check(outcome, figures):
         for connections in CONNECTIONS:
-            at = f"at {connections}"
-            outcome.bar(f"CPU at most 0.5 of granian's {at}", figures.ratio("granian", connections, "cost"), 0.5)
-            outcome.bar(f"CPU at most 0.1 of nginx + gunicorn's {at}",
-                        figures.ratio("nginx + gunicorn", connections, "cost"), 0.1)  # fmt: skip
-            outcome.bar(f"p99 below granian's {at} (ours ÷ its)", figures.ratio("granian", connections, "p99"), 1)
+            for words, peer, what, share in bars:
+                outcome.bar(words.format(at=f"at {connections}"), figures.ratio(peer, connections, what), share)
         errors_bar(outcome, figures)
 
     names = settings.choose(*PYTHON_SERVERS)
-    yield measure(settings, directory, "hello", "WSGI hello, 2 workers", "/", names, bars, app="hello")
+    yield measure(settings, directory, work, title, path, names, check, app=app)
+
+
+def hello(settings, directory):
+    bars = [
+        ("CPU at most 0.5 of granian's {at}", "granian", "cost", 0.5),
+        ("CPU at most 0.1 of nginx + gunicorn's {at}", "nginx + gunicorn", "cost", 0.1),
+        ("p99 below granian's {at} (ours ÷ its)", "granian", "p99", 1),
+    ]
+    yield from python(settings, directory, "hello", "WSGI hello, 2 workers", "/", "hello", bars)
 
 
 def large(settings, directory):
     """An answer that no single turn of an event loop can send."""
-
-    def bars(outcome, figures):
-        for connections in CONNECTIONS:
-            at = f"at {connections}"
-            outcome.bar(f"CPU no more than granian's {at}", figures.ratio("granian", connections, "cost"), 1)
-            outcome.bar(f"CPU at most half of nginx + gunicorn's {at}",
-                        figures.ratio("nginx + gunicorn", connections, "cost"), 0.5)  # fmt: skip
-        errors_bar(outcome, figures)
-
-    names = settings.choose(*PYTHON_SERVERS)
-    yield measure(settings, directory, "large", "WSGI 256 KiB, 2 workers", "/big", names, bars, app="hello")
+    bars = [
+        ("CPU no more than granian's {at}", "granian", "cost", 1),
+        ("CPU at most half of nginx + gunicorn's {at}", "nginx + gunicorn", "cost", 0.5),
+    ]
+    yield from python(settings, directory, "large", "WSGI 256 KiB, 2 workers", "/big", "hello", bars)
 
 
 def flask(settings, directory):
-    def bars(outcome, figures):
-        for connections in CONNECTIONS:
-            at = f"at {connections}"
-            outcome.bar(f"CPU at most 0.75 of granian's {at}", figures.ratio("granian", connections, "cost"), 0.75)
-            outcome.bar(f"CPU at most 0.35 of nginx + gunicorn's {at}",
-                        figures.ratio("nginx + gunicorn", connections, "cost"), 0.35)  # fmt: skip
-        errors_bar(outcome, figures)
-
-    names = settings.choose(*PYTHON_SERVERS)
+    bars = [
+        ("CPU at most 0.75 of granian's {at}", "granian", "cost", 0.75),
+        ("CPU at most 0.35 of nginx + gunicorn's {at}", "nginx + gunicorn", "cost", 0.35),
+    ]
     path = "/items/7?page=2"
-    yield measure(settings, directory, "flask", "Flask JSON, 2 workers", path, names, bars, app="flask_json")
+    yield from python(settings, directory, "flask", "Flask JSON, 2 workers", path, "flask_json", bars)
 
 
 # Size of the file, our share of nginx's CPU time at most, our share of its throughput at least.
