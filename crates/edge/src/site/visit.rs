@@ -328,6 +328,7 @@ impl<'s> Visit<'_, 's> {
                 // Each by itself: whoever goes through `content` is moved with it once more.
                 Err(Wait::InContent) => match self.content {
                     Content::App(index) => Box::pin(self.application(request, index)).await,
+                    Content::Bound(index) => Box::pin(self.bound(request, index)).await,
                     Content::Proxy(index) => Box::pin(self.proxy(request, index)).await,
                     _ => Box::pin(self.content(request)).await,
                 },
