@@ -387,7 +387,7 @@ def test_fields_for_us_and_fields_that_are_hidden(site, any_family):
     }
     with Gateway(any_family, lambda asked: answers[asked.get("REQUEST_URI")]) as up:
         one = site(any_family, server(
-            "location /files/ { internal; alias %DIR%/; }\n"
+            "location /files/ { internal; alias %DIR%/; } location /named/ { charset koi8-r; }\n"
             + place(any_family, up.port) + place(any_family, up.port, "/ignored",
                                                  "FAMILY_ignore_headers X-Accel-Redirect;")
             + place(any_family, up.port, "/hidden", "FAMILY_hide_header X-Secret; FAMILY_pass_header X-Accel-Buffering;")))

@@ -17,6 +17,8 @@ pub struct Response {
     pub reason: Option<Bytes>,
     /// Field lines.
     pub fields: Fields,
+    /// The character set that the body is to be in, where whoever made the response says so apart from its fields.
+    pub charset: Option<Box<[u8]>>,
     /// Body; of an answer to HEAD, what GET would have had (the driver does not send it).
     pub body: Body,
     /// The file that the body is the whole of, so that what is made of it can be used again. `None` for all else, and

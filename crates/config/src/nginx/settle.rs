@@ -251,16 +251,19 @@ impl Shared {
             b"application/javascript",
             b"application/rss+xml",
         ];
-        let charset = unless_off(l.charset.as_ref())?;
-        if let Some(source) = l.source_charset.as_ref().and_then(Value::as_text)
-            && let Some(charset) = charset.as_text()
+        let (charset, source) = (unless_off(l.charset.as_ref()), unless_off(l.source_charset.as_ref()));
+        if charset.is_none() && source.is_none() {
+            return None;
+        }
+        if let Some(source) = source.as_ref().and_then(Value::as_text)
+            && let Some(charset) = charset.as_ref().and_then(Value::as_text)
             && !source.eq_ignore_ascii_case(charset)
         {
             self.recodings.insert((source.to_ascii_lowercase(), charset.to_ascii_lowercase()));
         }
         Some(Charset {
             charset,
-            source: l.source_charset.clone(),
+            source,
             types: match &l.charset_types {
                 Some(types) => types.as_ref().clone(),
                 None => Some(TYPES.map(<[u8]>::to_vec).to_vec()),

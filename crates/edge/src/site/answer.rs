@@ -152,6 +152,10 @@ impl Visit<'_, '_> {
                         response.fields.remove(Name::ContentType);
                     }
                     Name::Location | Name::AcceptRanges if response.fields.has(name) => continue,
+                    Name::XAccelCharset => {
+                        response.charset = Some(value.into());
+                        continue;
+                    }
                     _ => {}
                 }
                 response.fields.push(field, value);

@@ -293,6 +293,8 @@ impl Visit<'_, '_> {
             }
             return Step::Page(response.status);
         }
+        response.charset =
+            response.fields.first(Name::XAccelCharset).filter(|c| !c.is_empty()).map(Into::into);
         for name in [Name::XAccelBuffering, Name::XAccelCharset, Name::XAccelExpires, Name::XAccelLimitRate] {
             response.fields.remove(name);
         }
@@ -486,8 +488,14 @@ impl Visit<'_, '_> {
     /// `X-Accel-Redirect`: the application names what is to be sent in its place.
     pub(super) fn accelerate(&mut self, request: &mut Request, response: &Response, target: &[u8]) -> Step {
         // What nginx keeps of the application's response.
-        const KEPT: [Name; 5] =
-            [Name::ContentType, Name::SetCookie, Name::CacheControl, Name::Expires, Name::AcceptRanges];
+        const KEPT: [Name; 6] = [
+            Name::ContentType,
+            Name::SetCookie,
+            Name::CacheControl,
+            Name::Expires,
+            Name::AcceptRanges,
+            Name::XAccelCharset,
+        ];
         let mut kept = Fields::new();
         for (name, field, value) in response.fields.iter() {
             if KEPT.contains(&name) || field.eq_ignore_ascii_case(b"content-disposition") {

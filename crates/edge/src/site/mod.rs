@@ -122,7 +122,7 @@ impl Site {
             heads,
             types: http.types.iter().map(|types| Rc::new(types.clone())).collect(),
             memory: Memory::new(FILE_MEMORY),
-            compressed: filters::nginx::Shared::new(&http.charset_maps),
+            compressed: filters::nginx::Shared::new(&http.charset_maps, &http.settings),
             user_files: RefCell::default(),
             certificates: RefCell::default(),
             verified: RefCell::new(Verified::new(VERIFIED.0, VERIFIED.1).map_err(io::Error::other)?),

@@ -11,7 +11,7 @@ use super::{FilterContext, Types, evaluated};
 /// The label and what gets it.
 #[derive(Debug)]
 pub struct Label {
-    charset: Value,
+    charset: Option<Value>,
     source: Option<Value>,
     types: Types,
     replace: bool,
@@ -19,13 +19,13 @@ pub struct Label {
 }
 
 impl Label {
-    /// `charset`, `source_charset`, `charset_types`, `override_charset`.
-    pub fn new(charset: &Charset, tables: &Rc<Tables>) -> Self {
+    /// `charset`, `source_charset`, `charset_types`, `override_charset`, if there are any.
+    pub fn new(charset: Option<&Charset>, tables: &Rc<Tables>) -> Self {
         Self {
-            charset: charset.charset.clone(),
-            source: charset.source.clone(),
-            types: Types::new(charset.types.as_ref()),
-            replace: charset.replace,
+            charset: charset.and_then(|c| c.charset.clone()),
+            source: charset.and_then(|c| c.source.clone()),
+            types: Types::new(charset.and_then(|c| c.types.as_ref())),
+            replace: charset.is_some_and(|c| c.replace),
             tables: Rc::clone(tables),
         }
     }
@@ -37,12 +37,25 @@ impl Label {
         response: &mut Response,
         context: &mut dyn FilterContext,
     ) -> Option<Rc<Table>> {
-        let given = response.fields.first(Name::ContentType).filter(|given| !given.is_empty())?;
-        let own = parameter(given).map(<[u8]>::to_vec);
-        if if own.is_some() { !self.replace } else { !self.types.take(&response.fields) } {
+        let said = response.charset.take();
+        if said.is_none() && self.charset.is_none() {
             return None;
         }
-        let wanted = evaluated(&self.charset, request, response, context).into_owned();
+        let given = response.fields.first(Name::ContentType).filter(|given| !given.is_empty())?;
+        let own = parameter(given).map(<[u8]>::to_vec);
+        let wanted = if let Some(said) = said {
+            if !self.tables.knows(&said) {
+                let said = String::from_utf8_lossy(&said);
+                context.log(LogLevel::Error, format_args!("unknown charset \"{said}\" to override"));
+                return None;
+            }
+            said.into_vec()
+        } else {
+            if if own.is_some() { !self.replace } else { !self.types.take(&response.fields) } {
+                return None;
+            }
+            evaluated(self.charset.as_ref()?, request, response, context).into_owned()
+        };
         let table = self.between(own, &wanted, request, response, context)?;
         set(response, &wanted);
         table

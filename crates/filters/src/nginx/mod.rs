@@ -84,15 +84,18 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Nothing compressed yet, and the tables of these `charset_map`s.
-    pub fn new(maps: &[CharsetMap]) -> Self {
-        Self { forms: crate::compress::forms(), tables: Rc::new(recode::Tables::new(maps)) }
+    /// Nothing compressed yet, and the tables of these `charset_map`s; other character sets are named in `settings`.
+    pub fn new(maps: &[CharsetMap], settings: &[Box<Settings>]) -> Self {
+        let charsets = settings.iter().filter_map(|settings| settings.charset.as_ref());
+        let names = charsets.flat_map(|charset| [&charset.charset, &charset.source]);
+        let names = names.filter_map(|value| value.as_ref()?.as_text());
+        Self { forms: crate::compress::forms(), tables: Rc::new(recode::Tables::new(maps, names)) }
     }
 }
 
 impl Default for Shared {
     fn default() -> Self {
-        Self::new(&[])
+        Self::new(&[], &[])
     }
 }
 
@@ -103,7 +106,7 @@ pub struct NginxFilters {
     headers: Option<Headers>,
     gunzip: bool,
     sub: Option<sub::Substitution>,
-    charset: Option<charset::Label>,
+    charset: charset::Label,
     compression: Compression,
     ranges: range::Ranges,
     trailers: Option<Trailers>,
@@ -122,7 +125,7 @@ impl NginxFilters {
             headers: Headers::of(settings.expires.clone(), &settings.add_headers),
             gunzip: settings.gunzip,
             sub: settings.sub_filters.as_ref().map(sub::Substitution::new),
-            charset: settings.charset.as_ref().map(|c| charset::Label::new(c, &shared.tables)),
+            charset: charset::Label::new(settings.charset.as_ref(), &shared.tables),
             compression: Compression::new(&settings.compression, shared),
             ranges: range::Ranges::new(settings.max_ranges),
             trailers: Trailers::of(&settings.add_trailers),
@@ -230,8 +233,8 @@ impl NginxFilters {
         if let Some(sub) = &self.sub {
             sub.run(request, response, context);
         }
-        if let (Some(label), Some(wanted)) = (&self.charset, charset)
-            && let Some(table) = label.table(wanted, request, response, context)
+        if let Some(wanted) = charset
+            && let Some(table) = self.charset.table(wanted, request, response, context)
         {
             recode::run(&table, request, response);
         }
@@ -262,9 +265,7 @@ impl NginxFilters {
         {
             stage.same &= !sub.run(request, response, context);
         }
-        if let Some(charset) = &self.charset {
-            stage.table = charset.apply(request, response, context).filter(|_| !nothing);
-        }
+        stage.table = self.charset.apply(request, response, context).filter(|_| !nothing);
         // Ranges of a file are taken first, and only what is sent is read.
         let is_later = how.ranges
             && stage.same

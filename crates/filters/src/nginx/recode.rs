@@ -1,6 +1,6 @@
 //! `charset_map`: a body in another character set.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -12,9 +12,14 @@ use super::pump::{self, Change};
 /// Bodies in memory up to this length are recoded at once.
 const AT_ONCE: usize = 32 * 1024;
 
-/// All tables, by the names of both sets in lower case.
+/// What is known of character sets; their names in lower case.
 #[derive(Debug, Default)]
-pub struct Tables(HashMap<(Vec<u8>, Vec<u8>), Rc<Table>>);
+pub struct Tables {
+    /// By the names of both sets.
+    tables: HashMap<(Vec<u8>, Vec<u8>), Rc<Table>>,
+    /// All that are named anywhere in the configuration.
+    names: HashSet<Vec<u8>>,
+}
 
 /// How one set becomes another.
 #[derive(Debug)]
@@ -28,8 +33,8 @@ pub enum Table {
 }
 
 impl Tables {
-    /// Compiles the maps, each in both directions.
-    pub fn new(maps: &[CharsetMap]) -> Self {
+    /// Compiles the maps, each in both directions. `names` are of sets that are named elsewhere.
+    pub fn new<'a>(maps: &[CharsetMap], names: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut tables = HashMap::new();
         for map in maps {
             let (from, to) = (map.from.to_ascii_lowercase(), map.to.to_ascii_lowercase());
@@ -37,12 +42,19 @@ impl Tables {
             tables.insert((from.clone(), to.clone()), Rc::new(there));
             tables.insert((to, from), Rc::new(back));
         }
-        Self(tables)
+        let names = names.map(<[u8]>::to_ascii_lowercase);
+        let names = names.chain(tables.keys().map(|(from, _)| from.clone())).collect();
+        Self { tables, names }
+    }
+
+    /// Whether the configuration names this set anywhere.
+    pub fn knows(&self, name: &[u8]) -> bool {
+        self.names.contains(&name.to_ascii_lowercase())
     }
 
     /// The table from one set to another.
     pub fn find(&self, from: &[u8], to: &[u8]) -> Option<Rc<Table>> {
-        self.0.get(&(from.to_ascii_lowercase(), to.to_ascii_lowercase())).map(Rc::clone)
+        self.tables.get(&(from.to_ascii_lowercase(), to.to_ascii_lowercase())).map(Rc::clone)
     }
 }
 

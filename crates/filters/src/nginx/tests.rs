@@ -568,7 +568,7 @@ fn what_was_unpacked_can_be_changed_and_packed_again() {
 fn charset_is_appended_where_it_belongs() {
     let labelling = |replace| {
         let types = Some(vec![b"text/plain".to_vec()]);
-        let charset = model::Charset { charset: Value::text("utf-8"), source: None, types, replace };
+        let charset = model::Charset { charset: Some(Value::text("utf-8")), source: None, types, replace };
         NginxFilters { charset: Some(charset::Label::new(&charset, &Rc::default())), ..filters() }
     };
     for (status, given, replace, expected, complains) in [

@@ -547,7 +547,7 @@ pub struct Settings {
     pub log_file_cache: Option<LogFileCache>,
     /// `error_log`; index into the model's error logs. `None` is the main one.
     pub error_log: Option<u32>,
-    /// `charset`
+    /// `charset`, `source_charset`
     pub charset: Option<Charset>,
     /// `sub_filter` and others.
     pub sub_filters: Option<SubFilters>,
@@ -721,11 +721,11 @@ pub struct ValidReferers {
     pub regexes: Vec<super::Regex>,
 }
 
-/// `charset`
+/// `charset` and what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Charset {
     /// Appended to `Content-Type`.
-    pub charset: Value,
+    pub charset: Option<Value>,
     /// `source_charset`: what bodies come in.
     pub source: Option<Value>,
     /// `charset_types`; `None` is `*`.

@@ -61,6 +61,9 @@ impl Visit<'_, '_> {
             for (name, value) in head.lines(&bytes) {
                 response.fields.push(name, value);
             }
+            if settings.ignore.accel_charset {
+                response.fields.remove(Name::XAccelCharset);
+            }
             drop(body);
             return self.accelerate(request, &response, &to);
         }
@@ -89,7 +92,7 @@ impl Visit<'_, '_> {
         if !settings.ignore.accel_charset
             && let Some(charset) = accel.charset
         {
-            set_charset(&mut response.fields, charset);
+            response.charset = Some(charset.into());
         }
         let cacheable = Keeping::is_cacheable(keeping.as_deref()) && !fresh.forbidden;
         self.facts.passed.set(!cacheable);
@@ -206,7 +209,7 @@ impl Visit<'_, '_> {
         if !settings.ignore.accel_charset
             && let Some(charset) = accel.charset
         {
-            set_charset(&mut response.fields, charset);
+            response.charset = Some(charset.into());
         }
         self.facts.passed.set(false);
         self.facts.keeps.set(true);
@@ -461,15 +464,4 @@ impl<'a> Accel<'a> {
         }
         accel
     }
-}
-
-/// `X-Accel-Charset`: the character set of the body, whatever its type says.
-fn set_charset(fields: &mut Fields, charset: &[u8]) {
-    let Some(old) = fields.first(Name::ContentType).map(<[u8]>::to_vec) else { return };
-    let media = old.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    if charset.eq_ignore_ascii_case(b"off") {
-        return;
-    }
-    let new = [media, b"; charset=", charset].concat();
-    fields.set(Name::ContentType, &new);
 }

@@ -140,7 +140,9 @@ impl PathFiles {
     /// Whether names are shown as UTF-8, by `charset`.
     fn is_utf8(&self, context: &mut dyn FileContext) -> bool {
         let charset = self.charset.as_ref();
-        charset.is_some_and(|charset| evaluated(&charset.charset, context).eq_ignore_ascii_case(b"utf-8"))
+        charset
+            .and_then(|c| c.charset.as_ref())
+            .is_some_and(|charset| evaluated(charset, context).eq_ignore_ascii_case(b"utf-8"))
     }
 }
 
