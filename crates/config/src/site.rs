@@ -226,7 +226,7 @@ fn logs(main: &MainSettings, others: Vec<Vec<ErrorLog>>, paths: &Paths) -> Logs 
         main_logs.iter().chain(others.iter().flatten()).any(|log| log.target == ErrorTarget::Stderr);
     let file = main_logs.iter().filter(|_| !uses_stderr).find_map(|log| match &log.target {
         ErrorTarget::File(path) => Some(LogTarget::File(path.clone())),
-        ErrorTarget::Stderr | ErrorTarget::Syslog(_) => None,
+        ErrorTarget::Stderr | ErrorTarget::Syslog(_) | ErrorTarget::Memory(_) => None,
     });
     Logs {
         access: None,

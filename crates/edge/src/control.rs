@@ -153,7 +153,12 @@ fn start(model: Model, listeners: &[OwnedFd]) -> io::Result<Started> {
 fn drop_privileges(model: &Model, uid: u32) -> io::Result<()> {
     let gid = model.process.gid.unwrap_or_else(|| rustix::process::getgid().as_raw());
     if rustix::process::geteuid().is_root() {
-        sys::drop_privileges(&sys::Identity { uid, gid, user: None })?;
+        let identity = sys::Identity { uid, gid, user: None };
+        if uid != 0 && model.binds_transparently() {
+            sys::drop_privileges_but_raw_sockets(&identity)?;
+        } else {
+            sys::drop_privileges(&identity)?;
+        }
     }
     Ok(())
 }

@@ -45,6 +45,11 @@ impl ErrorLog {
     }
 
     fn open_nginx(model: &Model, logs: &ErrorLogs) -> Result<Self, String> {
+        if model.binds_transparently() && !sys::may_bind_transparently() {
+            return Err(String::from(
+                "`proxy_bind … transparent` needs the right CAP_NET_RAW or CAP_NET_ADMIN, which this process does not have",
+            ));
+        }
         let open = |path: &Path| {
             open_file(path, &model.process)
                 .map_err(|error| format!("open() \"{}\" failed ({})", path.display(), errno(&error)))

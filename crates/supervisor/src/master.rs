@@ -34,6 +34,8 @@ pub(crate) struct Edge {
     pub(crate) channel: Channel<ToEdge>,
     /// The other side has closed.
     pub(crate) closed: bool,
+    /// It may connect from addresses of others (`proxy_bind … transparent`): once its rights are given up it never will.
+    pub(crate) transparent: bool,
 }
 
 /// The master with everything that it holds.

@@ -13,7 +13,7 @@ use telemetry::error_log;
 
 use crate::channel::Channel;
 use crate::children::{self, Child};
-use crate::configuration::Prepared;
+use crate::configuration::{Configuration, Prepared};
 use crate::listen::errno;
 use crate::logs::{self, ErrorLog};
 use crate::master::{Edge, Master};
@@ -91,6 +91,12 @@ impl Master {
 
     fn read(&mut self, cycle: u64) {
         match self.origin.read(&self.launch.environment, &self.bound(), &self.systemd) {
+            Ok(configuration) if !self.has_rights_for(&configuration) => {
+                let line = "`proxy_bind … transparent` needs a right that the running edge has given up: start anew, or \
+                            change over with USR2";
+                error_log::write(error_log::Level::Emerg, format_args!("{line}"));
+                self.event(Event::Refused { cycle });
+            }
             Ok(configuration) => {
                 let outline = configuration.outline();
                 self.configurations.insert(cycle, configuration);
@@ -103,6 +109,11 @@ impl Master {
                 self.event(Event::Refused { cycle });
             }
         }
+    }
+
+    fn has_rights_for(&self, configuration: &Configuration) -> bool {
+        let wants = configuration.prepared.as_ref().is_some_and(|p| p.model.binds_transparently());
+        !wants || self.edge.as_ref().is_none_or(|edge| edge.transparent)
     }
 
     fn start_mold(&mut self, cycle: u64, number: usize, generation: u64) {
@@ -150,7 +161,11 @@ impl Master {
 
     fn try_start_edge(&mut self) -> io::Result<()> {
         let (pid, socket) = Launch::edge()?;
-        self.edge = Some(Edge { pid, channel: Channel::new(socket)?, closed: false });
+        let transparent = self.prepared().is_some_and(|prepared| {
+            let becomes_another = prepared.model.process.uid.is_some_and(|uid| uid != 0);
+            prepared.model.binds_transparently() || !(becomes_another && rustix::process::geteuid().is_root())
+        });
+        self.edge = Some(Edge { pid, channel: Channel::new(socket)?, closed: false, transparent });
         if let Some(prepared) = self.prepared() {
             set_descriptors(pid, prepared);
         }

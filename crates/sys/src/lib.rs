@@ -18,8 +18,9 @@ pub use fds::{
 };
 pub use listen::{set_defer_accept, set_fast_open};
 pub use process::{
-    Identity, SpawnOptions, drop_privileges, ignore_file_size_signal, ignore_orders, on_signal_store,
-    set_child_subreaper, set_patient, set_umask, spawn,
+    Identity, SpawnOptions, drop_privileges, drop_privileges_but_raw_sockets, ignore_file_size_signal,
+    ignore_orders, may_bind_transparently, on_signal_store, set_child_subreaper, set_patient, set_umask,
+    spawn,
 };
 pub use region::{SharedRegion, page_out};
 pub use tcp::{TcpInfo, tcp_info};

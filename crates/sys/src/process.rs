@@ -117,6 +117,25 @@ pub fn drop_privileges(identity: &Identity) -> io::Result<()> {
     Ok(())
 }
 
+/// As [`drop_privileges`], but the right to raw sockets stays, and with it that to connect from addresses of others
+/// (`IP_TRANSPARENT`). Only for this thread and those that it starts.
+pub fn drop_privileges_but_raw_sockets(identity: &Identity) -> io::Result<()> {
+    use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities};
+    set_keep_capabilities(true)?;
+    drop_privileges(identity)?;
+    let (only, none) = (CapabilitySet::NET_RAW, CapabilitySet::empty());
+    set_capabilities(None, CapabilitySets { effective: only, permitted: only, inheritable: none })?;
+    set_keep_capabilities(false)?;
+    Ok(())
+}
+
+/// Whether this thread may connect from addresses of others.
+pub fn may_bind_transparently() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    let enough = CapabilitySet::NET_RAW | CapabilitySet::NET_ADMIN;
+    capabilities(None).is_ok_and(|sets| sets.effective.intersects(enough))
+}
+
 /// Sets the file mode creation mask of the process and returns the one before.
 pub fn set_umask(mask: u32) -> u32 {
     rustix::process::umask(Mode::from_bits_truncate(mask)).bits()

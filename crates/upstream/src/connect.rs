@@ -4,12 +4,19 @@ use std::io;
 use std::net::SocketAddr;
 
 use config::model::http::{Family, UpstreamAddress};
+use socket2::SockRef;
 use tokio::net::{TcpSocket, UnixStream};
 
 use crate::Tls;
 
-/// The address that a connection comes from.
-pub type Bind = SocketAddr;
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// The address.
+    pub address: SocketAddr,
+    /// It need not be one of this machine.
+    pub transparent: bool,
+}
 
 /// How a server is connected to.
 #[derive(Clone, Debug)]
@@ -47,10 +54,21 @@ pub(crate) async fn connect(address: &UpstreamAddress, route: &Route) -> io::Res
         socket.set_keepalive(true)?;
     }
     if let Some(bind) = route.bind {
-        socket.bind(bind)?;
+        if bind.transparent {
+            transparent(&socket, bind.address).map_err(|error| {
+                let option = if bind.address.is_ipv4() { "IP_TRANSPARENT" } else { "IPV6_TRANSPARENT" };
+                io::Error::new(error.kind(), format!("setsockopt({option}) failed: {error}"))
+            })?;
+        }
+        socket.bind(bind.address)?;
     }
     let stream = socket.connect(to).await?;
     // What is written is whole, and the answer waits for it.
     stream.set_nodelay(true)?;
     Ok(listen::Socket::Tcp(stream))
+}
+
+fn transparent(socket: &TcpSocket, address: SocketAddr) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    if address.is_ipv4() { socket.set_ip_transparent_v4(true) } else { socket.set_ip_transparent_v6(true) }
 }

@@ -16,7 +16,7 @@ use http1::{AnswerTo, ResponseFraming, ResponseHead};
 use protocol::{Deadline, Deadlines};
 
 use crate::body::AnswerBody;
-use crate::connect::{Route, Via, connect};
+use crate::connect::{Bind, Route, Via, connect};
 use crate::incoming::Incoming;
 use crate::{Attempt, Failure, Fault, Lease, Pool, Stream};
 
@@ -108,6 +108,8 @@ pub struct Connection {
     /// Requests begun on it.
     pub(crate) requests: u64,
     pub(crate) opened: Instant,
+    /// Where it comes from, if somebody has said.
+    pub(crate) bind: Option<Bind>,
     /// How TLS is spoken on it.
     pub(crate) via: Option<Via>,
     /// What is spoken on it.
@@ -186,6 +188,7 @@ impl Connection {
             deadline,
             requests: 0,
             opened: exchange::now(),
+            bind: limits.route.bind,
             via: limits.route.via.clone(),
             family: limits.route.family,
         }))

@@ -46,6 +46,7 @@ impl Pool {
     }
 
     /// One to this address that is still good, and on which the same protocol is spoken, in TLS in the same way or not.
+    /// It comes from the same address: `proxy_bind` may name a client's, and the server believe it.
     /// For a request that is not `repeatable` the system is asked as well whether it is: the event loop may not have
     /// heard of its end yet.
     pub fn take(
@@ -59,6 +60,7 @@ impl Pool {
         let is_wanted = |idle: &Idle| {
             idle.connection.address == *address
                 && idle.connection.family == route.family
+                && idle.connection.bind == route.bind
                 && idle.connection.via == route.via
         };
         while let Some(at) = idle.iter().position(is_wanted) {

@@ -48,4 +48,6 @@ pub enum ErrorTarget {
     File(PathBuf),
     /// `syslog:`
     Syslog(Syslog),
+    /// `memory:`, so many bytes.
+    Memory(u64),
 }

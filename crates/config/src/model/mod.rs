@@ -282,6 +282,13 @@ pub struct Location {
     pub dir: PathBuf,
 }
 
+impl Model {
+    /// Whether connections to servers come from addresses of others (`proxy_bind … transparent`).
+    pub fn binds_transparently(&self) -> bool {
+        self.http.as_ref().is_some_and(|http| http.proxy_settings.iter().any(|proxy| proxy.bind_transparent))
+    }
+}
+
 /// How files are opened and sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {

@@ -7,8 +7,12 @@ use conf_syntax::{Directive, Word};
 use super::level::Level;
 use super::reader::Reader;
 use super::table::Context;
+use super::units;
 use crate::model::http::LogLevel;
 pub use crate::model::{ErrorLog, ErrorTarget};
+
+/// Bytes of a log in memory, at most.
+const MEMORY: u64 = 1 << 30;
 
 impl<'a> Reader<'a> {
     pub(super) fn error_log(&mut self, level: &mut Level, directive: Directive<'a>) {
@@ -30,8 +34,13 @@ impl<'a> Reader<'a> {
             b"stderr" => ErrorTarget::Stderr,
             text if text.starts_with(b"syslog:") => ErrorTarget::Syslog(self.syslog(word)?),
             text if text.starts_with(b"memory:") => {
-                self.error(word.span, "`error_log memory:` is not there yet (a log in memory comes later)");
-                return None;
+                let size = units::size(&text[7..]).filter(|size| (1..=MEMORY).contains(size));
+                if size.is_none() {
+                    let text = word.text().into_owned();
+                    self.error(word.span, format!("invalid buffer size \"{text}\""))
+                        .help("write `memory:32m`");
+                }
+                ErrorTarget::Memory(size?)
             }
             text => ErrorTarget::File(self.full_path(text)),
         };

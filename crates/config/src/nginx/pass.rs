@@ -65,7 +65,9 @@ macro_rules! common {
                 Count::between(1, 2),
                 Apply::Custom(|r, l, d| r.pass_bind(pass(l, $family), d)),
                 "",
-                "The address from which servers are connected to; `off`.",
+                "The address from which servers are connected to; `off`. With `transparent` it may be anybody's, a \
+                 client's above all, if the system's routes lead the answers back; the edge then keeps the right \
+                 `CAP_NET_RAW`, as nginx's workers do.",
             ),
             Row::flag(
                 concat!($prefix, "_socket_keepalive"),
@@ -300,6 +302,7 @@ level! {
     intercept_errors: bool,
     limit_rate: Value,
     bind: Option<Value>,
+    bind_transparent: bool,
     socket_keepalive: bool,
     pass_trailers: bool,
     force_ranges: bool,
@@ -387,14 +390,12 @@ impl<'a> Reader<'a> {
     fn pass_bind(&mut self, level: &mut PassLevel, directive: Directive<'a>) {
         let mut words = directive.args.iter();
         let Some(address) = words.next() else { return };
-        if let Some(second) = words.next() {
-            if second.value == b"transparent" {
-                self.error(second.span, "`transparent` is not there yet (it comes later)");
-            } else {
-                self.invalid_parameter(second);
-            }
+        let second = words.next();
+        if let Some(second) = second.filter(|second| second.value != b"transparent") {
+            self.invalid_parameter(second).help("write `transparent`, or nothing");
             return;
         }
+        level.bind_transparent = Some(second.is_some());
         let value = self.value(address);
         let Some(text) = value.as_text() else {
             level.bind = Some(Some(value));
@@ -523,6 +524,7 @@ pub(super) fn settle(l: &Level, family: Family) -> Option<ProxySettings> {
         intercept_errors: p.intercept_errors.unwrap_or(false),
         limit_rate: not_zero(&p.limit_rate),
         bind: p.bind.clone().flatten(),
+        bind_transparent: p.bind.as_ref().is_some_and(Option::is_some) && p.bind_transparent.unwrap_or(false),
         socket_keepalive: p.socket_keepalive.unwrap_or(false),
         pass_trailers: p.pass_trailers.unwrap_or(is_grpc),
         force_ranges: p.force_ranges.unwrap_or(false),

@@ -86,10 +86,14 @@ pub(super) const ROWS: &[Row] = &[
         Count::between(1, 2),
         Apply::Custom(|r, l, d| r.error_log(l, d)),
         "logs/error.log error",
-        "Where messages go: a path, `stderr` or `syslog:`, and from which level on.",
+        "Where messages go: a path, `stderr`, `syslog:` or `memory:SIZE`, and from which level on. Of what is in memory \
+         the last bytes stay.",
     )
     .repeats()
-    .differs("`memory:` is not there yet."),
+    .differs(
+        "What is in memory is read without a debugger: each process has a file `memfd:error_log` for it in \
+         `/proc/PID/fd`, and `cat` shows it.",
+    ),
     Row::one(
         "worker_connections",
         EVENTS,

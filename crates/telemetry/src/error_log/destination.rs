@@ -8,6 +8,7 @@ use std::sync::Arc;
 use config::model::http::{LogLevel, Syslog};
 use config::model::{ErrorLog, ErrorLogs, ErrorTarget, LogTarget};
 
+use super::memory::Ring;
 use super::{Context, Level, line};
 use crate::clock;
 use crate::file::{LogFile, OpenError, Target};
@@ -36,6 +37,7 @@ impl Logs {
                 ErrorTarget::File(path) if logs.error == LogTarget::File(path.clone()) => Destination::Stderr,
                 ErrorTarget::File(path) => Destination::File(path.clone()),
                 ErrorTarget::Syslog(syslog) => Destination::Syslog(syslog.clone()),
+                ErrorTarget::Memory(size) => Destination::Memory(*size),
             };
             (to, log.level)
         };
@@ -58,6 +60,8 @@ pub enum Destination {
     File(PathBuf),
     /// A syslog server; messages have their own severity.
     Syslog(Syslog),
+    /// So many bytes of memory.
+    Memory(u64),
 }
 
 /// The logs, opened.
@@ -73,6 +77,7 @@ enum To {
     Stderr,
     File(Arc<LogFile>),
     Syslog(Box<Peer>),
+    Memory(Ring),
 }
 
 impl Open {
@@ -134,6 +139,9 @@ impl To {
                 }
             },
             Destination::Syslog(syslog) => Self::Syslog(Box::new(Peer::new(syslog)?)),
+            Destination::Memory(size) => Self::Memory(
+                Ring::new(*size).map_err(|source| OpenError { log: "memory".to_owned(), source })?,
+            ),
         })
     }
 
@@ -142,6 +150,7 @@ impl To {
             Self::Stderr => stderr(line),
             // There is nowhere to say that it failed.
             Self::File(file) => drop(file.write_silently(Batch::Lines(line))),
+            Self::Memory(ring) => ring.write(line),
             Self::Syslog(peer) => {
                 for line in line.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
                     peer.send_at(level.severity(), second, line);

@@ -26,6 +26,7 @@ mod level;
 mod limit;
 mod line;
 mod macros;
+mod memory;
 
 pub use destination::{Destination, Logs};
 pub use level::{Level, UnknownLevel};

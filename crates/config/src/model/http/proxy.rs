@@ -491,6 +491,8 @@ pub struct ProxySettings {
     pub limit_rate: Option<Value>,
     /// `proxy_bind`; the address, with its port if it has one.
     pub bind: Option<Value>,
+    /// `proxy_bind … transparent`: it need not be an address of this machine.
+    pub bind_transparent: bool,
     /// `proxy_socket_keepalive`
     pub socket_keepalive: bool,
     /// `proxy_pass_trailers`

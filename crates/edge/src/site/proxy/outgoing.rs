@@ -9,7 +9,7 @@ use config::model::http::{
 use exchange::{Method, Name, Request};
 use routing::escape::{Escape, escape};
 use telemetry::error_log::Level;
-use upstream::{Group, Key, Via};
+use upstream::{Bind, Group, Key, Via};
 
 use super::super::kept::Keeping;
 use super::super::visit::Visit;
@@ -335,7 +335,7 @@ impl Visit<'_, '_> {
     }
 
     /// `proxy_bind`
-    pub(super) fn bind(&mut self, request: &Request, place: &ProxyPlace) -> Option<SocketAddr> {
+    pub(super) fn bind(&mut self, request: &Request, place: &ProxyPlace) -> Option<Bind> {
         let value = place.settings.bind.as_ref()?;
         let text = self.value(value, request);
         let text = std::str::from_utf8(&text).ok()?;
@@ -344,7 +344,7 @@ impl Visit<'_, '_> {
         if parsed.is_err() && !text.is_empty() && text != "off" {
             self.facts.log(Level::Error, Some(request), format_args!("invalid local address \"{text}\""));
         }
-        parsed.ok()
+        Some(Bind { address: parsed.ok()?, transparent: place.settings.bind_transparent })
     }
 }
 
