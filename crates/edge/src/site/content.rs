@@ -242,7 +242,7 @@ impl Visit<'_, '_> {
         let for_all = keeping.as_deref().and_then(|keeping| Self::for_all(request, keeping));
         let asking = for_all.as_ref().unwrap_or(request);
         let called = if self.alone || for_all.is_some() {
-            intake::call_alone(&app, asking, &body, server).await
+            intake::call_alone(&app, self.exchange.requests(), asking, &body, server).await
         } else {
             intake::call(&app, &mut self.exchange, asking, &body, server).await
         };
