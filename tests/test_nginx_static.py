@@ -40,6 +40,9 @@ CONF = """
         location /echo { return 200 "$uri $args"; }
         location /links/deny/ { alias %DIR%/www/links/; disable_symlinks on; }
         location /links/from/ { alias %DIR%/www/links/; disable_symlinks on from=%DIR%/www; }
+        location /links/owner/ { alias %DIR%/www/links/; disable_symlinks if_not_owner; }
+        location /links/owner-from/ { alias %DIR%/www/links/; disable_symlinks if_not_owner from=%DIR%/www/links; }
+        location /links/owner-try/ { alias %DIR%/www/links/; disable_symlinks if_not_owner; try_files $uri =410; }
         location /links/ { }
         location /pre/ { gzip_static on; }
         location /pre-always/ { alias %DIR%/www/pre/; gzip_static always; }
@@ -69,6 +72,12 @@ def server(serve_nginx_module):
     (links / "loop").symlink_to("loop")
     (links / "dangling").symlink_to("none")
     (links / "directory").symlink_to("..")
+    for name, target in ("foreign", "target.txt"), ("foreign-directory", ".."):
+        if os.geteuid() == 0:
+            (links / name).symlink_to(target)
+            os.lchown(links / name, 1, -1)
+        else:
+            (links / name).symlink_to("/etc/passwd" if target == "target.txt" else "/etc")
     # Not of this second, so that what is kept of them is believed.
     old = time.time() - 1000
     for path in (server.directory / "www").rglob("*"):
@@ -287,6 +296,18 @@ def test_try_files_finds_a_directory_and_sends_it_on(server):
 ])
 def test_links(server, target, status):
     assert server.get(target).status == status
+
+
+@pytest.mark.parametrize("name, status", [
+    ("inner", 200), ("outer", 200), ("directory/text.txt", 200), ("target.txt", 200), ("dangling", 404), ("loop", 403),
+    ("foreign", 403), ("foreign-directory/passwd" if os.geteuid() else "foreign-directory/text.txt", 403),
+])
+def test_links_that_have_the_owner_of_what_they_lead_to(server, name, status):
+    assert server.get(f"/links/owner/{name}").status == status
+    assert server.get(f"/links/owner-from/{name}").status == status
+    # What may not be opened is not there to try_files.
+    assert server.get(f"/links/owner-try/{name}").status == (200 if status == 200 else 410)
+    assert server.get(f"/links/{name}").status != 403 or name == "loop"
 
 
 # Precompressed forms.

@@ -50,6 +50,8 @@ impl<'a> Reader<'a> {
     /// The whole configuration.
     pub(super) fn main(&mut self, directives: impl Iterator<Item = Directive<'a>> + Clone) {
         let mut level = Level::default();
+        self.http =
+            directives.clone().find(|d| d.name.value == b"http" && d.block.is_some()).map(|d| d.name.span);
         let later = self.block(directives, Context::MAIN, &mut level);
         let mut has_events = false;
         for (row, directive) in later {

@@ -86,9 +86,9 @@ pub(super) const ROWS: &[Row] = &[
         Count::between(1, 2),
         Apply::Custom(|r, l, d| r.disable_symlinks(l, d)),
         "off",
-        "Whether symbolic links on the way to a file are followed.",
-    )
-    .differs("`if_not_owner` is not there yet."),
+        "Whether symbolic links on the way to a file are followed: all, none (`on`), or those that have the owner of \
+         what they lead to (`if_not_owner`).",
+    ),
     Row::flag("etag", ALL, |l| &mut l.etag, "on", "Makes an `ETag` of a file's time and size."),
     Row::one(
         "if_modified_since",
@@ -360,17 +360,13 @@ impl<'a> Reader<'a> {
             match word.value {
                 b"off" => mode = Some(Symlinks::Follow),
                 b"on" => mode = Some(Symlinks::Deny),
-                b"if_not_owner" => {
-                    self.error(word.span, "`disable_symlinks if_not_owner` is not there yet")
-                        .help("`on` is stricter: it follows no link at all");
-                    return;
-                }
+                b"if_not_owner" => mode = Some(Symlinks::IfNotOwner),
                 text if text.starts_with(b"from=") => {
                     from = Some(self.value_of(&text[5..], word, 5));
                 }
                 _ => {
                     self.invalid_parameter(word)
-                        .help("write `off`, or `on` and perhaps `from=$document_root`");
+                        .help("write `off`, or `on` or `if_not_owner` and perhaps `from=$document_root`");
                     return;
                 }
             }

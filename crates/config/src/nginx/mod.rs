@@ -386,6 +386,7 @@ impl<'a> Reader<'a> {
             apps: Vec::new(),
             patterns: HashMap::new(),
             context: Context::MAIN,
+            http: None,
             location: None,
         };
         reader.shared.conf_prefix = reader.conf_prefix.as_os_str().as_encoded_bytes().to_vec();

@@ -69,6 +69,8 @@ pub(super) struct Reader<'a> {
     pub patterns: HashMap<Vec<u8>, Option<Vec<String>>>,
     /// Where the block is that is being read.
     pub context: Context,
+    /// The name of the first `http` block.
+    pub http: Option<Span>,
     /// The location that is being read, for `alias` and what must lie within it.
     pub location: Option<super::location::Current>,
 }
@@ -195,15 +197,23 @@ impl<'a> Reader<'a> {
             _ => format!("\"{}\" directive is not allowed here", row.name),
         };
         let mut help = format!("it is allowed in {}", list(&names, "and"));
-        if context == Context::MAIN {
+        let in_http = allowed.is_some_and(|contexts| contexts.contains(Context::HTTP));
+        match self.http {
+            _ if context != Context::MAIN => {}
+            Some(http) if in_http => {
+                let what = if http.file == name.span.file { "this" } else { "the `include` of this file" };
+                help = format!("move {what} into the `http` block at {}", self.place(http));
+            }
             // The file is a piece that is meant to be included, as those in `sites-enabled`.
-            if matches!(row.name, "server" | "upstream" | "map" | "app") {
+            None if matches!(row.name, "server" | "upstream" | "map" | "app") => {
                 help = String::from(
                     "write `events {}` and `http { … }` around what is in this file, or name the file that includes it",
                 );
-            } else if row.name == "location" {
+            }
+            None if row.name == "location" => {
                 help.push_str("; around that `http { … }`, and before it `events {}`");
             }
+            _ => {}
         }
         self.error(name.span, message).help(help);
     }

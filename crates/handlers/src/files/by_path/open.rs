@@ -2,13 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use config::model::Symlinks;
 use config::model::http::LogLevel;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::is_absence;
@@ -182,9 +182,21 @@ fn open_plain(at: &OwnedFd, segment: &[u8], flags: OFlags) -> Result<OwnedFd, Er
     rustix::fs::openat(at, segment, flags | OFlags::NOFOLLOW, Mode::empty())
 }
 
+/// As nginx, it is what a link leads to in the end that must have the link's owner, not the links in between.
+///
+/// The link is held while its owner and text are read, so that nobody can put another one there between the two.
 fn open_owned(at: &OwnedFd, segment: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let fd = rustix::fs::openat(at, segment, flags, Mode::empty())?;
-    let link = rustix::fs::statat(at.as_fd(), segment, AtFlags::SYMLINK_NOFOLLOW)?;
-    let target = rustix::fs::fstat(&fd)?;
-    if link.st_uid == target.st_uid { Ok(fd) } else { Err(Errno::LOOP) }
+    let refusal = match open_plain(at, segment, flags) {
+        // A link where a directory is wanted is "no directory".
+        Err(errno @ (Errno::LOOP | Errno::NOTDIR)) => errno,
+        result => return result,
+    };
+    let link = open_plain(at, segment, OFlags::PATH | OFlags::CLOEXEC)?;
+    let owner = rustix::fs::fstat(&link)?;
+    if FileType::from_raw_mode(owner.st_mode) != FileType::Symlink {
+        return Err(refusal);
+    }
+    let text = rustix::fs::readlinkat(&link, c"", Vec::new())?;
+    let target = rustix::fs::openat(at, text, flags, Mode::empty())?;
+    if rustix::fs::fstat(&target)?.st_uid == owner.st_uid { Ok(target) } else { Err(Errno::LOOP) }
 }

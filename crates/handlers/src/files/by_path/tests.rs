@@ -471,6 +471,43 @@ fn links_as_far_as_they_may_be_followed() {
 }
 
 #[test]
+fn links_that_have_the_owner_of_what_they_lead_to() {
+    let mut site = Site::new(|settings| settings.symlinks = Symlinks::IfNotOwner);
+    let foreign_directory = if rustix::process::geteuid().is_root() {
+        // Root's are the files; somebody else's the links.
+        let theirs = |name: &str, target: &str| {
+            symlink(target, site.path(name)).unwrap();
+            std::os::unix::fs::lchown(site.path(name), Some(1), None).unwrap();
+        };
+        theirs("/foreign", "small.txt");
+        theirs("/foreign-dir", "dir");
+        "/foreign-dir/index.html"
+    } else {
+        symlink("/etc/passwd", site.path("/foreign")).unwrap();
+        symlink("/etc", site.path("/foreign-dir")).unwrap();
+        "/foreign-dir/passwd"
+    };
+    symlink("small.txt", site.path("/own")).unwrap();
+    symlink("own", site.path("/own-twice")).unwrap();
+    symlink("dir", site.path("/own-dir")).unwrap();
+    symlink("none", site.path("/dangling")).unwrap();
+    symlink("round", site.path("/round")).unwrap();
+    for (uri, expected) in [
+        ("/small.txt", 200),
+        ("/own", 200),
+        ("/own-twice", 200),
+        ("/own-dir/index.html", 200),
+        ("/foreign", 403),
+        (foreign_directory, 403),
+        ("/dangling", 404),
+        ("/round", 403),
+        ("/small.txt/more", 404),
+    ] {
+        assert_eq!(site.status(uri), expected, "{uri}");
+    }
+}
+
+#[test]
 fn where_links_begin_to_count() {
     let free = |from: &str| {
         let links = Links::new(Symlinks::Deny, b"/a/b/c", Some(from.as_bytes()));
