@@ -482,7 +482,7 @@ def test_kill_minus_9_of_all_workers_at_once(serve_nginx):
     ("app one { workers 2; }", 'app "one" does not say what to run'),
     ("app one { wsgi a:b; } app one { wsgi a:b; }", 'duplicate app "one"'),
     ("app one { wsgi a:b; wokers 2; }", 'unknown setting "wokers"'),
-    ("app one { wsgi a:b; bind :80; }", "`bind` is no setting of an app"),
+    ("app one { wsgi a:b; daemon on; }", "`daemon` is no setting of an app"),
     ("app one { wsgi a:b; } server { location / { app_pass one; app_pass one; } }", '"app_pass" directive is duplicate'),
 ])
 def test_mistakes_are_found_at_the_start(serve_nginx, conf, words):

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use config::model::{Forwarded, Trusted};
+use config::model::{Forwarded, HeaderMap, Trusted};
 use exchange::{Fields, Name, Request, Scheme};
 
 /// Fields in which only a trusted proxy may speak. (`Forwarded` is not read here, but frameworks read it.)
@@ -18,15 +18,46 @@ const CLAIMS: [Name; 6] = [
     Name::Forwarded,
 ];
 
+/// What is done with a request that came to the application itself, at an address of its own, with all its fields.
+pub fn arrive(settings: &Forwarded, request: &mut Request) -> Result<(), &'static str> {
+    if settings.header_map == HeaderMap::Refuse
+        && request.fields.iter().any(|(_, name, _)| is_odd(settings, name))
+    {
+        return Err("a field has an underscore in its name");
+    }
+    drop_underscores(settings, request);
+    apply(settings, request)
+}
+
+/// An underscore is in the name, and it is none that a proxy may set.
+fn is_odd(settings: &Forwarded, name: &[u8]) -> bool {
+    name.contains(&b'_')
+        && !settings.forwarder_headers.iter().any(|h| h.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// Fields with an underscore, where the codec had to keep them for the sake of trusted proxies.
+pub fn drop_underscores(settings: &Forwarded, request: &mut Request) {
+    if settings.header_map != HeaderMap::Drop {
+        return;
+    }
+    let trusted = is_trusted(settings, request);
+    let fields = request.fields.iter().map(|(_, name, _)| name);
+    let unwanted = fields.filter(|name| name.contains(&b'_') && (!trusted || is_odd(settings, name)));
+    let unwanted: Vec<Vec<u8>> = unwanted.map(<[u8]>::to_vec).collect();
+    for name in unwanted {
+        request.fields.remove_named(&name);
+    }
+}
+
+/// A Unix socket has no address to check; its file's mode says who may connect, as with gunicorn.
+fn is_trusted(settings: &Forwarded, request: &Request) -> bool {
+    request.peer.remote.is_none_or(|peer| settings.trusted.contains(peer.ip()))
+}
+
 /// Applies the forwarded fields of a trusted peer to the request, or removes those of any other. Fails when a
 /// trusted peer contradicts itself: 400, as with gunicorn.
 pub fn apply(settings: &Forwarded, request: &mut Request) -> Result<(), &'static str> {
-    let trusted = match request.peer.remote {
-        // A Unix socket has no address to check; its file's mode says who may connect, as with gunicorn.
-        None => true,
-        Some(peer) => settings.trusted.contains(peer.ip()),
-    };
-    if trusted {
+    if is_trusted(settings, request) {
         return believe(settings, request);
     }
     for name in CLAIMS {
@@ -112,7 +143,7 @@ mod tests {
             trusted,
             scheme_headers: vec![SchemeHeader { name: "x-forwarded-proto".into(), value: "https".into() }],
             forwarder_headers: Vec::new(),
-            header_map: config::model::HeaderMap::Drop,
+            header_map: HeaderMap::Drop,
         }
     }
 

@@ -1,6 +1,5 @@
 //! A request by gunicorn's command line: directories, and everything else is the application's.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use buffering::BufferedBody;
@@ -34,7 +33,7 @@ impl Phases<'_> {
     /// From the head to the response; `None` when nobody is left to answer.
     pub async fn run(&mut self, request: &mut Request) -> Option<Response> {
         // post_read: who is it really.
-        drop_underscores(&self.runtime.forwarded, request, self.ends.peer.remote);
+        forwarded::drop_underscores(&self.runtime.forwarded, request);
         if let Err(why) = forwarded::apply(&self.runtime.forwarded, request) {
             log::refused(self.ends.peer.remote, request, 400, why);
             return Some(pages::closing(400));
@@ -148,25 +147,5 @@ fn refuse_method(request: &Request) -> Option<Response> {
             Some(response)
         }
         _ => None,
-    }
-}
-
-/// Fields with an underscore, where the codec had to keep them for the sake of trusted proxies.
-fn drop_underscores(settings: &config::model::Forwarded, request: &mut Request, peer: Option<SocketAddr>) {
-    if settings.header_map != config::model::HeaderMap::Drop || settings.forwarder_headers.is_empty() {
-        return;
-    }
-    let trusted = peer.is_none_or(|p| settings.trusted.contains(p.ip()));
-    let unwanted: Vec<Vec<u8>> = request
-        .fields
-        .iter()
-        .filter(|(_, name, _)| name.contains(&b'_'))
-        .filter(|(_, name, _)| {
-            !trusted || !settings.forwarder_headers.iter().any(|h| h.as_bytes().eq_ignore_ascii_case(name))
-        })
-        .map(|(_, name, _)| name.to_vec())
-        .collect();
-    for name in unwanted {
-        request.fields.remove_named(&name);
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bridge::control::MoldSettings;
+use config::model::App;
 use config::model::http::Http;
 use config::model::tls::{Listed, Which};
 use config::{CommandLine, Diagnostic, Merged, Model, SettingsFile, Vault};
@@ -130,8 +131,13 @@ impl Configuration {
     pub(crate) fn complete(&mut self) {
         let settled: Option<Vec<_>> = self.applications.iter().map(|a| a.settled.as_ref()).collect();
         if let (Some(settled), Some(prepared)) = (settled, &mut self.prepared) {
-            prepared.model.apps =
-                settled.iter().filter_map(|s| s.merged.model.apps.first().cloned()).collect();
+            let is_site = prepared.model.http.is_some();
+            let app = |settled: &&Settled| {
+                let Model { apps, forwarded, .. } = &settled.merged.model;
+                let forwarded = is_site.then(|| Box::new(forwarded.clone()));
+                Some(App { forwarded, ..apps.first()?.clone() })
+            };
+            prepared.model.apps = settled.iter().filter_map(app).collect();
         }
     }
 }

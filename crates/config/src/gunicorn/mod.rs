@@ -14,7 +14,7 @@ mod command_line;
 pub mod docs;
 mod effective;
 mod help;
-mod lower;
+pub(crate) mod lower;
 pub(crate) mod nearest;
 pub mod settings;
 mod sources;

@@ -380,6 +380,9 @@ pub struct App {
     pub root_path: String,
     /// Hooks that the settings file defines, by gunicorn's names.
     pub hooks: Vec<String>,
+    /// With an nginx.conf: whose word is believed where the application itself is asked. `None`: it is the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarded: Option<Box<Forwarded>>,
 }
 
 /// What to import: `module:object` or `module:factory(arguments)`.

@@ -2,6 +2,7 @@
 
 use conf_syntax::{Directive, Span, Word};
 
+use super::bound::AppBind;
 use super::level::Level;
 use super::reader::Reader;
 use super::table::{Apply, Context, Row};
@@ -20,7 +21,9 @@ pub(super) const ROWS: &[Row] = &[
         "An application: `wsgi module:callable;`, `directory`, `python`, `settings` (a settings file), and any of \
          [gunicorn's settings](settings.md) by its own name. `directory` is a path like any other of the file and \
          starts at the prefix; the other paths in the block start at `directory`, as if the program had been started \
-         there.",
+         there. `bind` (`unix:/run/shop.sock`, `127.0.0.1:8001`) is where the application itself is asked as well, as \
+         gunicorn is: nothing of `http` holds there, whoever connects may say by `X-Forwarded-…` for whom it speaks \
+         (`forwarded_allow_ips`).",
     )
     .block()
     .repeats()
@@ -45,7 +48,7 @@ pub(super) const ROWS: &[Row] = &[
 
 /// What makes no sense for one application among others, and what to do instead.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("bind", "a server's `listen` says where it listens"),
+    ("listen", "`bind` says where the application itself is asked"),
     ("config", "`settings` names the settings file"),
     ("wsgi_app", "`wsgi` names the application"),
     ("chdir", "`directory` names the directory"),
@@ -110,6 +113,8 @@ pub struct AppBlock {
     pub settings: Option<AppSetting>,
     /// gunicorn's settings in the order of the block.
     pub values: Vec<AppSetting>,
+    /// The addresses of `bind`.
+    pub binds: Vec<AppBind>,
 }
 
 /// One line of an `app` block.
@@ -137,6 +142,7 @@ impl<'a> Reader<'a> {
             python: None,
             settings: None,
             values: Vec::new(),
+            binds: Vec::new(),
         };
         if let Some(first) = self.apps.iter().find(|a| a.name == app.name) {
             let first = format!("{}:{}", first.place.title, first.place.line.unwrap_or_default());
@@ -145,11 +151,17 @@ impl<'a> Reader<'a> {
             return;
         }
         let mut is_later = false;
+        let mut binds = Vec::new();
         for line in block.directives {
             self.begin(&line);
             is_later |= matches!(line.name.value, b"asgi" | b"rack");
-            self.app_line(&mut app, line);
+            if line.name.value == b"bind" && line.block.is_none() && !line.args.is_empty() {
+                binds.extend(line.args.iter().map(|word| (word, line.head())));
+            } else {
+                self.app_line(&mut app, line);
+            }
         }
+        self.app_binds(&mut app, &binds);
         if !is_later && app.target.is_none() && app.settings.is_none() {
             self.error(name.span, format!("app \"{}\" does not say what to run", app.name)).help(
                 "write `wsgi module:callable;`, or a settings file with `wsgi_app` as \

@@ -81,6 +81,7 @@ impl<'a> Reader<'a> {
         for (_, server) in later {
             self.server(server, &http);
         }
+        self.bound_servers();
     }
 
     fn server(&mut self, directive: Directive<'a>, http: &Settled) {
@@ -221,7 +222,7 @@ impl<'a> Reader<'a> {
         Some(Op::If(Box::new(If { condition: condition?, settings, content, ops })))
     }
 
-    fn settle(&mut self, mut level: Level, parent: Option<&Settled>) -> Settled {
+    pub(super) fn settle(&mut self, mut level: Level, parent: Option<&Settled>) -> Settled {
         self.complete_referers(&mut level);
         self.check_secure_link(&level);
         self.settle_identities(&mut level, parent.map(|parent| &*parent.level));

@@ -118,6 +118,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Has the server that is being read listen at an address that no other has; else where that other stands.
+    pub(super) fn listen_alone(&mut self, address: Address, backlog: u32, at: Span) -> Result<(), Span> {
+        if let Some((port, index)) = self.sockets.by_address.get(&address) {
+            let first = self.sockets.ports[*port].addresses[*index].servers.first();
+            let first = first.and_then(|server| self.sockets.spans.get(*server as usize));
+            return Err(first.copied().unwrap_or(at));
+        }
+        self.sockets.has_listen = true;
+        self.add_address(address, &Options { backlog: Some(backlog), ..Options::default() }, at);
+        Ok(())
+    }
+
     fn listen_options(&mut self, directive: Directive<'a>) -> Option<Options> {
         let mut options = Options::default();
         let mut is_right = true;

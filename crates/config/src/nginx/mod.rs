@@ -16,6 +16,7 @@ mod address;
 mod app;
 mod blocks;
 mod bodies;
+mod bound;
 mod built_in;
 mod cache;
 mod charset;
@@ -68,6 +69,7 @@ use conf_syntax::{Directives, Loader, Parsed, Sources, SyntaxErrorKind, parse, p
 
 pub(crate) use acme::{contact, identifier};
 pub use app::{AppBlock, AppSetting};
+pub use bound::AppBind;
 pub use error_log::{ErrorLog, ErrorTarget};
 pub use problem::NginxReport;
 pub use process::MainSettings;

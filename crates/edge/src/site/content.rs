@@ -14,6 +14,7 @@ use config::model::http::{
 };
 use exchange::{AcceptEncoding, Body, Chunk, Fields, Method, Name, Request, Response};
 use filters::nginx::{AtEnd, FilterContext};
+use handlers::app::App;
 use handlers::files::by_path::{FileContext, Kind, Outcome, Place as FilePlace};
 use handlers::mp4::{self, Mp4Error, Wanted};
 use routing::Scope;
@@ -26,7 +27,7 @@ use super::observed;
 use super::proxy::wants_next;
 use super::slice::Whole;
 use super::visit::{Step, Visit};
-use crate::intake;
+use crate::{forwarded, intake};
 
 impl Visit<'_, '_> {
     /// `try_files`
@@ -94,7 +95,9 @@ impl Visit<'_, '_> {
             }
             Content::Flv => self.flv(request),
             Content::EmptyGif => fixed(handlers::fixed::empty_gif(request)),
-            Content::Files | Content::Mp4 | Content::App(_) | Content::Proxy(_) => return None,
+            Content::Files | Content::Mp4 | Content::App(_) | Content::Bound(_) | Content::Proxy(_) => {
+                return None;
+            }
         })
     }
 
@@ -102,6 +105,7 @@ impl Visit<'_, '_> {
     pub(super) async fn content(&mut self, request: &mut Request) -> Step {
         match self.content {
             Content::App(index) => self.application(request, index).await,
+            Content::Bound(index) => self.bound(request, index).await,
             Content::Proxy(index) => self.proxy(request, index).await,
             Content::Mp4 => self.mp4(request).await,
             _ => match self.dav(request).await {
@@ -236,27 +240,15 @@ impl Visit<'_, '_> {
             request.fields.remove_named(b"early-data");
             request.fields.push(b"Early-Data", b"1");
         }
-        let asked = exchange::now();
-        let server = self.server_address();
-        let server = (&server.0[..], server.1);
         let for_all = keeping.as_deref().and_then(|keeping| Self::for_all(request, keeping));
         let asking = for_all.as_ref().unwrap_or(request);
-        let called = if self.alone || for_all.is_some() {
-            intake::call_alone(&app, self.exchange.requests(), asking, &body, server).await
-        } else {
-            intake::call(&app, &mut self.exchange, asking, &body, server).await
-        };
+        let called = self.run_app(&app, asking, &body, for_all.is_some()).await;
         if let Some(company) = self.company.as_mut().filter(|_| request.has_body()) {
             company.body = Some(body);
         }
-        self.facts.outcome.set(Some(called.outcome));
-        self.facts.pulled.set((called.outcome.pid != 0).then_some(asked + called.outcome.queued));
-        let mut response = match called.result {
+        let mut response = match called {
             Ok(response) => response,
-            Err(failure) => {
-                let (status, words) = intake::describe(failure, called.outcome);
-                let log = if status == 499 { Level::Info } else { Level::Error };
-                self.facts.log(log, Some(request), format_args!("{words} (worker {})", called.outcome.pid));
+            Err(status) => {
                 let is_meant = |settings: &CacheSettings, stored: &Stored| match status {
                     499 => false,
                     504 => settings.use_stale.timeout || stored.may_fail(kept::seconds()),
@@ -265,14 +257,7 @@ impl Visit<'_, '_> {
                 if let Some(stored) = self.stale_for(keeping.as_mut(), is_meant) {
                     return self.kept_of_app(&stored);
                 }
-                return match status {
-                    499 => Step::Gone,
-                    503 => {
-                        self.facts.retry_after.set(Some(app.retry_after(exchange::now())));
-                        Step::Page(503)
-                    }
-                    status => Step::Page(status),
-                };
+                return self.unanswered(&app, status);
             }
         };
         let mut fresh = Freshness::default();
@@ -291,9 +276,7 @@ impl Visit<'_, '_> {
                 return self.kept_of_app(&stored);
             }
         }
-        let (body, seen) = observed::watch(response.body);
-        response.body = body;
-        *self.facts.answer.borrow_mut() = Some(seen);
+        self.observe(&mut response);
         if let Some(rate) = response.fields.only(Name::XAccelLimitRate)
             && !rate.is_empty()
             && rate.iter().all(u8::is_ascii_digit)
@@ -331,6 +314,77 @@ impl Visit<'_, '_> {
         response.body =
             self.put_in_cache(request, *keeping, fresh, status, without_body, head, body, length, memory);
         Step::respond(response)
+    }
+
+    /// Where the application itself is asked, as gunicorn would be: whoever connects may say for whom it speaks, and what
+    /// the application says goes to it as it is.
+    pub(super) async fn bound(&mut self, request: &mut Request, index: u32) -> Step {
+        let Some(app) = self.site.apps.get(index as usize).map(Rc::clone) else { return Step::Page(500) };
+        let model = self.site.configuration.model.apps.get(index as usize);
+        if let Some(forwarded) = model.and_then(|app| app.forwarded.as_deref())
+            && let Err(why) = forwarded::arrive(forwarded, request)
+        {
+            self.facts.log(Level::Info, Some(request), format_args!("{why}"));
+            return Step::Page(400);
+        }
+        *self.facts.app.borrow_mut() = Some(self.site.app_name(index));
+        let body = match self.take_body(request).await {
+            Ok(body) => body,
+            Err(step) => return step,
+        };
+        match self.run_app(&app, request, &body, false).await {
+            Ok(mut response) => {
+                self.observe(&mut response);
+                Step::respond(response)
+            }
+            Err(status) => self.unanswered(&app, status),
+        }
+    }
+
+    /// Has the application run the request. `alone`: whether or not the client stays. `Err`: the status that says why
+    /// there is no answer, which has been logged.
+    pub(super) async fn run_app(
+        &mut self,
+        app: &Rc<App>,
+        asking: &Request,
+        body: &BufferedBody,
+        alone: bool,
+    ) -> Result<Response, u16> {
+        let asked = exchange::now();
+        let server = self.server_address();
+        let server = (&server.0[..], server.1);
+        let called = if self.alone || alone {
+            intake::call_alone(app, self.exchange.requests(), asking, body, server).await
+        } else {
+            intake::call(app, &mut self.exchange, asking, body, server).await
+        };
+        self.facts.outcome.set(Some(called.outcome));
+        self.facts.pulled.set((called.outcome.pid != 0).then_some(asked + called.outcome.queued));
+        called.result.map_err(|failure| {
+            let (status, words) = intake::describe(failure, called.outcome);
+            let log = if status == 499 { Level::Info } else { Level::Error };
+            self.facts.log(log, Some(asking), format_args!("{words} (worker {})", called.outcome.pid));
+            status
+        })
+    }
+
+    /// What becomes of a request without an answer.
+    pub(super) fn unanswered(&self, app: &Rc<App>, status: u16) -> Step {
+        match status {
+            499 => Step::Gone,
+            503 => {
+                self.facts.retry_after.set(Some(app.retry_after(exchange::now())));
+                Step::Page(503)
+            }
+            status => Step::Page(status),
+        }
+    }
+
+    /// For the variables that tell of the application's answer.
+    pub(super) fn observe(&self, response: &mut Response) {
+        let (body, seen) = observed::watch(std::mem::take(&mut response.body));
+        response.body = body;
+        *self.facts.answer.borrow_mut() = Some(seen);
     }
 
     /// The request whose answer is for others too: without what its sender has already.

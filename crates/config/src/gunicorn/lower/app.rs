@@ -31,6 +31,7 @@ impl Lowering<'_> {
             queue_timeout: self.seconds("queue_timeout"),
             root_path,
             hooks: self.hooks(),
+            forwarded: None,
         })
     }
 

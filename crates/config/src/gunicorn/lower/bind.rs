@@ -1,6 +1,7 @@
 //! Listening sockets.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use super::Lowering;
 use crate::host::{Entry, Host};
@@ -16,7 +17,7 @@ impl Lowering<'_> {
         let texts = self.binds();
         let mut listeners: Vec<Listener> = Vec::new();
         for (i, text) in texts.iter().enumerate() {
-            match self.address(text) {
+            match address(text, &self.base, self.input.host) {
                 Ok(address) => {
                     if let Some(other) = listeners.iter().find(|l| clash(&l.address, &address, reuse_port)) {
                         let message = if other.address == address {
@@ -59,43 +60,6 @@ impl Lowering<'_> {
         vec![format!("http://{host}:80"), format!("https://{host}:443")]
     }
 
-    fn address(&self, text: &str) -> Result<Address, (String, Option<String>)> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return self.unix(text, path);
-        }
-        if let Some(number) = text.strip_prefix("fd://") {
-            return match number.parse::<i32>() {
-                Ok(n) if n >= 0 && number.bytes().all(|b| b.is_ascii_digit()) => Ok(Address::Fd(n)),
-                _ => fail(format!("`{number}` is not the number of a descriptor"), "write it as `fd://3`"),
-            };
-        }
-        let schemes = ["tcp://", "http://", "https://"];
-        let address = schemes.iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
-        tcp(text, address, self.input.host)
-    }
-
-    fn unix(&self, text: &str, path: &str) -> Result<Address, (String, Option<String>)> {
-        if path.is_empty() || path.contains('\0') {
-            return fail(format!("`{text}` names no file"), "write it as `unix:/run/shop.sock`");
-        }
-        let path = super::join(&self.base, path);
-        if path.as_os_str().len() > LONGEST_UNIX_PATH {
-            return fail(
-                format!("the path of the socket is longer than {LONGEST_UNIX_PATH} bytes"),
-                "a Unix socket's path is that short everywhere; choose another",
-            );
-        }
-        let parent = path.parent().map_or(Entry::Missing, |p| self.input.host.entry(p));
-        if parent != Entry::Directory {
-            return fail(format!("the directory of `{}` does not exist", path.display()), None);
-        }
-        if self.input.host.entry(&path) == Entry::Directory {
-            return fail(format!("`{}` is a directory", path.display()), None);
-        }
-        Ok(Address::Unix(path))
-    }
-
     /// `*` believes every client's word about its own address, once clients come by TCP.
     fn note_open_forwarding(&mut self, listeners: &[Listener]) {
         let open = listeners.iter().any(|l| matches!(l.address, Address::Tcp(a) if !a.ip().is_loopback()));
@@ -106,6 +70,45 @@ impl Lowering<'_> {
             self.tell(Severity::Warning, "forwarded_allow_ips", message, Some(help.to_owned()));
         }
     }
+}
+
+/// What stands behind `bind`: the address, or what is wrong with it and what to write. A relative path of a Unix socket
+/// starts at `base`.
+pub(crate) fn address(text: &str, base: &Path, host: &dyn Host) -> Result<Address, (String, Option<String>)> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        return unix(text, path, base, host);
+    }
+    if let Some(number) = text.strip_prefix("fd://") {
+        return match number.parse::<i32>() {
+            Ok(n) if n >= 0 && number.bytes().all(|b| b.is_ascii_digit()) => Ok(Address::Fd(n)),
+            _ => fail(format!("`{number}` is not the number of a descriptor"), "write it as `fd://3`"),
+        };
+    }
+    let schemes = ["tcp://", "http://", "https://"];
+    let address = schemes.iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+    tcp(text, address, host)
+}
+
+fn unix(text: &str, path: &str, base: &Path, host: &dyn Host) -> Result<Address, (String, Option<String>)> {
+    if path.is_empty() || path.contains('\0') {
+        return fail(format!("`{text}` names no file"), "write it as `unix:/run/shop.sock`");
+    }
+    let path = super::join(base, path);
+    if path.as_os_str().len() > LONGEST_UNIX_PATH {
+        return fail(
+            format!("the path of the socket is longer than {LONGEST_UNIX_PATH} bytes"),
+            "a Unix socket's path is that short everywhere; choose another",
+        );
+    }
+    let parent = path.parent().map_or(Entry::Missing, |p| host.entry(p));
+    if parent != Entry::Directory {
+        return fail(format!("the directory of `{}` does not exist", path.display()), None);
+    }
+    if host.entry(&path) == Entry::Directory {
+        return fail(format!("`{}` is a directory", path.display()), None);
+    }
+    Ok(Address::Unix(path))
 }
 
 fn fail<'h, T>(message: String, help: impl Into<Option<&'h str>>) -> Result<T, (String, Option<String>)> {

@@ -18,6 +18,7 @@ use crate::model::{LogTarget, Logs, Model, Reload};
 use crate::report::{Diagnostic, Notes, Place, Report, Severity};
 
 pub(crate) use app::is_dotted_name;
+pub(crate) use bind::address;
 
 /// What the values came from.
 #[derive(Clone, Copy)]
@@ -135,6 +136,12 @@ impl Lowering<'_> {
                     None,
                 );
             }
+        }
+        // The sockets are there before a settings file is evaluated.
+        if self.input.command_line.is_block() && matches!(self.effective.origin("bind"), Origin::File(_)) {
+            let message = "bind changes nothing in the settings file of an `app`";
+            let help = format!("write `bind {};` in the `app` block", self.binds().join(", "));
+            self.tell(Severity::Warning, "bind", message, Some(help));
         }
         let (timeout, queue) = (self.seconds("timeout"), self.seconds("queue_timeout"));
         if timeout > queue && (self.is_given("timeout") || self.is_given("queue_timeout")) {

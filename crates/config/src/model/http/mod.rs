@@ -218,6 +218,8 @@ pub enum Content {
     Files,
     /// `app_pass`: the application of this number.
     App(u32),
+    /// The application of this number, at an address of its own: `bind`. Whoever connects may say for whom it speaks.
+    Bound(u32),
     /// `proxy_pass`: the one of this number.
     Proxy(u32),
     /// `stub_status`
