@@ -3,6 +3,7 @@
 import gzip
 
 import pytest
+from support.upstream import Upstream
 
 TEXT = "Уж close? €"
 
@@ -99,3 +100,37 @@ def test_redirects_of_old_have_no_label(server):
 
 def test_pages_of_errors_are_labelled(server):
     assert server.get("/none").get("Content-Type") == "text/html; charset=utf-8"
+
+
+def test_the_set_that_a_server_names(serve_nginx):
+    answers = {"/koi": "koi8-r", "/utf": "UTF-8", "/unknown": "x-none", "/file": "koi8-r"}
+
+    def answer(seen, _):
+        where = "X-Accel-Redirect: /files/a.html\r\n" if seen.target == "/file" else ""
+        body = TEXT.encode()
+        head = (f"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nX-Accel-Charset: {answers[seen.target]}\r\n{where}"
+                f"Content-Length: {len(body)}\r\n\r\n")
+        return head.encode() + body
+
+    with Upstream(answer) as up:
+        server = serve_nginx(r"""
+            charset_map koi8-r utf-8 { F5 D0A3; D6 D0B6; 80 E282AC; }
+            server {
+                listen 127.0.0.1:%PORT%;
+                root %DIR%;
+                location / { proxy_pass http://127.0.0.1:%BACK%/; }
+                location /from/ { source_charset utf-8; proxy_pass http://127.0.0.1:%BACK%/; }
+                location /ignored/ { source_charset utf-8; proxy_ignore_headers X-Accel-Charset;
+                                     proxy_pass http://127.0.0.1:%BACK%/; }
+                location /files/ { internal; source_charset utf-8; }
+            }
+        """.replace("%BACK%", str(up.port)), files={"files/a.html": TEXT})
+        for target, label, body in (
+            # Nobody says what it is in: it is believed to be in the set that the server names.
+            ("/koi", "; charset=koi8-r", TEXT.encode()), ("/from/koi", "; charset=koi8-r", KOI8),
+            ("/from/utf", "; charset=UTF-8", TEXT.encode()), ("/from/unknown", "", TEXT.encode()),
+            ("/ignored/koi", "", TEXT.encode()), ("/file", "; charset=koi8-r", KOI8),
+        ):
+            response = server.get(target)
+            assert (response.get("Content-Type"), response.body) == ("text/html" + label, body), target
+            assert response.get("X-Accel-Charset") is None

@@ -478,3 +478,34 @@ def test_a_page_knows_the_status_that_it_is_for(serve_nginx):
                                  ("/500", 500, "named 500"), ("/page", 200, "000")):
         response = server.get(target)
         assert (response.status, response.text) == (status, text), target
+
+
+def test_a_log_in_memory_holds_the_last_messages(serve_nginx):
+    server = serve_nginx("""
+        server {
+            listen 127.0.0.1:%PORT%;
+            error_log memory:4k info;
+            location / { deny all; }
+        }
+    """)
+
+    def memory():
+        found = []
+        for pid in (server.process.pid, server.edge()):
+            for number in os.listdir(f"/proc/{pid}/fd"):
+                path = f"/proc/{pid}/fd/{number}"
+                try:
+                    if os.readlink(path).startswith("/memfd:error_log"):
+                        with open(path, "rb") as file:
+                            found.append(file.read())
+                except FileNotFoundError:
+                    pass
+        return b"".join(found)
+
+    server.get("/first")
+    wait_until(lambda: b'access forbidden by rule, client: 127.0.0.1, server: , request: "GET /first' in memory(), "a line")
+    for number in range(100):
+        server.get(f"/next-{number}")
+    wait_until(lambda: b"GET /next-99 " in memory(), "the last line")
+    text = memory()
+    assert len(text) <= 3 * 4096 and b"GET /first" not in text and b"GET /next-98 " in text

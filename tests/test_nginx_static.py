@@ -38,6 +38,7 @@ CONF = """
         location /try-args/ { try_files /none /echo?from=$uri; }
         location @named { return 200 "named $uri"; }
         location /echo { return 200 "$uri $args"; }
+        location /no-type { default_type ""; return 200 "x"; }
         location /links/deny/ { alias %DIR%/www/links/; disable_symlinks on; }
         location /links/from/ { alias %DIR%/www/links/; disable_symlinks on from=%DIR%/www; }
         location /links/owner/ { alias %DIR%/www/links/; disable_symlinks if_not_owner; }
@@ -285,6 +286,11 @@ def test_try_files(server, target, status, text):
 def test_try_files_finds_a_directory_and_sends_it_on(server):
     response = server.get("/try/dir")
     assert (response.status, response.get("Location")) == (301, f"http://test.example:{server.port}/try/dir/")
+
+
+def test_no_type_is_no_field(server):
+    response = server.get("/no-type")
+    assert (response.text, response.get("Content-Type")) == ("x", None)
 
 
 # Links.

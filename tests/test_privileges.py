@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support import Monoceros, wait_until
+from support.upstream import Upstream
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
@@ -104,3 +105,51 @@ def test_a_user_whom_only_the_name_service_knows(serve, tmp_path):
     server = serve("--user", "far-away", "--group", "far-group", env={"PATH": path})
     assert server.get().text.split()[:6] == ["54321"] * 3 + ["54323"] * 3
     assert identity(server.edge())[:2] == [{54321}, {54323}]
+
+
+TRANSPARENT = """
+    user nobody daemon;
+    worker_processes 1;
+    events {}
+    http {
+        access_log off;
+        upstream kept { server 127.0.0.1:%BACK%; keepalive 8; }
+        server {
+            listen 127.0.0.1:%PORT%;
+            location / { return 200 "ok"; }
+            location /bound/ { %BIND% proxy_pass http://kept; proxy_http_version 1.1; proxy_set_header Connection ""; }
+        }
+    }
+"""
+
+
+def capabilities(pid):
+    rows = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
+    return [int(rows[name], 16) for name in ("CapEff", "CapPrm", "CapInh", "CapAmb")]
+
+
+def test_an_edge_that_connects_from_others_addresses_keeps_that_right_and_no_other(serve_nginx):
+    def answer(_, connection):
+        body = connection.getpeername()[0].encode()
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+    with Upstream(answer) as up:
+        conf = TRANSPARENT.replace("%BACK%", str(up.port))
+        server = serve_nginx(conf.replace("%BIND%", "proxy_bind $arg_from transparent;"))
+        raw = 1 << 13
+        assert capabilities(server.edge()) == [raw, raw, 0, 0]
+        assert identity(server.edge())[0] == {pwd.getpwnam("nobody").pw_uid}
+        for address in ("127.7.7.7", "127.8.8.8", "127.7.7.7"):
+            assert server.get(f"/bound/?from={address}").text == address, "no kept connection of another"
+        assert len({seen.connection for seen in up.seen}) == 2
+
+
+def test_a_right_that_was_given_up_does_not_come_back_by_a_reload(serve_nginx):
+    conf = TRANSPARENT.replace("%BACK%", "9")
+    server = serve_nginx(conf.replace("%BIND%", "proxy_bind 127.0.0.1;"))
+    edge = server.edge()
+    assert capabilities(edge) == [0, 0, 0, 0]
+    server.configure(conf.replace("%BIND%", "proxy_bind 127.0.0.1 transparent;"))
+    server.signal(signal.SIGHUP)
+    server.wait_log("needs a right that the running edge has given up")
+    assert (server.get("/").text, server.edge()) == ("ok", edge)

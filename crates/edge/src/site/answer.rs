@@ -17,7 +17,11 @@ impl Visit<'_, '_> {
     pub(super) fn text(&self, request: &Request, status: u16, text: Vec<u8>) -> Box<Response> {
         let mut response = Box::new(Response::new(status));
         if !matches!(status, 204 | 304) {
-            response.fields.push_known(Name::ContentType, self.place.files.media_type(&request.path));
+            // `default_type ""` is none.
+            let media_type = self.place.files.media_type(&request.path);
+            if !media_type.is_empty() {
+                response.fields.push_known(Name::ContentType, media_type);
+            }
             response.body = Body::Full(text.into());
         }
         response
