@@ -29,6 +29,29 @@ pub fn arrive(settings: &Forwarded, request: &mut Request) -> Result<(), &'stati
     apply(settings, request)
 }
 
+/// What is done with a request that the configuration passes on to an application which is run here, by the address of
+/// its `bind`: with gunicorn it would come from a trusted proxy. But who the client is we know, so that of the fields
+/// only those count that the configuration sets (`is_set`), and not those that came from the client.
+pub fn lead(
+    settings: &Forwarded,
+    request: &mut Request,
+    is_set: impl Fn(&[u8]) -> bool,
+) -> Result<(), &'static str> {
+    let is_odd = |name: &[u8]| name.contains(&b'_') && (is_odd(settings, name) || !is_set(name));
+    let odd = request.fields.iter().map(|(_, name, _)| name).filter(|name| is_odd(name));
+    let odd: Vec<Vec<u8>> = odd.map(<[u8]>::to_vec).collect();
+    match settings.header_map {
+        HeaderMap::Refuse if !odd.is_empty() => return Err("a field has an underscore in its name"),
+        HeaderMap::Drop => odd.iter().for_each(|name| request.fields.remove_named(name)),
+        HeaderMap::Refuse | HeaderMap::Dangerous => {}
+    }
+    believe_scheme(settings, request, &is_set)?;
+    if is_set(b"script_name") {
+        believe_mount(settings, request);
+    }
+    Ok(())
+}
+
 /// An underscore is in the name, and it is none that a proxy may set.
 fn is_odd(settings: &Forwarded, name: &[u8]) -> bool {
     name.contains(&b'_')
@@ -70,8 +93,22 @@ pub fn apply(settings: &Forwarded, request: &mut Request) -> Result<(), &'static
 }
 
 fn believe(settings: &Forwarded, request: &mut Request) -> Result<(), &'static str> {
+    believe_scheme(settings, request, |_| true)?;
+    if let Some(client) = client(&request.fields, &settings.trusted) {
+        request.peer.remote = Some(client);
+    }
+    believe_mount(settings, request);
+    Ok(())
+}
+
+/// The scheme that these fields say.
+fn believe_scheme(
+    settings: &Forwarded,
+    request: &mut Request,
+    counts: impl Fn(&[u8]) -> bool,
+) -> Result<(), &'static str> {
     let mut scheme = None;
-    for header in &settings.scheme_headers {
+    for header in settings.scheme_headers.iter().filter(|header| counts(header.name.as_bytes())) {
         if let Some(value) = request.fields.named(header.name.as_bytes()) {
             let says = if value == header.value.as_bytes() { Scheme::Https } else { Scheme::Http };
             if scheme.is_some_and(|s| s != says) {
@@ -83,16 +120,17 @@ fn believe(settings: &Forwarded, request: &mut Request) -> Result<(), &'static s
     if let Some(scheme) = scheme {
         request.scheme = scheme;
     }
-    if let Some(client) = client(&request.fields, &settings.trusted) {
-        request.peer.remote = Some(client);
-    }
+    Ok(())
+}
+
+/// Where the application is mounted.
+fn believe_mount(settings: &Forwarded, request: &mut Request) {
     if settings.forwarder_headers.iter().any(|h| h == "SCRIPT_NAME")
         && let Some(name) = request.fields.named(b"script_name")
     {
         request.script_name = name.to_vec();
         request.fields.remove_named(b"script_name");
     }
-    Ok(())
 }
 
 /// The last address of `X-Forwarded-For` that is not a trusted proxy itself.
