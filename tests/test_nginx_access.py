@@ -39,6 +39,8 @@ CONF = r"""
         location /six/ { deny ::1; allow all; }
         location /errors/ { }
         location /methods/ { limit_except GET { deny all; } }
+        location /methods-return/ { limit_except GET { deny all; } return 200 returned; }
+        location /methods-if/ { limit_except GET { allow all; } if ($arg_x) { return 202; } set $was set; return 200 "$was"; }
         location /return-first/ { deny all; return 200 "the rewrite phase comes first"; }
 
         location /basic/ { auth_basic "the realm"; auth_basic_user_file %DIR%/users; }
@@ -118,6 +120,13 @@ def test_limit_except(server):
     assert server.get("/methods/x").status == 200
     assert server.request("HEAD", "/methods/x").status == 200
     assert server.request("POST", "/methods/x", body=b"").status == 403
+
+
+def test_rewrite_directives_do_not_reach_into_limit_except(server):
+    assert server.get("/methods-return/x").text == "returned"
+    assert server.request("POST", "/methods-return/x", body=b"").status == 403
+    assert (server.get("/methods-if/none").text, server.get("/methods-if/none?x=1").status) == ("set", 202)
+    assert server.request("DELETE", "/methods-if/none?x=1").status == 405
 
 
 @pytest.mark.parametrize("user", ["plain", "sha", "ssha", "apr1", "des", "bcrypt", "sha256", "sha512", "twice"])

@@ -418,3 +418,63 @@ def test_a_connection_that_the_configuration_closes_is_444_in_the_log(serve_ngin
         client.send(build("GET", "/closed"))
         assert client.end() == "eof"
     wait_until(lambda: "/closed 444\n" in (site.directory / "short.log").read_text(), "the line")
+
+
+def test_the_request_line_is_as_the_client_has_sent_it(serve_nginx):
+    server = serve_nginx("""
+        log_format line '$request|$request_method|$status';
+        server {
+            listen 127.0.0.1:%PORT%;
+            access_log %DIR%/line.log line;
+            error_log %DIR%/info.log info;
+            error_page 400 /page;
+            error_page 403 405 =200 /page;
+            location / { return 200; }
+            location /page { return 200 "$status"; }
+            location /deny { deny all; }
+            location /named { error_page 404 = @named; return 404; }
+            location @named { return 200; }
+        }
+    """)
+    sent = [
+        (b"POST /deny HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
+         "POST /deny HTTP/1.1|GET|200"),
+        (b"POST /named HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
+         "POST /named HTTP/1.1|POST|200"),
+        (b"PUT /x HTTP/1.1\r\nHost: a\r\nContent-Length: a\r\n\r\n", "PUT /x HTTP/1.1|GET|400"),
+        (b"BAD\r\n\r\n", "BAD|GET|400"),
+        (b"\r\nGET /a b HTTP/1.1\r\nHost: secret\r\n\r\n", "GET /a b HTTP/1.1|GET|400"),
+        (b"\x16\x03\x01\x02\"\\\r\nX-Next: line\r\n\r\n", r"\x16\x03\x01\x02\x22\x5C|GET|400"),
+        (b"G\xffT /" + b"y" * 20_000 + b" HTTP/1.1\r\n\r\n", None),
+    ]
+    for head, expected in sent:
+        with server.connect() as client:
+            client.send(head)
+            client.response()
+        if expected is None:
+            wait_until(lambda: any(line.startswith(rb"G\xFFT /yyy") and len(line) < 9000
+                                   for line in read(server, "line.log").splitlines()), "a long line, cut")
+        else:
+            wait_until(lambda: expected.encode() in read(server, "line.log").splitlines(), expected)
+    wait_until(lambda: b', request: "BAD"' in read(server, "info.log"), "the line in the error log")
+
+
+def test_a_page_knows_the_status_that_it_is_for(serve_nginx):
+    server = serve_nginx("""
+        server {
+            listen 127.0.0.1:%PORT%;
+            error_page 404 /page;
+            error_page 403 =402 /page;
+            error_page 410 = /page;
+            error_page 500 @page;
+            location /page { return 200 "$status"; }
+            location @page { return 200 "named $status"; }
+            location /403 { return 403; }
+            location /410 { return 410; }
+            location /500 { return 500; }
+        }
+    """)
+    for target, status, text in (("/none", 404, "404"), ("/403", 402, "402"), ("/410", 200, "000"),
+                                 ("/500", 500, "named 500"), ("/page", 200, "000")):
+        response = server.get(target)
+        assert (response.status, response.text) == (status, text), target

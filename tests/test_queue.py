@@ -105,6 +105,50 @@ def test_queued_requests_survive_a_killed_worker(serve):
     assert sorted(note for note in notes(server) if "queued" in note) == [f"POST /queued{n}" for n in range(5)]
 
 
+def test_a_client_that_was_served_does_not_wait_for_a_crowd(serve):
+    server = serve(APP, "--workers", "1", "--timeout", "60s")
+    known, busy = server.connect(timeout=30), server.connect(timeout=30)
+    known.send(build("GET", "/known?first"))
+    assert known.response().status == 200
+    busy.send(build("GET", "/wait?go"))
+    wait_until(lambda: "GET /wait?go" in notes(server), "the worker to be busy")
+    crowd = [server.connect(timeout=30) for _ in range(100)]
+    for number, each in enumerate(crowd):
+        each.send(build("GET", f"/crowd?{number}"))
+        server.wait_taken(each)
+    # More of them than there is room for at the workers wait in the edge by now.
+    known.send(build("GET", "/known?second"))
+    server.wait_taken(known)
+    release(server, "go")
+    for each in (busy, known, *crowd):
+        assert each.response().status == 200
+    order = notes(server)[2:]
+    assert order.index("GET /known?second") < 50, "it was not the last"
+    assert [note for note in order if "crowd" in note] == [f"GET /crowd?{number}" for number in range(100)]
+
+
+def test_a_crowd_waits_its_turn_and_is_not_forgotten(serve):
+    """Clients that are known ask all the time, and new ones are none the less answered meanwhile."""
+    server = serve(APP, "--workers", "1", "--timeout", "60s")
+    busy = server.connect(timeout=30)
+    known = [server.connect(timeout=30) for _ in range(150)]
+    for each in known:
+        each.send(build("GET", "/pid"))
+        assert each.response().status == 200
+    busy.send(build("GET", "/wait?go"))
+    wait_until(lambda: "GET /wait?go" in notes(server), "the worker to be busy")
+    for number, each in enumerate(known):
+        each.send(build("GET", f"/known?{number}"))
+        server.wait_taken(each)
+    new = server.connect(timeout=30)
+    new.send(build("GET", "/new"))
+    server.wait_taken(new)
+    release(server, "go")
+    for each in (busy, new, *known):
+        assert each.response().status == 200
+    assert notes(server).index("GET /new") < 100, "not behind all that are known"
+
+
 def test_get_is_run_once_more(serve):
     server = serve(APP)
     response = server.get("/die-once", timeout=30)

@@ -15,11 +15,15 @@ use sys::Watched;
 use telemetry::error_log::{self, Level};
 
 use crate::event_loop::EventLoop;
+use crate::spread;
 
 /// Connections taken from one listener before others on the loop get their turn.
 const BATCH: usize = 32;
 /// A loop keeps what it accepts as long as it has at most this many more than the emptiest.
 const IMBALANCE: usize = 2;
+
+/// So many connections more than an interval ago are a crowd: one loop more is active before all of it is on the first.
+const CROWD: usize = 512;
 
 /// A connection that no loop has yet.
 #[derive(Debug)]
@@ -61,6 +65,8 @@ pub async fn accept(event_loop: Rc<EventLoop>, address: Arc<Address>, mut listen
 
 async fn while_active(event_loop: &Rc<EventLoop>, at: &Arc<Address>, listener: &Watched) {
     let is_tcp = sockopt::socket_domain(listener.get_ref()).is_ok_and(|d| d != AddressFamily::UNIX);
+    let spread = &event_loop.process.spread;
+    let (mut interval, mut before) = (Instant::now(), spread.connections(event_loop.index));
     loop {
         let Ok(mut ready) = listener.readable().await else { return };
         if event_loop.index >= event_loop.process.spread.active() {
@@ -77,6 +83,14 @@ async fn while_active(event_loop: &Rc<EventLoop>, at: &Arc<Address>, listener: &
                     }
                     let number = event_loop.process.accepted.fetch_add(1, Ordering::Relaxed) + 1;
                     let (address, since) = (Arc::clone(at), Instant::now());
+                    let open = spread.connections(event_loop.index);
+                    if since.duration_since(interval) > spread::INTERVAL {
+                        (interval, before) = (since, open);
+                    }
+                    if open >= before + CROWD {
+                        before = open;
+                        spread.grow();
+                    }
                     let (requests, proxied, tls) = (0, None, None);
                     let accepted = Accepted { socket, peer, address, number, since, requests, proxied, tls };
                     hand_out(event_loop, accepted);

@@ -97,10 +97,16 @@ fn receive_model(received: Received<ToEdge>, http: bool) -> io::Result<(Model, V
     Ok((model, fds.collect()))
 }
 
+/// For the descriptors of all connections that there may be, and of what is open beside them.
+fn make_room(model: &Model) {
+    sys::make_room_for_fds((model.edge.connections as usize).saturating_add(256));
+}
+
 fn start(model: Model, listeners: &[OwnedFd]) -> io::Result<Started> {
     // While this process may still open what is the super-user's.
     open_error_logs(&model)?;
     let access = open_access_log(&model)?;
+    make_room(&model);
     let count = model.edge.thread_count().clamp(1, 256);
     let temp_dir = model.edge.buffers.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
     let (events_in, events) = unbounded_channel();
@@ -341,6 +347,7 @@ impl Control {
         self.process.set_caches(&configuration);
         let model = &configuration.model;
         self.process.limit.store(model.edge.connections as usize, Ordering::Relaxed);
+        make_room(model);
         self.all(|| Ok(Message::Configure(Arc::clone(&configuration), clone_all(listeners)?)))?;
         self.process.apps.retain(model);
         configuration.tls.retain(model);

@@ -315,8 +315,9 @@ impl EventLoop {
             let mut patience = Patience::default();
             loop {
                 this.wait_for_look(&load).await;
-                patience.note(this.sides.have_queue());
                 let (busy, intervals) = load.look();
+                // Whoever has no time left is what the workers wait for.
+                patience.note(busy < spread::FULL && this.sides.have_queue());
                 this.process.spread.note(this.index, busy, intervals, &mut load.trend);
                 let runtime = Rc::clone(&this.runtime.borrow());
                 this.sides.tick(&runtime.apps);

@@ -83,15 +83,16 @@ pub async fn call(
     app.call(request, body, server, &mut watch, limits).await
 }
 
-/// The same for what goes on without the client.
+/// The same for what goes on without the client, of which it is known how many requests it has made.
 pub async fn call_alone(
     app: &Rc<App>,
+    requests: u64,
     request: &Request,
     body: &BufferedBody,
     server: (&str, u16),
     limits: Option<ResponseLimits>,
 ) -> Answer {
-    app.call(request, body, server, &mut Nobody, limits).await
+    app.call(request, body, server, &mut Nobody { requests }, limits).await
 }
 
 /// The status for a failure of the application's side, and the words for the log. 499: nobody is left to answer.
@@ -123,11 +124,17 @@ pub fn poll_gone(exchange: &mut Exchange<'_>, cx: &mut Context<'_>) -> Poll<()> 
 }
 
 /// Nobody waits, so nobody leaves.
-struct Nobody;
+struct Nobody {
+    requests: u64,
+}
 
 impl Watch for Nobody {
     fn poll_gone(&mut self, _: &mut Context<'_>, _: bool) -> Poll<()> {
         Poll::Pending
+    }
+
+    fn is_known(&self) -> bool {
+        self.requests > 1
     }
 }
 
@@ -151,5 +158,9 @@ impl Watch for ClientWatch<'_, '_> {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    fn is_known(&self) -> bool {
+        self.exchange.requests() > 1
     }
 }

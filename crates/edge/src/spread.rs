@@ -2,7 +2,8 @@
 //!
 //! Each loop that has something to do costs wake-ups of its own, and a wake-up costs more than a small request. So
 //! connections are kept on as few loops as can carry them: the first ones, the *active* loops. One that has no
-//! processor time left activates the next; when fewer would do for a while, the last one is given up and its
+//! processor time left activates the next at once, because whoever comes meanwhile waits behind all that it has to do;
+//! and so does a crowd of new connections, before it shows what it wants; when fewer would do for a while, the last one is given up and its
 //! connections move on as each of them comes to the end of a request.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -13,11 +14,10 @@ use tokio::sync::Notify;
 /// How often a loop looks at its load.
 pub const INTERVAL: Duration = Duration::from_millis(100);
 /// Thousandths of a processor: a loop with more is full.
-const FULL: u32 = 960;
+pub const FULL: u32 = 960;
 /// One loop less must leave each of the others no more than this.
 const ROOMY: u32 = 600;
-/// So many intervals in a row have to say the same before a loop more, and before one less.
-const GROW_AFTER: u32 = 3;
+/// So many intervals in a row have to say the same before a loop less.
 const SHRINK_AFTER: u32 = 20;
 /// A connection moves only to a loop that has more than this many fewer.
 const SLACK: usize = 1;
@@ -40,10 +40,9 @@ struct Loop {
     activated: Notify,
 }
 
-/// How many intervals in a row spoke for a change; each loop has its own.
+/// How many intervals in a row spoke for a loop less; each loop has its own.
 #[derive(Debug, Default)]
 pub struct Trend {
-    full: u32,
     roomy: u32,
 }
 
@@ -125,6 +124,14 @@ impl Spread {
         }
     }
 
+    /// One loop more is active from now on, if there is one.
+    pub fn grow(&self) {
+        let active = self.active();
+        if active < self.loops.len() {
+            self.change(active, active + 1);
+        }
+    }
+
     fn change(&self, active: usize, wanted: usize) {
         // Whoever is first says it; the others see a new number next time.
         let changed = self.active.compare_exchange(active, wanted, Ordering::Relaxed, Ordering::Relaxed);
@@ -148,9 +155,8 @@ impl Trend {
         let full = index < active && busy >= FULL;
         // The last one decides whether it is needed, so that only one does.
         let roomy = index + 1 == active && active > 1 && all <= ROOMY * (active as u32 - 1);
-        self.full = if full { self.full + 1 } else { 0 };
         self.roomy = if roomy { self.roomy.saturating_add(intervals) } else { 0 };
-        if self.full >= GROW_AFTER {
+        if full {
             *self = Self::default();
             return Some(active + 1);
         }
@@ -170,26 +176,16 @@ mod tests {
     fn a_full_loop_activates_the_next() {
         let spread = Spread::new(2);
         let mut trend = Trend::default();
-        for _ in 0..GROW_AFTER - 1 {
-            spread.note(0, FULL, 1, &mut trend);
-        }
-        assert_eq!(spread.active(), 1, "a few full intervals are no trend");
+        spread.note(0, FULL - 1, 1, &mut trend);
+        assert_eq!(spread.active(), 1);
         spread.note(0, FULL, 1, &mut trend);
         assert_eq!(spread.active(), 2);
         for _ in 0..10 {
             spread.note(0, 1000, 1, &mut trend);
         }
         assert_eq!(spread.active(), 2, "there are no more than two");
-    }
-
-    #[test]
-    fn a_pause_begins_the_trend_anew() {
-        let spread = Spread::new(2);
-        let mut trend = Trend::default();
-        for busy in [1000, 100].repeat(GROW_AFTER as usize) {
-            spread.note(0, busy, 1, &mut trend);
-        }
-        assert_eq!(spread.active(), 1);
+        spread.grow();
+        assert_eq!(spread.active(), 2);
     }
 
     #[test]

@@ -108,6 +108,10 @@ pub struct Peer {
 pub struct Request {
     /// Method.
     pub method: Method,
+    /// The method that the client has sent, where an internal redirect asks with another.
+    pub method_sent: Option<Method>,
+    /// The first line as it came, of a head that is refused because that is no request line; for the logs.
+    pub line: Vec<u8>,
     /// Version.
     pub version: Version,
     /// The request target as received.
@@ -139,9 +143,17 @@ pub struct Request {
 }
 
 impl Request {
+    /// From now on it asks with this method.
+    pub fn ask_with(&mut self, method: Method) {
+        let before = std::mem::replace(&mut self.method, method);
+        self.method_sent.get_or_insert(before);
+    }
+
     /// Empties everything and keeps the memory.
     pub fn clear(&mut self) {
         self.method = Method::Get;
+        self.method_sent = None;
+        self.line.clear();
         self.target.clear();
         self.path.clear();
         self.raw_path.clear();

@@ -47,6 +47,20 @@ pub fn inherited_fd(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Most descriptors that room is made for in advance.
+const MOST_ROOM: u64 = 1 << 16;
+
+/// Makes the table of descriptors as large as it has to be for so many, or for as many as the process may have.
+///
+/// The kernel doubles a table that is full. With several threads it then waits until none can be looking at the old one,
+/// some ten milliseconds, and `accept` with it: five times while a thousand clients come.
+pub fn make_room_for_fds(count: usize) {
+    let may = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let highest = (count as u64).min(MOST_ROOM).min(may).saturating_sub(1);
+    // A table never shrinks.
+    drop(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), highest as RawFd));
+}
+
 /// An anonymous file in memory with these contents that nobody can change again. Its offset is at the beginning.
 pub fn sealed_memfd(name: &str, contents: &[u8]) -> io::Result<OwnedFd> {
     let fd = memfd(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
@@ -223,6 +237,21 @@ mod tests {
         let (a, _b) = pair();
         set_nonblocking(&a, true).unwrap();
         assert_eq!(recv_with_fds(&a, &mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn room_is_made_and_nothing_left_open() {
+        let size = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("FDSize:")).unwrap();
+            line.trim().parse::<usize>().unwrap()
+        };
+        make_room_for_fds(usize::MAX);
+        let may = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(MOST_ROOM);
+        let highest = may.min(MOST_ROOM) as usize;
+        assert!(size() >= highest, "{} for {highest}", size());
+        assert!(!std::path::Path::new(&format!("/proc/self/fd/{}", highest - 1)).exists());
+        make_room_for_fds(0);
     }
 
     #[test]

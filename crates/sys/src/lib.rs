@@ -13,8 +13,8 @@ mod watch;
 #[cfg(feature = "allocator")]
 pub use allocator::Allocator;
 pub use fds::{
-    MOST_DESCRIPTORS, Received, inherited_fd, read_sealed_memfd, recv_behind, recv_with_fds, sealed_memfd,
-    send_with_fds, set_nonblocking,
+    MOST_DESCRIPTORS, Received, inherited_fd, make_room_for_fds, read_sealed_memfd, recv_behind,
+    recv_with_fds, sealed_memfd, send_with_fds, set_nonblocking,
 };
 pub use listen::{set_defer_accept, set_fast_open};
 pub use process::{

@@ -105,16 +105,15 @@ impl Visit<'_, '_> {
         self.pages_ended = !settings.recursive_error_pages;
         let page: &ErrorPage = settings.error_pages.iter().find(|page| page.statuses.contains(&status))?;
         self.error_page = true;
-        self.error_status = Some(status);
         let target = self.value(&page.target, request);
         if target.starts_with(b"/") {
-            self.status = Some(page.status.unwrap_or(status)).filter(|status| *status != 0);
+            self.ask_for_page(page.status.unwrap_or(status));
             Self::ask_with_get(request);
             let (path, args) = split_args(&target);
             return Some(Step::Redirect(path, Some(args.or_else(|| page.args.clone()).unwrap_or_default())));
         }
         if target.starts_with(b"@") {
-            self.status = Some(page.status.unwrap_or(status)).filter(|status| *status != 0);
+            self.ask_for_page(page.status.unwrap_or(status));
             return Some(Step::Named(target));
         }
         let redirect =
@@ -122,6 +121,12 @@ impl Visit<'_, '_> {
         let mut response = self.located(request, redirect, target);
         self.make_page(request, &mut response, redirect);
         Some(Step::Respond(response))
+    }
+
+    /// Another location is to answer with this status; 0: with its own.
+    fn ask_for_page(&mut self, status: u16) {
+        self.status = Some(status).filter(|status| *status != 0);
+        self.facts.error_status.set(status);
     }
 
     /// What the filters make of a response.

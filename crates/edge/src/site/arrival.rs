@@ -162,6 +162,7 @@ pub(super) fn facts_of_connection<'a>(
         user: RefCell::default(),
         limit_rate: RefCell::default(),
         id: Cell::new(None),
+        error_status: Cell::new(0),
         rate_status: Cell::new(""),
         connections_status: Cell::new(""),
         original: Cell::new(None),

@@ -111,7 +111,10 @@ impl Environment for View<'_> {
                 rare.as_ref().and_then(|rare| rare.body_file.as_ref()).is_some_and(|path| text.bytes(path))
             }
             Variable::RequestCompletion => text.bytes(if self.left().whole { b"OK" } else { b"" }),
-            Variable::Status => text.write(format_args!("{:03}", self.left().status)),
+            Variable::Status => {
+                let status = Some(self.left().status).filter(|status| *status != 0);
+                text.write(format_args!("{:03}", status.unwrap_or_else(|| facts.error_status.get())))
+            }
             Variable::BodyBytesSent => text.write(format_args!("{}", self.left().body)),
             Variable::BytesSent => text.write(format_args!("{}", self.left().all)),
             Variable::LimitRate => match &*facts.limit_rate.borrow() {

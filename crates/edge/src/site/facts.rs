@@ -58,6 +58,8 @@ pub struct Facts<'a> {
     pub limit_rate: RefCell<Option<Vec<u8>>>,
     /// 16 random bytes, made when they are first asked for.
     pub id: Cell<Option<u128>>,
+    /// The status of the page that `error_page` asks for, as long as there is none; 0: whatever it has.
+    pub error_status: Cell<u16>,
     /// `$limit_req_status`
     pub rate_status: Cell<&'static str>,
     /// `$limit_conn_status`

@@ -149,19 +149,16 @@ impl Visit<'_, '_> {
         }
     }
 
-    /// A location's rewrite phase, and its `limit_except`.
+    /// A location's rewrite phase; or what its `limit_except` says, which has none: as in nginx it is a place of its
+    /// own for the methods that it concerns, into which the location's rewrite directives do not reach.
     fn rewrite(&mut self, request: &mut Request, id: routing::LocationId) -> Ran {
         let site = self.site;
         let Some(location) = site.routing.location(id) else { return Ran::On };
-        let ran = self.run(request, &location.ops);
-        if matches!(ran, Ran::On)
-            && let Some(limit) = &location.limit_except
-            && limit.concerns(request.method.as_bytes())
-        {
-            let content = limit.content.clone().unwrap_or_else(|| self.content.clone());
-            self.enter(limit.settings, content);
-        }
-        ran
+        let limit = location.limit_except.as_ref().filter(|l| l.concerns(request.method.as_bytes()));
+        let Some(limit) = limit else { return self.run(request, &location.ops) };
+        let content = limit.content.clone().unwrap_or_else(|| self.content.clone());
+        self.enter(limit.settings, content);
+        Ran::On
     }
 
     /// Runs rewrite directives.

@@ -83,7 +83,7 @@ impl Visit<'_, '_> {
             error_page: std::mem::take(&mut self.error_page),
             pages_ended: std::mem::take(&mut self.pages_ended),
             status: self.status.take(),
-            error_status: self.error_status.take(),
+            error_status: facts.error_status.take(),
             uri_changes: std::mem::replace(&mut self.uri_changes, URI_CHANGES + 1),
             kept: self.kept.take(),
             ranges: facts.ranges.take(),
@@ -132,7 +132,7 @@ impl Visit<'_, '_> {
         self.error_page = outer.error_page;
         self.pages_ended = outer.pages_ended;
         self.status = outer.status;
-        self.error_status = outer.error_status;
+        facts.error_status.set(outer.error_status);
         self.kept = outer.kept;
         self.uri_changes = outer.uri_changes;
         self.enter(outer.settings, outer.content);
@@ -152,7 +152,7 @@ pub(super) struct Outer {
     error_page: bool,
     pages_ended: bool,
     status: Option<u16>,
-    error_status: Option<u16>,
+    error_status: u16,
     uri_changes: u32,
     kept: Option<exchange::Fields>,
     ranges: bool,
@@ -175,7 +175,7 @@ pub(super) struct Outer {
 /// The client's request with what concerns its own body and copy left out.
 fn inner_request(request: &Request, ask: &Ask) -> Request {
     let mut inner = request.clone();
-    inner.method = ask.method.clone();
+    inner.ask_with(ask.method.clone());
     if !ask.body {
         inner.content_length = Some(0);
         inner.fields.remove(Name::ContentLength);

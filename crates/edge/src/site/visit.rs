@@ -95,8 +95,6 @@ pub struct Visit<'v, 's> {
     pub(super) pages_ended: bool,
     /// What the response's status is to be, by `error_page … =`.
     pub(super) status: Option<u16>,
-    /// The status that the page is for.
-    pub(super) error_status: Option<u16>,
     pub(super) uri_changes: u32,
     /// Limits count a request once.
     pub(super) rate_counted: bool,
@@ -308,7 +306,6 @@ pub(super) fn visit<'v, 's>(
         error_page: false,
         pages_ended: false,
         status: None,
-        error_status: None,
         uri_changes: URI_CHANGES + 1,
         rate_counted: false,
         connections_counted: false,
@@ -385,7 +382,8 @@ impl<'s> Visit<'_, 's> {
         self.enter(self.facts.settings.get(), Content::Files);
         (self.internal, self.target_changed, self.location_valid) = (false, false, true);
         (self.error_page, self.pages_ended) = (false, false);
-        (self.status, self.error_status) = (None, None);
+        self.status = None;
+        self.facts.error_status.set(0);
         self.uri_changes = URI_CHANGES + 1;
         (self.rate_counted, self.connections_counted) = (false, false);
         self.guards = limits::connections::Guards::default();
@@ -529,7 +527,7 @@ impl<'s> Visit<'_, 's> {
     /// What an internal redirect asks with.
     pub(super) fn ask_with_get(request: &mut Request) {
         if request.method != Method::Head {
-            request.method = Method::Get;
+            request.ask_with(Method::Get);
         }
     }
 }

@@ -55,6 +55,9 @@ pub struct Answer {
 pub trait Watch {
     /// Ready when the client is gone. `queued` tells whether no worker has the request yet.
     fn poll_gone(&mut self, cx: &mut Context<'_>, queued: bool) -> Poll<()>;
+
+    /// Whether its connection was served before. It goes before new ones.
+    fn is_known(&self) -> bool;
 }
 
 impl App {
@@ -76,7 +79,7 @@ impl App {
                 Some(limits) => ResponseBuffer::new(limits, Arc::clone(&self.temp)),
                 None => self.new_buffer(),
             };
-            let pending = Rc::new(Pending::new(buffer));
+            let pending = Rc::new(Pending::new(buffer, watch.is_known()));
             let guard = Guard { app: self, pending, request, armed: true };
             let kept = spilled.as_ref().unwrap_or(body);
             let mut result = self.attempt(&guard.pending, request, kept, server, &options, watch).await;
@@ -142,8 +145,10 @@ impl App {
         if self.shared.waiting() >= options.queue_size {
             return Err(Failure::QueueFull);
         }
-        if self.thread.borrow().free_slots() <= self.promised.get() || !self.backlog.borrow().is_empty() {
-            self.backlog.borrow_mut().push_back(Rc::clone(pending));
+        let is_known = pending.is_known;
+        if !self.has_slot(is_known) || !self.backlog.borrow().has_none_before(is_known) {
+            pending.queued.set(true);
+            self.backlog.borrow_mut().push(Rc::clone(pending), is_known);
             self.shared.backlog.fetch_add(1, Ordering::Relaxed);
             poll_fn(|cx| {
                 let mut reply = pending.reply.borrow_mut();
@@ -161,7 +166,13 @@ impl App {
             pending.granted.set(false);
             self.promised.set(self.promised.get() - 1);
         }
-        self.send(pending, request, body, server, options)?;
+        self.count(pending);
+        if let Err(failure) = self.send(pending, request, body, server, options) {
+            // The slot is for somebody else.
+            self.uncount(pending);
+            self.grant(&mut self.backlog.borrow_mut());
+            return Err(failure);
+        }
         poll_fn(|cx| self.poll_head(cx, pending, watch)).await
     }
 

@@ -34,9 +34,11 @@ impl App {
         }
     }
 
-    /// Reads what the worker has written for this request, as far as there is room for it.
-    pub(super) fn take_in(&self, pending: &Rc<Pending>) {
+    /// Reads what the worker has written for this request, as far as there is room for it; how many bytes that were.
+    pub(super) fn take_in(&self, pending: &Rc<Pending>) -> u64 {
+        let before = pending.reply.borrow().received;
         self.read_reply(pending, false);
+        pending.reply.borrow().received - before
     }
 
     /// `all`: also what there is no room for. That is at most a ring of a worker that writes nothing more.

@@ -6,12 +6,12 @@
 
 mod call;
 mod intake;
+mod lanes;
 mod pace;
 mod reply;
 mod shared;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -28,8 +28,18 @@ pub use call::{Answer, Failure, Watch};
 pub use reply::Outcome;
 pub use shared::{Event, Shared, Worker};
 
+use lanes::Lanes;
 use pace::Pace;
 use reply::{Pending, Phase};
+
+/// Bytes of answers that are taken in before others have their turn: whoever has sent something meanwhile would wait
+/// until all of them have been handed to their clients.
+const TURN: u64 = 128 * 1024;
+/// What an answer costs beside its bytes, in bytes.
+const ANSWER: u64 = 512;
+/// So many slots, or half of all, are not for new clients: what is in a slot is in the one order in which workers take
+/// it.
+const NOT_FOR_NEW: usize = 48;
 
 /// How the application's requests are handled.
 #[derive(Clone, Debug)]
@@ -57,11 +67,15 @@ pub struct App {
     temp: Arc<TempSpace>,
     /// By the slot's number within this thread.
     in_flight: RefCell<Vec<Option<Rc<Pending>>>>,
-    /// Requests that wait for a free slot, oldest first.
-    backlog: RefCell<VecDeque<Rc<Pending>>>,
+    /// Requests that wait for a free slot.
+    backlog: RefCell<Lanes<Rc<Pending>>>,
     /// Free slots that were promised to requests which have not published yet.
     promised: Cell<usize>,
+    /// Slots that new clients have or are promised.
+    new: Cell<usize>,
     dirty: RefCell<Vec<u16>>,
+    /// Those of which there is something to take in.
+    unread: RefCell<Lanes<Rc<Pending>>>,
     driver: RefCell<Option<Waker>>,
     active: Cell<usize>,
     /// Requests were left to workers that are awake.
@@ -83,7 +97,9 @@ impl App {
             in_flight: RefCell::new(vec![None; slots]),
             backlog: RefCell::default(),
             promised: Cell::new(0),
+            new: Cell::new(0),
             dirty: RefCell::default(),
+            unread: RefCell::default(),
             driver: RefCell::default(),
             active: Cell::new(0),
             watching: Cell::new(false),
@@ -112,6 +128,11 @@ impl App {
     /// when answers are there already, or when a look at the workers a little later has to be arranged.
     pub fn before_park(&self) {
         let park = self.thread.borrow_mut().before_park_sparing();
+        if !self.unread.borrow().is_empty() {
+            // Not by the waker: with it the loop would go on without a look at what clients have sent.
+            let _ = rustix::io::write(self.shared.region.eventfd(self.index), &1_u64.to_ne_bytes());
+            return;
+        }
         if (park.answers || (park.deferred && !self.watching.get()))
             && let Some(driver) = self.driver.borrow().as_ref()
         {
@@ -132,8 +153,8 @@ impl App {
         again
     }
 
-    /// Takes in what workers have written. To be called whenever the loop's eventfd rang or
-    /// [`App::before_park`] woke `driver`.
+    /// Takes in what workers have written, as much as one turn may take. To be called whenever the loop's eventfd rang
+    /// or [`App::before_park`] woke `driver`.
     pub fn turn(&self, driver: &Waker) {
         {
             let mut slot = self.driver.borrow_mut();
@@ -147,13 +168,24 @@ impl App {
             thread.awake();
             thread.drain_dirty(&mut dirty);
         }
-        for &local in &dirty {
-            if let Some(pending) = self.pending(usize::from(local)) {
-                self.take_in(&pending);
+        let mut unread = self.unread.borrow_mut();
+        for local in dirty.drain(..) {
+            if let Some(pending) = self.pending(usize::from(local))
+                && !pending.unread.replace(true)
+            {
+                let is_known = pending.is_known;
+                unread.push(pending, is_known);
             }
         }
-        dirty.clear();
+        drop(unread);
         *self.dirty.borrow_mut() = dirty;
+        let mut left = TURN;
+        while left > 0 {
+            let next = self.unread.borrow_mut().pop(true);
+            let Some(pending) = next else { break };
+            pending.unread.set(false);
+            left = left.saturating_sub(ANSWER + self.take_in(&pending));
+        }
     }
 
     /// The file that a worker sent for a FILE frame is there.
@@ -250,6 +282,7 @@ impl App {
         if let Some(id) = pending.slot.take() {
             self.in_flight.borrow_mut()[self.local(id)] = None;
             self.active.set(self.active.get() - 1);
+            self.uncount(pending);
             self.grant(&mut self.backlog.borrow_mut());
         }
     }
@@ -273,22 +306,45 @@ impl App {
 
     fn leave_backlog(&self, pending: &Rc<Pending>) {
         let mut backlog = self.backlog.borrow_mut();
-        let before = backlog.len();
-        backlog.retain(|p| !Rc::ptr_eq(p, pending));
-        if backlog.len() != before {
+        if pending.queued.take() && backlog.remove(pending.is_known, |p| Rc::ptr_eq(p, pending)) {
             self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
         } else if pending.granted.take() {
             // It was given a place that it will not use.
             self.promised.set(self.promised.get() - 1);
+            self.uncount(pending);
             self.grant(&mut backlog);
         }
     }
 
-    /// Tells the oldest of the backlog that a slot is free.
-    fn grant(&self, backlog: &mut VecDeque<Rc<Pending>>) {
-        if let Some(next) = backlog.pop_front() {
+    /// Whether there is a slot for one more request of this kind.
+    fn has_slot(&self, is_known: bool) -> bool {
+        let thread = self.thread.borrow();
+        let most_new = thread.slots() - NOT_FOR_NEW.min(thread.slots() / 2);
+        thread.free_slots() > self.promised.get() && (is_known || self.new.get() < most_new)
+    }
+
+    /// It has a slot, or is promised one, from now on.
+    fn count(&self, pending: &Pending) {
+        if !pending.is_known && !pending.counted.replace(true) {
+            self.new.set(self.new.get() + 1);
+        }
+    }
+
+    fn uncount(&self, pending: &Pending) {
+        if pending.counted.take() {
+            self.new.set(self.new.get() - 1);
+        }
+    }
+
+    /// Tells the next of the backlog that a slot is free.
+    fn grant(&self, backlog: &mut Lanes<Rc<Pending>>) {
+        if self.has_slot(true)
+            && let Some(next) = backlog.pop(self.has_slot(false))
+        {
             self.shared.backlog.fetch_sub(1, Ordering::Relaxed);
             self.promised.set(self.promised.get() + 1);
+            next.queued.set(false);
+            self.count(&next);
             next.granted.set(true);
             next.wake();
         }

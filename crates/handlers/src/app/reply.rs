@@ -86,6 +86,14 @@ pub struct Outcome {
 
 pub(super) struct Pending {
     pub reply: RefCell<Reply>,
+    /// Its connection was served before.
+    pub is_known: bool,
+    /// It waits for a slot.
+    pub queued: Cell<bool>,
+    /// It is one of the new clients that have a slot.
+    pub counted: Cell<bool>,
+    /// It waits for its answer to be taken in.
+    pub unread: Cell<bool>,
     pub slot: Cell<Option<SlotId>>,
     /// When it was queued.
     pub since: Cell<Instant>,
@@ -107,7 +115,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub fn new(buffer: ResponseBuffer) -> Self {
+    pub fn new(buffer: ResponseBuffer, is_known: bool) -> Self {
         let now = Instant::now();
         Self {
             reply: RefCell::new(Reply {
@@ -120,6 +128,10 @@ impl Pending {
                 phase: Phase::Going,
                 waker: None,
             }),
+            is_known,
+            queued: Cell::new(false),
+            counted: Cell::new(false),
+            unread: Cell::new(false),
             slot: Cell::new(None),
             since: Cell::new(now),
             progress: Cell::new(now),

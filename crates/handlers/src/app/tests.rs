@@ -21,6 +21,10 @@ impl Watch for Patient {
     fn poll_gone(&mut self, _: &mut Context<'_>, _: bool) -> Poll<()> {
         Poll::Pending
     }
+
+    fn is_known(&self) -> bool {
+        false
+    }
 }
 
 struct Stage {

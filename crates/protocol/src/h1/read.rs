@@ -141,12 +141,17 @@ impl Connection {
         }
     }
 
-    /// Of a head that is no good or not whole, the request line, if that was; for the logs. What the object held is
-    /// another client's.
+    /// Of a head that is no good or not whole, the request line, or what stands in its place; for the logs. What the
+    /// object held is another client's.
     fn read_line(&mut self, request: &mut Request) {
         request.clear();
         let Some(buffers) = &self.buffers else { return };
         if !buffers.head.has_request_line() {
+            let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+            let begin = buffers.input.iter().take_while(|byte| is_end(byte)).count();
+            let line = &buffers.input[begin..];
+            let end = line.iter().position(is_end).unwrap_or(line.len());
+            request.line.extend_from_slice(&line[..end.min(self.settings.limits.request_line)]);
             return;
         }
         let (head, buf): (_, &[u8]) = (&buffers.head, &buffers.input);

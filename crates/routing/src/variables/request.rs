@@ -18,10 +18,11 @@ pub fn request_variable(variable: &Variable, request: &Request, out: &mut Vec<u8
         Variable::Uri | Variable::DocumentUri => &request.path,
         Variable::RequestMethod => request.method.as_bytes(),
         Variable::RequestUri => origin_form(&request.target),
-        // A head whose first line was no good has none.
-        Variable::Request if request.target.is_empty() => b"",
+        // A head whose first line was no good has none but that.
+        Variable::Request if request.target.is_empty() => &request.line,
         Variable::Request => {
-            for part in [request.method.as_bytes(), b" ", &request.target, b" "] {
+            let method = request.method_sent.as_ref().unwrap_or(&request.method);
+            for part in [method.as_bytes(), b" ", &request.target, b" "] {
                 out.extend_from_slice(part);
             }
             request.version.as_str().as_bytes()
