@@ -457,7 +457,8 @@ def test_proxy_read_timeout_between_pieces_breaks_the_answer_off(faulty):
     assert faulty.get("/", timeout=30).text == "app"
 
 
-def test_a_client_that_leaves_takes_its_request_along(faulty):
+def test_a_client_that_leaves_takes_its_request_along(serve_nginx):
+    faulty = serve_nginx(FAULTS.replace("queue_size 1;", ""), python=True, files={"app.py": APP})
     holder = hold(faulty, "go")
     client = faulty.connect()
     client.send(build("GET", "/left"))
