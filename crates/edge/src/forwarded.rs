@@ -223,6 +223,44 @@ mod tests {
     }
 
     #[test]
+    fn at_an_address_of_its_own_an_application_takes_what_its_proxies_may_set() {
+        let fields = [("SCRIPT_NAME", "/shop"), ("X_Odd", "1"), ("X-Forwarded-Proto", "https")];
+        for (map, outcome, left) in
+            [(HeaderMap::Drop, Ok(()), 1), (HeaderMap::Refuse, Err(()), 3), (HeaderMap::Dangerous, Ok(()), 2)]
+        {
+            let settings = Forwarded {
+                forwarder_headers: vec!["SCRIPT_NAME".to_owned()],
+                header_map: map,
+                ..local_only()
+            };
+            let mut r = request("127.0.0.1:5", &fields);
+            assert_eq!(arrive(&settings, &mut r).map_err(|_| ()), outcome);
+            assert_eq!(r.fields.len(), left, "{map:?}");
+            if outcome.is_ok() {
+                assert_eq!((r.script_name.as_slice(), r.scheme), (&b"/shop"[..], Scheme::Https));
+            }
+        }
+    }
+
+    #[test]
+    fn of_what_is_passed_on_only_that_counts_which_the_configuration_sets() {
+        let settings = Forwarded { forwarder_headers: vec!["SCRIPT_NAME".to_owned()], ..local_only() };
+        let fields = [
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-For", "6.6.6.6"),
+            ("SCRIPT_NAME", "/shop"),
+            ("X_Odd", "1"),
+        ];
+        let mut r = request("192.0.2.7:99", &fields);
+        assert_eq!(lead(&settings, &mut r, |_| false), Ok(()));
+        assert_eq!((r.scheme, r.script_name.len(), r.fields.len()), (Scheme::Http, 0, 2));
+        let mut r = request("192.0.2.7:99", &fields);
+        assert_eq!(lead(&settings, &mut r, |_| true), Ok(()));
+        assert_eq!((r.scheme, r.script_name.as_slice()), (Scheme::Https, &b"/shop"[..]));
+        assert_eq!(r.peer.remote, "192.0.2.7:99".parse().ok(), "who the client is we know");
+    }
+
+    #[test]
     fn garbage_in_the_chain_is_not_skipped() {
         let mut r = request("127.0.0.1:5", &[("X-Forwarded-For", "192.0.2.1, unknown")]);
         assert_eq!(apply(&local_only(), &mut r), Ok(()));

@@ -139,7 +139,14 @@ impl<'a> Reader<'a> {
             note_uses(&server.locations, &mut uses);
         }
         for index in 0..self.proxies.len() {
-            let Some((app, keeps)) = self.app_of(&self.proxies[index], &uses[index]) else { continue };
+            let pass = &self.proxies[index];
+            if let (Family::Proxy, ProxyTarget::Variable(_)) = (pass.family, &pass.target) {
+                let what =
+                    "whom this asks is known with each request only: to an app it goes by the app's socket";
+                self.note(self.passes_at[index], what);
+                continue;
+            }
+            let Some((app, keeps)) = self.app_of(pass, &uses[index]) else { continue };
             let (at, name) = (self.passes_at[index], self.apps[app as usize].name.clone());
             match keeps {
                 None => {
