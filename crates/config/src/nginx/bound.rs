@@ -138,7 +138,7 @@ impl<'a> Reader<'a> {
         for server in &self.servers {
             note_uses(&server.locations, &mut uses);
         }
-        for index in 0..self.proxies.len() {
+        for (index, uses) in uses.iter().enumerate() {
             let pass = &self.proxies[index];
             if let (Family::Proxy, ProxyTarget::Variable(_)) = (pass.family, &pass.target) {
                 let what =
@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
                 self.note(self.passes_at[index], what);
                 continue;
             }
-            let Some((app, keeps)) = self.app_of(pass, &uses[index]) else { continue };
+            let Some((app, keeps)) = self.app_of(pass, uses) else { continue };
             let (at, name) = (self.passes_at[index], self.apps[app as usize].name.clone());
             match keeps {
                 None => {
