@@ -5,10 +5,12 @@ import os
 import re
 import select
 import signal
+import socket
 
 import pytest
 from support import build, wait_until
 from support.client import Broken, Client
+from support.http2 import Http2
 
 APP = """
 import hashlib
@@ -38,6 +40,8 @@ def application(environ, start_response):
     elif path.startswith("/status/"):
         status, body = path[8:] + " Of The App", b"the application's own page"
         fields += [("X-App", "yes"), ("Location", "/elsewhere")]
+    elif path == "/cookie":
+        fields += [("Set-Cookie", "a=b; Path=/"), ("X-App", "yes")]
     elif path == "/accel":
         fields += [("X-Accel-Redirect", query), ("X-App", "yes")]
     elif path == "/wait":
@@ -224,8 +228,19 @@ STRAIGHT = """
         location /unbuffered/ { proxy_pass http://shop/; proxy_buffering off; }
         location /upgrade/ { proxy_pass http://shop/; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;
                              proxy_set_header Connection upgrade; }
+        location /few/ { proxy_pass http://shop/; proxy_max_temp_file_size 0; }
+        location /guarded/ { auth_request /yes; proxy_pass http://shop/; }
+        location /closed/ { auth_request /no; proxy_pass http://shop/; }
+        location = /yes { internal; proxy_pass http://shop/status/204; proxy_pass_request_body off;
+                          proxy_set_header Content-Length ""; }
+        location = /no { internal; proxy_pass http://shop/status/403; }
+        location /mirrored/ { mirror /copy; proxy_pass http://shop/; }
+        location = /copy { internal; proxy_pass http://shop/copied; }
+        location /stored/ { proxy_store %DIR%/stored/$arg_name; proxy_pass http://shop/; }
+        location /cookies/ { proxy_pass http://shop/; proxy_cookie_path / /cookies/; proxy_hide_header X-App; }
         location = /connections { stub_status; access_log off; }
     }
+    server { listen 127.0.0.1:%PORT2%; http2 on; location / { proxy_pass http://shop; } }
 """
 
 
@@ -368,6 +383,39 @@ def test_variables_tell_of_the_application_as_of_a_server(straight):
     assert int(re.search(r"pid=(\d+)", line)[1]) in straight.workers()
 
 
+def test_requests_within_requests_go_straight_too(straight):
+    before = accepted(straight)
+    assert straight.get("/guarded/").text == "app"
+    assert straight.get("/closed/").status == 403
+    assert straight.request("POST", "/mirrored/digest", body=b"x" * 9000).text.endswith(" 9000")
+    wait_until(lambda: "POST /copied" in notes(straight), "the copy")
+    assert accepted(straight) - before == 4
+
+
+def test_a_client_of_http2_is_served(straight):
+    with Http2(("127.0.0.1", straight.ports["%PORT2%"])) as client:
+        environ = eval(client.get(1, "/environ").body)
+        assert (environ["SERVER_PROTOCOL"], environ["HTTP_HOST"]) == ("HTTP/1.0", "shop")
+        assert client.get(3, "/file").body == (straight.directory / "files/large").read_bytes()
+
+
+@pytest.mark.parametrize("target", ["/file", "/few/file", "/unbuffered/file", "/cached/file"])
+def test_a_slow_client_gets_all_of_it(straight, target):
+    with straight.connect(receive_buffer=4096, timeout=30) as client:
+        client.send(build("GET", target))
+        # Others are served meanwhile.
+        assert straight.get("/").text == "app"
+        assert client.response().body == (straight.directory / "files/large").read_bytes()
+
+
+def test_what_is_done_to_answers_is_done_to_these(straight):
+    cookie = straight.get("/cookies/cookie")
+    assert (cookie.get("Set-Cookie"), cookie.get("X-App")) == ("a=b; Path=/cookies/", None)
+    assert straight.get("/stored/environ?name=one").status == 200
+    stored = straight.directory / "stored/one"
+    assert b"QUERY_STRING" in wait_until(lambda: stored.exists() and stored.read_bytes(), "the file")
+
+
 def test_check_says_so(straight):
     checked = straight.run("check", "-c", "nginx.conf", "-p", f"{straight.directory}/")
     assert checked.returncode == 0
@@ -431,6 +479,26 @@ def test_a_worker_that_dies_is_502_where_the_request_may_not_run_twice(faulty):
             # Who runs it once more finds that it need not wait.
             release(faulty, method)
             assert client.response(method).status == status
+
+
+def test_a_worker_that_dies_while_it_answers_breaks_the_answer_off(faulty):
+    with faulty.connect(timeout=20) as client:
+        client.send(build("GET", "/events?never"))
+        assert client.head().status == 200 and client.chunk() == b"data: one\n\n"
+        os.kill(faulty.workers()[0], signal.SIGKILL)
+        with pytest.raises((Broken, OSError)):
+            client.chunk()
+    assert faulty.get("/", timeout=30).text == "app"
+
+
+def test_the_socket_of_a_gunicorn_that_still_runs_is_not_taken(serve_nginx, tmp_path):
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "taken.sock"))
+        other.listen()
+        conf = FAULTS.replace("unix:gunicorn.sock;", f"unix:{tmp_path}/taken.sock;")
+        server = serve_nginx(conf, python=True, files={"app.py": APP}, wait=False)
+        assert server.exit_code() != 0
+        assert "taken.sock" in server.log() and "Address already in use" in server.log()
 
 
 def test_proxy_read_timeout_is_504(faulty):
