@@ -34,6 +34,7 @@ def guide(tmp_path):
         text = CONFIGURATIONS[name].replace("workers   4;", "workers   1;")
         text = re.sub(r"\b8000\b", f"127.0.0.1:{site.port}", text)
         text = re.sub(r"listen 8443\b", f"listen 127.0.0.1:{site._port('%PORT1%')}", text)
+        text = text.replace("/srv/shop/", f"{site.directory}/")
         site.write("nginx.conf", text)
         # Without -p: relative paths start where the file lies.
         site.argv = [site.program, "-c", "nginx.conf"]
@@ -60,7 +61,7 @@ def tls(site, certificate=None):
 
 
 def test_all_of_them_are_tested():
-    assert set(CONFIGURATIONS) == {"site.conf", "tls.conf", "clients.conf", "cache.conf"}
+    assert set(CONFIGURATIONS) == {"site.conf", "moved.conf", "tls.conf", "clients.conf", "cache.conf"}
 
 
 def test_a_site(guide):
@@ -70,6 +71,15 @@ def test_a_site(guide):
     assert site.get("/static/a.txt").body == b"static"
     assert site.get("/media/b.txt").status == 404
     wait_until(lambda: "GET /static/a.txt" in (site.directory / "access.log").read_text(), "the log")
+
+
+def test_from_nginx_and_gunicorn(guide):
+    site = guide("moved.conf")
+    assert site.get("/").body == b"answer 1"
+    assert site.get("/static/a.txt").body == b"static"
+    checked = site.run("check", "-c", "nginx.conf")
+    assert "requests go straight into the queue of the app `shop`" in checked.stderr
+    assert (site.directory / "code/gunicorn.sock").exists()
 
 
 def test_tls(guide):

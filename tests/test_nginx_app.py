@@ -100,6 +100,7 @@ CONF = """
         root %DIR%/files;
         location / { app_pass one; access_log %DIR%/access.log app; }
         location /small/ { client_max_body_size 10; app_pass one; error_page 413 = @large; }
+        location /memory/ { client_max_body_size 2m; client_body_buffer_size 2m; app_pass one; }
         location /any/ { client_max_body_size 0; client_body_buffer_size 1k; app_pass one; }
         location @large { return 413 "larger than allowed here"; }
         location /status/ { app_pass one; }
@@ -157,6 +158,11 @@ def test_an_upload_arrives_intact(server, size, chunked):
     body = os.urandom(size)
     response = server.request("POST", "/digest", body=body, chunked=chunked)
     assert response.text == f"{hashlib.sha256(body).hexdigest()} {size}"
+
+
+def test_a_body_that_memory_holds_and_the_bridge_does_not_arrives(server):
+    for size in (100_000, 131_000, 140_000, 1_500_000):
+        assert server.request("POST", "/memory/digest", body=bytes(size)).text.endswith(f" {size}")
 
 
 def test_a_large_upload_arrives_where_any_length_is_allowed(server):

@@ -29,6 +29,29 @@ pub fn arrive(settings: &Forwarded, request: &mut Request) -> Result<(), &'stati
     apply(settings, request)
 }
 
+/// What is done with a request that the configuration passes on to an application which is run here, by the address of
+/// its `bind`: with gunicorn it would come from a trusted proxy. But who the client is we know, so that of the fields
+/// only those count that the configuration sets (`is_set`), and not those that came from the client.
+pub fn lead(
+    settings: &Forwarded,
+    request: &mut Request,
+    is_set: impl Fn(&[u8]) -> bool,
+) -> Result<(), &'static str> {
+    let is_odd = |name: &[u8]| name.contains(&b'_') && (is_odd(settings, name) || !is_set(name));
+    let odd = request.fields.iter().map(|(_, name, _)| name).filter(|name| is_odd(name));
+    let odd: Vec<Vec<u8>> = odd.map(<[u8]>::to_vec).collect();
+    match settings.header_map {
+        HeaderMap::Refuse if !odd.is_empty() => return Err("a field has an underscore in its name"),
+        HeaderMap::Drop => odd.iter().for_each(|name| request.fields.remove_named(name)),
+        HeaderMap::Refuse | HeaderMap::Dangerous => {}
+    }
+    believe_scheme(settings, request, &is_set)?;
+    if is_set(b"script_name") {
+        believe_mount(settings, request);
+    }
+    Ok(())
+}
+
 /// An underscore is in the name, and it is none that a proxy may set.
 fn is_odd(settings: &Forwarded, name: &[u8]) -> bool {
     name.contains(&b'_')
@@ -70,8 +93,22 @@ pub fn apply(settings: &Forwarded, request: &mut Request) -> Result<(), &'static
 }
 
 fn believe(settings: &Forwarded, request: &mut Request) -> Result<(), &'static str> {
+    believe_scheme(settings, request, |_| true)?;
+    if let Some(client) = client(&request.fields, &settings.trusted) {
+        request.peer.remote = Some(client);
+    }
+    believe_mount(settings, request);
+    Ok(())
+}
+
+/// The scheme that these fields say.
+fn believe_scheme(
+    settings: &Forwarded,
+    request: &mut Request,
+    counts: impl Fn(&[u8]) -> bool,
+) -> Result<(), &'static str> {
     let mut scheme = None;
-    for header in &settings.scheme_headers {
+    for header in settings.scheme_headers.iter().filter(|header| counts(header.name.as_bytes())) {
         if let Some(value) = request.fields.named(header.name.as_bytes()) {
             let says = if value == header.value.as_bytes() { Scheme::Https } else { Scheme::Http };
             if scheme.is_some_and(|s| s != says) {
@@ -83,16 +120,17 @@ fn believe(settings: &Forwarded, request: &mut Request) -> Result<(), &'static s
     if let Some(scheme) = scheme {
         request.scheme = scheme;
     }
-    if let Some(client) = client(&request.fields, &settings.trusted) {
-        request.peer.remote = Some(client);
-    }
+    Ok(())
+}
+
+/// Where the application is mounted.
+fn believe_mount(settings: &Forwarded, request: &mut Request) {
     if settings.forwarder_headers.iter().any(|h| h == "SCRIPT_NAME")
         && let Some(name) = request.fields.named(b"script_name")
     {
         request.script_name = name.to_vec();
         request.fields.remove_named(b"script_name");
     }
-    Ok(())
 }
 
 /// The last address of `X-Forwarded-For` that is not a trusted proxy itself.
@@ -182,6 +220,44 @@ mod tests {
         assert_eq!(apply(&local_only(), &mut r), Ok(()));
         assert_eq!(r.peer.remote, "192.0.2.1:0".parse().ok());
         assert_eq!(r.scheme, Scheme::Https);
+    }
+
+    #[test]
+    fn at_an_address_of_its_own_an_application_takes_what_its_proxies_may_set() {
+        let fields = [("SCRIPT_NAME", "/shop"), ("X_Odd", "1"), ("X-Forwarded-Proto", "https")];
+        for (map, outcome, left) in
+            [(HeaderMap::Drop, Ok(()), 1), (HeaderMap::Refuse, Err(()), 3), (HeaderMap::Dangerous, Ok(()), 2)]
+        {
+            let settings = Forwarded {
+                forwarder_headers: vec!["SCRIPT_NAME".to_owned()],
+                header_map: map,
+                ..local_only()
+            };
+            let mut r = request("127.0.0.1:5", &fields);
+            assert_eq!(arrive(&settings, &mut r).map_err(|_| ()), outcome);
+            assert_eq!(r.fields.len(), left, "{map:?}");
+            if outcome.is_ok() {
+                assert_eq!((r.script_name.as_slice(), r.scheme), (&b"/shop"[..], Scheme::Https));
+            }
+        }
+    }
+
+    #[test]
+    fn of_what_is_passed_on_only_that_counts_which_the_configuration_sets() {
+        let settings = Forwarded { forwarder_headers: vec!["SCRIPT_NAME".to_owned()], ..local_only() };
+        let fields = [
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-For", "6.6.6.6"),
+            ("SCRIPT_NAME", "/shop"),
+            ("X_Odd", "1"),
+        ];
+        let mut r = request("192.0.2.7:99", &fields);
+        assert_eq!(lead(&settings, &mut r, |_| false), Ok(()));
+        assert_eq!((r.scheme, r.script_name.len(), r.fields.len()), (Scheme::Http, 0, 2));
+        let mut r = request("192.0.2.7:99", &fields);
+        assert_eq!(lead(&settings, &mut r, |_| true), Ok(()));
+        assert_eq!((r.scheme, r.script_name.as_slice()), (Scheme::Https, &b"/shop"[..]));
+        assert_eq!(r.peer.remote, "192.0.2.7:99".parse().ok(), "who the client is we know");
     }
 
     #[test]

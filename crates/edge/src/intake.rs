@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use buffering::{BodyBuffer, BufferedBody, Named};
+use buffering::{BodyBuffer, BufferedBody, Named, ResponseLimits};
 use exchange::{BodyError, Request};
 use handlers::app::{Answer, App, Failure, Outcome, Watch};
 use protocol::{ClientEvent, Exchange};
@@ -69,16 +69,18 @@ fn bad_body(error: BodyError) -> BodyFailure {
     BodyFailure { status: error.status(), words: words.to_owned(), ours: false }
 }
 
-/// Gives the request to the application and waits for its answer, or until the client has left.
+/// Gives the request to the application and waits for its answer, or until the client has left. `limits` hold for the
+/// answer in place of the application's.
 pub async fn call(
     app: &Rc<App>,
     exchange: &mut Exchange<'_>,
     request: &Request,
     body: &BufferedBody,
     server: (&str, u16),
+    limits: Option<ResponseLimits>,
 ) -> Answer {
     let mut watch = ClientWatch { exchange, probed: false };
-    app.call(request, body, server, &mut watch).await
+    app.call(request, body, server, &mut watch, limits).await
 }
 
 /// The same for what goes on without the client, of which it is known how many requests it has made.
@@ -88,8 +90,9 @@ pub async fn call_alone(
     request: &Request,
     body: &BufferedBody,
     server: (&str, u16),
+    limits: Option<ResponseLimits>,
 ) -> Answer {
-    app.call(request, body, server, &mut Nobody { requests }).await
+    app.call(request, body, server, &mut Nobody { requests }, limits).await
 }
 
 /// The status for a failure of the application's side, and the words for the log. 499: nobody is left to answer.
@@ -102,6 +105,7 @@ pub fn describe(failure: Failure, outcome: Outcome) -> (u16, &'static str) {
         Failure::Overran => (504, "its worker overran the timeout"),
         Failure::AppFailed => (500, "the application failed before it answered"),
         Failure::Protocol => (502, "its worker broke the bridge's protocol"),
+        Failure::NoSpace => (503, "its body found no room in a temporary file (max_temp_space)"),
         Failure::TooLarge => (431, "its head does not fit a slot of the bridge"),
         Failure::GoneQueued => (499, "the client left while it was queued; it never ran"),
         Failure::Gone => (499, "the client left while it ran"),

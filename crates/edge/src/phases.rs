@@ -89,7 +89,8 @@ impl Phases<'_> {
     async fn application(&mut self, request: &Request, body: &BufferedBody) -> Option<Response> {
         let app = Rc::clone(&self.runtime.apps[0]);
         let server = (self.ends.server.0.as_str(), self.ends.server.1);
-        let Answer { result, outcome } = intake::call(&app, &mut self.exchange, request, body, server).await;
+        let Answer { result, outcome } =
+            intake::call(&app, &mut self.exchange, request, body, server, None).await;
         self.outcome = Some(outcome);
         match result {
             Ok(response) => Some(response),

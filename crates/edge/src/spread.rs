@@ -2,9 +2,9 @@
 //!
 //! Each loop that has something to do costs wake-ups of its own, and a wake-up costs more than a small request. So
 //! connections are kept on as few loops as can carry them: the first ones, the *active* loops. One that has no
-//! processor time left activates the next at once, because whoever comes meanwhile waits behind all that it has to do;
-//! and so does a crowd of new connections, before it shows what it wants; when fewer would do for a while, the last one is given up and its
-//! connections move on as each of them comes to the end of a request.
+//! processor time left activates the next, and so does a crowd of new connections, before it shows what it wants; when
+//! fewer would do for a while, the last one is given up and its connections move on as each of them comes to the end of
+//! a request.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,7 +17,8 @@ pub const INTERVAL: Duration = Duration::from_millis(100);
 pub const FULL: u32 = 960;
 /// One loop less must leave each of the others no more than this.
 const ROOMY: u32 = 600;
-/// So many intervals in a row have to say the same before a loop less.
+/// So many intervals in a row have to say the same before a loop more, and before one less.
+const GROW_AFTER: u32 = 3;
 const SHRINK_AFTER: u32 = 20;
 /// A connection moves only to a loop that has more than this many fewer.
 const SLACK: usize = 1;
@@ -40,9 +41,10 @@ struct Loop {
     activated: Notify,
 }
 
-/// How many intervals in a row spoke for a loop less; each loop has its own.
+/// How many intervals in a row spoke for a change; each loop has its own.
 #[derive(Debug, Default)]
 pub struct Trend {
+    full: u32,
     roomy: u32,
 }
 
@@ -155,8 +157,9 @@ impl Trend {
         let full = index < active && busy >= FULL;
         // The last one decides whether it is needed, so that only one does.
         let roomy = index + 1 == active && active > 1 && all <= ROOMY * (active as u32 - 1);
+        self.full = if full { self.full + 1 } else { 0 };
         self.roomy = if roomy { self.roomy.saturating_add(intervals) } else { 0 };
-        if full {
+        if self.full >= GROW_AFTER {
             *self = Self::default();
             return Some(active + 1);
         }
@@ -176,8 +179,10 @@ mod tests {
     fn a_full_loop_activates_the_next() {
         let spread = Spread::new(2);
         let mut trend = Trend::default();
-        spread.note(0, FULL - 1, 1, &mut trend);
-        assert_eq!(spread.active(), 1);
+        for _ in 0..GROW_AFTER - 1 {
+            spread.note(0, FULL, 1, &mut trend);
+        }
+        assert_eq!(spread.active(), 1, "a few full intervals are no trend");
         spread.note(0, FULL, 1, &mut trend);
         assert_eq!(spread.active(), 2);
         for _ in 0..10 {
@@ -186,6 +191,16 @@ mod tests {
         assert_eq!(spread.active(), 2, "there are no more than two");
         spread.grow();
         assert_eq!(spread.active(), 2);
+    }
+
+    #[test]
+    fn a_pause_begins_the_trend_anew() {
+        let spread = Spread::new(2);
+        let mut trend = Trend::default();
+        for busy in [1000, 100].repeat(GROW_AFTER as usize) {
+            spread.note(0, busy, 1, &mut trend);
+        }
+        assert_eq!(spread.active(), 1);
     }
 
     #[test]

@@ -461,7 +461,7 @@ impl Lease {
     }
 
     /// The head of its answer is there.
-    pub(crate) fn has_head(&self, status: u16) {
+    pub fn has_head(&self, status: u16) {
         if self.looks {
             return;
         }

@@ -23,7 +23,8 @@ pub(super) const ROWS: &[Row] = &[
          starts at the prefix; the other paths in the block start at `directory`, as if the program had been started \
          there. `bind` (`unix:/run/shop.sock`, `127.0.0.1:8001`) is where the application itself is asked as well, as \
          gunicorn is: nothing of `http` holds there, whoever connects may say by `X-Forwarded-…` for whom it speaks \
-         (`forwarded_allow_ips`).",
+         (`forwarded_allow_ips`), and a `proxy_pass` to that address goes straight into the application's queue. Where \
+         that would change something it goes by the socket, and `monoceros check` says why.",
     )
     .block()
     .repeats()

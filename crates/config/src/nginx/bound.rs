@@ -1,4 +1,5 @@
-//! `bind` in an `app`: where the application itself is asked, as gunicorn would be.
+//! `bind` in an `app`: where the application itself is asked, as gunicorn would be; and which `proxy_pass` leads there,
+//! so that its requests go straight into the application's queue.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -10,7 +11,10 @@ use super::level::Level;
 use super::reader::Reader;
 use crate::gunicorn::lower;
 use crate::model::Address;
-use crate::model::http::{Content, Location, Locations, Matcher, Server};
+use crate::model::http::{
+    Content, Family, Location, Locations, Matcher, Op, ProxyPass, ProxySettings, ProxyTarget, Server,
+    ServerVersion, SettingsId, UpstreamAddress, Value,
+};
 use crate::report::Place;
 
 /// gunicorn's length of the kernel's queue.
@@ -124,4 +128,134 @@ impl<'a> Reader<'a> {
             });
         }
     }
+
+    /// Finds out which `proxy_pass` leads to an application, once everything is read, and says so.
+    pub(super) fn lead_passes(&mut self) {
+        if self.apps.iter().all(|app| app.binds.is_empty()) {
+            return;
+        }
+        let mut uses = vec![Vec::new(); self.proxies.len()];
+        for server in &self.servers {
+            note_uses(&server.locations, &mut uses);
+        }
+        for (index, uses) in uses.iter().enumerate() {
+            let pass = &self.proxies[index];
+            if let (Family::Proxy, ProxyTarget::Variable(_)) = (pass.family, &pass.target) {
+                let what =
+                    "whom this asks is known with each request only: to an app it goes by the app's socket";
+                self.note(self.passes_at[index], what);
+                continue;
+            }
+            let Some((app, keeps)) = self.app_of(pass, uses) else { continue };
+            let (at, name) = (self.passes_at[index], self.apps[app as usize].name.clone());
+            match keeps {
+                None => {
+                    self.proxies[index].app = Some(app);
+                    self.note(at, format!("requests go straight into the queue of the app `{name}`"));
+                }
+                Some(why) => {
+                    self.note(at, format!("requests go to the app `{name}` by its socket: {why}"));
+                }
+            }
+        }
+    }
+
+    /// The application that is asked there, and what would not be kept without the socket.
+    fn app_of(&self, pass: &ProxyPass, uses: &[SettingsId]) -> Option<(u32, Option<String>)> {
+        let ProxyTarget::Fixed { https: false, upstream, .. } = &pass.target else { return None };
+        if pass.family != Family::Proxy {
+            return None;
+        }
+        let group = self.upstreams.get(*upstream as usize)?;
+        let addresses = group.servers.iter().flat_map(|server| &server.addresses);
+        let app = addresses.clone().find_map(|address| self.app_at(address))?;
+        let is_another = |address: &UpstreamAddress| self.app_at(address) != Some(app);
+        let has_checks = self.health_checks.iter().any(|check| check.upstream == *upstream);
+        let why = match &group.servers[..] {
+            [one] if addresses.clone().any(is_another) => {
+                Some(format!("`{}` has other addresses too", one.name))
+            }
+            [one] if one.max_conns > 0 => Some("`max_conns` counts connections".to_owned()),
+            [one] if one.down || one.drain => Some("the server is not to be asked".to_owned()),
+            [_] if group.sticky.is_some() => Some("the group is `sticky`".to_owned()),
+            [_] if group.queue.is_some() => Some("the group has a `queue`".to_owned()),
+            [_] if has_checks => Some("`health_check` looks at the socket".to_owned()),
+            [_] => None,
+            _ => Some(format!("the upstream `{}` has other servers too", group.name)),
+        };
+        let settings = uses.iter().filter_map(|id| {
+            let id = self.shared.settings.get(*id as usize)?.passes[Family::Proxy as usize]?;
+            self.shared.proxies.get(id as usize)
+        });
+        Some((app, why.or_else(|| settings.into_iter().find_map(needs_socket))))
+    }
+
+    /// The application that is asked at this address, if one is.
+    fn app_at(&self, address: &UpstreamAddress) -> Option<u32> {
+        let exact = match address {
+            UpstreamAddress::Ip(address) => Address::Tcp(*address),
+            UpstreamAddress::Unix(path) => Address::Unix(path.clone()),
+        };
+        let bound = |is_it: &dyn Fn(&Address) -> bool| {
+            let app = self.apps.iter().position(|app| app.binds.iter().any(|bind| is_it(&bind.address)));
+            app.map(|app| app as u32)
+        };
+        if self.is_listened_at(&exact) {
+            return bound(&|address| *address == exact);
+        }
+        // Who listens at all addresses does so at the loopback's.
+        let UpstreamAddress::Ip(asked) = address else { return None };
+        bound(&|address| {
+            matches!(address, Address::Tcp(own) if own.ip().is_unspecified()
+                && own.port() == asked.port()
+                && own.is_ipv4() == asked.is_ipv4()
+                && asked.ip().is_loopback())
+        })
+    }
+}
+
+/// Under which settings each `proxy_pass` is used.
+fn note_uses(locations: &Locations, uses: &mut [Vec<SettingsId>]) {
+    let Locations { prefixes, regexes, named } = locations;
+    for location in prefixes.iter().chain(regexes).chain(named) {
+        note_use(&location.content, location.settings, uses);
+        if let Some(limit) = &location.limit_except {
+            note_use(limit.content.as_ref().unwrap_or(&location.content), limit.settings, uses);
+        }
+        for op in &location.rewrite {
+            if let Op::If(branch) = op {
+                note_use(branch.content.as_ref().unwrap_or(&location.content), branch.settings, uses);
+            }
+        }
+        note_uses(&location.locations, uses);
+    }
+}
+
+fn note_use(content: &Content, settings: SettingsId, uses: &mut [Vec<SettingsId>]) {
+    if let Content::Proxy(index) = content
+        && let Some(uses) = uses.get_mut(*index as usize)
+    {
+        uses.push(settings);
+    }
+}
+
+/// What of these settings means something only on a connection.
+fn needs_socket(settings: &ProxySettings) -> Option<String> {
+    if settings.version == ServerVersion::Http2 {
+        return Some("`proxy_http_version 2`".to_owned());
+    }
+    if settings.bind.is_some() {
+        return Some("`proxy_bind`".to_owned());
+    }
+    if settings.limit_rate.is_some() {
+        return Some("`proxy_limit_rate`".to_owned());
+    }
+    // Without the field there is no body; with another value there may be more or less of it than it says.
+    let frames = |(name, value): &&(Vec<u8>, Value)| {
+        let is_framing =
+            [&b"content-length"[..], b"transfer-encoding"].iter().any(|f| name.eq_ignore_ascii_case(f));
+        is_framing && value.as_text().is_none_or(|text| !text.is_empty())
+    };
+    let (name, _) = settings.set_headers.iter().find(frames)?;
+    Some(format!("`proxy_set_header {}`", String::from_utf8_lossy(name)))
 }

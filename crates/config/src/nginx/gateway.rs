@@ -171,7 +171,8 @@ impl<'a> Reader<'a> {
             ProxyTarget::Fixed { https, .. } => https.then_some(true),
             ProxyTarget::Variable(_) => Some(true),
         };
-        self.proxies.push(ProxyPass { family, target, location });
+        self.proxies.push(ProxyPass { family, target, location, app: None });
+        self.passes_at.push(directive.head());
     }
 
     /// A URL without variables.

@@ -130,6 +130,11 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// Whether a server listens at exactly this address.
+    pub(super) fn is_listened_at(&self, address: &Address) -> bool {
+        self.sockets.by_address.contains_key(address)
+    }
+
     fn listen_options(&mut self, directive: Directive<'a>) -> Option<Options> {
         let mut options = Options::default();
         let mut is_right = true;

@@ -277,6 +277,7 @@ fn lower<'a>(
     reader.check_caches();
     reader.check_recodings();
     reader.check_variables();
+    reader.lead_passes();
     let (listeners, listens) = reader.listeners();
     if reader.problems.has_errors() {
         return Err(reader.problems);
@@ -379,6 +380,7 @@ impl<'a> Reader<'a> {
             upstreams: Vec::new(),
             upstream: None,
             proxies: Vec::new(),
+            passes_at: Vec::new(),
             resolving: Vec::new(),
             checks: Vec::new(),
             health_checks: Vec::new(),

@@ -22,7 +22,9 @@ pub(super) const ROWS: &[Row] = &[
         Apply::Custom(|r, l, d| r.pass_on(l, HTTP, d)),
         "",
         "Passes requests on to a server or a group: `http://host:port`, `http://unix:/path:/uri`; a path replaces \
-         the location's. `https://` speaks TLS.",
+         the location's. `https://` speaks TLS. To an address of an `app`'s `bind` there is no connection: requests go \
+         straight into its queue. Then `proxy_connect_timeout`, `proxy_send_timeout`, `proxy_socket_keepalive`, \
+         `proxy_next_upstream` and `keepalive` have nothing to act on, and a body is passed on when it is there.",
     ),
     Row::one(
         "proxy_http_version",

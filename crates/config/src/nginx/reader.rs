@@ -55,6 +55,8 @@ pub(super) struct Reader<'a> {
     /// The group that is being read.
     pub upstream: Option<super::upstream::Group>,
     pub proxies: Vec<ProxyPass>,
+    /// Where each of them stands.
+    pub passes_at: Vec<Span>,
     /// Groups whose servers' names are asked for while serving: the first such, the group, its `resolver_timeout`.
     pub resolving: Vec<(Span, usize, Option<std::time::Duration>)>,
     /// `health_check`s of the location that is being read.

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use buffering::{BufferedBody, Named};
+use buffering::{BufferedBody, Named, ResponseLimits};
 use bytes::Bytes;
 use cache::{Freshness, Stored};
 use config::model::http::{
@@ -242,7 +242,7 @@ impl Visit<'_, '_> {
         }
         let for_all = keeping.as_deref().and_then(|keeping| Self::for_all(request, keeping));
         let asking = for_all.as_ref().unwrap_or(request);
-        let called = self.run_app(&app, asking, &body, for_all.is_some()).await;
+        let called = self.run_app(&app, (request, asking), &body, for_all.is_some(), None).await;
         if let Some(company) = self.company.as_mut().filter(|_| request.has_body()) {
             company.body = Some(body);
         }
@@ -334,7 +334,7 @@ impl Visit<'_, '_> {
             Ok(body) => body,
             Err(step) => return step,
         };
-        match self.run_app(&app, request, &body, false).await {
+        match self.run_app(&app, (request, request), &body, false, None).await {
             Ok(mut response) => {
                 self.observe(&mut response);
                 Step::respond(response)
@@ -343,29 +343,30 @@ impl Visit<'_, '_> {
         }
     }
 
-    /// Has the application run the request. `alone`: whether or not the client stays. `Err`: the status that says why
-    /// there is no answer, which has been logged.
+    /// Has the application run what is made of the request. `alone`: whether or not the client stays. `Err`: the status that says why
+    /// there is no answer, which has been logged. `limits` hold for the answer in place of the application's.
     pub(super) async fn run_app(
         &mut self,
         app: &Rc<App>,
-        asking: &Request,
+        (request, asking): (&Request, &Request),
         body: &BufferedBody,
         alone: bool,
+        limits: Option<ResponseLimits>,
     ) -> Result<Response, u16> {
         let asked = exchange::now();
         let server = self.server_address();
         let server = (&server.0[..], server.1);
         let called = if self.alone || alone {
-            intake::call_alone(app, self.exchange.requests(), asking, body, server).await
+            intake::call_alone(app, self.exchange.requests(), asking, body, server, limits).await
         } else {
-            intake::call(app, &mut self.exchange, asking, body, server).await
+            intake::call(app, &mut self.exchange, asking, body, server, limits).await
         };
         self.facts.outcome.set(Some(called.outcome));
         self.facts.pulled.set((called.outcome.pid != 0).then_some(asked + called.outcome.queued));
         called.result.map_err(|failure| {
             let (status, words) = intake::describe(failure, called.outcome);
             let log = if status == 499 { Level::Info } else { Level::Error };
-            self.facts.log(log, Some(asking), format_args!("{words} (worker {})", called.outcome.pid));
+            self.facts.log(log, Some(request), format_args!("{words} (worker {})", called.outcome.pid));
             status
         })
     }

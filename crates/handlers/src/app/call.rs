@@ -2,12 +2,13 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bridge::edge::{BodyPart, PublishError, RequestFrame, ResponseHead, SlotState};
-use buffering::BufferedBody;
+use buffering::{BodyBuffer, BufferedBody, ResponseBuffer, ResponseLimits, SpillError};
 use bytes::BytesMut;
 use exchange::{Body, Chunk, ChunkStream, Request, Response, Scheme, StreamError, Version};
 
@@ -32,8 +33,10 @@ pub enum Failure {
     AppFailed,
     /// The worker's answer broke the bridge's protocol: 502.
     Protocol,
-    /// Head and in-memory body do not fit a slot: 431.
+    /// Its head does not fit a slot: 431.
     TooLarge,
+    /// Its body, which fits memory and no slot, found no room in a file: 503.
+    NoSpace,
     /// The client left while the request was queued; it never ran.
     GoneQueued,
     /// The client left while the request ran.
@@ -58,21 +61,39 @@ pub trait Watch {
 }
 
 impl App {
-    /// Runs the request. Its body is complete.
+    /// Runs the request. Its body is complete. `limits` hold for the response in place of the application's.
     pub async fn call(
         self: &Rc<Self>,
         request: &Request,
         body: &BufferedBody,
         server: (&str, u16),
         watch: &mut dyn Watch,
+        limits: Option<ResponseLimits>,
     ) -> Answer {
         let options = Rc::clone(&self.options.borrow());
         let mut attempts = 0;
+        let mut spilled = None;
         loop {
             attempts += 1;
-            let pending = Rc::new(Pending::new(self.new_buffer(), watch.is_known()));
+            let buffer = match limits {
+                Some(limits) => ResponseBuffer::new(limits, Arc::clone(&self.temp)),
+                None => self.new_buffer(),
+            };
+            let pending = Rc::new(Pending::new(buffer, watch.is_known()));
             let guard = Guard { app: self, pending, request, armed: true };
-            let mut result = self.attempt(&guard.pending, request, body, server, &options, watch).await;
+            let kept = spilled.as_ref().unwrap_or(body);
+            let mut result = self.attempt(&guard.pending, request, kept, server, &options, watch).await;
+            // A body that memory held but a slot does not: the worker gets it as a file.
+            if result == Err(Failure::TooLarge)
+                && let BufferedBody::Memory(bytes) = kept
+            {
+                if let Ok(file) = self.in_file(bytes) {
+                    spilled = Some(file);
+                    attempts -= 1;
+                    continue;
+                }
+                result = Err(Failure::NoSpace);
+            }
             self.note_who(&guard.pending);
             let mut outcome = guard.pending.outcome.get();
             outcome.attempts = attempts;
@@ -90,6 +111,12 @@ impl App {
             };
             return Answer { result: response, outcome };
         }
+    }
+
+    fn in_file(&self, bytes: &[u8]) -> Result<BufferedBody, SpillError> {
+        let mut buffer = BodyBuffer::new(0, Arc::clone(&self.temp));
+        buffer.push(bytes)?;
+        buffer.finish()
     }
 
     /// Keeps who answers, for the log; a response that goes on tells it only at its end.
@@ -207,7 +234,6 @@ impl App {
         };
         match self.publish(frame, part, file, pending) {
             Ok(_) => Ok(()),
-            // A body that memory held but a ring does not: the worker gets it as a file.
             Err(PublishError::TooLarge) => Err(Failure::TooLarge),
             Err(PublishError::Full) => Err(Failure::QueueFull),
         }

@@ -149,7 +149,7 @@ fn read(stream: &mut dyn ChunkStream) -> (Vec<u8>, Poll<Result<(), &'static str>
 fn a_head_of_a_dead_worker_is_not_handed_on_and_the_request_runs_again() {
     let mut stage = Stage::new();
     let (app, get, mut watch) = (Rc::clone(&stage.app), request(Method::Get), Patient);
-    let mut call = pin!(app.call(&get, &BufferedBody::Empty, ("localhost", 80), &mut watch));
+    let mut call = pin!(app.call(&get, &BufferedBody::Empty, ("localhost", 80), &mut watch, None));
     assert!(poll(call.as_mut()).is_pending());
     let mut first = stage.claim();
     begin(&mut first, None, b"half of it");
@@ -172,7 +172,7 @@ fn a_head_of_a_dead_worker_is_not_handed_on_and_the_request_runs_again() {
 fn what_is_not_idempotent_is_refused_and_not_begun() {
     let mut stage = Stage::new();
     let (app, post, mut watch) = (Rc::clone(&stage.app), request(Method::Post), Patient);
-    let mut call = pin!(app.call(&post, &BufferedBody::Empty, ("localhost", 80), &mut watch));
+    let mut call = pin!(app.call(&post, &BufferedBody::Empty, ("localhost", 80), &mut watch, None));
     assert!(poll(call.as_mut()).is_pending());
     let mut exchange = stage.claim();
     begin(&mut exchange, Some(b"100"), b"half of it");
@@ -186,7 +186,7 @@ fn what_is_not_idempotent_is_refused_and_not_begun() {
 fn all_announced_bytes_are_a_whole_response_without_an_end() {
     let mut stage = Stage::new();
     let (app, post, mut watch) = (Rc::clone(&stage.app), request(Method::Post), Patient);
-    let mut call = pin!(app.call(&post, &BufferedBody::Empty, ("localhost", 80), &mut watch));
+    let mut call = pin!(app.call(&post, &BufferedBody::Empty, ("localhost", 80), &mut watch, None));
     assert!(poll(call.as_mut()).is_pending());
     let mut exchange = stage.claim();
     begin(&mut exchange, Some(b"9"), b"all of it");
@@ -207,7 +207,7 @@ fn a_stream_passes_at_once_and_its_announced_length_decides_after_a_death() {
     ] {
         let mut stage = Stage::new();
         let (app, get, mut watch) = (Rc::clone(&stage.app), request(Method::Get), Patient);
-        let mut call = pin!(app.call(&get, &BufferedBody::Empty, ("localhost", 80), &mut watch));
+        let mut call = pin!(app.call(&get, &BufferedBody::Empty, ("localhost", 80), &mut watch, None));
         assert!(poll(call.as_mut()).is_pending());
         let mut exchange = stage.claim();
         begin(&mut exchange, length, b"all");
@@ -228,7 +228,7 @@ fn what_a_dead_worker_had_written_is_taken_although_the_buffer_is_full() {
     let small = Options { response_memory: 10, ..Options::clone(&stage.app.options.borrow()) };
     stage.app.set_options(small);
     let (app, get, mut watch) = (Rc::clone(&stage.app), request(Method::Get), Patient);
-    let mut call = pin!(app.call(&get, &BufferedBody::Empty, ("localhost", 80), &mut watch));
+    let mut call = pin!(app.call(&get, &BufferedBody::Empty, ("localhost", 80), &mut watch, None));
     assert!(poll(call.as_mut()).is_pending());
     let mut exchange = stage.claim();
     begin(&mut exchange, None, &[b'x'; 50]);
@@ -250,7 +250,7 @@ fn a_worker_is_not_held_up_by_a_client_that_takes_nothing() {
         Options { response_memory: 10, response_file: 1000, ..Options::clone(&stage.app.options.borrow()) };
     stage.app.set_options(small);
     let (app, get, mut watch) = (Rc::clone(&stage.app), request(Method::Get), Patient);
-    let mut call = pin!(app.call(&get, &BufferedBody::Empty, ("localhost", 80), &mut watch));
+    let mut call = pin!(app.call(&get, &BufferedBody::Empty, ("localhost", 80), &mut watch, None));
     assert!(poll(call.as_mut()).is_pending());
     let mut exchange = stage.claim();
     begin(&mut exchange, None, &[b'x'; 50]);

@@ -24,7 +24,7 @@ use listen::tls::Session;
 use crate::pace::{Pace, Paced};
 use crate::{Deadline, Deadlines};
 
-pub use read::Idle;
+pub use read::{Idle, read_head};
 pub use tunnel::OtherEnd;
 pub use write::Left;
 

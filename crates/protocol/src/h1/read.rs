@@ -5,7 +5,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use exchange::{Method, Name, Request};
-use http1::{RequestTarget, parse_request_head};
+use http1::{Limits, Policy, RequestHead, RequestTarget, parse_request_head};
 
 use super::{Connection, PIPELINE_LIMIT, READ_SIZE};
 use crate::deadline::FRESH;
@@ -18,6 +18,55 @@ pub enum Idle {
     Readable,
     /// The client closed, or was idle too long: nothing is owed.
     Over,
+}
+
+/// Reads a head that is there as a whole, as one that has come on a connection.
+pub fn read_head(
+    bytes: &[u8],
+    limits: &Limits,
+    policy: &Policy,
+    merge_slashes: bool,
+) -> Result<Request, Refusal> {
+    let (mut head, mut request) = (RequestHead::default(), Request::default());
+    match parse_request_head(bytes, limits, policy, &mut head).map_err(Refusal::Head)? {
+        Some(length) if length == bytes.len() => take_head(&head, bytes, length, &mut request),
+        _ => return Err(Refusal::Gone),
+    }
+    take_path(&mut request, merge_slashes)?;
+    Ok(request)
+}
+
+/// Makes the request that a head of this length says; its path is not cleaned up yet.
+fn take_head(head: &RequestHead, buf: &[u8], length: usize, request: &mut Request) {
+    request.clear();
+    request.head_length = length;
+    request.method = Method::of(head.method.of(buf));
+    request.version = head.version.into();
+    request.target.extend_from_slice(head.target.of(buf));
+    request.raw_path.extend_from_slice(head.path(buf));
+    request.query.extend_from_slice(head.query(buf).unwrap_or_default());
+    if let Some(authority) = head.authority {
+        request.authority.extend_from_slice(authority.of(buf));
+    }
+    let (section, lines) = head.places(length);
+    request.fields.push_block(&buf[section], lines);
+    // RFC 9112 §3.2.2: the authority of an absolute-form target goes before Host, for everybody behind us too.
+    if matches!(head.form, Some(RequestTarget::Absolute { .. })) {
+        request.fields.set(Name::Host, &request.authority);
+    }
+    request.content_length = match head.framing {
+        http1::BodyFraming::None => Some(0),
+        http1::BodyFraming::Length(length) => Some(length),
+        http1::BodyFraming::Chunked => None,
+    };
+}
+
+fn take_path(request: &mut Request, merge_slashes: bool) -> Result<(), Refusal> {
+    if request.raw_path == b"*" || request.raw_path.is_empty() {
+        request.path.extend_from_slice(&request.raw_path);
+        return Ok(());
+    }
+    path::normalize(&request.raw_path, merge_slashes, &mut request.path).map_err(Refusal::Path)
 }
 
 impl Connection {
@@ -130,37 +179,12 @@ impl Connection {
             self.settings.keepalive_timeout.is_zero() || self.requests >= self.settings.keepalive_requests;
         self.expects_continue = head.expect_continue;
         self.is_http10 = head.version == http1::Version::Http10;
-        request.clear();
-        request.head_length = consumed;
-        request.method = Method::of(head.method.of(buf));
+        take_head(head, buf, consumed, request);
         self.is_head = request.method == Method::Head;
-        request.version = head.version.into();
-        request.target.extend_from_slice(head.target.of(buf));
-        request.raw_path.extend_from_slice(head.path(buf));
-        request.query.extend_from_slice(head.query(buf).unwrap_or_default());
-        if let Some(authority) = head.authority {
-            request.authority.extend_from_slice(authority.of(buf));
-        }
-        let (section, lines) = head.places(consumed);
-        request.fields.push_block(&buf[section], lines);
-        // RFC 9112 §3.2.2: the authority of an absolute-form target goes before Host, for everybody behind us too.
-        if matches!(head.form, Some(RequestTarget::Absolute { .. })) {
-            request.fields.set(Name::Host, &request.authority);
-        }
         let framing = head.framing;
-        request.content_length = match framing {
-            http1::BodyFraming::None => Some(0),
-            http1::BodyFraming::Length(length) => Some(length),
-            http1::BodyFraming::Chunked => None,
-        };
         bytes::Buf::advance(&mut buffers.input, consumed);
         self.begin_body(framing);
-        if request.raw_path == b"*" || request.raw_path.is_empty() {
-            request.path.extend_from_slice(&request.raw_path);
-        } else {
-            path::normalize(&request.raw_path, self.settings.merge_slashes, &mut request.path)
-                .map_err(Refusal::Path)?;
-        }
+        take_path(request, self.settings.merge_slashes)?;
         if let (Some(length), Some(limit)) = (request.content_length, self.settings.max_body)
             && length > limit
         {

@@ -401,6 +401,8 @@ pub struct ProxyPass {
     pub target: ProxyTarget,
     /// The location's path, which that of the target replaces; empty where there is none to replace.
     pub location: Vec<u8>,
+    /// The application that is asked at this address: requests go straight into its queue.
+    pub app: Option<u32>,
 }
 
 /// Whom to ask.

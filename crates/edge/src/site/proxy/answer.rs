@@ -6,12 +6,12 @@ use cache::Stored;
 use config::model::http::{CacheSettings, ProxyPass, ProxyTarget};
 use exchange::{Body, Fields, Method, Name, Request, Response, Version, parse_http_date};
 use http1::ResponseHead;
-use upstream::{Answer, buffered, direct};
 
 use super::super::kept::{self, Keeping};
 use super::super::visit::{Step, Visit};
 use super::outgoing::Head;
 use super::place::{Match, ProxyPlace, Redirect};
+use super::straight::{Answered, Source};
 use super::tunnel::Tunnel;
 use super::wants_next;
 
@@ -22,10 +22,10 @@ impl Visit<'_, '_> {
         place: &ProxyPlace,
         pass: &ProxyPass,
         asked: &Head,
-        answer: Answer,
+        answer: Answered,
         mut keeping: Option<Box<Keeping>>,
     ) -> Step {
-        let Answer { head, bytes, mut body, .. } = answer;
+        let Answered { head, bytes, mut body } = answer;
         let settings = &place.settings;
         let fresh = keeping
             .as_ref()
@@ -86,7 +86,9 @@ impl Visit<'_, '_> {
         let mut response = Response::new(head.status);
         set_reason(&mut response, &head, &bytes);
         self.pass_fields(request, place, pass, &head, &bytes, &mut response.fields);
-        if let Some(lease) = body.lease() {
+        if let Source::Server(body) = &body
+            && let Some(lease) = body.lease()
+        {
             self.stick(request, lease, &mut response.fields);
         }
         if !settings.ignore.accel_charset
@@ -100,7 +102,9 @@ impl Visit<'_, '_> {
         let ranges = settings.force_ranges || (cacheable && fresh.ranges);
         self.facts.ranges.set(ranges && response.status == 200);
         if head.status == 101 {
-            if let Some((stream, input, deadline)) = body.into_stream() {
+            if let Source::Server(body) = body
+                && let Some((stream, input, deadline)) = body.into_stream()
+            {
                 self.company().tunnel =
                     Some(Tunnel { stream, input, deadline, timeout: settings.read_timeout });
             }
@@ -108,7 +112,9 @@ impl Visit<'_, '_> {
         }
         if let Some(rate) = &settings.limit_rate {
             let rate = self.value(rate, request);
-            if let Some(rate) = super::super::pace::size(&rate).filter(|rate| *rate > 0) {
+            if let Source::Server(body) = &mut body
+                && let Some(rate) = super::super::pace::size(&rate).filter(|rate| *rate > 0)
+            {
                 body.set_rate(rate);
             }
         }
@@ -157,7 +163,7 @@ impl Visit<'_, '_> {
             response.fields.push_known(Name::ContentLength, length.to_string().as_bytes());
         }
         if let Some(keeping) = keeping {
-            let kept = direct(body, settings.pass_trailers);
+            let kept = body.at_once(settings.pass_trailers);
             let (status, without) = (head.status, asked.without_body);
             let (memory, length) = (settings.memory, head.content_length);
             response.body =
@@ -165,7 +171,7 @@ impl Visit<'_, '_> {
             return Step::respond(response);
         }
         if let Some(store) = store {
-            let body = direct(body, settings.pass_trailers);
+            let body = body.at_once(settings.pass_trailers);
             let modified = modified(&head, &bytes);
             response.body =
                 self.put_in_store(request, store, modified, body, head.content_length, settings.memory);
@@ -176,10 +182,10 @@ impl Visit<'_, '_> {
                 memory: usize::try_from(settings.memory).unwrap_or(usize::MAX),
                 temp_file: settings.temp_file,
             };
-            let buffer = ResponseBuffer::new(limits, self.event_loop.process.temp.clone());
-            buffered(body, buffer, settings.pass_trailers)
+            let buffer = || ResponseBuffer::new(limits, self.event_loop.process.temp.clone());
+            body.buffered(buffer, settings.pass_trailers)
         } else {
-            direct(body, settings.pass_trailers)
+            body.direct(settings.pass_trailers)
         };
         Step::respond(response)
     }

@@ -9,6 +9,7 @@ mod outgoing;
 mod place;
 mod queue;
 mod sticky;
+mod straight;
 mod tunnel;
 
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use buffering::BufferedBody;
 use bytes::Bytes;
 use cache::Stored;
-use config::model::http::{CacheSettings, Family, NextUpstream, Variable};
+use config::model::http::{CacheSettings, Family, NextUpstream, ProxySettings, Variable};
 use exchange::{BodyError, BodySource, Fields, Method, Name, Request, Version};
 use http1::{AnswerTo, ResponseHead};
 use protocol::{ClientEvent, Exchange};
@@ -36,6 +37,7 @@ pub use place::ProxyPlace;
 pub use tunnel::Tunnel;
 
 use outgoing::{Head, Target};
+use straight::Answered;
 
 impl Visit<'_, '_> {
     /// Passes the request on.
@@ -73,9 +75,10 @@ impl Visit<'_, '_> {
                 Consulted::Step(step) => return step,
             }
         }
-        let streams = self.streams_body(request, &place);
+        // An application gets its requests whole.
+        let streams = pass.app.is_none() && self.streams_body(request, &place);
         let mut body = BufferedBody::Empty;
-        let set;
+        let mut set = Vec::new();
         let outgoing = if streams {
             let chunked = request.content_length.is_none();
             self.note_target(&target, request.content_length.filter(|_| !chunked), chunked);
@@ -121,12 +124,22 @@ impl Visit<'_, '_> {
         } else {
             Ok(())
         };
-        let asked = match found {
-            Ok(()) => {
-                let asking = self.ask_servers(request, &place, &target, &head, outgoing, keeping.as_deref());
+        let asked = match (found, pass.app) {
+            (Ok(()), Some(app)) => {
+                let own = match outgoing {
+                    OutgoingBody::Bytes(_) if settings.set_body.is_some() => BufferedBody::Memory(set.into()),
+                    _ => BufferedBody::Empty,
+                };
+                let passed = settings.set_body.is_none() && settings.pass_body;
+                let body = if passed { &body } else { &own };
+                let asking = self.ask_app(app, &place, (&target, &head), request, body, keeping.as_deref());
                 Box::pin(asking).await
             }
-            Err(status) => Err((Step::Page(status), Unanswered::Error)),
+            (Ok(()), None) => {
+                let asking = self.ask_servers(request, &place, &target, &head, outgoing, keeping.as_deref());
+                Box::pin(asking).await.map(Answered::from)
+            }
+            (Err(status), _) => Err((Step::Page(status), Unanswered::Error)),
         };
         if let Some(company) = self.company.as_mut().filter(|_| request.has_body() && !streams) {
             company.body = Some(body);
@@ -421,12 +434,7 @@ impl Visit<'_, '_> {
             connect_timeout: settings.connect_timeout,
             send_timeout: settings.send_timeout,
             read_timeout: settings.read_timeout,
-            head: http1::Limits {
-                fields: (head / 4).clamp(100, 10_000),
-                field_size: head,
-                head,
-                ..http1::Limits::default()
-            },
+            head: head_limits(settings),
             first_read: if settings.limit_rate.is_some() { head } else { usize::MAX },
             route: Route {
                 // What is spoken is the same.
@@ -456,6 +464,17 @@ impl Visit<'_, '_> {
         let mut url = format!("{}{server}{colon}", target.scheme).into_bytes();
         url.extend_from_slice(&target.uri);
         self.facts.log_about(level, Some(request), action, Some(&url), message);
+    }
+}
+
+/// What the head of an answer may be large.
+fn head_limits(settings: &ProxySettings) -> http1::Limits {
+    let head = usize::try_from(settings.head_size).unwrap_or(usize::MAX);
+    http1::Limits {
+        fields: (head / 4).clamp(100, 10_000),
+        field_size: head,
+        head,
+        ..http1::Limits::default()
     }
 }
 

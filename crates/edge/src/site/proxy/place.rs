@@ -181,7 +181,12 @@ impl ProxyPlace {
                 | Name::Expect
                 | Name::Upgrade
         );
-        !is_ours && !self.settings.set_headers.iter().any(|(set, _)| set.eq_ignore_ascii_case(name))
+        !is_ours && !self.sets(name)
+    }
+
+    /// Whether the configuration says what this field of requests is.
+    pub fn sets(&self, name: &[u8]) -> bool {
+        self.settings.set_headers.iter().any(|(set, _)| set.eq_ignore_ascii_case(name))
     }
 
     /// Whether a field of an answer is not passed on.
