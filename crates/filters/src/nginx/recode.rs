@@ -223,14 +223,15 @@ mod tests {
 
     fn tables() -> Tables {
         let pairs = |pairs: &[(u8, &str)]| pairs.iter().map(|(f, t)| (*f, t.as_bytes().to_vec())).collect();
-        Tables::new(&[
+        let maps = [
             CharsetMap {
                 from: b"KOI".to_vec(),
                 to: b"UTF-8".to_vec(),
                 pairs: pairs(&[(0xC1, "\u{430}"), (0xC2, "\u{20ac}")]),
             },
             CharsetMap { from: b"A".to_vec(), to: b"B".to_vec(), pairs: pairs(&[(b'X', "Y")]) },
-        ])
+        ];
+        Tables::new(&maps, std::iter::once(&b"X-Named"[..]))
     }
 
     fn recoded(from: &str, to: &str, pieces: &[&[u8]]) -> Vec<u8> {
@@ -242,6 +243,13 @@ mod tests {
         }
         recoder.end(&mut out);
         out
+    }
+
+    #[test]
+    fn sets_are_known_by_any_name_in_the_configuration() {
+        let tables = tables();
+        assert!([&b"x-named"[..], b"utf-8", b"Koi", b"a"].iter().all(|name| tables.knows(name)));
+        assert!(!tables.knows(b"x-none") && !tables.knows(b""));
     }
 
     #[test]

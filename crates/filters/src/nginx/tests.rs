@@ -65,7 +65,7 @@ fn filters() -> NginxFilters {
         headers: None,
         gunzip: false,
         sub: None,
-        charset: None,
+        charset: charset::Label::new(None, &Rc::default()),
         compression: Compression::new(&compression(), &Shared::default()),
         ranges: range::Ranges::new(None),
         trailers: None,
@@ -569,7 +569,7 @@ fn charset_is_appended_where_it_belongs() {
     let labelling = |replace| {
         let types = Some(vec![b"text/plain".to_vec()]);
         let charset = model::Charset { charset: Some(Value::text("utf-8")), source: None, types, replace };
-        NginxFilters { charset: Some(charset::Label::new(&charset, &Rc::default())), ..filters() }
+        NginxFilters { charset: charset::Label::new(Some(&charset), &Rc::default()), ..filters() }
     };
     for (status, given, replace, expected, complains) in [
         (200, "text/html", false, "text/html; charset=utf-8", false),
