@@ -165,9 +165,9 @@ def test_a_head_that_is_refused_shows_nothing_of_another_request(serve_nginx):
         (b"GET /mine?x=1 HTTP/1.1\r\nHost: a\r\nX: \x07\r\n\r\n", "GET /mine?x=1 HTTP/1.1|/mine?x=1|||"),
         (b"GET /mine HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", "GET /mine HTTP/1.1|/mine|||"),
         (b"GET /mine HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 40_000 + b"\r\n\r\n", "GET /mine HTTP/1.1|/mine|||"),
-        (b"get\x00 / HTTP/1.1\r\n\r\n", "||||"),
+        (b"get\x00 / HTTP/1.1\r\n\r\n", "get\x00 / HTTP/1.1||||"),
         (b"GET /mine HTTP/1.1\r\nHost: a\r\nX: ", "GET /mine HTTP/1.1|/mine|||"),
-        (b"GE", "||||"),
+        (b"GE", "GE||||"),
     ]
     for data, expected in refused:
         with server.connect() as client:

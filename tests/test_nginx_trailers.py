@@ -103,3 +103,13 @@ def test_files_and_texts(site):
             assert client.response().body == b"text"
             client.send(build("HEAD", "/text"))
             assert client.response("HEAD").body == b""
+
+
+def test_a_field_that_cannot_be_sent_is_a_whole_500(site):
+    one = site(f"location / {{ charset $uri; {FIELDS} return 200 x; }}")
+    with one.connect() as client:
+        client.send(build("GET", "/%0a"))
+        response = client.response()
+        assert (response.status, response.framing, response.body) == (500, "length", b"Internal Server Error\n")
+        assert client.end() == "eof"
+    assert one.get("/a").status == 200

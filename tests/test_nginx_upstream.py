@@ -319,6 +319,27 @@ def test_a_kept_connection_that_was_closed_costs_nothing(serve_nginx):
             assert site.get("/").status == 200
 
 
+@pytest.mark.parametrize("fields", [
+    "", "proxy_http_version 1.1;", "proxy_http_version 1.1; proxy_set_header Connection 'Close, x';"])
+def test_no_request_follows_one_that_said_close(serve_nginx, fields):
+    over = threading.Event()
+
+    def answer(seen, connection):
+        # Nothing in the answer says that the server is about to close, and it takes its time for that.
+        connection.sendall(response(b"x"))
+        over.wait(30)
+        return b""
+
+    with servers(answer) as ups:
+        site = serve_nginx(conf(f"upstream u {{ server 127.0.0.1:{ups[0].port}; keepalive 2; }}",
+                                f"location / {{ proxy_pass http://u; {fields} }}"))
+        try:
+            assert [site.request("POST", "/", body=b"x").status for _ in range(3)] == [200] * 3
+            assert ups[0].connections == 3
+        finally:
+            over.set()
+
+
 @pytest.mark.parametrize("more", [b"x", b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nsmuggle", b"\r\n"])
 @pytest.mark.parametrize("late", [False, True])
 def test_what_comes_behind_an_answer_is_nobodys(serve_nginx, more, late):

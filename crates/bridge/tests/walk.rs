@@ -36,6 +36,9 @@ fn a_request_and_its_response() {
     let mut edge = EdgeThread::new(region.clone(), 1);
     let id = publish(&mut edge, b"/a", BodyPart::Bytes(b"hello")).unwrap();
     assert_eq!((edge.free_slots(), edge.waiting(), edge.state(id)), (3, 1, SlotState::Ready));
+    let other = publish(&mut edge, b"/b", BodyPart::None).unwrap();
+    assert!(edge.take_back(other));
+    assert_eq!((edge.waiting(), region.ready()), (2, 1), "who has left waits no longer");
     assert!(!edge.before_park());
     let mut claimer = link.claimer(1).unwrap();
     let mut ours = exchange(claimer.next());

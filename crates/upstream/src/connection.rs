@@ -70,7 +70,8 @@ pub struct Outgoing<'a> {
     pub body: OutgoingBody<'a>,
     /// What the answer is to.
     pub to: AnswerTo,
-    /// The server was asked to keep the connection, where the protocol leaves that to who asks.
+    /// The connection may be asked again as far as it is for who asks to say: by HTTP, the request has no
+    /// `Connection: close` (RFC 9112 §9.6); by the others, the server was asked to keep it.
     pub keep: bool,
 }
 
@@ -343,7 +344,7 @@ impl AskingHttp1<'_> {
                 attempt.header_time.set(Some(exchange::now().duration_since(attempt.begun)));
                 attempt.status.set(head.status);
                 lease.has_head(head.status);
-                let keeps = if connection.family == Family::Proxy { head.keep_alive } else { self.keep };
+                let keeps = self.keep && (connection.family != Family::Proxy || head.keep_alive);
                 // What was asked early is answered early: what is left of the request makes no sense to anybody.
                 let reusable = keeps && self.sender.done && self.pool.keeps();
                 let parts = (Rc::clone(attempt), lease, Rc::clone(self.pool));

@@ -10,7 +10,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use sys::SharedRegion;
 
 use crate::futex;
-use crate::layout::{Layout, MOST_CLAIMERS};
+use crate::layout::{Layout, MOST_CLAIMERS, READY, State};
 
 /// How many words the bitmaps of claimers have.
 const WORDS: usize = MOST_CLAIMERS as usize / 64;
@@ -131,6 +131,15 @@ impl Region {
     /// How many requests nobody has taken, about: a worker can overwrite the hint that it rests on.
     pub fn waiting(&self) -> u64 {
         self.tail().saturating_sub(self.layout.head().load(Ordering::SeqCst))
+    }
+
+    /// The same by a look at every slot: without those that were taken back, which stay in the count until a worker has
+    /// passed them.
+    pub fn ready(&self) -> usize {
+        let layout = &self.layout;
+        let slots = u16::try_from(layout.slots().saturating_sub(1)).unwrap_or(u16::MAX);
+        let is_ready = |slot: u16| State::read(layout.state(slot).load(Ordering::Relaxed)).kind == READY;
+        (0..=slots).filter(|&slot| is_ready(slot)).count()
     }
 
     /// Where workers have come to in the order of tickets.

@@ -40,7 +40,7 @@ impl Visit<'_, '_> {
         } else {
             to
         };
-        response.fields.push_known(Name::Location, &to);
+        response.fields.push_known(Name::Location, &fit_for_a_field(to));
         response
     }
 
@@ -237,4 +237,21 @@ impl Visit<'_, '_> {
         let scope = Scope { request, environment: &view };
         self.site.routing.variables.text(value, &mut self.state, scope).into_owned()
     }
+}
+
+/// Where to go, with what may not stand in a field as a URL writes it: `return 301 https://$host$uri;` has a control
+/// character wherever the client has a `%0a`.
+fn fit_for_a_field(to: Vec<u8>) -> Vec<u8> {
+    if http1::is_field_value(&to) {
+        return to;
+    }
+    let mut fit = Vec::with_capacity(to.len() + 16);
+    for byte in to {
+        if byte.is_ascii_control() || byte == b' ' {
+            fit.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        } else {
+            fit.push(byte);
+        }
+    }
+    fit
 }

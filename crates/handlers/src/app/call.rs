@@ -142,7 +142,7 @@ impl App {
         options: &Options,
         watch: &mut dyn Watch,
     ) -> Result<(), Failure> {
-        if self.shared.waiting() >= options.queue_size {
+        if self.shared.is_full(options.queue_size) {
             return Err(Failure::QueueFull);
         }
         let is_known = pending.is_known;

@@ -273,13 +273,13 @@ impl App {
     fn release(&self, pending: &Rc<Pending>) {
         if let Some(id) = pending.slot.get() {
             self.thread.borrow_mut().free(id);
-            self.shared.drop_files(id);
             self.forget(pending);
         }
     }
 
     fn forget(&self, pending: &Rc<Pending>) {
         if let Some(id) = pending.slot.take() {
+            self.shared.drop_files(id);
             self.in_flight.borrow_mut()[self.local(id)] = None;
             self.active.set(self.active.get() - 1);
             self.uncount(pending);
@@ -292,7 +292,6 @@ impl App {
         self.leave_backlog(pending);
         let Some(id) = pending.slot.get() else { return };
         if self.thread.borrow_mut().take_back(id) {
-            self.shared.drop_files(id);
             self.forget(pending);
             return;
         }

@@ -126,6 +126,12 @@ impl Shared {
         self.region.waiting() as usize + self.backlog.load(Ordering::Relaxed)
     }
 
+    /// Whether as many as this wait.
+    pub fn is_full(&self, limit: usize) -> bool {
+        // Whoever has left the queue counts no longer, even if a worker that is busy has not come past.
+        self.waiting() >= limit && self.region.ready() + self.backlog.load(Ordering::Relaxed) >= limit
+    }
+
     /// The worker that has this claimer.
     pub fn worker_of(&self, claimer: u16) -> Option<Arc<Worker>> {
         let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);

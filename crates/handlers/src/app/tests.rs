@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bridge::edge::{Message, Region, WorkerSocket};
 use bridge::worker::{Exchange, Link, Next};
-use buffering::BufferedBody;
+use buffering::{BodyBuffer, BufferedBody};
 use exchange::{Body, ChunkStream, Method, Request};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::sync::mpsc::unbounded_channel;
@@ -264,4 +264,27 @@ fn a_worker_is_not_held_up_by_a_client_that_takes_nothing() {
     stream.poll_ahead(&mut Context::from_waker(Waker::noop()));
     assert_eq!(stage.app.temp.used(), 100);
     assert_eq!(stage.app.active(), 0, "the worker has been heard to its end");
+}
+
+#[test]
+fn the_file_of_a_body_is_let_go_when_its_request_has_waited_too_long() {
+    let stage = Stage::new();
+    let hasty = Options { queue_timeout: Duration::ZERO, ..Options::clone(&stage.app.options.borrow()) };
+    stage.app.set_options(hasty);
+    let mut buffer = BodyBuffer::new(1, Arc::clone(&stage.app.temp));
+    buffer.push(b"more than memory takes").unwrap();
+    let body = buffer.finish().unwrap();
+    let BufferedBody::File(spilled) = &body else { panic!("not in a file") };
+    let file = Arc::downgrade(spilled.file());
+    let (app, post, mut watch) = (Rc::clone(&stage.app), request(Method::Post), Patient);
+    {
+        let mut call = pin!(app.call(&post, &body, ("localhost", 80), &mut watch, None));
+        assert!(poll(call.as_mut()).is_pending());
+        assert!(file.strong_count() > 1, "a worker may ask for it");
+        while poll(call.as_mut()).is_pending() {
+            stage.app.tick();
+        }
+    }
+    drop(body);
+    assert_eq!(file.strong_count(), 0);
 }

@@ -167,7 +167,7 @@ impl Connection {
 
     /// Writes the head to the output. Tells how the end of the body is told; nothing more follows a head alone.
     fn begin_response(&mut self, response: &mut Response, date: &[u8]) -> Result<Framing, WriteError> {
-        let framing = self.framing(response);
+        let mut framing = self.framing(response);
         self.ends_with_close = framing == Framing::Close;
         if self.ends_with_close {
             self.keep_alive = false;
@@ -175,7 +175,8 @@ impl Connection {
         self.set_nodelay(self.settings.nodelay);
         if self.encode_head(response, framing, date).is_err() {
             // Handlers check what they take from outside, so this is a fault of the program; nothing has left.
-            self.fail_head(response, date)?;
+            framing = self.fail_head(response, date)?;
+            self.ends_with_close = false;
         }
         self.deadline.set(self.settings.send_timeout);
         if framing == Framing::None || self.is_head {
@@ -184,12 +185,13 @@ impl Connection {
         Ok(framing)
     }
 
-    /// The head of a 500 in the place of the response's.
-    fn fail_head(&mut self, response: &mut Response, date: &[u8]) -> Result<(), WriteError> {
+    /// The head of a 500 in the place of the response's, and how its body ends.
+    fn fail_head(&mut self, response: &mut Response, date: &[u8]) -> Result<Framing, WriteError> {
         *response = Response::text(500, "text/plain", "Internal Server Error\n");
         self.keep_alive = false;
         let length = Framing::Length(response.body.len().unwrap_or(0));
-        self.encode_head(response, length, date).map_err(|_| WriteError::Broken("no head could be made"))
+        self.encode_head(response, length, date).map_err(|_| WriteError::Broken("no head could be made"))?;
+        Ok(length)
     }
 
     /// A response that broke off before any of it has left, such as a small file that became shorter: a 500 leaves.

@@ -125,7 +125,8 @@ impl Visit<'_, '_> {
             }
         };
         let is_idempotent = request.method.is_idempotent();
-        Ok(Head { bytes, without_body: request.method == Method::Head, odd_framing: false, is_idempotent })
+        let without_body = request.method == Method::Head;
+        Ok(Head { bytes, without_body, odd_framing: false, is_idempotent, keeps: gateway.keep_conn })
     }
 }
 

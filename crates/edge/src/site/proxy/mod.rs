@@ -268,8 +268,7 @@ impl Visit<'_, '_> {
                 asked: false,
                 hints: hints.then_some(place),
             };
-            let keep = settings.gateway.keep_conn;
-            let outgoing = Outgoing { head: &head.bytes, body: again(&mut body), to, keep };
+            let outgoing = Outgoing { head: &head.bytes, body: again(&mut body), to, keep: head.keeps };
             let address = &lease.peer.address;
             let connected = match pool.take(address, &limits.route, head.is_idempotent) {
                 Some(kept) => Ok((kept, true)),

@@ -44,6 +44,8 @@ pub(super) struct Head {
     pub odd_framing: bool,
     /// It may be sent twice.
     pub is_idempotent: bool,
+    /// It asks the server to keep the connection, or at least not to close it.
+    pub keeps: bool,
 }
 
 impl Visit<'_, '_> {
@@ -233,6 +235,7 @@ impl Visit<'_, '_> {
         let without_body = method == b"HEAD";
         let is_idempotent = Method::of(method).is_idempotent();
         let mut odd_framing = false;
+        let mut keeps = !place.own.connection;
         for (name, value) in &settings.set_headers {
             let line = out.len();
             out.extend_from_slice(name);
@@ -245,6 +248,7 @@ impl Visit<'_, '_> {
             }
             odd_framing |= name.eq_ignore_ascii_case(b"content-length")
                 || name.eq_ignore_ascii_case(b"transfer-encoding");
+            keeps &= !name.eq_ignore_ascii_case(b"connection") || !has_close(&out[from..]);
             if !http1::is_field_value(&out[from..]) {
                 let name = String::from_utf8_lossy(name).into_owned();
                 let what = format_args!("invalid value of \"{name}\" in proxy_set_header");
@@ -305,7 +309,7 @@ impl Visit<'_, '_> {
             }
         }
         out.extend_from_slice(b"\r\n");
-        Ok(Head { bytes: out, without_body, odd_framing, is_idempotent })
+        Ok(Head { bytes: out, without_body, odd_framing, is_idempotent, keeps })
     }
 
     /// TLS, where it is spoken; `Err`: it cannot be.
@@ -353,6 +357,11 @@ fn is_about_connections(name: &[u8]) -> bool {
     [&b"connection"[..], b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"]
         .iter()
         .any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Whether a `Connection` says that no request will follow.
+fn has_close(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// Whether the client says that it takes fields behind a body.
