@@ -17,8 +17,9 @@ use telemetry::error_log::{self, Level};
 use crate::event_loop::EventLoop;
 use crate::spread;
 
-/// Connections taken from one listener before others on the loop get their turn.
-const BATCH: usize = 32;
+/// Connections taken from one listener before others on the loop get their turn: a millisecond's worth. When a crowd
+/// comes, the system's queue must not fill meanwhile: whoever finds it full is silent for a second before it tries again.
+const BATCH: usize = 256;
 /// A loop keeps what it accepts as long as it has at most this many more than the emptiest.
 const IMBALANCE: usize = 2;
 
