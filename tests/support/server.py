@@ -298,10 +298,14 @@ class Monoceros:
     def get(self, target="/", fields=(), **options):
         return self.request("GET", target, fields, **options)
 
-    def wait_taken(self, client):
-        """Until the edge has read all that this client (of IPv4) has sent; what its end of the connection is among its
-        descriptors. A request is queued in the turn that reads its last byte: nothing outside shows more of it."""
-        ours, theirs = (f":{port:04X}" for port in (client.socket.getsockname()[1], client.socket.getpeername()[1]))
+    def wait_taken(self, *clients):
+        """Until the edge has read all that these clients (of IPv4) have sent; what its end of the last one's connection
+        is among its descriptors. A request is queued in the turn that reads its last byte: nothing outside shows more
+        of it."""
+        ends = [
+            [f":{port:04X}" for port in (client.socket.getsockname()[1], client.socket.getpeername()[1])]
+            for client in clients
+        ]
 
         def taken():
             found = {}
@@ -309,9 +313,12 @@ class Monoceros:
                 _, local, remote, _, queues, _, _, _, _, inode, *_ = line.split()
                 sends, receives = (int(part, 16) for part in queues.split(":"))
                 found[local[-5:], remote[-5:]] = sends, receives, inode
-            here, there = found.get((ours, theirs)), found.get((theirs, ours))
-            # Nothing is on its way, and nothing lies there.
-            return here and there and here[0] == 0 and there[1] == 0 and f"socket:[{there[2]}]"
+            for ours, theirs in ends:
+                here, there = found.get((ours, theirs)), found.get((theirs, ours))
+                # Nothing is on its way, and nothing lies there.
+                if not (here and there and here[0] == 0 and there[1] == 0):
+                    return None
+            return f"socket:[{there[2]}]"
 
         return wait_until(taken, "the edge to read what was sent")
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use sys::SharedRegion;
+use sys::{Foreign, SharedRegion};
 
 /// How many claimers (threads of workers) a region has room for.
 pub const MOST_CLAIMERS: u16 = 1024;
@@ -13,7 +13,7 @@ pub const MOST_THREADS: u16 = 64;
 /// Size of a slot's request ring in bytes.
 pub const REQUEST_RING: u32 = 128 * 1024;
 /// Size of a slot's response ring in bytes: a worker whose whole answer fits is free at once.
-pub const RESPONSE_RING: u32 = 256 * 1024;
+pub const RESPONSE_RING: u32 = 512 * 1024;
 
 /// "MONOCRS1"
 const MAGIC: u64 = u64::from_le_bytes(*b"MONOCRS1");
@@ -92,7 +92,7 @@ pub(crate) struct Ring<'a> {
     size: usize,
 }
 
-impl Ring<'_> {
+impl<'a> Ring<'a> {
     /// How far was written.
     pub(crate) fn tail(&self) -> &AtomicU32 {
         self.layout.memory.atomic_u32(self.header)
@@ -129,6 +129,14 @@ impl Ring<'_> {
         let first = length.min(size - at);
         self.layout.memory.append_to(self.data + at, first, into);
         self.layout.memory.append_to(self.data, length - first, into);
+    }
+
+    /// The `length` bytes at a position, for the kernel: one piece, or two where they go over the ring's end.
+    pub(crate) fn foreign(&self, position: u32, length: usize) -> [Foreign<'a>; 2] {
+        let at = position as usize & (self.size - 1);
+        let first = length.min(self.size - at);
+        let memory = &self.layout.memory;
+        [memory.foreign(self.data + at, first), memory.foreign(self.data, length - first)]
     }
 
     /// Both positions back to the beginning: only while nobody else uses the slot.

@@ -10,7 +10,7 @@ use bridge::worker::Next;
 use bridge::{REQUEST_RING, RESPONSE_RING};
 use common::{connect, publish};
 use proptest::prelude::*;
-use sys::SharedRegion;
+use sys::{Foreign, SharedRegion};
 
 fn map(region: &Region) -> SharedRegion {
     let file = std::fs::File::from(region.memfd().try_clone_to_owned().unwrap());
@@ -38,6 +38,17 @@ fn use_everything(edge: &mut EdgeThread, ids: &[SlotId]) {
             frames += 1;
             if frames % 2 == 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
+        let _ = edge.read_up_to_large(id, |_| ControlFlow::Continue(()));
+        for part in [2, 1] {
+            let mut offered = 0;
+            let send = |pieces: &[Foreign<'_>]| {
+                offered = pieces.iter().map(Foreign::len).sum();
+                Ok(offered / part)
+            };
+            if let Ok(Some(Ok(sent))) = edge.send_body(id, 1 << 20, send, |_| {}) {
+                assert!(sent == offered / part && offered <= RESPONSE_RING as usize);
+            }
+        }
         edge.cancel(id);
         let _ = edge.read_frames(id, |_| ControlFlow::Continue(()));
     }

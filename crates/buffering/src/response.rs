@@ -133,6 +133,11 @@ impl ResponseBuffer {
         }
     }
 
+    /// Whether the client took nothing when something was last offered to it.
+    pub const fn is_slow(&self) -> bool {
+        self.is_slow
+    }
+
     /// Whether the caller may push more. Memory may be exceeded by the one piece that was pushed while this
     /// still said yes.
     pub fn has_room(&self) -> bool {

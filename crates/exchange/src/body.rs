@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use sys::Foreign;
 
 use crate::Fields;
 
@@ -133,10 +135,20 @@ pub enum Chunk {
     Flush,
 }
 
+/// Sends some of what lies in another process's reach; how many bytes.
+pub type SendForeign<'a> = dyn FnMut(&[Foreign<'_>]) -> io::Result<usize> + 'a;
+
 /// A response body that comes in pieces.
 pub trait ChunkStream {
     /// The next piece; `None` after the last.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, StreamError>>>;
+
+    /// Offers what comes next to `send`, at most `most` bytes of it, from where another process has put it; `send` says
+    /// how many it has sent. The rest comes with the next piece. `None`: there is nothing of that kind, and the next
+    /// piece tells more.
+    fn send_foreign(&mut self, _most: u64, _send: &mut SendForeign<'_>) -> Option<io::Result<usize>> {
+        None
+    }
 
     /// The client takes nothing just now: takes in what may come meanwhile, if that is to be kept for it. Called each
     /// time the task is woken while it waits for the client.

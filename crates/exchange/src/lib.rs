@@ -19,7 +19,7 @@ mod version;
 pub use address::push_address;
 pub use body::{
     Body, BodyError, BodySource, Chunk, ChunkStream, FileBody, FileIdentity, NoBody, Nothing, Piece,
-    StreamError,
+    SendForeign, StreamError,
 };
 pub use browser::Browser;
 pub use coding::{AcceptEncoding, Coding};

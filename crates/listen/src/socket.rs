@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use rustix::net::{SendFlags, Shutdown};
+use sys::Foreign;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -96,6 +97,11 @@ impl Socket {
             Self::Tcp(s) => s.try_write_vectored(bufs),
             Self::Unix(s) => s.try_write_vectored(bufs),
         }
+    }
+
+    /// Writes some of `head`, and of what lies in another process's reach behind it.
+    pub fn try_write_foreign(&self, head: &[u8], pieces: &[Foreign<'_>]) -> io::Result<usize> {
+        self.try_io(Interest::WRITABLE, || sys::send_foreign(self.as_fd(), head, pieces))
     }
 
     /// Writes some of the bytes and tells the kernel that more follow at once, so that they share a segment.

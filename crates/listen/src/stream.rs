@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
+use sys::Foreign;
 
 use crate::socket::Socket;
 use crate::tls::{Encrypted, Session};
@@ -100,6 +101,14 @@ impl Stream {
         match self {
             Self::Plain(socket) => socket.try_write_vectored(bufs),
             Self::Tls(encrypted) => encrypted.try_write(bufs),
+        }
+    }
+
+    /// Writes some of `head`, and of what lies in another process's reach behind it. Not to an encrypted stream.
+    pub fn try_write_foreign(&mut self, head: &[u8], pieces: &[Foreign<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.try_write_foreign(head, pieces),
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

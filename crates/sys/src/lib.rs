@@ -22,7 +22,7 @@ pub use process::{
     ignore_orders, may_bind_transparently, on_signal_store, set_child_subreaper, set_patient, set_umask,
     spawn,
 };
-pub use region::{SharedRegion, page_out};
+pub use region::{Foreign, MOST_FOREIGN, SharedRegion, page_out, send_foreign};
 pub use tcp::{TcpInfo, tcp_info};
 #[cfg(feature = "watch")]
 pub use watch::Watched;

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -124,6 +125,11 @@ impl SharedRegion {
         unsafe { ptr::copy_nonoverlapping(from.as_ptr(), at.as_ptr(), from.len()) }
     }
 
+    /// Bytes for the kernel to read, which nobody here sees. Panics where the range is not inside.
+    pub fn foreign(&self, offset: usize, length: usize) -> Foreign<'_> {
+        Foreign { start: self.at(offset, length), length, region: PhantomData }
+    }
+
     #[inline]
     fn at(&self, offset: usize, length: usize) -> NonNull<u8> {
         let fits = offset.checked_add(length).is_some_and(|end| end <= self.length);
@@ -141,6 +147,50 @@ impl Drop for SharedRegion {
     }
 }
 
+/// So many pieces one call of [`send_foreign`] takes.
+pub const MOST_FOREIGN: usize = 16;
+
+/// Bytes of a [`SharedRegion`]. What they are can change at any time.
+#[derive(Clone, Copy, Debug)]
+pub struct Foreign<'a> {
+    start: NonNull<u8>,
+    length: usize,
+    region: PhantomData<&'a SharedRegion>,
+}
+
+impl Foreign<'_> {
+    /// How many they are.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+}
+
+/// Sends some of `head`, and of `pieces` behind it, with one copy: the kernel's. Panics where there are more than
+/// [`MOST_FOREIGN`].
+pub fn send_foreign(socket: impl AsFd, head: &[u8], pieces: &[Foreign<'_>]) -> io::Result<usize> {
+    assert!(pieces.len() <= MOST_FOREIGN, "too many pieces");
+    let none = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+    let mut parts = [none; MOST_FOREIGN + 1];
+    parts[0] = libc::iovec { iov_base: head.as_ptr().cast_mut().cast(), iov_len: head.len() };
+    for (part, piece) in parts[1..].iter_mut().zip(pieces) {
+        *part = libc::iovec { iov_base: piece.start.as_ptr().cast(), iov_len: piece.length };
+    }
+    let first = usize::from(head.is_empty());
+    // SAFETY: all zero is a message of nothing to nobody.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = parts[first..].as_mut_ptr();
+    message.msg_iovlen = (pieces.len() + 1 - first) as _;
+    // SAFETY: the kernel only reads: `head` is borrowed, the pieces are parts of a mapping that outlives them, and no
+    // reference to their bytes exists. What a peer writes there meanwhile is sent as it is found.
+    let sent = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
 /// Tells the kernel that nobody will read these bytes soon. A wish: pages that are a file's leave memory if they can.
 pub fn page_out(bytes: &'static [u8]) {
     let page = rustix::param::page_size();
@@ -155,6 +205,8 @@ pub fn page_out(bytes: &'static [u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
     use std::sync::atomic::Ordering;
 
     use super::*;
@@ -175,11 +227,35 @@ mod tests {
     }
 
     #[test]
+    fn the_kernel_sends_from_the_region() {
+        let (_fd, region) = SharedRegion::create("test", 4096).unwrap();
+        region.copy_in(4090, b"world!");
+        region.copy_in(0, b"hello ");
+        let pieces = [region.foreign(0, 6), region.foreign(4090, 6)];
+        let sent = |head: &[u8]| {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let count = send_foreign(&ours, head, &pieces).unwrap();
+            drop(ours);
+            let mut seen = String::new();
+            (&theirs).read_to_string(&mut seen).unwrap();
+            assert_eq!(seen.len(), count);
+            seen
+        };
+        assert_eq!(sent(b"> "), "> hello world!");
+        assert_eq!(sent(b""), "hello world!");
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(theirs);
+        assert_eq!(send_foreign(&ours, b"", &pieces).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
     fn bounds_and_alignment_are_checked() {
         let (fd, region) = SharedRegion::create("test", 4096).unwrap();
         let refused = |f: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).is_err();
         assert!(refused(&|| region.copy_in(4090, b"1234567")));
         assert!(refused(&|| region.copy_out(usize::MAX, &mut [0; 2])));
+        assert!(refused(&|| _ = region.foreign(4090, 7)));
+        assert!(refused(&|| _ = send_foreign(&fd, b"", &[region.foreign(0, 1); MOST_FOREIGN + 1])));
         assert!(refused(&|| _ = region.atomic_u64(4)));
         assert!(refused(&|| _ = region.atomic_u32(4096)));
         assert!(SharedRegion::map(&fd, 4097).is_err());

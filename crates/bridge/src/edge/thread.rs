@@ -1,5 +1,7 @@
 //! One edge thread's slots.
 
+mod large;
+
 use std::cell::Cell;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use crate::layout::{self, CANCELLED, CLAIMED, FREE, READY, REQUEST_RING, RESPONS
 pub(super) const PUBLISHED_PER_WAKE: u32 = 8;
 /// Bytes that are copied out of a ring at a time, unless one frame is longer.
 const COPY_SIZE: usize = 16 * 1024;
+/// The same before the head has come: what is behind it may stay where it is.
+const FIRST_COPY_SIZE: usize = 4 * 1024;
 
 /// One request in the bridge: the slot, and the ticket that it was first published under. Stays the same until the
 /// slot is freed, and is never given out again.
@@ -80,7 +84,8 @@ pub enum SlotState {
 pub enum Progress {
     /// Everything that was there is taken.
     Drained,
-    /// The sink said stop, and there is more: call again when there is room, for nobody will ring.
+    /// The sink said stop, or much of a body is left where it is; there is more: call again when there is room, for
+    /// nobody will ring.
     Stopped,
     /// The response has ended: the slot can be freed.
     Ended,
@@ -345,6 +350,16 @@ impl EdgeThread {
     pub fn read_frames(
         &mut self,
         id: SlotId,
+        sink: impl FnMut(ResponseFrame) -> ControlFlow<()>,
+    ) -> Result<Progress, BridgeError> {
+        self.read(id, false, sink)
+    }
+
+    /// `leaves_large`: stops behind the head where much of a body waits, which [`EdgeThread::send_body`] can send.
+    fn read(
+        &mut self,
+        id: SlotId,
+        leaves_large: bool,
         mut sink: impl FnMut(ResponseFrame) -> ControlFlow<()>,
     ) -> Result<Progress, BridgeError> {
         let Some(local) = self.find(id) else { return Ok(Progress::Drained) };
@@ -360,12 +375,7 @@ impl EdgeThread {
         let ring = self.region.layout.response(id.slot);
         // Before the tail: what was sent before leaving is then seen with it.
         let left = slot.cancelled.get() && self.region.layout.left(id.slot).load(Ordering::Acquire) != 0;
-        let tail = ring.tail().load(Ordering::Acquire);
-        let available = tail.wrapping_sub(slot.read);
-        if available > RESPONSE_RING || available < slot.seen.wrapping_sub(slot.read) {
-            return Err(BridgeError::Broken("a ring's position is impossible"));
-        }
-        slot.seen = tail;
+        let tail = slot.look(&ring)?;
         let stopped = Cell::new(false);
         let mut sink = |frame| {
             let flow = sink(frame);
@@ -373,16 +383,12 @@ impl EdgeThread {
             flow
         };
         // In parts, because what is taken out keeps the whole of its copy alive.
-        while slot.read != tail && !slot.ended {
-            let copy = copy_frames(&ring, slot.read, tail.wrapping_sub(slot.read) as usize)?;
+        while slot.read != tail && !slot.ended && !(leaves_large && slot.has_large(tail)) {
+            let most = if slot.head { COPY_SIZE } else { FIRST_COPY_SIZE };
+            let copy = copy_frames(&ring, slot.read, tail.wrapping_sub(slot.read) as usize, most)?;
             let length = copy.len();
             let taken = slot.take(&Bytes::from(copy), &mut sink)?;
-            slot.read = slot.read.wrapping_add(taken as u32);
-            ring.head().store(slot.read, Ordering::SeqCst);
-            if ring.waiting().swap(0, Ordering::SeqCst) != 0 {
-                ring.word().fetch_add(1, Ordering::SeqCst);
-                futex::wake(ring.word());
-            }
+            slot.advance(&ring, taken as u32);
             if taken < length || stopped.get() {
                 break;
             }
@@ -562,9 +568,14 @@ impl EdgeThread {
 }
 
 /// Copies whole frames, at least one, out of the `available` bytes of a ring behind `position`.
-fn copy_frames(ring: &Ring<'_>, position: u32, available: usize) -> Result<Vec<u8>, BridgeError> {
+fn copy_frames(
+    ring: &Ring<'_>,
+    position: u32,
+    available: usize,
+    most: usize,
+) -> Result<Vec<u8>, BridgeError> {
     let mut copy = Vec::new();
-    let first = available.min(COPY_SIZE);
+    let first = available.min(most);
     ring.read(position, first, &mut copy);
     let mut whole = 0;
     while whole < copy.len() {
@@ -592,6 +603,27 @@ fn copy_frames(ring: &Ring<'_>, position: u32, available: usize) -> Result<Vec<u
 }
 
 impl Slot {
+    /// Up to where the worker has written.
+    fn look(&mut self, ring: &Ring<'_>) -> Result<u32, BridgeError> {
+        let tail = ring.tail().load(Ordering::Acquire);
+        let available = tail.wrapping_sub(self.read);
+        if available > RESPONSE_RING || available < self.seen.wrapping_sub(self.read) {
+            return Err(BridgeError::Broken("a ring's position is impossible"));
+        }
+        self.seen = tail;
+        Ok(tail)
+    }
+
+    /// Gives room for so many bytes back, to a worker that may wait for it.
+    fn advance(&mut self, ring: &Ring<'_>, taken: u32) {
+        self.read = self.read.wrapping_add(taken);
+        ring.head().store(self.read, Ordering::SeqCst);
+        if ring.waiting().swap(0, Ordering::SeqCst) != 0 {
+            ring.word().fetch_add(1, Ordering::SeqCst);
+            futex::wake(ring.word());
+        }
+    }
+
     /// Takes frames from the front of a copy; how many bytes they were.
     fn take(
         &mut self,

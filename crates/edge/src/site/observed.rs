@@ -1,11 +1,12 @@
 //! How much of a stream has gone by, and when it ended.
 
 use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use exchange::{Body, Chunk, ChunkStream, Fields, StreamError};
+use exchange::{Body, Chunk, ChunkStream, Fields, SendForeign, StreamError};
 
 /// What was seen of a body so far.
 #[derive(Debug, Default)]
@@ -50,6 +51,14 @@ impl ChunkStream for Watched {
             _ => {}
         }
         polled
+    }
+
+    fn send_foreign(&mut self, most: u64, send: &mut SendForeign<'_>) -> Option<io::Result<usize>> {
+        let sent = self.inner.send_foreign(most, send);
+        if let Some(Ok(sent)) = &sent {
+            self.seen.bytes.set(self.seen.bytes.get() + *sent as u64);
+        }
+        sent
     }
 
     fn poll_ahead(&mut self, cx: &mut Context<'_>) {

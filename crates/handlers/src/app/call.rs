@@ -1,6 +1,7 @@
 //! One call of the application, from the queue to the response.
 
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use std::time::Instant;
 use bridge::edge::{BodyPart, PublishError, RequestFrame, ResponseHead, SlotState};
 use buffering::{BodyBuffer, BufferedBody, ResponseBuffer, ResponseLimits, SpillError};
 use bytes::BytesMut;
-use exchange::{Body, Chunk, ChunkStream, Request, Response, Scheme, StreamError, Version};
+use exchange::{Body, Chunk, ChunkStream, Request, Response, Scheme, SendForeign, StreamError, Version};
 
 use super::reply::{End, Outcome, Pending, Phase, announced_length};
 use super::{App, Options};
@@ -364,6 +365,10 @@ struct AppStream {
 }
 
 impl ChunkStream for AppStream {
+    fn send_foreign(&mut self, most: u64, send: &mut SendForeign<'_>) -> Option<io::Result<usize>> {
+        self.app.send_foreign(&self.pending, most, send)
+    }
+
     fn poll_ahead(&mut self, _: &mut Context<'_>) {
         self.app.client_is_slow(&self.pending);
     }

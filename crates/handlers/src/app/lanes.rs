@@ -5,19 +5,28 @@ use std::collections::VecDeque;
 /// So many of those that are known go before one of the others, as long as both wait.
 const IN_A_ROW: u32 = 3;
 
+/// More new ones than this are a crowd.
+const CROWD: usize = 32;
+
 /// A queue with two lanes. A connection that was served before asks one thing after the other, so that there are never
 /// many of its kind; new ones come by the thousand, and whoever is being served would wait for all of them.
+///
+/// Of a crowd of new ones the oldest and the newest go in turn. In order, each of them would wait for all that came
+/// before, and who comes last for the whole crowd; so the oldest wait up to twice as long as in order, and whoever comes
+/// now and then is served at once.
 #[derive(Debug)]
 pub(super) struct Lanes<T> {
     known: VecDeque<T>,
     new: VecDeque<T>,
     /// How many that are known have gone since one that is not.
     in_a_row: u32,
+    /// The last that went from a crowd was its oldest.
+    was_oldest: bool,
 }
 
 impl<T> Default for Lanes<T> {
     fn default() -> Self {
-        Self { known: VecDeque::new(), new: VecDeque::new(), in_a_row: 0 }
+        Self { known: VecDeque::new(), new: VecDeque::new(), in_a_row: 0, was_oldest: false }
     }
 }
 
@@ -31,7 +40,7 @@ impl<T> Lanes<T> {
         let is_new_due = self.known.is_empty() || self.in_a_row >= IN_A_ROW;
         if also_new
             && is_new_due
-            && let Some(new) = self.new.pop_front()
+            && let Some(new) = self.pop_new()
         {
             self.in_a_row = 0;
             return Some(new);
@@ -39,6 +48,11 @@ impl<T> Lanes<T> {
         let known = self.known.pop_front()?;
         self.in_a_row = self.in_a_row.saturating_add(1);
         Some(known)
+    }
+
+    fn pop_new(&mut self) -> Option<T> {
+        self.was_oldest = self.new.len() <= CROWD || !self.was_oldest;
+        if self.was_oldest { self.new.pop_front() } else { self.new.pop_back() }
     }
 
     /// Takes those out that are meant; whether there was one.
@@ -84,6 +98,22 @@ mod tests {
         assert!(!lanes.has_none_before(true));
         assert_eq!(order(&mut lanes), "123a45bc");
         assert!(lanes.is_empty());
+    }
+
+    #[test]
+    fn of_a_crowd_the_oldest_and_the_newest_go_in_turn() {
+        let mut lanes = Lanes::default();
+        for new in 0..CROWD + 4 {
+            lanes.push(new, false);
+        }
+        let mut first = || lanes.pop(true).unwrap();
+        assert_eq!([first(), first(), first()], [0, CROWD + 3, 1]);
+        lanes.push(1000, false);
+        lanes.push(2000, true);
+        let rest: Vec<_> = std::iter::from_fn(|| lanes.pop(true)).collect();
+        assert_eq!(rest[..3], [2000, 1000, 2]);
+        assert!(rest[3..].is_sorted(), "they are no crowd any more");
+        assert_eq!(rest.len(), CROWD + 3);
     }
 
     #[test]

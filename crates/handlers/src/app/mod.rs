@@ -184,7 +184,7 @@ impl App {
             let next = self.unread.borrow_mut().pop(true);
             let Some(pending) = next else { break };
             pending.unread.set(false);
-            left = left.saturating_sub(ANSWER + self.take_in(&pending));
+            left = left.saturating_sub(ANSWER + self.take_in_unasked(&pending));
         }
     }
 
@@ -192,7 +192,7 @@ impl App {
     pub fn file_arrived(&self, slot: u16) {
         let local = self.thread.borrow().local(SlotId { slot, ticket: 0 });
         if let Some(pending) = self.pending(local) {
-            self.take_in(&pending);
+            self.take_in_unasked(&pending);
         }
     }
 
@@ -361,6 +361,7 @@ impl App {
             (reply.buffer.pop(), reply.buffer.has_room())
         };
         if has_room && pending.is_stalled() {
+            pending.leaves_large.set(false);
             self.take_in(pending);
             if chunk.is_none() {
                 return pending.reply.borrow_mut().buffer.pop();

@@ -101,6 +101,8 @@ pub(super) struct Pending {
     pub progress: Cell<Instant>,
     pub granted: Cell<bool>,
     pub stalled: Cell<bool>,
+    /// Whoever takes the body sends what is large from where it is, as far as is known.
+    pub leaves_large: Cell<bool>,
     pub overran: Cell<bool>,
     /// Nobody wants the answer.
     pub abandoned: Cell<bool>,
@@ -137,6 +139,7 @@ impl Pending {
             progress: Cell::new(now),
             granted: Cell::new(false),
             stalled: Cell::new(false),
+            leaves_large: Cell::new(true),
             overran: Cell::new(false),
             abandoned: Cell::new(false),
             claimer: Cell::new(None),

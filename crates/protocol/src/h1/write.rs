@@ -408,6 +408,10 @@ impl Connection {
         sent: &mut u64,
     ) -> Result<(), WriteError> {
         loop {
+            if let Some(of_body) = self.send_foreign(&mut *stream, framing, *sent)? {
+                *sent += of_body;
+                continue;
+            }
             // What has been collected leaves as soon as there is nothing more to collect.
             let mut waited = false;
             let chunk = poll_fn(|cx| match stream.poll_chunk(cx) {
@@ -481,6 +485,35 @@ impl Connection {
             }
             _ => self.flush().await,
         }
+    }
+
+    /// Sends what is collected, and what comes next of the stream if that lies where the kernel can take it from; how
+    /// many bytes of the stream. `None`: what comes next has to be asked for.
+    fn send_foreign(
+        &mut self,
+        stream: &mut dyn ChunkStream,
+        framing: Framing,
+        sent: u64,
+    ) -> Result<Option<u64>, WriteError> {
+        let most = match framing {
+            Framing::Length(length) => length - sent,
+            Framing::Close => u64::MAX,
+            Framing::Chunked | Framing::None => return Ok(None),
+        };
+        if self.pace.is_some() || self.stream.is_encrypted() {
+            return Ok(None);
+        }
+        let Some(mut buffers) = self.buffers.take() else { return Ok(None) };
+        let mut of_head = 0;
+        let result = stream.send_foreign(most, &mut |pieces| {
+            let written = self.stream.try_write_foreign(&buffers.output, pieces)?;
+            of_head = written.min(buffers.output.len());
+            Ok(written - of_head)
+        });
+        buffers.output.drain(..of_head);
+        self.buffers = Some(buffers);
+        let Some(result) = result else { return Ok(None) };
+        Ok(self.written(result)?.map(|of_body| of_body as u64))
     }
 
     fn end_chunk(&mut self, framing: Framing) {

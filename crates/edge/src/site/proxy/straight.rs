@@ -3,6 +3,7 @@
 //! server's does; only the connection in between is not there.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use buffering::{BufferedBody, ResponseBuffer, ResponseLimits};
 use bytes::Bytes;
-use exchange::{Body, Chunk, ChunkStream, Request, Response, StreamError};
+use exchange::{Body, Chunk, ChunkStream, Request, Response, SendForeign, StreamError};
 use http1::{AnswerTo, ResponseFraming, ResponseHead};
 use protocol::{Deadline, Refusal, h1};
 use telemetry::error_log::Level;
@@ -353,6 +354,15 @@ impl ChunkStream for AppBody {
                 if self.deadline.is_past(cx) { self.fail(LATE) } else { Poll::Pending }
             }
         }
+    }
+
+    fn send_foreign(&mut self, most: u64, send: &mut SendForeign<'_>) -> Option<io::Result<usize>> {
+        let Body::Stream(stream) = &mut self.body else { return None };
+        let sent = stream.send_foreign(most, send);
+        if let Some(Ok(sent)) = &sent {
+            self.count(*sent as u64);
+        }
+        sent
     }
 
     fn poll_ahead(&mut self, cx: &mut Context<'_>) {
