@@ -139,6 +139,13 @@ impl<'a> Ring<'a> {
         [memory.foreign(self.data + at, first), memory.foreign(self.data, length - first)]
     }
 
+    /// Gives the memory behind the first `keep` bytes back: only while nobody uses the slot.
+    pub(crate) fn trim(&self, keep: u32) {
+        let keep = keep as usize;
+        // An error means that the memory stays.
+        let _ = self.layout.memory.discard(self.data + keep, self.size - keep);
+    }
+
     /// Both positions back to the beginning: only while nobody else uses the slot.
     pub(crate) fn reset(&self) {
         self.tail().store(0, Ordering::Relaxed);

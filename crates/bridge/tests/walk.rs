@@ -190,6 +190,48 @@ fn a_full_ring_holds_the_worker_and_a_cancel_lets_it_go() {
 }
 
 #[test]
+fn the_memory_of_large_answers_is_given_back_when_nobody_has_used_it_for_a_while() {
+    let region = Region::create(1, 2).unwrap();
+    let taken = || rustix::fs::fstat(region.memfd()).unwrap().st_blocks * 512;
+    let (_socket, link, _) = connect(&region, 1);
+    let mut edge = EdgeThread::new(region.clone(), 0);
+    let mut claimer = link.claimer(0).unwrap();
+    let small = taken();
+    let mut answer = |edge: &mut EdgeThread| {
+        let id = publish(edge, b"/", BodyPart::Bytes(&vec![1; 100_000])).unwrap();
+        let mut theirs = exchange(claimer.next());
+        theirs.head(200, b"OK", []).unwrap();
+        theirs.body(&vec![2; 500_000]).unwrap();
+        theirs.end(false).unwrap();
+        assert_eq!(frames(edge, id).1, Progress::Ended);
+        id
+    };
+    let busy = answer(&mut edge);
+    let free = answer(&mut edge);
+    edge.free(free);
+    let both = taken();
+    assert!(both > small + 1_200_000, "{small} {both}");
+    let now = std::time::Instant::now();
+    let after = |seconds| now + std::time::Duration::from_secs(seconds);
+    edge.trim(now);
+    edge.trim(after(9));
+    assert_eq!(taken(), both);
+    edge.trim(after(11));
+    let one = taken();
+    assert!(one < both - 500_000 && one > small + 600_000, "that of the other is in use: {one}");
+    edge.free(busy);
+    edge.trim(after(12));
+    let again = answer(&mut edge);
+    edge.free(again);
+    edge.trim(after(30));
+    assert!(taken() > one - 100_000, "it was used since");
+    edge.trim(after(41));
+    assert!(taken() < small + 200_000);
+    let id = answer(&mut edge);
+    edge.free(id);
+}
+
+#[test]
 fn what_a_worker_may_ask_for_is_in_place_before_it_has_the_request() {
     let region = Region::create(1, 1).unwrap();
     let (_socket, link, _) = connect(&region, 1);

@@ -130,6 +130,24 @@ impl SharedRegion {
         Foreign { start: self.at(offset, length), length, region: PhantomData }
     }
 
+    /// Gives the memory of these bytes back, of whole pages; whoever reads them finds zeros. Panics where the range is
+    /// not inside.
+    pub fn discard(&self, offset: usize, length: usize) -> io::Result<()> {
+        let page = rustix::param::page_size();
+        let (first, end) = (offset.next_multiple_of(page), (offset + length) / page * page);
+        self.at(offset, length);
+        if first >= end {
+            return Ok(());
+        }
+        // SAFETY: whole pages inside of the mapping; no reference to their bytes exists but atomics, which survive any
+        // value.
+        unsafe {
+            let start = self.start.add(first).as_ptr().cast();
+            rustix::mm::madvise(start, end - first, rustix::mm::Advice::LinuxRemove)?;
+        }
+        Ok(())
+    }
+
     #[inline]
     fn at(&self, offset: usize, length: usize) -> NonNull<u8> {
         let fits = offset.checked_add(length).is_some_and(|end| end <= self.length);
@@ -246,6 +264,20 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
         assert_eq!(send_foreign(&ours, b"", &pieces).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn memory_is_given_back() {
+        let (fd, region) = SharedRegion::create("test", 1 << 20).unwrap();
+        let taken = || rustix::fs::fstat(&fd).unwrap().st_blocks * 512;
+        region.copy_in(0, &vec![7; 1 << 20]);
+        assert_eq!(taken(), 1 << 20);
+        region.discard(4095, (1 << 19) + 2).unwrap();
+        assert_eq!(taken(), 1 << 19, "whole pages of it");
+        let mut edges = [1; 2];
+        region.copy_out(4095, &mut edges);
+        assert_eq!(edges, [7, 0]);
+        region.discard(4097, 4090).unwrap();
     }
 
     #[test]

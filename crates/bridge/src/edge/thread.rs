@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -20,6 +21,9 @@ pub(super) const PUBLISHED_PER_WAKE: u32 = 8;
 const COPY_SIZE: usize = 16 * 1024;
 /// The same before the head has come: what is behind it may stay where it is.
 const FIRST_COPY_SIZE: usize = 4 * 1024;
+/// A slot that nobody has used for so long keeps so much memory of each of its rings.
+const MEMORY_KEPT_FOR: Duration = Duration::from_secs(10);
+const KEPT_MEMORY: u32 = 32 * 1024;
 
 /// One request in the bridge: the slot, and the ticket that it was first published under. Stays the same until the
 /// slot is freed, and is never given out again.
@@ -113,6 +117,14 @@ struct Slot {
     cancelled: Cell<bool>,
 }
 
+/// How far a slot's rings were filled since their memory was last given back, and when.
+#[derive(Debug, Clone, Copy, Default)]
+struct Footprint {
+    request: u32,
+    response: u32,
+    last: Option<Instant>,
+}
+
 /// The edge's view of the slots that belong to one of its threads.
 #[derive(Debug)]
 pub struct EdgeThread {
@@ -120,6 +132,7 @@ pub struct EdgeThread {
     thread: u16,
     first: u16,
     slots: Vec<Slot>,
+    footprints: Vec<Footprint>,
     /// The last one freed is taken next: its rings are still in the cache.
     free: Vec<u16>,
     published: u32,
@@ -138,12 +151,14 @@ impl EdgeThread {
         let count = region.layout.slots_per_thread;
         let first = (u32::from(thread) * u32::from(count)) as u16;
         let slots = vec![Slot::default(); count.into()];
+        let footprints = vec![Footprint::default(); count.into()];
         let free = (0..count).rev().collect();
         Self {
             region,
             thread,
             first,
             slots,
+            footprints,
             free,
             published: 0,
             scratch: Vec::new(),
@@ -202,6 +217,8 @@ impl EdgeThread {
         let ring = layout.request(slot);
         ring.reset();
         ring.tail().store(written, Ordering::Relaxed);
+        let footprint = &mut self.footprints[usize::from(local)];
+        footprint.request = footprint.request.max(written);
         let ticket = self.region.take_ticket();
         self.slots[usize::from(local)] = Slot { busy: true, id: ticket, ticket, ..Slot::default() };
         before(SlotId { slot, ticket });
@@ -561,8 +578,29 @@ impl EdgeThread {
         (slot.busy && slot.id == id.ticket).then_some(local)
     }
 
+    /// Gives the memory of large requests and answers back whose slots nobody has used for a while. To be called now
+    /// and then.
+    pub fn trim(&mut self, now: Instant) {
+        for (local, footprint) in (0..).zip(&mut self.footprints) {
+            let is_large = footprint.request.max(footprint.response) > KEPT_MEMORY;
+            if !is_large || self.slots[usize::from(local)].busy {
+                continue;
+            }
+            let last = *footprint.last.get_or_insert(now);
+            if now.saturating_duration_since(last) >= MEMORY_KEPT_FOR {
+                let slot = self.first + local;
+                self.region.layout.request(slot).trim(KEPT_MEMORY);
+                self.region.layout.response(slot).trim(KEPT_MEMORY);
+                *footprint = Footprint::default();
+            }
+        }
+    }
+
     fn forget(&mut self, local: usize) {
         self.slots[local].busy = false;
+        let footprint = &mut self.footprints[local];
+        footprint.response = footprint.response.max(self.slots[local].seen.min(RESPONSE_RING));
+        footprint.last = None;
         self.free.push(local as u16);
     }
 }

@@ -210,6 +210,7 @@ impl App {
         let now = Instant::now();
         let late = |since: Instant, limit: Duration| now.saturating_duration_since(since) > limit;
         self.thread.borrow_mut().repair();
+        self.thread.borrow_mut().trim(now);
         self.pace.borrow_mut().note(now, self.shared.finished(), self.shared.waiting());
         let waiting: Vec<_> = self.backlog.borrow().iter().cloned().collect();
         for pending in waiting {
