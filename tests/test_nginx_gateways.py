@@ -395,6 +395,14 @@ def test_a_body_that_was_passed_on_as_it_came_is_whole_for_the_next_or_none(site
         assert len(other.seen) == asked
 
 
+def test_an_error_that_is_intercepted_is_not_sent_on(site, any_family):
+    with Gateway(any_family, lambda _: b"Status: 404 Nope\r\nX-Accel-Redirect: /file\r\n\r\ntext") as up:
+        one = site(any_family, server(
+            "error_page 404 /page; location = /page { return 200 page; } location = /file { return 200 file; }\n"
+            + place(any_family, up.port) + place(any_family, up.port, "/i", "FAMILY_intercept_errors on;")))
+        assert (one.get("/").body, one.get("/i").body) == (b"file", b"page")
+
+
 def test_who_answers_in_anothers_place_gets_the_body(site, any_family):
     # It was lost: uwsgi servers waited for it for ever, others took the POST for an empty one.
     def first(asked):

@@ -294,15 +294,15 @@ impl Visit<'_, '_> {
         {
             *self.facts.limit_rate.borrow_mut() = Some(rate.to_vec());
         }
-        if let Some(target) = response.fields.first(Name::XAccelRedirect).map(<[u8]>::to_vec) {
-            return self.accelerate(request, &response, &target);
-        }
         if self.settings().intercept_errors && response.status >= 300 && self.has_error_page(response.status)
         {
             if let Some(keeping) = &keeping {
                 Self::remember(keeping, response.status, Some(&fresh));
             }
             return Step::Page(response.status);
+        }
+        if let Some(target) = response.fields.first(Name::XAccelRedirect).map(<[u8]>::to_vec) {
+            return self.accelerate(request, &response, &target);
         }
         response.charset =
             response.fields.first(Name::XAccelCharset).filter(|c| !c.is_empty()).map(Into::into);

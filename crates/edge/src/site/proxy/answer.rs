@@ -53,20 +53,6 @@ impl Visit<'_, '_> {
         {
             *self.facts.limit_rate.borrow_mut() = Some(rate.to_vec());
         }
-        if !settings.ignore.accel_redirect
-            && let Some(to) = accel.redirect
-        {
-            let to = to.to_vec();
-            let mut response = Response::new(head.status);
-            for (name, value) in head.lines(&bytes) {
-                response.fields.push(name, value);
-            }
-            if settings.ignore.accel_charset {
-                response.fields.remove(Name::XAccelCharset);
-            }
-            drop(body);
-            return self.accelerate(request, &response, &to);
-        }
         if settings.intercept_errors && head.status >= 300 && self.has_error_page(head.status) {
             if let Some(keeping) = &keeping {
                 Self::remember(keeping, head.status, Some(&fresh));
@@ -82,6 +68,20 @@ impl Visit<'_, '_> {
                 return Step::special(response);
             }
             return Step::Page(head.status);
+        }
+        if !settings.ignore.accel_redirect
+            && let Some(to) = accel.redirect
+        {
+            let to = to.to_vec();
+            let mut response = Response::new(head.status);
+            for (name, value) in head.lines(&bytes) {
+                response.fields.push(name, value);
+            }
+            if settings.ignore.accel_charset {
+                response.fields.remove(Name::XAccelCharset);
+            }
+            drop(body);
+            return self.accelerate(request, &response, &to);
         }
         let mut response = Response::new(head.status);
         set_reason(&mut response, &head, &bytes);
