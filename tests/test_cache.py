@@ -173,6 +173,13 @@ def test_what_became_of_requests_is_counted(place):
     assert all(line.startswith("#") or line.split(" ")[1].replace(".", "").isdigit() for line in text.splitlines())
 
 
+def test_head_of_what_is_empty_has_its_length(place):
+    place.says("/empty", response(b""))
+    answers = [place.request("HEAD", "/empty"), place.get("/empty"), place.request("HEAD", "/empty")]
+    assert [answer.get("X-Cache") for answer in answers] == ["MISS", "HIT", "HIT"]
+    assert [answer.get("Content-Length") for answer in answers] == ["0"] * 3
+
+
 @pytest.mark.parametrize("size", [0, 5, 20_000, 3_000_000])
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 def test_bodies_of_all_sizes(place, size, framing):
