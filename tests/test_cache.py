@@ -69,6 +69,20 @@ CONF = r"""
             proxy_set_header X-Forwarded-Host ours;
             proxy_set_header X-Original-URL "";
         }
+        location /by-body/ {
+            proxy_pass http://127.0.0.1:UP;
+            proxy_cache_key $uri$request_body;
+            proxy_cache_methods POST;
+            proxy_cache_use_stale updating;
+            proxy_cache_background_update on;
+            client_body_buffer_size 8k;
+        }
+        location /by-body/streamed/ {
+            proxy_pass http://127.0.0.1:UP;
+            proxy_cache_key $uri$request_body;
+            proxy_cache_methods POST;
+            proxy_request_buffering off;
+        }
         location /heads/ { proxy_pass http://127.0.0.1:UP; proxy_cache_convert_head off; }
         location /any/ {
             proxy_pass http://127.0.0.1:UP;
@@ -157,6 +171,13 @@ def test_what_became_of_requests_is_counted(place):
     text = place.get("/status?format=prometheus").text
     assert f'monoceros_cache_requests_total{{cache="one",status="hit"}} {hits + 2}\n' in text
     assert all(line.startswith("#") or line.split(" ")[1].replace(".", "").isdigit() for line in text.splitlines())
+
+
+def test_head_of_what_is_empty_has_its_length(place):
+    place.says("/empty", response(b""))
+    answers = [place.request("HEAD", "/empty"), place.get("/empty"), place.request("HEAD", "/empty")]
+    assert [answer.get("X-Cache") for answer in answers] == ["MISS", "HIT", "HIT"]
+    assert [answer.get("Content-Length") for answer in answers] == ["0"] * 3
 
 
 @pytest.mark.parametrize("size", [0, 5, 20_000, 3_000_000])
@@ -524,6 +545,31 @@ def test_the_body_of_a_get_poisons_nobody(place):
     assert shown(place.get("/by-uri/body")) == ("MISS", "body ")
     assert shown(place.get("/by-uri/body")) == ("HIT", "body ")
     assert shown(place.request("GET", "/by-uri/body", body=b"z")) == (None, "body z")
+
+
+@pytest.mark.parametrize("where", ["/by-body/key", "/by-body/streamed/key"])
+def test_a_body_in_the_key_tells_answers_apart(place, where):
+    # The key was made before the body was there: all bodies had the first one's answer.
+    place.says(where, lambda seen, _: response(b"body " + seen.body))
+    for cache in ("MISS", "HIT"):
+        for body in (b"x", b"y"):
+            assert shown(place.request("POST", where, body=body)) == (cache, f"body {body.decode()}")
+    assert shown(place.get(where)) == ("MISS", "body ")
+
+
+def test_a_body_that_is_no_part_of_the_key_is_not_kept(place):
+    place.says("/by-body/large", lambda seen, _: response(seen.body[:1]))
+    for letter in (b"x", b"y", b"x"):
+        assert shown(place.request("POST", "/by-body/large", body=letter * 20_000)) == (None, letter.decode())
+
+
+def test_what_has_a_body_is_not_fetched_without_it(place):
+    fields = [("Cache-Control", "max-age=1")]
+    place.says("/by-body/stale", lambda seen, _: response(b"body " + seen.body, fields=fields))
+    assert shown(place.request("POST", "/by-body/stale", body=b"x")) == ("MISS", "body x")
+    time.sleep(2.1)
+    assert shown(place.request("POST", "/by-body/stale", body=b"x")) == ("EXPIRED", "body x")
+    assert shown(place.request("POST", "/by-body/stale", body=b"x")) == ("HIT", "body x")
 
 
 def test_what_head_has_brought_is_no_answer_to_get(place):

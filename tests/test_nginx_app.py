@@ -113,6 +113,8 @@ CONF = """
         location = /status/500 {
             app_pass one; app_intercept_errors on; error_page 500 502 = @sorry;
         }
+        location = /status/503 { app_pass one; app_intercept_errors on; error_page 503 = @again; }
+        location @again { rewrite ^ /digest break; app_pass one; }
         location = /status/302 { app_pass one; app_intercept_errors on; error_page 302 /pages/404.html; }
         location = /status/201 { app_pass one; app_intercept_errors on; error_page 301 /pages/404.html; }
         location = /status/410 { app_pass one; app_intercept_errors on; error_page 404 /pages/404.html; }
@@ -150,6 +152,12 @@ def test_the_application_sees_the_request(server):
     assert environ["REMOTE_ADDR"] == "127.0.0.1"
     assert environ["SERVER_PORT"] == str(server.port)
     assert environ["wsgi.url_scheme"] == "http"
+
+
+def test_who_answers_in_the_applications_place_gets_the_body(server):
+    body = b"0123456789" * 1000
+    digest = f"{hashlib.sha256(body).hexdigest()} {len(body)}"
+    assert server.request("POST", "/status/503", body=body).text == digest
 
 
 @pytest.mark.parametrize("chunked", [False, True])

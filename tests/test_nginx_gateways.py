@@ -378,6 +378,57 @@ def test_errors_are_intercepted(site, any_family):
         assert one.get("/i").body == b"page"
 
 
+def test_a_body_that_was_passed_on_as_it_came_is_whole_for_the_next_or_none(site, any_family):
+    with (
+        Gateway(any_family, lambda _: b"Status: 404 Nope\r\n\r\nnothing here") as up,
+        Gateway(any_family, lambda asked: b"X-A: b\r\n\r\n%d" % len(asked.body)) as other,
+    ):
+        streams = ("FAMILY_request_buffering off; FAMILY_intercept_errors on; error_page 404 = @other; "
+                   "client_body_buffer_size 8k; client_max_body_size 0;")
+        one = site(any_family, server(
+            place(any_family, up.port, "/named", streams) + place(any_family, 1, "/dead", streams.replace("404", "502"))
+            + place(any_family, other.port, "@other", "client_max_body_size 0;")))
+        assert one.request("POST", "/named", body=b"x" * 8000).body == b"8000"
+        assert one.request("POST", "/dead", body=b"x" * 100_000).body == b"100000"
+        asked = len(other.seen)
+        assert one.request("POST", "/named", body=b"x" * 100_000).status == 500
+        assert len(other.seen) == asked
+
+
+def test_an_error_that_is_intercepted_is_not_sent_on(site, any_family):
+    with Gateway(any_family, lambda _: b"Status: 404 Nope\r\nX-Accel-Redirect: /file\r\n\r\ntext") as up:
+        one = site(any_family, server(
+            "error_page 404 /page; location = /page { return 200 page; } location = /file { return 200 file; }\n"
+            + place(any_family, up.port) + place(any_family, up.port, "/i", "FAMILY_intercept_errors on;")))
+        assert (one.get("/").body, one.get("/i").body) == (b"file", b"page")
+
+
+def test_who_answers_in_anothers_place_gets_the_body(site, any_family):
+    # It was lost: uwsgi servers waited for it for ever, others took the POST for an empty one.
+    def first(asked):
+        if asked.get("REQUEST_URI").startswith("/accel"):
+            return b"X-Accel-Redirect: /page\r\n\r\n"
+        return b"Status: 404 Nope\r\n\r\nnothing here"
+
+    def second(asked):
+        said = f"X-A: b\r\n\r\n{asked.get('REQUEST_METHOD')} {asked.get('CONTENT_LENGTH')} "
+        return said.encode() + asked.body
+
+    with Gateway(any_family, first) as up, Gateway(any_family, second) as other:
+        intercept = "FAMILY_intercept_errors on; error_page 404 = "
+        dead = place(any_family, 1, "/dead", "error_page 502 = @other;")
+        one = site(any_family, server(
+            place(any_family, up.port, "/accel") + dead
+            + place(any_family, up.port, "/named", intercept + "@other;")
+            + place(any_family, up.port, "/page-for", intercept + "/page;")
+            + place(any_family, other.port, "@other") + place(any_family, other.port, "/page")))
+        for size in (3, 100_000):
+            body = b"x" * size
+            for target, method in [("/named", "POST"), ("/dead", "POST"), ("/page-for", "GET"), ("/accel", "GET")]:
+                response = one.request("POST", target, body=body)
+                assert response.body == f"{method} {size} ".encode() + body, target
+
+
 def test_fields_for_us_and_fields_that_are_hidden(site, any_family):
     answers = {
         "/redirect": b"X-Accel-Redirect: /files/f\r\nX-Kept: k\r\nContent-Type: a/b\r\n\r\nnot this",

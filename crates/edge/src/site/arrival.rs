@@ -175,6 +175,7 @@ pub(super) fn facts_of_connection<'a>(
         app: RefCell::default(),
         body_length: Cell::new(0),
         body: RefCell::default(),
+        body_spent: Cell::new(false),
         upstream: RefCell::default(),
         passed: Cell::new(false),
         adds_to_alias: Cell::new(false),

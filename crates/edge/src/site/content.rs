@@ -243,9 +243,20 @@ impl Visit<'_, '_> {
         let for_all = keeping.as_deref().and_then(|keeping| Self::for_all(request, keeping));
         let asking = for_all.as_ref().unwrap_or(request);
         let called = self.run_app(&app, (request, asking), &body, for_all.is_some(), None).await;
-        if let Some(company) = self.company.as_mut().filter(|_| request.has_body()) {
-            company.body = Some(body);
+        let step = self.answered_by_app(request, &app, called, keeping);
+        if request.has_body() {
+            self.keep_body(body, &step);
         }
+        step
+    }
+
+    fn answered_by_app(
+        &mut self,
+        request: &mut Request,
+        app: &Rc<App>,
+        called: Result<Response, u16>,
+        mut keeping: Option<Box<Keeping>>,
+    ) -> Step {
         let mut response = match called {
             Ok(response) => response,
             Err(status) => {
@@ -257,7 +268,7 @@ impl Visit<'_, '_> {
                 if let Some(stored) = self.stale_for(keeping.as_mut(), is_meant) {
                     return self.kept_of_app(&stored);
                 }
-                return self.unanswered(&app, status);
+                return self.unanswered(app, status);
             }
         };
         let mut fresh = Freshness::default();
@@ -283,15 +294,15 @@ impl Visit<'_, '_> {
         {
             *self.facts.limit_rate.borrow_mut() = Some(rate.to_vec());
         }
-        if let Some(target) = response.fields.first(Name::XAccelRedirect).map(<[u8]>::to_vec) {
-            return self.accelerate(request, &response, &target);
-        }
         if self.settings().intercept_errors && response.status >= 300 && self.has_error_page(response.status)
         {
             if let Some(keeping) = &keeping {
                 Self::remember(keeping, response.status, Some(&fresh));
             }
             return Step::Page(response.status);
+        }
+        if let Some(target) = response.fields.first(Name::XAccelRedirect).map(<[u8]>::to_vec) {
+            return self.accelerate(request, &response, &target);
         }
         response.charset =
             response.fields.first(Name::XAccelCharset).filter(|c| !c.is_empty()).map(Into::into);
@@ -450,10 +461,26 @@ impl Visit<'_, '_> {
         let known = self.company.as_mut().filter(|_| request.has_body()).and_then(|c| c.body.take());
         let body = match known {
             Some(body) => body,
+            None if request.has_body() && self.facts.body_spent.get() => {
+                let what = "the body was passed on as it came, and cannot be passed on again";
+                self.facts.log(Level::Error, Some(request), format_args!("{what}"));
+                return Err(Step::Page(500));
+            }
             None => self.read_body(request).await?,
         };
         self.note_body(&body);
         Ok(body)
+    }
+
+    /// Leaves the client's body to whoever needs it after this step: a page of `error_page`, a named location, a copy of
+    /// the request, `post_action`.
+    pub(super) fn keep_body(&mut self, body: BufferedBody, step: &Step) {
+        let is_needed = self.company.is_some()
+            || !matches!(step, Step::Respond(_))
+            || self.settings().post_action.is_some();
+        if is_needed {
+            self.company().body = Some(body);
+        }
     }
 
     /// For the variables that tell of it.

@@ -84,6 +84,8 @@ pub struct Facts<'a> {
     pub body_length: Cell<u64>,
     /// The body, where it lies in memory.
     pub body: RefCell<Option<bytes::Bytes>>,
+    /// Some of the body was passed on as it came, and memory does not hold all of it: nobody else can get it.
+    pub body_spent: Cell<bool>,
     /// Whom the request was passed on to.
     pub upstream: RefCell<Option<Box<Asked>>>,
     /// The response is another server's, which has weighed the request's conditions itself.

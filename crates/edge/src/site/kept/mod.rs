@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use buffering::BufferedBody;
 use bytes::Bytes;
 use cache::{Ask, Found, Freshness, Key, Look, Meta, Purge, Renewed, Stored, Ticket, Writer, Zone};
 use config::model::http::{
@@ -76,6 +77,19 @@ impl Visit<'_, '_> {
         let purges = self.is_any(&settings.purge, request);
         if !is_meant && !purges {
             return Consulted::Ask(None);
+        }
+        if is_meant && request.has_body() {
+            // The key may be made of it.
+            let body = match self.take_body(request).await {
+                Ok(body) => body,
+                Err(step) => return Consulted::Step(step),
+            };
+            let is_in_file = matches!(body, BufferedBody::File(_));
+            self.company().body = Some(body);
+            if is_in_file && settings.is_keyed_by(&Variable::RequestBody) {
+                // `$request_body` is empty then, for whatever body: one would get another's answer.
+                return Consulted::Ask(None);
+            }
         }
         let zone = match &settings.zone {
             CacheName::Fixed(at) => self.site.configuration.caches.zone(*at).map(Arc::clone),
@@ -176,8 +190,8 @@ impl Visit<'_, '_> {
                 }
                 Found::Stale(stored) => {
                     let may = settings.stale_updating || stored.may_update(now);
-                    // Behind the response there is nobody who would fetch it.
-                    if may && settings.background_update && !self.alone {
+                    // Behind the response there is nobody who would fetch it, and no body to ask with.
+                    if may && settings.background_update && !self.alone && !request.has_body() {
                         self.note_cache(&keeping.zone, "STALE");
                         self.renew_later(request, own, &stored);
                         return Consulted::Kept(stored);

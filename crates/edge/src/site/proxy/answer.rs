@@ -53,20 +53,6 @@ impl Visit<'_, '_> {
         {
             *self.facts.limit_rate.borrow_mut() = Some(rate.to_vec());
         }
-        if !settings.ignore.accel_redirect
-            && let Some(to) = accel.redirect
-        {
-            let to = to.to_vec();
-            let mut response = Response::new(head.status);
-            for (name, value) in head.lines(&bytes) {
-                response.fields.push(name, value);
-            }
-            if settings.ignore.accel_charset {
-                response.fields.remove(Name::XAccelCharset);
-            }
-            drop(body);
-            return self.accelerate(request, &response, &to);
-        }
         if settings.intercept_errors && head.status >= 300 && self.has_error_page(head.status) {
             if let Some(keeping) = &keeping {
                 Self::remember(keeping, head.status, Some(&fresh));
@@ -82,6 +68,20 @@ impl Visit<'_, '_> {
                 return Step::special(response);
             }
             return Step::Page(head.status);
+        }
+        if !settings.ignore.accel_redirect
+            && let Some(to) = accel.redirect
+        {
+            let to = to.to_vec();
+            let mut response = Response::new(head.status);
+            for (name, value) in head.lines(&bytes) {
+                response.fields.push(name, value);
+            }
+            if settings.ignore.accel_charset {
+                response.fields.remove(Name::XAccelCharset);
+            }
+            drop(body);
+            return self.accelerate(request, &response, &to);
         }
         let mut response = Response::new(head.status);
         set_reason(&mut response, &head, &bytes);
@@ -133,6 +133,9 @@ impl Visit<'_, '_> {
         if let Some(whole) = body.take_whole() {
             if let Some(keeping) = keeping {
                 let kept = if whole.is_empty() { Body::Empty } else { Body::Full(whole) };
+                if matches!(kept, Body::Empty) && !asked.without_body {
+                    say_empty(request, &mut response);
+                }
                 let (status, without) = (head.status, asked.without_body);
                 let (memory, length) = (settings.memory, head.content_length);
                 response.body = self.put_in_cache(
@@ -150,6 +153,8 @@ impl Visit<'_, '_> {
             }
             if !whole.is_empty() {
                 response.body = Body::Full(whole);
+            } else if !asked.without_body {
+                say_empty(request, &mut response);
             }
             if let Some(store) = store {
                 let body = std::mem::take(&mut response.body);
@@ -224,6 +229,9 @@ impl Visit<'_, '_> {
         if !stored.meta.without_body {
             response.fields.remove(Name::ContentLength);
             response.body = stored.body();
+            if matches!(response.body, Body::Empty) {
+                say_empty(request, &mut response);
+            }
         }
         Step::respond(response)
     }
@@ -434,6 +442,13 @@ impl Visit<'_, '_> {
 fn modified(head: &ResponseHead, bytes: &Bytes) -> Option<u64> {
     let mut lines = head.lines(bytes);
     lines.find(|(name, _)| Name::of(name) == Name::LastModified).and_then(|(_, date)| parse_http_date(date))
+}
+
+/// What is asked with GET for a HEAD has a length although it has no bytes to count.
+fn say_empty(request: &Request, response: &mut Response) {
+    if request.method == Method::Head && !matches!(response.status, 204 | 304) {
+        response.fields.push_known(Name::ContentLength, b"0");
+    }
 }
 
 fn set_reason(response: &mut Response, head: &ResponseHead, bytes: &Bytes) {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use buffering::BufferedBody;
 use bytes::Bytes;
 use cache::Stored;
-use config::model::http::{CacheSettings, Family, NextUpstream, ProxySettings, Variable};
+use config::model::http::{CacheSettings, Family, NextUpstream, ProxyPass, ProxySettings, Variable};
 use exchange::{BodyError, BodySource, Fields, Method, Name, Request, Version};
 use http1::{AnswerTo, ResponseHead};
 use protocol::{ClientEvent, Exchange};
@@ -141,29 +141,41 @@ impl Visit<'_, '_> {
             }
             (Err(status), _) => Err((Step::Page(status), Unanswered::Error)),
         };
-        if let Some(company) = self.company.as_mut().filter(|_| request.has_body() && !streams) {
-            company.body = Some(body);
-        }
-        match asked {
+        let step = match asked {
             Ok(answer) => self.answered(request, &place, pass, &head, answer, keeping),
-            Err((step, why)) => {
-                let is_meant = |settings: &CacheSettings, stored: &Stored| match why {
-                    Unanswered::Error => settings.use_stale.error || stored.may_fail(kept::seconds()),
-                    Unanswered::Timeout => settings.use_stale.timeout || stored.may_fail(kept::seconds()),
-                    Unanswered::Invalid => {
-                        settings.use_stale.invalid_header || stored.may_fail(kept::seconds())
-                    }
-                    Unanswered::Client => false,
-                };
-                if let Some(stored) = self.stale_for(keeping.as_mut(), is_meant) {
-                    return self.kept(request, &place, pass, &stored);
-                }
-                if let (Some(keeping), Step::Page(status @ (502 | 504))) = (&keeping, &step) {
-                    Self::remember(keeping, *status, None);
-                }
-                step
-            }
+            Err((step, why)) => self.instead(request, (&place, pass), keeping, step, why),
+        };
+        if streams && let Some(bytes) = &*self.facts.body.borrow() {
+            body = BufferedBody::Memory(bytes.clone());
         }
+        if request.has_body() && !self.facts.body_spent.get() && !(streams && body.is_empty()) {
+            self.keep_body(body, &step);
+        }
+        step
+    }
+
+    /// What is sent where no server has answered.
+    fn instead(
+        &mut self,
+        request: &Request,
+        (place, pass): (&ProxyPlace, &ProxyPass),
+        mut keeping: Option<Box<Keeping>>,
+        step: Step,
+        why: Unanswered,
+    ) -> Step {
+        let is_meant = |settings: &CacheSettings, stored: &Stored| match why {
+            Unanswered::Error => settings.use_stale.error || stored.may_fail(kept::seconds()),
+            Unanswered::Timeout => settings.use_stale.timeout || stored.may_fail(kept::seconds()),
+            Unanswered::Invalid => settings.use_stale.invalid_header || stored.may_fail(kept::seconds()),
+            Unanswered::Client => false,
+        };
+        if let Some(stored) = self.stale_for(keeping.as_mut(), is_meant) {
+            return self.kept(request, place, pass, &stored);
+        }
+        if let (Some(keeping), Step::Page(status @ (502 | 504))) = (&keeping, &step) {
+            Self::remember(keeping, *status, None);
+        }
+        step
     }
 
     /// What tells requests apart where the configuration does not say: whom is asked, and what for. A host or scheme that
@@ -201,6 +213,7 @@ impl Visit<'_, '_> {
             && request.has_body()
             && (request.content_length.is_some() || place.takes_chunks())
             && !self.is_inner()
+            && !self.facts.body_spent.get()
             && self.company.as_ref().is_none_or(|company| company.body.is_none())
     }
 
@@ -286,7 +299,9 @@ impl Visit<'_, '_> {
             };
             if streams {
                 // What of it fits into memory is known to `$request_body`.
+                let is_over = client.is_body_over();
                 let ClientSide { kept, received, .. } = client;
+                self.facts.body_spent.set(kept.is_none() || (received > 0 && !is_over));
                 self.facts.body_length.set(received);
                 *self.facts.body.borrow_mut() = kept.filter(|kept| !kept.is_empty());
             }
