@@ -187,6 +187,24 @@ def test_bind_in_a_settings_file_is_told(serve_nginx):
     assert "write `bind unix:own.sock;` in the `app` block" in checked.stderr
 
 
+def test_what_a_settings_file_says_of_the_edge_is_told(serve_nginx):
+    conf = """
+        app shop { wsgi app:application; directory %DIR%; settings gunicorn.conf.py; }
+        server { listen 127.0.0.1:%PORT%; location / { app_pass shop; } }
+    """
+    said = "accesslog = 'a.log'\nclient_max_body_size = '5m'\ncertfile = 'none.pem'\nworkers = 1\ntimeout = 20\n"
+    server = serve_nginx(conf, python=True, files={"app.py": APP, "gunicorn.conf.py": said})
+    checked = server.run("check", "-c", "nginx.conf", "-p", f"{server.directory}/")
+    for name, instead in (("accesslog", "`access_log`"), ("client_max_body_size", "it stands in"),
+                          ("certfile", "`ssl_certificate`")):
+        assert f"{name} changes nothing in the settings file of an `app`" in checked.stderr
+        assert instead in checked.stderr
+    assert "workers changes" not in checked.stderr and "timeout changes" not in checked.stderr
+    server.configure(conf.replace("settings gunicorn.conf.py", "certfile none.pem"))
+    checked = server.run("check", "-c", "nginx.conf", "-p", f"{server.directory}/")
+    assert checked.returncode and "`certfile` is no setting of an app" in checked.stderr
+
+
 # `proxy_pass` to such an address: straight into the queue
 
 STRAIGHT = """

@@ -6,13 +6,86 @@ use std::path::Path;
 use super::command_line::CommandLine;
 use super::effective::Origin;
 use super::lower;
-use super::settings::{self, Kind};
+use super::settings::{self, Kind, Section};
 use super::sources::refused;
 use super::value::{Value, Wrong};
 use super::words::Words;
 use crate::host::{Entry, Host, System};
 use crate::nginx::{AppBlock, AppSetting};
 use crate::report::{Diagnostic, Report, Severity};
+
+/// What makes no sense for one application among others, and what to do instead.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("listen", "`bind` says where the application itself is asked"),
+    ("config", "`settings` names the settings file"),
+    ("wsgi_app", "`wsgi` names the application"),
+    ("chdir", "`directory` names the directory"),
+    ("daemon", "`daemon` stands outside of all blocks"),
+    ("user", "`user` stands outside of all blocks"),
+    ("group", "`user` stands outside of all blocks and takes a group too"),
+    ("initgroups", "`user` stands outside of all blocks and takes the user's groups along"),
+    ("pidfile", "`pid` stands outside of all blocks"),
+    ("backlog", "`listen` takes `backlog=`"),
+    ("reuse_port", "`listen` takes `reuseport`"),
+    ("worker_connections", "`worker_connections` stands in `events`"),
+    ("keepalive", "`keepalive_timeout` says how long idle connections stay open"),
+    ("limit_request_line", "`large_client_header_buffers` limits the head of a request"),
+    ("limit_request_fields", "`max_headers` limits the fields of a request"),
+    ("limit_request_field_size", "`large_client_header_buffers` limits the head of a request"),
+    ("accesslog", "`access_log` says where requests are logged"),
+    ("access_log_format", "`log_format` says how requests are logged"),
+    ("errorlog", "`error_log` says where messages go"),
+    ("loglevel", "`error_log` takes the level"),
+    ("sendfile", "`sendfile` stands in `http`, `server` or `location`"),
+    ("edge_threads", "`worker_processes` says how many event loops there are"),
+    ("edge_connections", "`worker_connections` in `events` limits connections"),
+    ("limit_request_head", "`large_client_header_buffers` limits the head of a request"),
+    ("static", "a `location` with `root` or `alias` serves files"),
+    ("static_symlinks", "`disable_symlinks` says which links are followed"),
+    ("index", "`index` stands in `http`, `server` or `location`"),
+    ("accel", "a `location` with `internal` is where `X-Accel-Redirect` may point"),
+    ("compress", "`gzip`, `brotli` and `zstd` stand in `http`, `server` or `location`"),
+    ("compress_types", "`gzip_types` says what is compressed"),
+    ("compress_min_length", "`gzip_min_length` says what is compressed"),
+    ("compress_level", "`gzip_comp_level` says how hard it tries"),
+    ("client_max_body_size", "it stands in `http`, `server` or `location`"),
+    ("client_header_timeout", "it stands in `http` or `server`"),
+    ("client_body_timeout", "it stands in `http`, `server` or `location`"),
+    ("client_body_buffer_size", "it stands in `http`, `server` or `location`"),
+    ("send_timeout", "it stands in `http`, `server` or `location`"),
+    ("keepalive_requests", "it stands in `http`, `server` or `location`"),
+    ("lingering_timeout", "it stands in `http`, `server` or `location`"),
+    ("server_tokens", "it stands in `http`, `server` or `location`"),
+    ("tmp_upload_dir", "`client_body_temp_path` stands in `http`, `server` or `location`"),
+    ("proxy_protocol", "`listen` takes `proxy_protocol`"),
+    ("print_config", "`nginx -T` shows the configuration"),
+    ("check_config", "`nginx -t` checks the configuration"),
+];
+
+/// What of the above an application's settings file may say none the less.
+const ALSO_IN_FILE: &[&str] = &["wsgi_app", "chdir", "user", "group", "initgroups"];
+
+/// The name of a setting that an `app` block does not take, and what to do instead.
+pub(crate) fn elsewhere(text: &str) -> Option<(&'static str, &'static str)> {
+    let known = ELSEWHERE.iter().find(|(name, _)| *name == text).copied();
+    known.or_else(|| {
+        let (_, setting) = settings::find(text)?;
+        let instead = match setting.section {
+            Section::Ssl => {
+                "`ssl_certificate`, `ssl_certificate_key` and their family stand in `http` or `server`"
+            }
+            Section::Certificates => "the `acme` directives stand in `http` or `server`",
+            Section::Http2 => "`http2` stands in `http` or `server`",
+            _ => return None,
+        };
+        Some((setting.name, instead))
+    })
+}
+
+/// The same of a setting that changes nothing in an application's settings file.
+pub(crate) fn elsewhere_than_in_file(name: &str) -> Option<&'static str> {
+    elsewhere(name).filter(|(name, _)| !ALSO_IN_FILE.contains(name)).map(|(_, instead)| instead)
+}
 
 /// What the main part of the configuration says about every application.
 #[derive(Debug, Clone, Default)]

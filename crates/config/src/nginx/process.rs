@@ -22,7 +22,7 @@ pub(super) const ROWS: &[Row] = &[
         MAIN,
         Count::between(1, 2),
         Apply::Custom(|r, _, d| r.user(d)),
-        "nobody",
+        "",
         "Whom the edge and the applications run as, and in which group.",
     )
     .differs("Without it everything keeps the caller's identity."),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use exchange::SendForeign;
 
 use super::App;
-use super::reply::{End, Pending};
+use super::reply::{End, Pending, Phase};
 use super::shared::{Event, Worker};
 
 /// About how much can be sent of an answer whose rest waits in its ring.
@@ -38,7 +38,8 @@ impl App {
         let id = pending.slot.get()?;
         let mut reply = pending.reply.borrow_mut();
         let reply = &mut *reply;
-        if !reply.buffer.is_empty() || reply.awaited_file.is_some() {
+        let is_going = reply.end.is_none() && reply.phase == Phase::Going;
+        if !is_going || !reply.buffer.is_empty() || reply.awaited_file.is_some() {
             return None;
         }
         let mut of_rest = 0;

@@ -16,7 +16,8 @@ use crate::{Sent, WriteError};
 const COPY_LIMIT: usize = 16 * 1024;
 /// Bytes of a stream that are collected before a write.
 const COLLECT_LIMIT: usize = 64 * 1024;
-/// Bytes of a file that one call of sendfile asks for: others on the loop get their turn after it.
+/// Bytes that one response takes without a copy before others on the loop get their turn; one call of sendfile asks for
+/// no more.
 const SENDFILE_LIMIT: u64 = 512 * 1024;
 
 /// What most heads have room in.
@@ -407,9 +408,15 @@ impl Connection {
         framing: Framing,
         sent: &mut u64,
     ) -> Result<(), WriteError> {
+        let mut budget = SENDFILE_LIMIT;
         loop {
             if let Some(of_body) = self.send_foreign(&mut *stream, framing, *sent)? {
                 *sent += of_body;
+                budget = budget.saturating_sub(of_body);
+                if budget == 0 {
+                    budget = SENDFILE_LIMIT;
+                    yield_once().await;
+                }
                 continue;
             }
             // What has been collected leaves as soon as there is nothing more to collect.

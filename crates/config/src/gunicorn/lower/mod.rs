@@ -9,6 +9,7 @@ mod tls;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use super::app_block::elsewhere_than_in_file;
 use super::command_line::{CommandLine, Merged, SettingsFile};
 use super::effective::{Effective, Origin};
 use super::settings::{Status, all};
@@ -143,6 +144,9 @@ impl Lowering<'_> {
             let help = format!("write `bind {};` in the `app` block", self.binds().join(", "));
             self.tell(Severity::Warning, "bind", message, Some(help));
         }
+        if self.input.command_line.is_block() {
+            self.settings_of_the_edge();
+        }
         let (timeout, queue) = (self.seconds("timeout"), self.seconds("queue_timeout"));
         if timeout > queue && (self.is_given("timeout") || self.is_given("queue_timeout")) {
             let name = if self.is_given("timeout") { "timeout" } else { "queue_timeout" };
@@ -167,6 +171,18 @@ impl Lowering<'_> {
             let message =
                 "with preload_app, a reload imports the application anew in a new mold; it takes longer";
             self.tell(Severity::Note, "preload_app", message, None);
+        }
+    }
+
+    /// What an application's settings file says of the edge, which nginx's directives rule.
+    fn settings_of_the_edge(&mut self) {
+        for setting in all() {
+            if matches!(self.effective.origin(setting.name), Origin::File(_))
+                && let Some(instead) = elsewhere_than_in_file(setting.name)
+            {
+                let message = format!("{} changes nothing in the settings file of an `app`", setting.name);
+                self.tell(Severity::Warning, setting.name, message, Some(instead.to_owned()));
+            }
         }
     }
 

@@ -11,7 +11,7 @@ pub(super) const ROWS: &[Setting] = &[
             "The settings file: a path that ends in `.py`, `file:PATH`, or `python:MODULE`. Without the flag, \
              `gunicorn.conf.py` of the directory that the program was started in is read if it exists.",
         )
-        .differs("A path that does not end in `.py` means nginx's language, which is not there yet."),
+        .differs("A path that does not end in `.py` is a configuration in nginx's language (see [directives](directives.md))."),
     Setting::new("wsgi_app", Section::ConfigFile, Kind::Text).meta("APP_MODULE").doc(
         "The application when the command line names none: `module:name`, `module:factory(arguments)`, or \
          `module` alone for the name `application`.",
