@@ -1,4 +1,4 @@
-# Everything a person runs here. Needs Rust (rustup reads rust-version from Cargo.toml) and Python 3.9 or newer.
+# Everything a person runs here. Needs Rust (rust-version in Cargo.toml says which) and Python 3.9 or newer.
 #
 #   make demo         build, and serve examples/django at http://127.0.0.1:8000
 #   make test         every test that needs nothing but Rust and Python
