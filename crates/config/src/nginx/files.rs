@@ -201,7 +201,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "sendfile_max_chunk",
         ALL,
-        Apply::Quiet(Argument::Size, "no call sends more than the connection takes"),
+        Apply::Quiet(Argument::Size, "a call sends 1 MiB at most, then others have their turn"),
         "2m",
         "Bytes of one `sendfile`.",
     ),
