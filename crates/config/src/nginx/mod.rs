@@ -27,6 +27,7 @@ pub mod docs;
 mod error_log;
 mod errors;
 mod files;
+mod foreign;
 mod gateway;
 mod geo;
 mod headers;

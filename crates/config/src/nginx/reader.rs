@@ -178,6 +178,10 @@ impl<'a> Reader<'a> {
 
     fn unknown_directive(&mut self, name: Word<'a>, context: Context) {
         let text = name.text().into_owned();
+        if let Some(advice) = super::foreign::advice(&text) {
+            self.error(name.span, format!("unknown directive \"{text}\"")).help(advice);
+            return;
+        }
         let near = if self.problems.has_enough() {
             None
         } else {
