@@ -9,63 +9,9 @@ import socket
 
 import pytest
 from support import build, wait_until
+from support.app import APP, hold, notes, release
 from support.client import Broken, Client
 from support.http2 import Http2
-
-APP = """
-import hashlib
-import os
-import time
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-
-def note(word):
-    with open(os.path.join(HERE, "notes"), "a") as file:
-        file.write(word + "\\n")
-
-def wait_for(name):
-    deadline = time.monotonic() + 20
-    while not os.path.exists(os.path.join(HERE, name)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-def application(environ, start_response):
-    path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
-    note(environ["REQUEST_METHOD"] + " " + path + (" %d" % os.getpid() if path == "/wait" else ""))
-    status, fields, body = "200 OK", [("Content-Type", "text/plain")], b"app"
-    if path == "/digest":
-        data = environ["wsgi.input"].read()
-        body = (hashlib.sha256(data).hexdigest() + " " + str(len(data))).encode()
-    elif path == "/environ":
-        body = repr({key: value for key, value in environ.items() if isinstance(value, str)}).encode()
-    elif path.startswith("/status/"):
-        status, body = path[8:] + " Of The App", b"the application's own page"
-        fields += [("X-App", "yes"), ("Location", "/elsewhere")]
-    elif path == "/cookie":
-        fields += [("Set-Cookie", "a=b; Path=/"), ("X-App", "yes")]
-    elif path == "/accel":
-        fields += [("X-Accel-Redirect", query), ("X-App", "yes")]
-    elif path == "/wait":
-        wait_for(query)
-    elif path == "/pid":
-        body = str(os.getpid()).encode()
-    elif path == "/long":
-        fields.append(("X-Long", "x" * int(query)))
-    elif path == "/file":
-        start_response("200 OK", [("Content-Type", "application/x-thing")])
-        return environ["wsgi.file_wrapper"](open(os.path.join(HERE, "files/large"), "rb"))
-    elif path == "/events":
-        start_response("200 OK", [("Content-Type", "text/event-stream")])
-        def events():
-            yield b"data: one\\n\\n"
-            wait_for(query or "go")
-            yield b"data: two\\n\\n"
-        return events()
-    if path in ("/status/204", "/status/304"):
-        start_response(status, fields)
-        return []
-    start_response(status, fields + [("Content-Length", str(len(body)))])
-    return [body]
-"""
 
 BOUND = """
     app shop {
@@ -82,15 +28,6 @@ BOUND = """
     add_header X-Http yes;
     client_max_body_size 10;
 """
-
-
-def notes(server):
-    path = server.directory / "notes"
-    return path.read_text().split("\n")[:-1] if path.exists() else []
-
-
-def release(server, name):
-    (server.directory / name).touch()
 
 
 def at_socket(server, target, fields=(), method="GET", body=None, name="gunicorn.sock"):
@@ -461,15 +398,6 @@ FAULTS = """
 @pytest.fixture
 def faulty(serve_nginx):
     return serve_nginx(FAULTS, python=True, files={"app.py": APP})
-
-
-def hold(server, name):
-    """Occupies the worker until `release`."""
-    client = server.connect(timeout=30)
-    before = len(notes(server))
-    client.send(build("GET", f"/wait?{name}"))
-    wait_until(lambda: len(notes(server)) > before, "the worker to be busy")
-    return client
 
 
 def test_a_full_queue_is_503_with_retry_after(faulty):

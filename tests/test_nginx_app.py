@@ -12,76 +12,11 @@ import sys
 
 import pytest
 from support import Load, build, wait_until
+from support.app import APP, hold, notes, release
 from support.server import ROOT
 
 DJANGO = ROOT / "examples/django"
 FLASK = ROOT / "examples/flask"
-
-APP = """
-import hashlib
-import os
-import signal
-import time
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-
-def note(word):
-    with open(os.path.join(HERE, "notes"), "a") as file:
-        file.write(word + "\\n")
-
-def wait_for(name):
-    deadline = time.monotonic() + 20
-    while not os.path.exists(os.path.join(HERE, name)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-def application(environ, start_response):
-    path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
-    note(environ["REQUEST_METHOD"] + " " + path)
-    status, fields, body = "200 OK", [("Content-Type", "text/plain")], b"app"
-    if path.endswith("/digest"):
-        data = environ["wsgi.input"].read()
-        body = (hashlib.sha256(data).hexdigest() + " " + str(len(data))).encode()
-    elif path == "/environ":
-        body = repr({key: value for key, value in environ.items() if isinstance(value, str)}).encode()
-    elif path.startswith("/status/"):
-        status, body = path[8:] + " Of The App", b"the application's own page"
-        fields += [("X-App", "yes"), ("Location", "/elsewhere")]
-    elif path == "/accel":
-        fields += [("X-Accel-Redirect", query), ("Content-Disposition", "attachment"), ("X-App", "yes"),
-                   ("Set-Cookie", "a=b"), ("Set-Cookie", "c=d"), ("Cache-Control", "private"), ("ETag", '"app"')]
-        fields[0] = ("Content-Type", "application/x-thing")
-    elif path == "/wait":
-        wait_for(query)
-    elif path == "/stuck":
-        time.sleep(60)
-    elif path == "/events":
-        start_response("200 OK", [("Content-Type", "text/event-stream")])
-        def events():
-            yield b"data: one\\n\\n"
-            wait_for("go")
-            yield b"data: two\\n\\n"
-        return events()
-    start_response(status, fields + [("Content-Length", str(len(body)))])
-    return [body]
-"""
-
-
-def notes(server):
-    path = server.directory / "notes"
-    return path.read_text().split("\n")[:-1] if path.exists() else []
-
-
-def release(server, name):
-    (server.directory / name).touch()
-
-
-def hold(server, name):
-    """Occupies a worker until `release`."""
-    client = server.connect(timeout=30)
-    before = len(notes(server))
-    client.send(build("GET", f"/wait?{name}"))
-    wait_until(lambda: len(notes(server)) > before, "the worker to be busy")
-    return client
 
 
 def reload(server, conf):
