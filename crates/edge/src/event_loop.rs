@@ -288,6 +288,12 @@ impl EventLoop {
         }
     }
 
+    fn tick_logs(&self) {
+        if let Some(logs) = &mut *self.logs.borrow_mut() {
+            logs.tick(Instant::now());
+        }
+    }
+
     /// Goes on with what a configuration wants to be done for groups of servers.
     fn watch_servers(&self, configuration: &Arc<Configuration>) {
         if self.index == 0 {
@@ -303,8 +309,12 @@ impl EventLoop {
         let this = Rc::clone(self);
         tokio::task::spawn_local(async move {
             loop {
+                let due = this.logs.borrow().as_ref().and_then(AccessLogsWriter::deadline);
                 // Behind the tasks that have their turn now.
-                this.lines.notified().await;
+                tokio::select! {
+                    () = this.lines.notified() => {}
+                    () = at(due) => this.tick_logs(),
+                }
                 this.write_lines();
                 tokio::time::sleep(WRITE_EVERY).await;
             }
@@ -327,9 +337,7 @@ impl EventLoop {
                 if let Some(access) = &mut *this.access.borrow_mut() {
                     access.tick(Instant::now());
                 }
-                if let Some(logs) = &mut *this.logs.borrow_mut() {
-                    logs.tick(Instant::now());
-                }
+                this.tick_logs();
             }
         });
     }
@@ -500,6 +508,14 @@ impl EventLoop {
             *date = (now, date_now());
         }
         date.1
+    }
+}
+
+/// Until then; without a time for ever.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
     }
 }
 

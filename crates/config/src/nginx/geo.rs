@@ -31,6 +31,7 @@ impl<'a> Reader<'a> {
             default: Vec::new(),
             proxies: Vec::new(),
             proxy_recursive: false,
+            volatile: false,
         };
         if directive.args.len() == 2 {
             geo.address = self.geo_address(directive.args.first());
@@ -48,8 +49,7 @@ impl<'a> Reader<'a> {
                     has_ranges = true;
                 }
                 (b"proxy_recursive", 0) => geo.proxy_recursive = true,
-                // An address does not change while a request lasts, except by what makes variables anew anyway.
-                (b"volatile", 0) => {}
+                (b"volatile", 0) => geo.volatile = true,
                 (b"proxy", 1) => {
                     if let Some(network) = line.args.first().and_then(|w| self.network(w)) {
                         geo.proxies.push(network);

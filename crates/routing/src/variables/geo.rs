@@ -21,6 +21,7 @@ pub(super) struct Geo {
     default: Box<[u8]>,
     proxies: Vec<IpNetwork>,
     proxy_recursive: bool,
+    volatile: bool,
 }
 
 /// What nginx takes where there is no address.
@@ -53,6 +54,7 @@ impl Geo {
             default: geo.default.as_slice().into(),
             proxies: geo.proxies.clone(),
             proxy_recursive: geo.proxy_recursive,
+            volatile: geo.volatile,
         }
     }
 
@@ -65,6 +67,10 @@ impl Geo {
             forwarded_address(address, lines.into_iter().rev(), &self.proxies, self.proxy_recursive)
         });
         self.value(address)
+    }
+
+    pub(super) fn is_volatile(&self) -> bool {
+        self.volatile
     }
 
     pub(super) fn value(&self, address: Option<IpAddr>) -> &[u8] {

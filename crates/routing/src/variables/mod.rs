@@ -239,7 +239,7 @@ impl Variables {
             Source::Geo(geo) => {
                 let value = geo.find(self, state, scope);
                 out.extend_from_slice(value);
-                false
+                geo.is_volatile()
             }
             Source::SplitClients(split) => {
                 split.evaluate(self, state, scope, out);

@@ -365,6 +365,7 @@ fn geo(networks: &[(&str, &str)]) -> model::Geo {
         default: b"default".to_vec(),
         proxies: Vec::new(),
         proxy_recursive: false,
+        volatile: false,
     }
 }
 
@@ -446,6 +447,20 @@ fn geo_looks_behind_proxies() {
     case.request.peer.remote = Some(SocketAddr::from(([11, 0, 0, 1], 1)));
     case.request.query = b"ip=nonsense".to_vec();
     assert_eq!(case.text("$a, $b, $c"), "default, default, default");
+}
+
+#[test]
+fn what_a_geo_gave_is_kept_unless_it_is_volatile() {
+    let kept = model::Geo {
+        address: Some(variable("arg_ip")),
+        ..geo(&[("192.0.2.1/32", "1"), ("192.0.2.2/32", "2")])
+    };
+    let volatile = model::Geo { volatile: true, ..kept.clone() };
+    let sources = [kept, volatile].map(|geo| model::Source::Geo(Box::new(geo)));
+    let mut case = Case::new(sources.into(), request("/", "/", "ip=192.0.2.1"));
+    assert_eq!(case.text("$a$b"), "11");
+    case.request.query = b"ip=192.0.2.2".to_vec();
+    assert_eq!(case.text("$a$b"), "12");
 }
 
 #[test]

@@ -38,16 +38,16 @@ impl AccessLogsWriter {
 
     /// nginx's log phase: one line for each log that holds with these settings and whose `if=` is fulfilled.
     ///
-    /// Tells whether there are lines now that want [`AccessLogsWriter::write`]; of many between two such calls only
-    /// the first tells so.
+    /// Tells whether there are lines now that want [`AccessLogsWriter::write`], or a sooner [`AccessLogsWriter::tick`]
+    /// than was due; of many between two such calls only the first tells so.
     pub fn log(&mut self, settings: SettingsId, now: Instant, lookup: &mut Lookup<'_>) -> bool {
-        let knew = !self.buffers.waiting.is_empty();
+        let (knew, due) = (!self.buffers.waiting.is_empty(), self.buffers.due);
         for entry in self.logs.entries(settings).unwrap_or_default() {
             if entry.condition.as_ref().is_none_or(|condition| self.buffers.holds(condition, lookup)) {
                 self.buffers.line(&self.logs, entry, now, lookup);
             }
         }
-        !knew && !self.buffers.waiting.is_empty()
+        (!knew && !self.buffers.waiting.is_empty()) || self.buffers.due != due
     }
 
     /// Writes the lines of logs without `buffer=`. For the end of an event loop's turn, so that many lines are one
@@ -59,7 +59,12 @@ impl AccessLogsWriter {
         }
     }
 
-    /// Writes what `flush=` says is due. For the loop's timer, at least every 100 ms; calling it more often costs
+    /// When [`AccessLogsWriter::tick`] is due for `flush=`; `None` while nothing waits for that.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.buffers.due
+    }
+
+    /// Writes what `flush=` says is due, and everything when the logs are opened again. Calling it more often costs
     /// little.
     pub fn tick(&mut self, now: Instant) {
         let generation = self.logs.generation();
@@ -68,9 +73,16 @@ impl AccessLogsWriter {
             self.flush();
             return;
         }
-        for (buffer, open) in self.buffers.files.iter_mut().zip(&self.logs.files) {
-            if open.batching.after.is_some_and(|after| buffer.is_due(now, after)) {
-                buffer.flush(&open.file, open.batching.gzip);
+        if self.buffers.due.is_some_and(|due| due <= now) {
+            self.buffers.due = None;
+            for (buffer, open) in self.buffers.files.iter_mut().zip(&self.logs.files) {
+                let Some(after) = open.batching.after.filter(|after| !after.is_zero()) else { continue };
+                if buffer.is_due(now, after) {
+                    buffer.flush(&open.file, open.batching.gzip);
+                } else if let Some(oldest) = buffer.oldest() {
+                    let due = oldest + after;
+                    self.buffers.due = Some(self.buffers.due.map_or(due, |sooner| sooner.min(due)));
+                }
             }
         }
         self.logs.caches.iter().for_each(|cache| cache.expire(now));
@@ -82,6 +94,7 @@ impl AccessLogsWriter {
             buffer.flush(&open.file, open.batching.gzip);
         }
         self.buffers.waiting.clear();
+        self.buffers.due = None;
     }
 }
 
@@ -97,6 +110,8 @@ struct Buffers {
     files: Vec<Buffer>,
     /// Those of them that want to be written when the turn ends.
     waiting: Vec<usize>,
+    /// When `flush=` of one of them says that it is to be written; it may have been since.
+    due: Option<Instant>,
     /// For one line of a file whose name has variables.
     single: Buffer,
     scratch: Vec<u8>,
@@ -118,11 +133,13 @@ impl Buffers {
                 log_format::render(format, lookup, buffer.line(now));
                 if buffer.len() >= open.batching.bytes {
                     buffer.flush(&open.file, open.batching.gzip);
-                } else if is_first
-                    && open.batching.after == Some(Duration::ZERO)
-                    && !self.waiting.contains(index)
-                {
-                    self.waiting.push(*index);
+                } else if is_first && let Some(after) = open.batching.after {
+                    if !after.is_zero() {
+                        let due = now + after;
+                        self.due = Some(self.due.map_or(due, |sooner| sooner.min(due)));
+                    } else if !self.waiting.contains(index) {
+                        self.waiting.push(*index);
+                    }
                 }
             }
             To::Syslog(index) => {

@@ -406,6 +406,8 @@ pub struct Geo {
     pub proxies: Vec<IpNetwork>,
     /// `proxy_recursive`
     pub proxy_recursive: bool,
+    /// `volatile`: asked anew each time.
+    pub volatile: bool,
 }
 
 /// `split_clients value $variable { … }`

@@ -88,6 +88,27 @@ fn a_buffer_waits_until_it_is_full_or_old() {
 }
 
 #[test]
+fn the_first_line_that_is_to_be_written_later_asks_for_a_tick() {
+    let dir = tempfile::tempdir().unwrap();
+    let (one, two) = (dir.path().join("one.log"), dir.path().join("two.log"));
+    let after = |path: &Path, flush| AccessLog { buffer: 1000, flush: Some(flush), ..to(path) };
+    let logs = opened(&[&[after(&one, 5 * SECOND)], &[after(&two, SECOND)]]);
+    let (mut writer, now) = (logs.writer(), Instant::now());
+    assert_eq!(writer.deadline(), None);
+    assert!(log(&mut writer, 0, now, "/1", ""));
+    assert!(!log(&mut writer, 0, now + SECOND, "/2", ""));
+    assert_eq!(writer.deadline(), Some(now + 5 * SECOND));
+    assert!(log(&mut writer, 1, now + SECOND, "/3", ""), "sooner");
+    assert_eq!(writer.deadline(), Some(now + 2 * SECOND));
+    writer.tick(now + 2 * SECOND);
+    assert_eq!((read(&one).as_str(), read(&two).as_str()), ("", "/3\n"));
+    assert_eq!(writer.deadline(), Some(now + 5 * SECOND));
+    writer.tick(now + 5 * SECOND);
+    assert_eq!(read(&one), "/1\n/2\n");
+    assert_eq!(writer.deadline(), None);
+}
+
+#[test]
 fn each_gzip_buffer_is_a_member() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.log.gz");
