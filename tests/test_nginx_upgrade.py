@@ -8,7 +8,7 @@ import ssl
 import subprocess
 
 import pytest
-from support import Load, Site, wait_until
+from support import Client, Load, Site, wait_until
 from support.tls import Authority, TlsClient, context
 
 CONF = """
@@ -103,6 +103,8 @@ def test_the_old_program_goes_on_when_the_new_one_is_given_up(daemon):
     assert not daemon.old_path.exists()
     with daemon.site.connect() as client:
         assert client.request().text == "one"
+    with Client(str(daemon.site.directory / "s")) as client:
+        assert client.request().text == "one", "the socket's file is the old program's"
 
 
 def test_hup_brings_the_old_edge_back_beside_the_new_program(daemon):
@@ -117,9 +119,20 @@ def test_hup_brings_the_old_edge_back_beside_the_new_program(daemon):
 
 def test_a_new_program_that_does_not_start_changes_nothing(daemon):
     old = daemon.pid()
+    conf = (daemon.site.directory / "nginx.conf").read_text()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        daemon.site.write("nginx.conf", conf.replace("listen unix", f"listen 127.0.0.1:{port}; listen unix"))
+        os.kill(old, signal.SIGUSR2)
+        log = daemon.site.directory / "error.log"
+        wait_until(lambda: "the new binary has ended" in log.read_text(), "its end in the log")
+    with Client(str(daemon.site.directory / "s")) as client:
+        assert client.request().text == "one"
+    log.write_text("")
     daemon.site.write("nginx.conf", "retrun;")
     os.kill(old, signal.SIGUSR2)
-    log = daemon.site.directory / "error.log"
     wait_until(lambda: "the new binary has ended; the old one goes on" in log.read_text(), "its end in the log")
     assert daemon.pid() == old and not daemon.old_path.exists()
     with daemon.site.connect() as client:

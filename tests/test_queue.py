@@ -35,6 +35,12 @@ def application(environ, start_response):
         deadline = time.monotonic() + 20
         while not os.path.exists(os.path.join(HERE, query)) and time.monotonic() < deadline:
             time.sleep(0.01)
+    if path == "/fork" and os.fork() == 0:
+        # It has what the worker has, its socket too.
+        deadline = time.monotonic() + 60
+        while not os.path.exists(os.path.join(HERE, "over")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os._exit(0)
     if path == "/stuck":
         stuck_in_here()
     body = str(os.getpid()).encode()
@@ -164,6 +170,36 @@ def test_get_is_not_run_a_third_time(serve):
     assert server.get("/die", timeout=30).status == 502
     assert notes(server) == ["GET /die"] * 2
     assert server.get("/pid", timeout=30).status == 200
+
+
+def test_a_death_is_noticed_though_a_child_of_the_worker_lives(serve):
+    server = serve(APP, "--timeout", "0")
+    assert server.get("/fork").status == 200
+    assert server.get("/die-once", timeout=15).status == 200
+    assert server.get("/fork").status == 200
+    assert server.request("POST", "/die", timeout=15).status == 502
+    server.signal(signal.SIGTERM)
+    assert server.exit_code() == 0
+    release(server, "over")
+    wait_until(lambda: server.processes() == {}, "the children to end")
+
+
+def test_a_worker_that_is_stopped_does_not_hold_requests_up_that_another_could_run(serve):
+    server = serve(APP, "-w", "2")
+    busy = hold(server, "go")
+    other = server.get("/pid").text
+    release(server, "go")
+    stopped_one = int(busy.response().text)
+    # The one that is woken first.
+    if stopped_one != min(stopped_one, int(other)):
+        stopped_one, other = int(other), str(stopped_one)
+    os.kill(stopped_one, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        assert {server.get("/pid").text for _ in range(30)} == {other}
+        assert time.monotonic() - began < 15, "not a second for each"
+    finally:
+        os.kill(stopped_one, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("method", ["POST", "PATCH"])

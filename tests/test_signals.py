@@ -52,6 +52,37 @@ def test_term_is_bounded_by_graceful_timeout(serve):
     wait_until(lambda: server.processes() == {}, "all to be gone")
 
 
+LATE = """
+import atexit, time
+
+def late():
+    time.sleep(3)
+    open("late", "w").close()
+
+def application(environ, start_response):
+    atexit.register(late)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"ok"]
+"""
+
+
+def test_what_ends_with_a_worker_has_the_rest_of_graceful_timeout(serve):
+    server = serve(LATE, "--graceful-timeout", "20")
+    assert server.get("/").status == 200
+    server.signal(signal.SIGTERM)
+    assert server.exit_code() == 0
+    assert (server.directory / "late").exists()
+
+
+def test_a_worker_that_does_not_end_within_graceful_timeout_is_killed_with_a_word(serve):
+    server = serve(LATE.replace("time.sleep(3)", "time.sleep(60)"), "--graceful-timeout", "3")
+    assert server.get("/").status == 200
+    server.signal(signal.SIGTERM)
+    assert server.exit_code() == 0
+    assert "did not end within graceful_timeout; killing it" in server.log()
+    assert not (server.directory / "late").exists()
+
+
 def test_term_for_every_process_finishes_what_runs_and_what_waits(serve):
     """As systemd sends it with its default `KillMode=control-group`."""
     server = serve(APP, "-w", "1")

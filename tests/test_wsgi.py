@@ -60,6 +60,11 @@ def application(environ, start_response):
     if path == "/close-error":
         start_response("200 OK", plain + [("Content-Length", "1000")])
         return Body(b"a" * 10, ValueError("in the middle"))
+    if path == "/raising-close":
+        body = Body(b"a", b"b")
+        body.close = lambda: 1 / 0
+        start_response("200 OK", plain + ([("Content-Length", "2")] if query else []))
+        return body
     if path == "/error-first":
         start_response("200 OK", plain)
         return Body(ValueError("at the beginning"))
@@ -241,6 +246,14 @@ def test_close_is_always_called(server):
     assert count() == before + 3
     server.request("HEAD", "/close")
     assert count() == before + 4
+
+
+@pytest.mark.parametrize("query", ["", "?with-a-length"])
+def test_what_close_raises_is_logged_and_spoils_no_page(server, query):
+    with server.connect() as client:
+        assert client.request(target=f"/raising-close{query}").text == "ab"
+        assert client.request().text == "ok", "on the same connection"
+    server.wait_log("ZeroDivisionError")
 
 
 def test_exc_info(server):

@@ -48,6 +48,11 @@ pub enum ToEdge {
         /// Which.
         worker: u64,
     },
+    /// This worker's process is dead. Its socket may not say so: a process that it has forked has that too.
+    Exited {
+        /// Which.
+        worker: u64,
+    },
     /// Open the log files again.
     Reopen {},
     /// End.

@@ -42,6 +42,8 @@ struct Control {
     configuration: Arc<Configuration>,
     heard: UnboundedSender<Heard>,
     workers: HashMap<u64, (Arc<Shared>, Arc<Worker>)>,
+    /// Our ends of the sockets of all workers, those that boot too.
+    sockets: HashMap<u64, Arc<OwnedFd>>,
     /// Workers whose end has been reported as theirs, so that it is not their fault.
     draining: Vec<u64>,
     stopping: bool,
@@ -179,6 +181,7 @@ async fn serve(master: ControlSocket, mut started: Started) -> io::Result<()> {
         configuration: started.configuration,
         heard: heard_in,
         workers: HashMap::new(),
+        sockets: HashMap::new(),
         draining: Vec::new(),
         stopping: false,
     };
@@ -242,6 +245,7 @@ impl Control {
                 // A new generation may bring an application that the edge is not configured for yet.
                 let app = self.process.apps.open(&app, claimers.into())?;
                 let socket = Arc::new(socket);
+                self.sockets.insert(worker, Arc::clone(&socket));
                 let announced = Announced { id: worker, app, claimers, max_requests, socket };
                 let process = Arc::clone(&self.process);
                 tokio::task::spawn_local(workers::follow(process, announced, self.heard.clone()));
@@ -252,6 +256,13 @@ impl Control {
                 match self.workers.get(&worker) {
                     Some((app, known)) => self.drain(app, known),
                     None => self.tell(&FromEdge::WorkerDrained { worker })?,
+                }
+                Ok(())
+            }
+            ToEdge::Exited { worker } => {
+                // Whoever follows it reads what it still said, and then its end.
+                if let Some(socket) = self.sockets.get(&worker) {
+                    rustix::net::shutdown(socket, rustix::net::Shutdown::Both)?;
                 }
                 Ok(())
             }
@@ -371,6 +382,7 @@ impl Control {
             }
             Heard::Gone(app, id, worker) => {
                 self.workers.remove(id);
+                self.sockets.remove(id);
                 app.remove_worker(*id);
                 if let Some(worker) = worker {
                     release_later(app, worker);

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use config::model::{Address, KeepAlive, Listener, Model, Process, SocketOptions};
+use rustix::process::Pid;
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use crate::logs::notice;
@@ -39,17 +40,26 @@ struct SocketFile {
     identity: (u64, u64),
     /// It is somebody else's by now.
     left: AtomicBool,
+    /// The program that it was taken over from, which has it as long as it lives.
+    owner: Option<Pid>,
 }
 
 impl SocketFile {
     fn find(path: &Path) -> Option<Self> {
-        identity(path).map(|identity| Self { path: path.to_owned(), identity, left: AtomicBool::new(false) })
+        let left = AtomicBool::new(false);
+        identity(path).map(|identity| Self { path: path.to_owned(), identity, left, owner: None })
+    }
+
+    /// Whether it goes with us.
+    fn is_ours(&self) -> bool {
+        let has_owner = self.owner.is_some() && rustix::process::getppid() == self.owner;
+        !self.left.load(Ordering::Relaxed) && !has_owner
     }
 }
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        if let Some(file) = self.file.as_ref().filter(|file| !file.left.load(Ordering::Relaxed)) {
+        if let Some(file) = self.file.as_ref().filter(|file| file.is_ours()) {
             // Somebody may have put another one in its place since.
             if identity(&file.path).is_some_and(|now| now == file.identity) {
                 let _ = fs::remove_file(&file.path);
@@ -118,7 +128,8 @@ pub(crate) fn from_nginx(environment: &[(OsString, OsString)]) -> Option<Vec<Arc
             Ok(mut socket) => {
                 socket.asked = socket.actual.clone();
                 if let Address::Unix(path) = &socket.actual {
-                    socket.file = SocketFile::find(path);
+                    let owner = rustix::process::getppid();
+                    socket.file = SocketFile::find(path).map(|file| SocketFile { owner, ..file });
                 }
                 sockets.push(Arc::new(socket));
             }

@@ -58,6 +58,7 @@ impl Master {
                 self.spawn_worker(generation, worker, age, threads);
             }
             Action::Drain { worker } => self.tell_edge(ToEdge::Drain { worker }, vec![]),
+            Action::TellExited { worker } => self.tell_edge(ToEdge::Exited { worker }, vec![]),
             Action::SignalWorker { worker, signal } => self.signal_worker(worker, signal),
             Action::Forget { worker } => {
                 self.workers.remove(&worker);

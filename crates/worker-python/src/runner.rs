@@ -184,8 +184,11 @@ impl Thread<'_> {
         let sent = send_all(py, &result, start);
         // Whatever happened (PEP 3333: "regardless of whether the current request is completed normally").
         let closed = close(py, &result, start);
-        sent.and(closed)?;
-        start.borrow_mut().response.0.end(py)
+        sent?;
+        // All of it is there, whatever `close` has to say.
+        let ended = start.borrow_mut().response.0.end(py);
+        closed?;
+        ended
     }
 
     /// Logs an error of the application and ends its response. Returns the error when it must end the worker.

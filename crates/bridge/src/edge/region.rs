@@ -155,6 +155,14 @@ impl Region {
         self.waiting() <= u64::from(awake) * u64::from(super::thread::PUBLISHED_PER_WAKE)
     }
 
+    /// Counts no longer on claimers that were woken and have not come since: their process is stopped, or dead, and
+    /// others would not be woken in their place. One that comes after all finds its request taken.
+    pub(crate) fn give_up_woken(&self) {
+        for i in 0..WORDS {
+            self.layout.woken(i).store(0, Ordering::SeqCst);
+        }
+    }
+
     /// Wakes as many claimers as there are requests that nobody has taken and nobody was woken for.
     pub(crate) fn wake_for_waiting(&self) {
         fence(Ordering::SeqCst);

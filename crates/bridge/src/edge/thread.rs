@@ -539,8 +539,11 @@ impl EdgeThread {
         }
         let foreign =
             layout.entry(head).load(Ordering::SeqCst) >> 16 != head.wrapping_add(1) & layout::TICKET_MASK;
-        let skip = head < oldest && foreign && self.stuck_at == Some(head);
-        self.stuck_at = Some(head);
+        let is_stuck = self.stuck_at.replace(head) == Some(head);
+        let skip = head < oldest && foreign && is_stuck;
+        if is_stuck {
+            self.region.give_up_woken();
+        }
         if skip {
             // Nobody gets past an entry that is not there.
             layout.head().fetch_max(oldest, Ordering::SeqCst);

@@ -1,5 +1,6 @@
 //! The end: the edge first, which finishes the requests; then the workers, the hook `on_exit`, the molds.
 
+use super::worker::Life;
 use super::{Action, Duration, Level, State, StopMode, Time};
 
 /// Beyond the edge's own deadline.
@@ -31,6 +32,8 @@ pub(super) struct Stopping {
     pub(super) mode: StopMode,
     stage: Stage,
     code: u8,
+    /// Until then workers may end in peace; `None` for a quick stop.
+    patient_until: Option<Time>,
     /// When the stage is over, whatever is still there.
     pub(super) deadline: Option<Time>,
     pub(super) edge_done: bool,
@@ -84,6 +87,7 @@ impl State {
             mode,
             stage: Stage::Edge,
             code,
+            patient_until: graceful.then_some(now + grace),
             deadline: Some(now + if graceful { grace + MARGIN } else { SHORT }),
             edge_done: !self.edge.is_alive(),
             hooks: 0,
@@ -105,6 +109,7 @@ impl State {
     fn hurry(&mut self, now: Time) {
         if let Some(s) = &mut self.stopping {
             s.mode = StopMode::Quick;
+            s.patient_until = None;
             if matches!(s.stage, Stage::Edge | Stage::Workers) {
                 s.stage = Stage::Workers;
                 s.deadline = Some(now + SHORT);
@@ -148,7 +153,13 @@ impl State {
         let Some(s) = &mut self.stopping else { return };
         s.edge_done = true;
         if s.stage == Stage::Edge {
-            self.end_all_workers(SIGTERM, now, SHORT);
+            // What the requests have left of graceful_timeout is for what ends with a worker: its hooks, its threads.
+            let left = s.patient_until.map_or(Duration::ZERO, |until| until.saturating_sub(now));
+            let booting = self.workers.values().filter(|w| w.life == Life::Booting).map(|w| w.number);
+            for worker in booting.collect::<Vec<_>>() {
+                self.kill(worker, now);
+            }
+            self.end_all_workers(SIGTERM, now, left.max(SHORT));
         }
     }
 
@@ -221,6 +232,15 @@ impl State {
                 }
             }
             Stage::Workers => {
+                if s.mode == StopMode::Graceful {
+                    let late = self.workers.values().filter(|w| !w.exited).map(|w| w.number);
+                    for worker in late.collect::<Vec<_>>() {
+                        let pid = self.pid_text(worker);
+                        let text =
+                            format!("Worker (pid:{pid}) did not end within graceful_timeout; killing it");
+                        self.log(Level::Warning, text);
+                    }
+                }
                 self.kill_everybody(now);
                 if let Some(s) = &mut self.stopping {
                     s.deadline = Some(now + SHORT);

@@ -192,6 +192,8 @@ pub(crate) enum Action {
     SpawnWorker { generation: u64, worker: u64, age: u64, threads: u32 },
     /// Tell the edge to let a worker finish and then end it.
     Drain { worker: u64 },
+    /// Let the edge know that a worker is dead.
+    TellExited { worker: u64 },
     /// Send a signal to a worker.
     SignalWorker { worker: u64, signal: i32 },
     /// The worker is gone for good.

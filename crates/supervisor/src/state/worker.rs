@@ -276,12 +276,15 @@ impl State {
             return;
         }
         w.exited = true;
+        let gone = w.gone;
         let (life, generation, ready_at) = (w.life, w.generation, w.ready_at);
         let leaving = self.generations.get(&generation).is_none_or(|g| g.phase == Phase::Leaving);
         let hung = w.overdue && !leaving;
         let pid = self.pid_text(worker);
         if !self.edge.is_up() {
             self.worker_gone(worker);
+        } else if !gone {
+            self.act(Action::TellExited { worker });
         }
         if self.stopping.is_some() {
             if life == Life::Booting {
@@ -409,7 +412,7 @@ impl State {
         self.workers.values().any(|w| w.life == Life::Serving && !w.exited && !w.gone)
     }
 
-    fn pid_text(&self, worker: u64) -> String {
+    pub(super) fn pid_text(&self, worker: u64) -> String {
         self.workers.get(&worker).and_then(|w| w.pid).map_or_else(|| "?".to_owned(), |p| p.to_string())
     }
 }
