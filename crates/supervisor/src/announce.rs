@@ -145,7 +145,13 @@ fn logs(model: &Model) -> String {
         .access
         .as_ref()
         .map_or_else(|| "none (--access-logfile - shows requests)".to_owned(), target);
-    format!("Logs: errors to {}, access log {access}", target(&model.logs.error))
+    let errors = match &model.logs.error {
+        LogTarget::Stderr | LogTarget::Stdout if model.process.daemon && !model.logs.stdio_inheritance => {
+            "nowhere (a daemon needs --error-logfile FILE)".to_owned()
+        }
+        log => target(log),
+    };
+    format!("Logs: errors to {errors}, access log {access}")
 }
 
 fn target(target: &LogTarget) -> String {

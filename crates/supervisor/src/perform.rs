@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ::listen::tls::Ratchet;
 use bridge::control::{ToEdge, ToMold};
-use config::model::App;
+use config::model::{App, LogTarget, Logs};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit};
 use telemetry::error_log;
@@ -279,11 +279,17 @@ impl Master {
                 return;
             }
         }
-        let log = &prepared.error_log;
-        log.redirect();
         for error in telemetry::reopen() {
             telemetry::error!("{}", error);
         }
+        self.hand_out_logs();
+    }
+
+    /// Points everybody's standard error at the error log.
+    fn hand_out_logs(&mut self) {
+        let Some(prepared) = self.prepared() else { return };
+        let log = &prepared.error_log;
+        log.redirect();
         let for_edge = log.copies().into_iter().take(1).collect();
         let for_acme = log.copies().into_iter().take(1).collect();
         let for_molds: Vec<(u64, Vec<OwnedFd>)> = self.molds.keys().map(|g| (*g, log.copies())).collect();
@@ -314,6 +320,33 @@ impl Master {
             _ => {}
         }
         self.notify("READY=1");
+        if let Some(waiting) = self.waiting.take() {
+            self.leave_terminal();
+            waiting.tell();
+        }
+    }
+
+    /// A daemon had its caller's standard error to say on what is wrong with the start. From now on its log goes to
+    /// its file, if it has one.
+    fn leave_terminal(&mut self) {
+        let Some(prepared) = self.configurations.get_mut(&self.configured).and_then(|c| c.prepared.as_mut())
+        else {
+            return;
+        };
+        let Logs { error, nginx: None, stdio_inheritance: false, .. } = &prepared.model.logs else {
+            return;
+        };
+        if matches!(error, LogTarget::File(_)) {
+            return;
+        }
+        match ErrorLog::nowhere() {
+            Ok(log) => prepared.error_log = log,
+            Err(error) => {
+                telemetry::error!("/dev/null cannot be opened: {}", error);
+                return;
+            }
+        }
+        self.hand_out_logs();
     }
 
     fn notify(&self, state: &str) {
