@@ -196,9 +196,12 @@ class Mold:
             self.app = application.load(self.cfg.value("wsgi_app"))
         except application.AppImportError as error:
             raise Fatal(APP_LOAD_ERROR, str(error)) from None
+        except SystemExit as leave:
+            print_own_traceback(leave)
+            raise Fatal(WORKER_BOOT_ERROR, exit_words(leave)) from None
         except BaseException as error:
             print_own_traceback(error)
-            raise Fatal(WORKER_BOOT_ERROR, describe(error)) from None
+            raise Fatal(WORKER_BOOT_ERROR, describe(error) + where(error)) from None
 
     # Serving.
 
@@ -415,6 +418,21 @@ def drain(fd):
 
 def describe(error):
     return "".join(traceback.format_exception_only(type(error), error)).strip()
+
+
+def where(error):
+    """Of an import that failed: who looked for it, and in which directory."""
+    if not isinstance(error, ImportError):
+        return ""
+    version = sys.version.split()[0]
+    return " (Python %s, %s, in the directory %s)" % (version, sys.executable, os.getcwd())
+
+
+def exit_words(leave):
+    """Of a SystemExit that nobody has ordered."""
+    return "sys.exit(%s) was called before the application was ready" % (
+        "" if leave.code is None else repr(leave.code)
+    )
 
 
 def print_own_traceback(error):

@@ -14,10 +14,14 @@ import traceback
 
 from . import application, cache, facade
 from .log import reopen
-from .mold import APP_LOAD_ERROR, WORKER_BOOT_ERROR, describe, print_own_traceback, set_title
+from .mold import APP_LOAD_ERROR, WORKER_BOOT_ERROR, describe, exit_words, print_own_traceback, set_title, where
 
 # SIGSTKFLT, which Linux never sends and Python has no name for before 3.11. The master sends it.
 SHOW_STACKS = 16
+
+
+class Leave(SystemExit):
+    """The end of this worker, by a signal's order; any other SystemExit is the application's."""
 
 
 class Boot:
@@ -49,7 +53,10 @@ class Boot:
             self.serve()
         except SystemExit as leave:
             code = leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 1
-            if isinstance(leave.code, str):
+            if not self.worker.booted and not isinstance(leave, Leave):
+                self.log.error("%s", exit_words(leave))
+                print_own_traceback(leave)
+            elif isinstance(leave.code, str):
                 print(leave.code, file=sys.stderr)
             if not self.worker.booted and code == 0:
                 code = WORKER_BOOT_ERROR
@@ -60,7 +67,7 @@ class Boot:
             if self.worker.booted:
                 self.log.exception("Exception in worker process")
             else:
-                self.log.error("Exception in worker process")
+                self.log.error("Exception in worker process%s", where(error))
                 print_own_traceback(error)
             code = 255 if self.worker.booted else WORKER_BOOT_ERROR
         finally:
@@ -88,6 +95,7 @@ class Boot:
             server_software="monoceros/" + self.version if self.version else "monoceros",
             errors=sys.stderr,
             log=self.log.error_log,
+            leave=Leave,
             before=self.before if self.cfg.has_hook("pre_request") or self.cfg.has_hook("post_request") else None,
             after=self.after if self.cfg.has_hook("post_request") else None,
         )
@@ -147,7 +155,7 @@ class Boot:
             if isinstance(error, application.AppImportError):
                 self.log.error("%s", error)
             else:
-                self.log.error("The application did not load; waiting for a change")
+                self.log.error("The application did not load; waiting for a change%s", where(error))
                 print_own_traceback(error)
             from .reloader import files_of
 
@@ -236,7 +244,7 @@ class Boot:
         """Finishes what runs, then ends."""
         self.worker.alive = False
         if self.link is None:
-            raise SystemExit(0)
+            raise Leave(0)
         self.link.stop()
 
     def on_quit(self, number, frame):
@@ -249,7 +257,7 @@ class Boot:
         if self.link is not None:
             self.link.stop()
         time.sleep(0.1)
-        sys.exit(0)
+        raise Leave(0)
 
     def on_abort(self, number, frame):
         """The master found a request that overran; its stacks are in the log already."""
@@ -259,7 +267,7 @@ class Boot:
             self.cfg.run("worker_abort", self.worker)
         except Exception:
             self.log.exception("Exception in the hook worker_abort")
-        sys.exit(1)
+        raise Leave(1)
 
     def on_usr1(self, number, frame):
         """Writes to the new log file from now on."""
