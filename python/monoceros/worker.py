@@ -14,7 +14,16 @@ import traceback
 
 from . import application, cache, facade
 from .log import reopen
-from .mold import APP_LOAD_ERROR, WORKER_BOOT_ERROR, describe, exit_words, print_own_traceback, set_title, where
+from .mold import (
+    APP_LOAD_ERROR,
+    WORKER_BOOT_ERROR,
+    describe,
+    drop_privileges,
+    exit_words,
+    print_own_traceback,
+    set_title,
+    where,
+)
 
 # SIGSTKFLT, which Linux never sends and Python has no name for before 3.11. The master sends it.
 SHOW_STACKS = 16
@@ -109,20 +118,10 @@ class Boot:
 
     def drop_privileges(self):
         """Becomes the user and group that the settings name, for good."""
-        uid, gid = self.cfg.uid, self.cfg.gid
         if self.cfg.value("umask", 0):
             # gunicorn's default of 0 is for its sockets; an application keeps the mask it was started with.
             os.umask(self.cfg.value("umask"))
-        if (uid, gid) == (os.geteuid(), os.getegid()):
-            return
-        if os.geteuid() == 0:
-            name = user_name(uid)
-            if self.cfg.value("initgroups", False) and name is not None:
-                os.initgroups(name, gid)
-            else:
-                os.setgroups([gid])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
+        drop_privileges(self.cfg)
 
     def signals(self):
         for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD):
@@ -296,12 +295,3 @@ class Broken:
             [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))],
         )
         return [body]
-
-
-def user_name(uid):
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return None

@@ -10,6 +10,18 @@ use crate::configuration::{Configuration, Prepared};
 /// How many names a line has at most.
 const SHOWN: usize = 12;
 
+/// What a reload has changed of these lines.
+pub(crate) fn changes(old: &Configuration, new: &Configuration) -> Vec<String> {
+    let all = |configuration: &Configuration| {
+        let http = configuration.prepared.as_ref().and_then(|p| p.model.http.as_deref());
+        http.map_or_else(|| lines(configuration), |http| site_lines(configuration, http))
+    };
+    let before = all(old);
+    let mut changed = all(new);
+    changed.retain(|line| !before.contains(line));
+    changed
+}
+
 /// Five lines, once everything is ready.
 pub(crate) fn lines(configuration: &Configuration) -> Vec<String> {
     let Some(prepared) = &configuration.prepared else { return vec![] };

@@ -10,7 +10,7 @@ use config::invocation::nginx::{Options, version_info};
 use config::invocation::{Order, Paths};
 use config::model::LogTarget;
 use config::nginx::NginxReport;
-use config::{Notes, Site};
+use config::{Diagnostic, Report, Site};
 use rustix::process::{Pid, Signal};
 
 use crate::configuration::Configuration;
@@ -83,15 +83,23 @@ pub(crate) fn start_site(
         globals: options.directives.as_ref().map(|d| d.to_string_lossy().into_owned()),
         by_own_name: true,
     };
-    let site = source.read().map_err(|report| show(&report.report()))?;
+    let site = source.read().map_err(|report| show(&explained(&source, report.report())))?;
     if check {
         return Err(check::site(&source, site, arguments, environment, embedded));
     }
-    let warnings = site.notes.diagnostics.iter().filter(|d| d.severity != config::Severity::Note);
-    let warnings = Notes { diagnostics: warnings.cloned().collect() };
-    eprint!("{}", warnings.render(colour()));
+    eprint!("{}", origin::warnings(&site).render(colour()));
     let detach = site.daemon.unwrap_or(false);
     run(source, site, detach, arguments, environment, embedded)
+}
+
+/// A file that is not there may have been meant as one of the other kind.
+fn explained(source: &SiteSource, report: Report) -> Report {
+    if source.paths.conf.exists() {
+        return report;
+    }
+    let help = "`-c` names an nginx.conf; settings in Python are a file whose name ends in `.py`";
+    let explain = |error: &Diagnostic| error.clone().help(help.to_owned());
+    Report::errors(report.diagnostics().iter().map(explain).collect(), false)
 }
 
 /// `-t` and `-T`.

@@ -205,7 +205,10 @@ impl Master {
             telemetry::error!("The edge keeps its old settings: {}", error);
         }
         self.configure_acme();
-        let old = self.configurations.remove(&old).and_then(|c| c.prepared);
+        let old = self.configurations.remove(&old);
+        let new = self.configurations.get(&cycle);
+        let changes = old.as_ref().zip(new).map(|(old, new)| announce::changes(old, new)).unwrap_or_default();
+        let old = old.and_then(|c| c.prepared);
         let pidfile = self.pidfile.take();
         let Some(new) = self.prepared() else { return };
         new.error_log.redirect();
@@ -223,6 +226,16 @@ impl Master {
             let copies = self.prepared().map_or_else(Vec::new, |new| new.error_log.copies());
             self.acme.reopen(copies.into_iter().take(1).collect());
             self.tell_edge(ToEdge::Reopen {}, log);
+        }
+        for line in changes {
+            match &self.origin {
+                Origin::Gunicorn(_) => telemetry::info!("{}", line),
+                // Where they stood at the start.
+                Origin::Nginx(source) if source.by_own_name => {
+                    let _ = writeln!(io::stdout(), "{line}");
+                }
+                Origin::Nginx(_) => logs::notice(&line),
+            }
         }
     }
 
