@@ -452,7 +452,10 @@ def where(error):
     if not isinstance(error, ImportError):
         return ""
     version = sys.version.split()[0]
-    directory = os.getcwd()
+    try:
+        directory = os.getcwd()
+    except OSError:
+        directory = "that is gone"
     if not os.access(directory, os.R_OK | os.X_OK):
         directory += ", which the user %s may not read" % (user_name(os.geteuid()) or os.geteuid())
     return " (Python %s, %s, in the directory %s)" % (version, sys.executable, directory)

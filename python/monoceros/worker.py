@@ -251,6 +251,8 @@ class Boot:
         self.worker.alive = False
         try:
             self.cfg.run("worker_int", self.worker)
+        except SystemExit as leave:
+            raise Leave(leave.code) from None
         except Exception:
             self.log.exception("Exception in the hook worker_int")
         if self.link is not None:
@@ -264,6 +266,8 @@ class Boot:
         self.worker.aborted = True
         try:
             self.cfg.run("worker_abort", self.worker)
+        except SystemExit as leave:
+            raise Leave(leave.code) from None
         except Exception:
             self.log.exception("Exception in the hook worker_abort")
         raise Leave(1)

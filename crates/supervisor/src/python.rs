@@ -48,12 +48,14 @@ fn find_beside(
     beside: Option<PathBuf>,
 ) -> Result<PathBuf, Missing> {
     if let Some(given) = given {
-        let found = if given.components().count() == 1 {
-            on_path(&given, path)
-        } else {
-            runs(&given).then_some(given.clone())
+        if given.components().count() == 1 {
+            return on_path(&given, path).ok_or(Missing::Given(given));
+        }
+        return match lost(&given) {
+            Some(lost) => Err(lost),
+            None if runs(&given) => Ok(given),
+            None => Err(Missing::Given(given)),
         };
-        return found.ok_or_else(|| lost(&given).unwrap_or(Missing::Given(given)));
     }
     if let Some(directory) = virtual_env.filter(|d| !d.is_empty()) {
         let python = Path::new(directory).join("bin/python");

@@ -57,7 +57,7 @@ const EXIT_CODES: [(u8, &str); 5] = [
 
 /// Said below the exit codes.
 const ON_EXIT: &str = "A daemon (-D, or daemon on) ends with the code of what it has started, or with 0 once that serves. \
-                       What is told to end before it serves ends by that signal.";
+                       Whoever is told to end while settings files are read ends by that signal.";
 
 /// Variables that no setting stands for.
 const VARIABLES: [(&str, &str); 6] = [
