@@ -263,8 +263,12 @@ def test_everything_that_is_wrong_with_a_command_line_is_told_in_one_run(tmp_pat
     (tmp_path / "app.py").write_text("def application(e, s): pass\n")
     done = run(tmp_path, "check", "-w", "x", "-b", ":99999", "--user", "no-such-user", "--timeout", "abc", "app")
     assert done.returncode == 2
-    for words in ("-w: `x` is not a whole number", "99999", "no-such-user", "--timeout: `abc` is not a time"):
-        assert words in done.stderr
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
+        "error: -w: `x` is not a whole number",
+        "error: --timeout: `abc` is not a time",
+        "error: bind: `99999` is not a port",
+        "error: user: there is no user `no-such-user`",
+    ]
     # Something a settings file may put right is not guessed at.
     (tmp_path / "gunicorn.conf.py").write_text("bind = ':8000'\n")
     done = run(tmp_path, "check", "-w", "x", "--certfile", "cert.pem", "app")
