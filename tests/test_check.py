@@ -257,3 +257,46 @@ def test_an_order_to_end_while_an_app_blocks_settings_are_read_is_obeyed_with_a_
         wait_until(lambda: server.processes() == {}, "all to be gone")
         assert re.search(r"^monoceros: Told to end \(TERM\) while .*/code/slow\.py was read, for \d", log.read_text(),
                          re.MULTILINE), log.read_text()
+
+
+def test_everything_that_is_wrong_with_a_command_line_is_told_in_one_run(tmp_path):
+    (tmp_path / "app.py").write_text("def application(e, s): pass\n")
+    done = run(tmp_path, "check", "-w", "x", "-b", ":99999", "--user", "no-such-user", "--timeout", "abc", "app")
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if line.startswith("error: ")] == [
+        "error: -w: `x` is not a whole number",
+        "error: --timeout: `abc` is not a time",
+        "error: bind: `99999` is not a port",
+        "error: user: there is no user `no-such-user`",
+    ]
+    # Something a settings file may put right is not guessed at.
+    (tmp_path / "gunicorn.conf.py").write_text("bind = ':8000'\n")
+    done = run(tmp_path, "check", "-w", "x", "--certfile", "cert.pem", "app")
+    assert done.stderr.count("error:") == 1
+
+
+@pytest.mark.parametrize("words, told, help", [
+    (["chekc", "-c", "x.conf"], "there is no command `chekc`", "did you mean `check`?"),
+    (["chekc", "app"], "there is no command `chekc`", "did you mean `check`?"),
+    (["app", "-c", "x.conf"], "`app` does not go with an nginx.conf", "applications are named in the file itself"),
+    (["-c", "nosuch.conf"], "nosuch.conf", "settings in Python are a file whose name ends in `.py`"),
+])
+def test_a_slip_in_what_comes_first_is_explained(tmp_path, words, told, help):
+    done = run(tmp_path, *words)
+    assert done.returncode in (1, 2)
+    assert told in done.stderr and help in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_the_check_loads_the_application_as_the_user_who_would(tmp_path):
+    server = Monoceros(tmp_path / "site", "def application(e, s): pass\n", "--user", "nobody", spec=["app"])
+    server.directory.chmod(0o700)
+    environment = {**server.env, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([server.argv[0], "check", *server.argv[1:]], cwd=server.directory, env=environment, text=True,
+                          capture_output=True, timeout=30)
+    assert done.returncode == 1, done.stdout
+    assert f"in the directory {server.directory}, which the user nobody may not read)" in done.stderr
+    # preload_app loads it before anybody becomes another user.
+    done = subprocess.run([server.argv[0], "check", *server.argv[1:], "--preload"], cwd=server.directory,
+                          env=environment, text=True, capture_output=True, timeout=30)
+    assert done.returncode == 0, done.stderr

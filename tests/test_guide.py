@@ -106,3 +106,11 @@ def test_the_cache(guide):
     assert first.body == second.body == b"answer 1"
     assert site.get("/page", [("Cookie", "sessionid=1")]).body == b"answer 2"
     assert site.get("/page").body == b"answer 1"
+
+
+def test_each_licence_that_is_named_is_there():
+    named = re.search(r'^license = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE)[1]
+    beginnings = {"MIT": "MIT License\n\nCopyright (c)", "Apache-2.0": "Apache License\n"}
+    for name in named.split(" OR "):
+        text = (ROOT / f"LICENSE-{name.split('-')[0].upper()}").read_text()
+        assert text.lstrip().startswith(beginnings[name])

@@ -130,6 +130,33 @@ def test_unwritable_log_is_named(serve):
         assert "/nonexistent/x.log" in server.log()
 
 
+def test_what_is_too_large_or_too_late_is_told_with_its_size_and_its_limit(serve):
+    server = serve(APP, "--client-max-body-size", "10", "--limit-request-line", "200", "--limit-request-fields", "5",
+                   "--limit-request-field_size", "300", "--limit-request-head", "1024",
+                   "--client-header-timeout", "0.3", "--client-body-timeout", "0.3")
+    fields = [(f"A{n}", "b" * 290) for n in range(4)]
+    for data, words in [
+        (build("POST", "/up?a=1", [("Content-Length", "123456")]),
+         r"413 POST /up\?a=1: a body of 123456 bytes is announced, client_max_body_size is 10 .*, host \S+\)"),
+        (b"POST /up HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n0\r\n\r\n",
+         r"413 POST /up: the body, sent in chunks, is larger than client_max_body_size \(10 bytes\) .*host a"),
+        (b"GET /" + b"x" * 300 + b" HTTP/1.1\r\n",
+         r"414 GET /x{95}\.\.\.: request line too long \(limit_request_line is 200\) \(client 127.0.0.1\)"),
+        (build(fields=[(f"A{n}", "b") for n in range(10)]),
+         r"431 GET /: too many header fields \(limit_request_fields is 5\)"),
+        (build(fields=[("A", "b" * 400)]), r"431 GET /: header field too long \(limit_request_field_size is 300\)"),
+        (build(fields=fields), r"431 GET /: request head too long \(limit_request_head is 1024\)"),
+        (b"GET /late HTTP/1.1\r\nHo",
+         r"408 GET /late: the head did not arrive within client_header_timeout \(0.3 s\)"),
+        (build("POST", "/slow", [("Content-Length", "9")]) + b"abc",
+         r"408 POST /slow: the body stopped for client_body_timeout \(0.3 s\), after 3 of 9 bytes"),
+    ]:
+        with server.connect() as client:
+            client.send(data)
+            client.response()
+        server.wait_log(words)
+
+
 def test_a_head_that_is_refused_is_logged_under_its_own_request_line(serve):
     server = serve(APP, "--access-logfile", "access.log", validate=False)
     with server.connect() as client:
@@ -139,5 +166,5 @@ def test_a_head_that_is_refused_is_logged_under_its_own_request_line(serve):
         assert client.response().status == 400
     # Not the first 400: what waits for the server to be ready is refused too.
     assert "hidden" not in access_line(server, '"POST /mine HTTP/1.1" 400 ')
-    server.wait_log("400 /mine: invalid character")
-    assert "400 /other" not in server.log()
+    server.wait_log("400 POST /mine: invalid character")
+    assert "/other" not in server.log()

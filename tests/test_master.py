@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -75,6 +76,54 @@ def test_daemon(serve):
         os.kill(pid, signal.SIGTERM)
     wait_until(lambda: server.processes() == {}, "the daemon to end", 20)
     assert not pid_file.exists()
+
+
+@pytest.mark.parametrize("log", [[], ["--error-logfile", "error.log"]], ids=["without a log", "with a log"])
+def test_a_daemon_that_does_not_start_says_why_and_fails(serve, log):
+    broken = serve("import no_such_module_at_all\n", "-D", *log, wait=False)
+    assert broken.exit_code() == 3
+    assert "No module named 'no_such_module_at_all'" in broken.log()
+    assert ("the start failed; " in broken.log()) == bool(log)
+    wait_until(lambda: broken.processes() == {}, "nothing to be left")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        bound = serve(APP, "-D", "-b", f"127.0.0.1:{port}", *log, wait=False)
+        assert bound.exit_code() == 1
+    assert f"Can't listen on 127.0.0.1:{port}: another program listens there" in bound.log()
+    wait_until(lambda: bound.processes() == {}, "nothing to be left")
+
+
+def test_a_daemon_leaves_the_terminal_once_it_serves(serve):
+    server = serve(APP + "print('said at import', flush=True)\n", "-D", "-p", "server.pid", wait=False)
+    assert server.exit_code() == 0
+    assert answers(server), "it serves when its first process ends"
+    pid = int((server.directory / "server.pid").read_text())
+    try:
+        log = server.log()
+        assert "Logs: errors to nowhere (a daemon needs --error-logfile FILE)" in log
+        wait_until(lambda: {os.readlink(f"/proc/{p}/fd/{fd}") for p in server.processes() for fd in (0, 1, 2)}
+                   == {"/dev/null"}, "nobody to have the terminal")
+        before = set(server.processes())
+        os.kill(pid, signal.SIGHUP)
+        wait_until(lambda: len(set(server.processes()) - before) == 2 and len(server.processes()) == len(before),
+                   "the next generation's mold and worker in the place of the old", 20)
+        assert answers(server)
+        assert server.log() == log
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: server.processes() == {}, "the daemon to end", 20)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_order_to_end_is_passed_on_to_a_daemon_that_starts(serve, number):
+    server = serve("import time\ntime.sleep(60)\n", "-D", wait=False)
+    wait_until(server.log, "a word of the start")
+    server.wait_log("Booting worker")
+    server.signal(number)
+    assert server.exit_code() == 1
+    wait_until(lambda: server.processes() == {}, "nothing to be left")
 
 
 def test_pid_file_of_a_running_instance_is_respected(serve):

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 
 import pytest
 from support import Site, free_port, wait_until
@@ -136,6 +137,15 @@ def test_a_daemon_that_cannot_bind_says_so_to_its_caller(site):
     assert f"nginx: [emerg] bind() to 127.0.0.1:{port} failed (98: Address already in use)" in result.stderr.splitlines()
     assert result.stderr.splitlines()[-1] == "nginx: [emerg] still could not bind()"
     assert not (site.directory / "x.pid").exists()
+    assert site.processes() == {}
+
+
+def test_a_daemon_whose_application_does_not_load_says_so_to_its_caller(tmp_path):
+    site = Site(tmp_path / "site", "app one { wsgi nothing_there; python %s; }" % sys.executable, name="nginx")
+    args = ["-p", f"{site.directory}/", "-c", "nginx.conf", "-g", "pid x.pid; error_log error.log;"]
+    result = site.run(*args)
+    assert result.returncode == 3
+    assert "error.log says:" in result.stderr and "No module named 'nothing_there'" in result.stderr
     assert site.processes() == {}
 
 

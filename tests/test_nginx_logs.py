@@ -509,3 +509,35 @@ def test_a_log_in_memory_holds_the_last_messages(serve_nginx):
     wait_until(lambda: b"GET /next-99 " in memory(), "the last line")
     text = memory()
     assert len(text) <= 3 * 4096 and b"GET /first" not in text and b"GET /next-98 " in text
+
+
+def test_what_is_too_large_or_too_late_is_told_in_nginxs_words_with_the_limit(serve_nginx):
+    site = serve_nginx("""
+        error_log stderr info;
+        server {
+            listen 127.0.0.1:%PORT%;
+            server_name shop;
+            client_max_body_size 10;
+            client_header_timeout 1s;
+            large_client_header_buffers 1 1k;
+            client_body_buffer_size 1k;
+            location / { proxy_pass http://127.0.0.1:9; }
+        }
+    """)
+    long = b"x" * 1500
+    for data, words in [
+        (b"POST /up HTTP/1.1\r\nHost: shop\r\nContent-Length: 123456\r\n\r\n",
+         r'client intended to send too large body: 123456 bytes \(client_max_body_size 10\), client: 127.0.0.1, '
+         r'server: shop, request: "POST /up HTTP/1.1", host: "shop"'),
+        (b"POST /up HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n0\r\n\r\n",
+         r"client intended to send too large chunked body: client_max_body_size is 10 bytes, client"),
+        (b"GET /" + long, r"client sent too long URI \(large_client_header_buffers allow 1024 bytes\), client"),
+        (b"GET /one HTTP/1.1\r\nHost: shop\r\nA: " + long,
+         r'client sent too long header line \(large_client_header_buffers allow 1024 bytes\), .* "GET /one HTTP/1.1"'),
+        (b"GET /late HTTP/1.1\r\nHo",
+         r"client timed out while it sent its request \(client_header_timeout 1s\), .*GET /late"),
+    ]:
+        with site.connect() as client:
+            client.send(data)
+            client.response()
+        site.wait_log(words)

@@ -151,3 +151,22 @@ def test_ten_thousand_servers_start_and_reload(serve_nginx):
     reload(server, servers("second"))
     wait_until(lambda: said(server, 9_999) == "second 9999", "the new configuration", timeout=60)
     assert said(server, 17) == "second 17"
+
+
+def test_a_reload_says_what_it_has_changed_and_warns_again(serve_nginx):
+    conf = """
+        server { listen 127.0.0.1:%%PORT%%; server_name one; return 200 one; }
+        server { listen 127.0.0.1:%%PORT%%; server_name one; return 200 two; }
+        %s
+    """
+    site = serve_nginx(conf % "")
+    out = site.directory / "stdout.log"
+    wait_until(lambda: "Logs: " in out.read_text(), "what is said at the start")
+    assert 'conflicting server name "one"' in site.log()
+    before = len(out.read_text())
+    site.configure(conf % "server { listen 127.0.0.1:%PORT1%; server_name three; }")
+    site.signal(signal.SIGHUP)
+    wait_until(lambda: "Servers: one, one, three" in out.read_text()[before:], "what is new")
+    news = out.read_text()[before:]
+    assert f"Listening at: http://127.0.0.1:{site.ports['%PORT%']}, http://127.0.0.1:{site.ports['%PORT1%']}" in news
+    assert 'conflicting server name "one"' in news and "Applications:" not in news

@@ -62,3 +62,19 @@ def test_missing_interpreter_is_named(serve):
     server = serve(APP, "--python", "/nonexistent/python", python=False, wait=False)
     assert server.exit_code() != 0
     assert "/nonexistent/python" in server.log()
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]])
+def test_an_import_that_fails_is_told_with_who_looked_and_where(serve, preload):
+    server = serve("import not_installed\n", *preload, wait=False)
+    assert server.exit_code() == 3
+    version = sys.version.split()[0]
+    assert f"(Python {version}, {sys.executable}, in the directory {server.directory})" in server.log()
+
+
+def test_an_environment_that_has_lost_its_python_is_told(serve, tmp_path):
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    (tmp_path / "venv/bin/python").symlink_to("/nowhere/python3.9")
+    server = serve(APP, python=False, env={"VIRTUAL_ENV": str(tmp_path / "venv")}, wait=False)
+    assert server.exit_code() == 1
+    assert "venv/bin/python is a link to /nowhere/python3.9, which is not there" in server.log()

@@ -6,7 +6,7 @@ import socket
 import time
 
 import pytest
-from support import Load, build, wait_until
+from support import Load, build, free_port, wait_until
 
 APP = """
 import os, time
@@ -237,6 +237,26 @@ def test_hup_reads_the_settings_file_again(serve):
     wait_until(lambda: len(server.workers()) == 3, "the three alone")
 
 
+def test_hup_says_what_it_has_changed_and_warns_again(serve):
+    settings = "workers = 1\ntimeot = 3\nbind = ['127.0.0.1:%d']\n"
+    first, second = free_port(), free_port()
+    server = serve(APP, "-c", "conf.py", bind=[], files={"conf.py": settings % first}, wait=False)
+    server.wait_ready(("127.0.0.1", first))
+    server.wait_log(r"Listening at: http://127.0.0.1:%d" % first)
+    before = len(server.log())
+    server.signal(signal.SIGHUP)
+    server.wait_log("Generation 2 serves")
+    assert "`timeot` is no setting" in server.log()[before:]
+    assert "Listening at" not in server.log()[before:], "nothing of it has changed"
+    server.write("conf.py", settings.replace("= 1", "= 2") % second)
+    before = len(server.log())
+    server.signal(signal.SIGHUP)
+    server.wait_log("Generation 3 serves")
+    server.wait_log(r"Application: .* in 2 workers")
+    news = server.log()[before:]
+    assert f"Listening at: http://127.0.0.1:{second}" in news and "Static files" not in news and "Logs:" not in news
+
+
 def test_hup_under_hup(serve):
     server = serve(APP)
     with Load(server) as load:
@@ -262,6 +282,12 @@ def test_ttin_and_ttou(serve):
         time.sleep(0.1)  # signals of one kind merge
     wait_until(lambda: len(server.workers()) == 1, "all but one to go")
     assert server.get().status == 200
+
+
+def test_one_worker_is_no_plural(serve):
+    server = serve(APP, "-w", "2")
+    server.signal(signal.SIGTTOU)
+    server.wait_log("1 worker instead of 2")
 
 
 def test_usr1_reopens_the_logs(serve):

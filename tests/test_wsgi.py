@@ -132,6 +132,11 @@ def application(environ, start_response):
         return environ["wsgi.file_wrapper"](io.BytesIO(b"in memory " * 5000), 100)
     if path == "/exit":
         raise SystemExit(3)
+    if path == "/interrupt":
+        raise KeyboardInterrupt
+    if path == "/pid":
+        start_response("200 OK", plain)
+        return [str(os.getpid()).encode()]
     start_response("200 OK", plain)
     return [b"ok"]
 """
@@ -353,9 +358,24 @@ def test_file_wrapper_leaks_no_descriptor(server):
     wait_until(lambda: count() <= before + 5, "descriptors to be closed")
 
 
-def test_system_exit_of_an_application(server):
-    assert server.get("/exit", timeout=20).status in (500, 502)
-    assert server.get("/", timeout=20).text == "ok"
+@pytest.mark.parametrize("threads", [[], ["--threads", "2"]], ids=["sync", "gthread"])
+def test_what_ends_a_process_ends_only_the_request(serve, threads):
+    server = serve(APP, *threads, validate=False)
+    pid = server.get("/pid").text
+    for path, name in [("/exit", "SystemExit: 3"), ("/interrupt", "KeyboardInterrupt")]:
+        for _ in range(3):
+            assert server.get(path, timeout=5).status == 500
+        server.wait_log(rf"Error handling request GET {path}\nTraceback(.*\n)*?{name}", count=3)
+    assert server.get("/pid").text == pid, "no worker had to be replaced"
+
+
+@pytest.mark.parametrize("preload", [[], ["--preload"]])
+@pytest.mark.parametrize("code", ["", "0", "'no database'"])
+def test_sys_exit_while_the_application_is_imported_is_told_as_such(serve, preload, code):
+    server = serve(f"import sys\nsys.exit({code})\n", *preload, wait=False)
+    assert server.exit_code() == 3
+    assert f"sys.exit({code}) was called before the application was ready" in server.log()
+    assert "app.py\", line 2" in server.log()
 
 
 def test_validator_is_content(serve):

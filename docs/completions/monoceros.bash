@@ -23,7 +23,7 @@ _monoceros() {
 
     case "${cmd}" in
         monoceros)
-            opts="-h -v -c -b -w -k -t -D -e -p -u -g -m -R -n --help --version --config --python --bind --backlog --workers --worker-class --threads --worker-connections --max-requests --max-requests-jitter --timeout --graceful-timeout --boot-timeout --keepalive-timeout --keep-alive --max-worker-rss --asgi-loop --asgi-lifespan --asgi-disconnect-grace-period --http-parser --queue-size --queue-timeout --limit-request-line --limit-request-fields --limit-request-field_size --limit-request-head --client-max-body-size --edge-threads --edge-connections --client-header-timeout --client-body-timeout --send-timeout --keepalive-requests --lingering-timeout --server-tokens --client-body-buffer-size --response-buffer-size --response-max-temp-file-size --max-temp-space --static --static-symlinks --index --accel --no-sendfile --compress --compress-types --compress-min-length --compress-level --reload --reload-engine --reload-extra-file --reload-templates --spew --check-config --print-config --forwarded-allow-ips --forwarder-headers --header-map --root-path --proxy-protocol --proxy-allow-from --protocol --uwsgi-allow-from --permit-obsolete-folding --strip-header-spaces --permit-unconventional-http-method --permit-unconventional-http-version --casefold-http-method --preload --reuse-port --chdir --daemon --env --pid --worker-tmp-dir --user --group --umask --initgroups --pythonpath --paster --paste --paste-global --access-logfile --access-logformat --log-file --error-logfile --log-level --capture-output --enable-stdio-inheritance --disable-redirect-access-to-syslog --logger-class --log-config --log-config-json --log-syslog-to --log-syslog --log-syslog-prefix --log-syslog-facility --statsd-host --dogstatsd-tags --statsd-prefix --enable-backlog-metric --name --keyfile --certfile --ssl-version --cert-reqs --ca-certs --suppress-ragged-eofs --do-handshake-on-connect --ciphers --domain --acme-directory --acme-email --acme-ca-certs --acme-eab-kid --acme-eab-hmac --acme-dns-hook --on-demand-ask --on-demand-names --acme-dir --tls --http-protocols --http2-cleartext --http2-max-concurrent-streams --http2-initial-window-size --http2-max-frame-size --http2-max-header-list-size --dirty-app --dirty-workers --dirty-timeout --dirty-threads --dirty-graceful-timeout --control-socket --control-socket-mode --no-control-socket"
+            opts="-h -v -c -b -w -k -t -D -e -p -u -g -m -R -n --help --version --config --python --bind --backlog --workers --worker-class --threads --worker-connections --max-requests --max-requests-jitter --timeout --graceful-timeout --boot-timeout --keepalive-timeout --keep-alive --max-worker-rss --queue-size --queue-timeout --limit-request-line --limit-request-fields --limit-request-field_size --limit-request-head --client-max-body-size --edge-threads --edge-connections --client-header-timeout --client-body-timeout --send-timeout --keepalive-requests --lingering-timeout --server-tokens --client-body-buffer-size --response-buffer-size --response-max-temp-file-size --max-temp-space --static --static-symlinks --index --accel --no-sendfile --compress --compress-types --compress-min-length --compress-level --reload --reload-engine --reload-extra-file --reload-templates --check-config --print-config --forwarded-allow-ips --forwarder-headers --header-map --root-path --preload --reuse-port --chdir --daemon --env --pid --worker-tmp-dir --user --group --umask --initgroups --pythonpath --access-logfile --access-logformat --log-file --error-logfile --log-level --capture-output --enable-stdio-inheritance --disable-redirect-access-to-syslog --name --keyfile --certfile --ssl-version --cert-reqs --ca-certs --suppress-ragged-eofs --do-handshake-on-connect --ciphers --domain --acme-directory --acme-email --acme-ca-certs --acme-eab-kid --acme-eab-hmac --acme-dns-hook --on-demand-ask --on-demand-names --acme-dir --tls --http-protocols --http2-cleartext --http2-max-concurrent-streams --http2-initial-window-size --http2-max-frame-size --http2-max-header-list-size --no-control-socket check"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -111,22 +111,6 @@ _monoceros() {
                     ;;
                 --max-worker-rss)
                     COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --asgi-loop)
-                    COMPREPLY=($(compgen -W "auto asyncio uvloop" -- "${cur}"))
-                    return 0
-                    ;;
-                --asgi-lifespan)
-                    COMPREPLY=($(compgen -W "auto on off" -- "${cur}"))
-                    return 0
-                    ;;
-                --asgi-disconnect-grace-period)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --http-parser)
-                    COMPREPLY=($(compgen -W "auto fast python" -- "${cur}"))
                     return 0
                     ;;
                 --queue-size)
@@ -265,22 +249,6 @@ _monoceros() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --proxy-protocol)
-                    COMPREPLY=($(compgen -W "off auto v1 v2" -- "${cur}"))
-                    return 0
-                    ;;
-                --proxy-allow-from)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --protocol)
-                    COMPREPLY=($(compgen -W "http uwsgi" -- "${cur}"))
-                    return 0
-                    ;;
-                --uwsgi-allow-from)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --chdir)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -333,18 +301,6 @@ _monoceros() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --paste)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --paster)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --paste-global)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --access-logfile)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -363,42 +319,6 @@ _monoceros() {
                     ;;
                 --log-level)
                     COMPREPLY=($(compgen -W "debug info warning error critical" -- "${cur}"))
-                    return 0
-                    ;;
-                --logger-class)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-config)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-config-json)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-syslog-to)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-syslog-prefix)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --log-syslog-facility)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --statsd-host)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --dogstatsd-tags)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --statsd-prefix)
-                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --name)
@@ -498,34 +418,6 @@ _monoceros() {
                     return 0
                     ;;
                 --http2-max-header-list-size)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --dirty-app)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --dirty-workers)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --dirty-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --dirty-threads)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --dirty-graceful-timeout)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --control-socket)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --control-socket-mode)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -13,16 +13,6 @@ complete -c monoceros -l graceful-timeout -d 'How long requests may go on after 
 complete -c monoceros -l boot-timeout -d 'How long a worker, or with preload_app the process that forks them, may take to load the application; then its Python stacks are logged and it is killed [120]' -r
 complete -c monoceros -l keep-alive -l keepalive-timeout -d 'How long an idle connection is kept for the client\'s next request; 0 closes after every response [75]' -r
 complete -c monoceros -l max-worker-rss -d 'Replace a worker whose resident memory passes this, once its requests are done; 0 is never [0]' -r
-complete -c monoceros -l asgi-loop -d 'The event loop of ASGI workers [auto]' -r -f -a "auto\t''
-asyncio\t''
-uvloop\t''"
-complete -c monoceros -l asgi-lifespan -d 'ASGI\'s lifespan protocol [auto]' -r -f -a "auto\t''
-on\t''
-off\t''"
-complete -c monoceros -l asgi-disconnect-grace-period -d 'How long an ASGI application may go on after its client has left [3]' -r
-complete -c monoceros -l http-parser -d 'The HTTP parser of gunicorn\'s ASGI workers [auto]' -r -f -a "auto\t''
-fast\t''
-python\t''"
 complete -c monoceros -l queue-size -d 'How many complete requests may wait for a free worker [2048]' -r
 complete -c monoceros -l queue-timeout -d 'How long a request may wait for a free worker; then it is answered with 503 and Retry-After [30]' -r
 complete -c monoceros -l limit-request-line -d 'Bytes of the request line: method, target and version [4094]' -r
@@ -64,14 +54,6 @@ complete -c monoceros -l header-map -d 'What happens to header fields with an un
 refuse\t''
 dangerous\t''"
 complete -c monoceros -l root-path -d 'The URL prefix that the application is mounted under, as /shop; it becomes SCRIPT_NAME and is taken off the front of PATH_INFO' -r
-complete -c monoceros -l proxy-protocol -d 'Expect the PROXY protocol in front of every connection [off]' -r -f -a "off\t''
-auto\t''
-v1\t''
-v2\t''"
-complete -c monoceros -l proxy-allow-from -d 'Addresses that may use the PROXY protocol [127.0.0.1,::1]' -r
-complete -c monoceros -l protocol -d 'The protocol of client connections [http]' -r -f -a "http\t''
-uwsgi\t''"
-complete -c monoceros -l uwsgi-allow-from -d 'Addresses that may use the uwsgi protocol [127.0.0.1,::1]' -r
 complete -c monoceros -l chdir -d 'The working directory: the application is imported from here, and relative paths of other settings start here [.]' -r -F
 complete -c monoceros -s e -l env -d 'A variable for the application\'s environment, as -e DEBUG=0' -r
 complete -c monoceros -s p -l pid -d 'Write the master\'s process id to this file, and remove it at the end' -r -F
@@ -80,8 +62,6 @@ complete -c monoceros -s u -l user -d 'The user, by name or number, that edge an
 complete -c monoceros -s g -l group -d 'The group, by name or number, that edge and workers run as' -r
 complete -c monoceros -s m -l umask -d 'Permission bits that are taken away from socket files and files that workers make, in octal, as 0o027 or 027 [0]' -r
 complete -c monoceros -l pythonpath -d 'Directories that are put in front of Python\'s search path, with commas' -r
-complete -c monoceros -l paste -l paster -d 'A PasteDeploy file to load the application from' -r
-complete -c monoceros -l paste-global -d 'A variable for the PasteDeploy file' -r
 complete -c monoceros -l access-logfile -d 'Where one line per request goes: a file, or - for standard output' -r
 complete -c monoceros -l access-logformat -d 'The line of the access log, with gunicorn\'s atoms' -r
 complete -c monoceros -l error-logfile -l log-file -d 'Where messages go: a file, or - for standard error [-]' -r
@@ -90,15 +70,6 @@ info\t''
 warning\t''
 error\t''
 critical\t''"
-complete -c monoceros -l logger-class -d 'The Python class that writes gunicorn\'s logs [gunicorn.glogging.Logger]' -r
-complete -c monoceros -l log-config -d 'A configuration file of Python\'s logging' -r -F
-complete -c monoceros -l log-config-json -d 'A configuration file of Python\'s logging, in JSON' -r -F
-complete -c monoceros -l log-syslog-to -d 'The address of syslog [udp://localhost:514]' -r
-complete -c monoceros -l log-syslog-prefix -d 'The program name that syslog shows' -r
-complete -c monoceros -l log-syslog-facility -d 'Syslog\'s facility [user]' -r
-complete -c monoceros -l statsd-host -d 'The address of a statsd server' -r
-complete -c monoceros -l dogstatsd-tags -d 'Tags for statsd\'s metrics' -r
-complete -c monoceros -l statsd-prefix -d 'What the names of statsd\'s metrics begin with' -r
 complete -c monoceros -s n -l name -d 'The name of this instance in ps and top' -r
 complete -c monoceros -l keyfile -d 'The private key; without it, it is in the file of the certificate' -r -F
 complete -c monoceros -l certfile -d 'The certificate and those that lead to the root: all listeners speak TLS' -r -F
@@ -127,25 +98,12 @@ complete -c monoceros -l http2-max-concurrent-streams -d 'Requests at once on on
 complete -c monoceros -l http2-initial-window-size -d 'Bytes that a client may send on an HTTP/2 stream before it is told to go on [65535]' -r
 complete -c monoceros -l http2-max-frame-size -d 'Bytes of an HTTP/2 frame [16384]' -r
 complete -c monoceros -l http2-max-header-list-size -d 'Bytes of all header fields of an HTTP/2 request [65536]' -r
-complete -c monoceros -l dirty-app -d 'Applications of the dirty arbiter' -r
-complete -c monoceros -l dirty-workers -d 'Workers of the dirty arbiter [0]' -r
-complete -c monoceros -l dirty-timeout -d 'How long a dirty worker may take [300]' -r
-complete -c monoceros -l dirty-threads -d 'Threads of a dirty worker [1]' -r
-complete -c monoceros -l dirty-graceful-timeout -d 'How long a dirty worker may take to end [30]' -r
-complete -c monoceros -l control-socket -d 'Where gunicorn\'s control program finds the master' -r -F
-complete -c monoceros -l control-socket-mode -d 'Permissions of the control socket [0600]' -r
 complete -c monoceros -s h -l help -d 'Print this help'
 complete -c monoceros -s v -l version -d 'Print the version'
 complete -c monoceros -l no-sendfile -d 'Whether files are sent with sendfile(2); the flag switches that off'
 complete -c monoceros -l reload -d 'For development: restart the workers when a file of an imported module changes'
-complete -c monoceros -l spew -d 'Trace every line that the server executes'
 complete -c monoceros -l check-config -d 'Check all settings and load the application, then exit: 0 when all is well, else 1'
 complete -c monoceros -l print-config -d 'Print every setting with its value and where that comes from, check as with check_config, then exit'
-complete -c monoceros -l permit-obsolete-folding -d 'Accept header fields that go on in the next line'
-complete -c monoceros -l strip-header-spaces -d 'Accept white space between a field\'s name and its colon'
-complete -c monoceros -l permit-unconventional-http-method -d 'Accept methods with characters that gunicorn finds unusual'
-complete -c monoceros -l permit-unconventional-http-version -d 'Accept versions other than 1.0 and 1.1'
-complete -c monoceros -l casefold-http-method -d 'Turn methods into upper case'
 complete -c monoceros -l preload -d 'Import the application once, before the workers are forked: they start faster and share memory'
 complete -c monoceros -l reuse-port -d 'Set SO_REUSEPORT on listening sockets, so that another instance may listen at the same address'
 complete -c monoceros -s D -l daemon -d 'Detach from the terminal and run in the background'
@@ -153,8 +111,7 @@ complete -c monoceros -l initgroups -d 'Give edge and workers all groups that us
 complete -c monoceros -l capture-output -d 'Send what the application prints to the error log'
 complete -c monoceros -s R -l enable-stdio-inheritance -d 'With daemon: keep standard output and error instead of closing them'
 complete -c monoceros -l disable-redirect-access-to-syslog -d 'Keep the access log out of syslog'
-complete -c monoceros -l log-syslog -d 'Log to syslog'
-complete -c monoceros -l enable-backlog-metric -d 'Tell statsd how many connections wait to be accepted'
 complete -c monoceros -l suppress-ragged-eofs -d 'Take a connection that ends without TLS\'s farewell for ended'
 complete -c monoceros -l do-handshake-on-connect -d 'Do the TLS handshake at once'
 complete -c monoceros -l no-control-socket -d 'Make no control socket'
+complete -c monoceros -n __fish_use_subcommand -a check -d 'say what is right and what is wrong, and start nothing'

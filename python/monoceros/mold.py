@@ -171,14 +171,17 @@ class Mold:
             self.extension = load_extension(self.extension_fd)
             self.server = facade.Server(self.cfg, self.log)
             first = message.get("generation", body.get("generation", 1)) <= 1
-            # A check of the settings starts nothing.
-            if not body.get("check", False):
+            # A check of the settings starts nothing, and loads the application as who would load it.
+            check = body.get("check", False)
+            if not check:
                 self.cfg.run("on_starting" if first else "on_reload", self.server)
+            elif not self.cfg.value("preload_app", False):
+                drop_privileges(self.cfg)
         except Exception as error:
             self.log.exception("Exception in the mold")
             raise Fatal(WORKER_BOOT_ERROR, describe(error)) from None
         self.first_generation = first
-        if self.cfg.value("preload_app", False):
+        if check or self.cfg.value("preload_app", False):
             self.preload()
 
     def surroundings(self):
@@ -196,9 +199,12 @@ class Mold:
             self.app = application.load(self.cfg.value("wsgi_app"))
         except application.AppImportError as error:
             raise Fatal(APP_LOAD_ERROR, str(error)) from None
+        except SystemExit as leave:
+            print_own_traceback(leave)
+            raise Fatal(WORKER_BOOT_ERROR, exit_words(leave)) from None
         except BaseException as error:
             print_own_traceback(error)
-            raise Fatal(WORKER_BOOT_ERROR, describe(error)) from None
+            raise Fatal(WORKER_BOOT_ERROR, describe(error) + where(error)) from None
 
     # Serving.
 
@@ -413,8 +419,53 @@ def drain(fd):
         pass
 
 
+def drop_privileges(cfg):
+    """Becomes the user and group that the settings name, for good."""
+    uid, gid = cfg.uid, cfg.gid
+    if (uid, gid) == (os.geteuid(), os.getegid()):
+        return
+    if os.geteuid() == 0:
+        name = user_name(uid)
+        if cfg.value("initgroups", False) and name is not None:
+            os.initgroups(name, gid)
+        else:
+            os.setgroups([gid])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def user_name(uid):
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
 def describe(error):
     return "".join(traceback.format_exception_only(type(error), error)).strip()
+
+
+def where(error):
+    """Of an import that failed: who looked for it, and in which directory."""
+    if not isinstance(error, ImportError):
+        return ""
+    version = sys.version.split()[0]
+    try:
+        directory = os.getcwd()
+    except OSError:
+        directory = "that is gone"
+    if not os.access(directory, os.R_OK | os.X_OK):
+        directory += ", which the user %s may not read" % (user_name(os.geteuid()) or os.geteuid())
+    return " (Python %s, %s, in the directory %s)" % (version, sys.executable, directory)
+
+
+def exit_words(leave):
+    """Of a SystemExit that nobody has ordered."""
+    return "sys.exit(%s) was called before the application was ready" % (
+        "" if leave.code is None else repr(leave.code)
+    )
 
 
 def print_own_traceback(error):

@@ -14,10 +14,23 @@ import traceback
 
 from . import application, cache, facade
 from .log import reopen
-from .mold import APP_LOAD_ERROR, WORKER_BOOT_ERROR, describe, print_own_traceback, set_title
+from .mold import (
+    APP_LOAD_ERROR,
+    WORKER_BOOT_ERROR,
+    describe,
+    drop_privileges,
+    exit_words,
+    print_own_traceback,
+    set_title,
+    where,
+)
 
 # SIGSTKFLT, which Linux never sends and Python has no name for before 3.11. The master sends it.
 SHOW_STACKS = 16
+
+
+class Leave(SystemExit):
+    """The end of this worker, by a signal's order; any other SystemExit is the application's."""
 
 
 class Boot:
@@ -49,7 +62,10 @@ class Boot:
             self.serve()
         except SystemExit as leave:
             code = leave.code if isinstance(leave.code, int) else 0 if leave.code is None else 1
-            if isinstance(leave.code, str):
+            if not self.worker.booted and not isinstance(leave, Leave):
+                self.log.error("%s", exit_words(leave))
+                print_own_traceback(leave)
+            elif isinstance(leave.code, str):
                 print(leave.code, file=sys.stderr)
             if not self.worker.booted and code == 0:
                 code = WORKER_BOOT_ERROR
@@ -60,7 +76,7 @@ class Boot:
             if self.worker.booted:
                 self.log.exception("Exception in worker process")
             else:
-                self.log.error("Exception in worker process")
+                self.log.error("Exception in worker process%s", where(error))
                 print_own_traceback(error)
             code = 255 if self.worker.booted else WORKER_BOOT_ERROR
         finally:
@@ -88,6 +104,7 @@ class Boot:
             server_software="monoceros/" + self.version if self.version else "monoceros",
             errors=sys.stderr,
             log=self.log.error_log,
+            leave=Leave,
             before=self.before if self.cfg.has_hook("pre_request") or self.cfg.has_hook("post_request") else None,
             after=self.after if self.cfg.has_hook("post_request") else None,
         )
@@ -101,20 +118,10 @@ class Boot:
 
     def drop_privileges(self):
         """Becomes the user and group that the settings name, for good."""
-        uid, gid = self.cfg.uid, self.cfg.gid
         if self.cfg.value("umask", 0):
             # gunicorn's default of 0 is for its sockets; an application keeps the mask it was started with.
             os.umask(self.cfg.value("umask"))
-        if (uid, gid) == (os.geteuid(), os.getegid()):
-            return
-        if os.geteuid() == 0:
-            name = user_name(uid)
-            if self.cfg.value("initgroups", False) and name is not None:
-                os.initgroups(name, gid)
-            else:
-                os.setgroups([gid])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
+        drop_privileges(self.cfg)
 
     def signals(self):
         for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD):
@@ -147,7 +154,7 @@ class Boot:
             if isinstance(error, application.AppImportError):
                 self.log.error("%s", error)
             else:
-                self.log.error("The application did not load; waiting for a change")
+                self.log.error("The application did not load; waiting for a change%s", where(error))
                 print_own_traceback(error)
             from .reloader import files_of
 
@@ -236,7 +243,7 @@ class Boot:
         """Finishes what runs, then ends."""
         self.worker.alive = False
         if self.link is None:
-            raise SystemExit(0)
+            raise Leave(0)
         self.link.stop()
 
     def on_quit(self, number, frame):
@@ -244,12 +251,14 @@ class Boot:
         self.worker.alive = False
         try:
             self.cfg.run("worker_int", self.worker)
+        except SystemExit as leave:
+            raise Leave(leave.code) from None
         except Exception:
             self.log.exception("Exception in the hook worker_int")
         if self.link is not None:
             self.link.stop()
         time.sleep(0.1)
-        sys.exit(0)
+        raise Leave(0)
 
     def on_abort(self, number, frame):
         """The master found a request that overran; its stacks are in the log already."""
@@ -257,9 +266,11 @@ class Boot:
         self.worker.aborted = True
         try:
             self.cfg.run("worker_abort", self.worker)
+        except SystemExit as leave:
+            raise Leave(leave.code) from None
         except Exception:
             self.log.exception("Exception in the hook worker_abort")
-        sys.exit(1)
+        raise Leave(1)
 
     def on_usr1(self, number, frame):
         """Writes to the new log file from now on."""
@@ -288,12 +299,3 @@ class Broken:
             [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))],
         )
         return [body]
-
-
-def user_name(uid):
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return None

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use buffering::{BodyBuffer, BufferedBody, Named, ResponseLimits};
 use exchange::{BodyError, Request};
 use handlers::app::{Answer, App, Failure, Outcome, Watch};
-use protocol::{ClientEvent, Exchange};
+use protocol::{ClientEvent, Exchange, h1};
 
 use crate::event_loop::EventLoop;
 
@@ -21,13 +21,14 @@ pub struct BodyFailure {
 }
 
 /// The whole body, before a worker hears of the request: `memory` bytes in memory, the rest in a file; all of it in one
-/// that is `named`.
+/// that is `named`. `settings` are those that hold for it.
 pub async fn buffer_body(
     event_loop: &EventLoop,
     exchange: &mut Exchange<'_>,
     request: &Request,
     memory: usize,
     named: Option<Named>,
+    settings: &h1::Settings,
 ) -> Result<BufferedBody, BodyFailure> {
     if !request.has_body() {
         return Ok(BufferedBody::Empty);
@@ -41,11 +42,15 @@ pub async fn buffer_body(
         buffer.expect(length);
     }
     let body = exchange.body();
+    let mut received = 0;
     loop {
         match std::future::poll_fn(|cx| body.poll_data(cx)).await {
             None => break,
-            Some(Ok(data)) => buffer.push(&data).map_err(|error| no_space(&error))?,
-            Some(Err(error)) => return Err(bad_body(error)),
+            Some(Ok(data)) => {
+                received += data.len();
+                buffer.push(&data).map_err(|error| no_space(&error))?;
+            }
+            Some(Err(error)) => return Err(bad_body(error, settings, received, request.content_length)),
         }
     }
     buffer.finish().map_err(|error| no_space(&error))
@@ -59,14 +64,23 @@ fn no_space(error: &buffering::SpillError) -> BodyFailure {
     }
 }
 
-fn bad_body(error: BodyError) -> BodyFailure {
-    let words = match error {
-        BodyError::Gone => "the client left while it sent the body",
-        BodyError::Timeout => "the body stopped for client_body_timeout",
-        BodyError::Malformed(words) => words,
-        BodyError::TooLarge => "the body is larger than client_max_body_size",
+fn bad_body(error: BodyError, settings: &h1::Settings, received: usize, length: Option<u64>) -> BodyFailure {
+    let of = || {
+        length.map_or_else(|| format!("{received} bytes"), |length| format!("{received} of {length} bytes"))
     };
-    BodyFailure { status: error.status(), words: words.to_owned(), ours: false }
+    let words = match error {
+        BodyError::Gone => format!("the client left while it sent the body, after {}", of()),
+        BodyError::Timeout => {
+            let seconds = settings.body_timeout.as_secs_f64();
+            format!("the body stopped for client_body_timeout ({seconds} s), after {}", of())
+        }
+        BodyError::Malformed(words) => words.to_owned(),
+        BodyError::TooLarge => {
+            let limit = settings.max_body.unwrap_or_default();
+            format!("the body, sent in chunks, is larger than client_max_body_size ({limit} bytes)")
+        }
+    };
+    BodyFailure { status: error.status(), words, ours: false }
 }
 
 /// Gives the request to the application and waits for its answer, or until the client has left. `limits` hold for the

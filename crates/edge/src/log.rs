@@ -68,6 +68,9 @@ pub fn gone(event_loop: &EventLoop, finished: &Finished<'_>) {
     }
 }
 
+/// Bytes of a request line that is no good.
+const SHOWN: usize = 100;
+
 static NO_FIELDS: Fields = Fields::new();
 
 /// Fields as the access log asks for them.
@@ -132,9 +135,20 @@ pub fn fault(level: Level, request: &Request, status: u16, why: &str, outcome: O
     }
 }
 
-/// One line about bytes that are no request.
+/// One line about bytes that are no request, or one that is not read to its end: as far as it is known, which.
 pub fn refused(peer: Option<SocketAddr>, request: &Request, status: u16, why: &str) {
     let client = peer.map_or_else(|| "unix".to_owned(), |r| r.ip().to_string());
-    let target = String::from_utf8_lossy(&request.target);
-    error_log::write(Level::Info, format_args!("{status} {target}: {why} (client {client})"));
+    let mut which = String::new();
+    if request.target.is_empty() {
+        let shown = &request.line[..request.line.len().min(SHOWN)];
+        which.push_str(&String::from_utf8_lossy(shown));
+        which.push_str(if shown.len() < request.line.len() { "..." } else { "" });
+    } else {
+        which.push_str(&String::from_utf8_lossy(request.method.as_bytes()));
+        which.push(' ');
+        which.push_str(&String::from_utf8_lossy(&request.target));
+    }
+    let host = if request.authority.is_empty() { "" } else { ", host " };
+    let authority = String::from_utf8_lossy(&request.authority);
+    error_log::write(Level::Info, format_args!("{status} {which}: {why} (client {client}{host}{authority})"));
 }

@@ -6,6 +6,7 @@ use buffering::BufferedBody;
 use exchange::{Method, Name, Request, Response};
 use handlers::app::{Answer, Outcome};
 use handlers::files::{AccelAnswer, Outcome as FileOutcome};
+use http1::{HeadError, Limits};
 use protocol::{Exchange, Refusal};
 use telemetry::error_log::Level;
 
@@ -78,7 +79,10 @@ impl Phases<'_> {
     /// The whole body, before a worker hears of the request.
     async fn body(&mut self, request: &Request) -> Result<BufferedBody, Option<Response>> {
         let memory = self.runtime.body_memory;
-        let buffered = intake::buffer_body(self.event_loop, &mut self.exchange, request, memory, None).await;
+        let runtime = Rc::clone(&self.runtime);
+        let buffered =
+            intake::buffer_body(self.event_loop, &mut self.exchange, request, memory, None, &runtime.h1)
+                .await;
         buffered.map_err(|BodyFailure { status, words, ours }| {
             let level = if ours { Level::Error } else { Level::Info };
             log::fault(level, request, status.unwrap_or(499), &words, None);
@@ -121,19 +125,41 @@ impl Phases<'_> {
     /// What a head that is refused is answered with.
     pub fn refuse(&self, request: &Request, refusal: Refusal) -> Option<Response> {
         let status = refusal.status()?;
+        let h1 = &self.runtime.h1;
+        let seconds = h1.header_timeout.as_secs_f64();
         let words = match refusal {
             Refusal::Gone => return None,
-            Refusal::Timeout => "the head did not arrive within client_header_timeout".to_owned(),
-            Refusal::Head(error) => error.to_string(),
+            Refusal::Timeout => {
+                format!("the head did not arrive within client_header_timeout ({seconds} s)")
+            }
+            Refusal::Head(error) => match exceeded(error, &h1.limits) {
+                Some((setting, limit)) => format!("{error} ({setting} is {limit})"),
+                None => error.to_string(),
+            },
             Refusal::Path(error) => error.as_str().to_owned(),
             Refusal::TooEarly => {
-                "the handshake did not come to its end within client_header_timeout".to_owned()
+                format!("the handshake did not come to its end within client_header_timeout ({seconds} s)")
             }
-            Refusal::TooLarge => "the body is announced larger than client_max_body_size".to_owned(),
+            Refusal::TooLarge => format!(
+                "a body of {} bytes is announced, client_max_body_size is {}",
+                request.content_length.unwrap_or_default(),
+                h1.max_body.unwrap_or_default()
+            ),
         };
         log::refused(self.ends.peer.remote, request, status, &words);
         Some(pages::closing(status))
     }
+}
+
+/// The setting that a head goes beyond, and what it allows.
+fn exceeded(error: HeadError, limits: &Limits) -> Option<(&'static str, usize)> {
+    Some(match error {
+        HeadError::RequestLineTooLong => ("limit_request_line", limits.request_line),
+        HeadError::TooManyFields => ("limit_request_fields", limits.fields),
+        HeadError::FieldTooLong => ("limit_request_field_size", limits.field_size),
+        HeadError::HeadTooLong => ("limit_request_head", limits.head),
+        _ => return None,
+    })
 }
 
 /// Methods that no location is asked for: a tunnel and an echo are not offered, and `OPTIONS *` asks about

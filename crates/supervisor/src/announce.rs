@@ -10,6 +10,18 @@ use crate::configuration::{Configuration, Prepared};
 /// How many names a line has at most.
 const SHOWN: usize = 12;
 
+/// What a reload has changed of these lines.
+pub(crate) fn changes(old: &Configuration, new: &Configuration) -> Vec<String> {
+    let all = |configuration: &Configuration| {
+        let http = configuration.prepared.as_ref().and_then(|p| p.model.http.as_deref());
+        http.map_or_else(|| lines(configuration), |http| site_lines(configuration, http))
+    };
+    let before = all(old);
+    let mut changed = all(new);
+    changed.retain(|line| !before.contains(line));
+    changed
+}
+
 /// Five lines, once everything is ready.
 pub(crate) fn lines(configuration: &Configuration) -> Vec<String> {
     let Some(prepared) = &configuration.prepared else { return vec![] };
@@ -145,7 +157,13 @@ fn logs(model: &Model) -> String {
         .access
         .as_ref()
         .map_or_else(|| "none (--access-logfile - shows requests)".to_owned(), target);
-    format!("Logs: errors to {}, access log {access}", target(&model.logs.error))
+    let errors = match &model.logs.error {
+        LogTarget::Stderr | LogTarget::Stdout if model.process.daemon && !model.logs.stdio_inheritance => {
+            "nowhere (a daemon needs --error-logfile FILE)".to_owned()
+        }
+        log => target(log),
+    };
+    format!("Logs: errors to {errors}, access log {access}")
 }
 
 fn target(target: &LogTarget) -> String {

@@ -111,11 +111,7 @@ impl Settled {
 
     /// The body of the mold's `configure`. `check`: only load the application.
     pub(crate) fn body(&self, check: bool) -> Value {
-        let mut settings = self.merged.to_mold_settings();
-        if check {
-            settings.insert("preload_app".to_owned(), Value::Bool(true));
-        }
-        json!({ "settings": settings, "check": check })
+        json!({ "settings": self.merged.to_mold_settings(), "check": check })
     }
 }
 

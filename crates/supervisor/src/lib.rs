@@ -51,8 +51,8 @@ pub const CONTROL_FD: &str = "MONOCEROS_CONTROL_FD";
 /// Runs a master until it is told to end, and returns its exit code. `arguments` begins with the program's name.
 ///
 /// Which program's command line it is, [`invocation`](config::invocation) says. With an nginx.conf, codes are nginx's: 0
-/// and 1. Else they are gunicorn's: 0 after a stop, 1 for settings and sockets, 2 for the command line, 3 when the first workers
-/// did not boot, 4 when the application did not load.
+/// and 1, but for its applications. Else they are gunicorn's: 0 after a stop, 1 for settings and sockets, 2 for the command
+/// line, 3 when the first workers did not boot, 4 when the application did not load.
 pub fn run(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,

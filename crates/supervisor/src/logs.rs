@@ -44,6 +44,12 @@ impl ErrorLog {
         Ok(Self { file, capture: *capture_output })
     }
 
+    /// A log that nobody reads.
+    pub(crate) fn nowhere() -> io::Result<Self> {
+        let file = OpenOptions::new().write(true).open("/dev/null")?;
+        Ok(Self { file: Some(file.into()), capture: false })
+    }
+
     fn open_nginx(model: &Model, logs: &ErrorLogs) -> Result<Self, String> {
         if model.binds_transparently() && !sys::may_bind_transparently() {
             return Err(String::from(

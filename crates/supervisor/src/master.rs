@@ -15,6 +15,7 @@ use crate::certificates::Watched;
 use crate::channel::{Channel, Incoming};
 use crate::children::{self, Child};
 use crate::configuration::{Configuration, Prepared};
+use crate::daemon::Waiting;
 use crate::listen::{Bound, Patience};
 use crate::mold::{Launch, Mold, configure};
 use crate::origin::Origin;
@@ -65,6 +66,8 @@ pub(crate) struct Master {
     pub(crate) successor: Option<Pid>,
     /// The program that this one was started to take over from.
     pub(crate) predecessor: Option<Pid>,
+    /// Who has started it in the background, until it serves.
+    pub(crate) waiting: Option<Waiting>,
     /// No terminal reaches it, so that WINCH is an order and no news of a window's size.
     pub(crate) detached: bool,
     pub(crate) workers: BTreeMap<u64, Child>,
@@ -100,6 +103,7 @@ impl Master {
             tickets: Ratchet::new(),
             successor: None,
             predecessor: None,
+            waiting: None,
             detached: false,
             workers: BTreeMap::new(),
             next_round: Duration::ZERO,

@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use config::invocation::nginx::{Options, version_info};
 use config::invocation::{Order, Paths};
+use config::model::LogTarget;
 use config::nginx::NginxReport;
-use config::{Notes, Site};
+use config::{Diagnostic, Report, Site};
 use rustix::process::{Pid, Signal};
 
 use crate::configuration::Configuration;
@@ -19,11 +21,13 @@ use crate::mold::{Launch, Mold};
 use crate::origin::{self, Origin, SiteSource};
 use crate::pidfile::PidFile;
 use crate::signals::Signals;
-use crate::start::{Unsettled, colour, end, fail, name_process, settings, show};
+use crate::start::{Detach, Unsettled, colour, end, fail, name_process, patience, settings, show};
 use crate::{Embedded, check, daemon, listen, upgrade};
 
 /// nginx ends with this for whatever was wrong.
 const FAILED: u8 = 1;
+/// What applications have when they say nothing else; only their molds know what they say.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// nginx's command line. The error is an exit code; everything has been said.
 pub(crate) fn start(
@@ -79,15 +83,23 @@ pub(crate) fn start_site(
         globals: options.directives.as_ref().map(|d| d.to_string_lossy().into_owned()),
         by_own_name: true,
     };
-    let site = source.read().map_err(|report| show(&report.report()))?;
+    let site = source.read().map_err(|report| show(&explained(&source, report.report())))?;
     if check {
         return Err(check::site(&source, site, arguments, environment, embedded));
     }
-    let warnings = site.notes.diagnostics.iter().filter(|d| d.severity != config::Severity::Note);
-    let warnings = Notes { diagnostics: warnings.cloned().collect() };
-    eprint!("{}", warnings.render(colour()));
+    eprint!("{}", origin::warnings(&site).render(colour()));
     let detach = site.daemon.unwrap_or(false);
     run(source, site, detach, arguments, environment, embedded)
+}
+
+/// A file that is not there may have been meant as one of the other kind.
+fn explained(source: &SiteSource, report: Report) -> Report {
+    if source.paths.conf.exists() {
+        return report;
+    }
+    let help = "`-c` names an nginx.conf; settings in Python are a file whose name ends in `.py`";
+    let explain = |error: &Diagnostic| error.clone().help(help.to_owned());
+    Report::errors(report.diagnostics().iter().map(explain).collect(), false)
 }
 
 /// `-t` and `-T`.
@@ -176,11 +188,19 @@ fn run(
     let inherited = listen::from_nginx(&environment);
     let takes_over = inherited.is_some();
     let tickets = inherited.as_ref().and_then(|_| upgrade::tickets(&environment));
+    // Before there is a child that would be left behind.
+    let signals = Signals::install().map_err(|error| refuse(&format!("no signal handlers: {error}")))?;
     if detach && !takes_over && !daemon::is_detached(&environment) {
-        return match daemon::detach_and_wait(&arguments) {
-            Ok(serves) => Err(if serves { 0 } else { FAILED }),
-            Err(error) => Err(refuse(&format!("no process in the background: {error}"))),
+        let has_applications = !site.applications.is_empty();
+        let detach = Detach {
+            keep_output: false,
+            most: has_applications.then(|| patience(BOOT_TIMEOUT)),
+            log: match &site.model.logs.error {
+                LogTarget::File(path) => Some(path.clone()),
+                LogTarget::Stderr | LogTarget::Stdout => None,
+            },
         };
+        return Err(detach.perform(name, &arguments, &signals));
     }
     let waiting = daemon::Waiting::find(&environment);
     let detached = takes_over || daemon::is_detached(&environment);
@@ -200,14 +220,12 @@ fn run(
         telemetry::warning!("Workers of a dead mold will not be ours: {}", error);
     }
     let launch = Launch::new(arguments, environment, embedded);
-    // Before there is a child that would be left behind.
-    let signals = Signals::install().map_err(|error| refuse(&format!("no signal handlers: {error}")))?;
     let molds = settle(&launch, &mut configuration, &signals)?;
     let opened = open(&configuration).map_err(|why| refuse(&why));
     let pidfile = opened.inspect_err(|_| molds.iter().for_each(end))?;
-    waiting.tell();
     let first = (configuration, molds);
     let mut master = Master::new(launch, signals, systemd, pidfile, Origin::Nginx(source), first);
+    master.waiting = waiting;
     master.detached = detached;
     master.tickets = tickets.or(master.tickets);
     master.predecessor = takes_over.then(rustix::process::getppid).flatten();

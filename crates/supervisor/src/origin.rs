@@ -1,11 +1,12 @@
 //! Where configurations come from: gunicorn's command line, or an nginx.conf.
 
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use config::invocation::Paths;
 use config::nginx::NginxReport;
-use config::{CommandLine, Diagnostic, Site};
+use config::{CommandLine, Diagnostic, Notes, Severity, Site};
 
 use crate::configuration::{Application, Configuration, Prepared};
 use crate::listen::{Bound, Patience};
@@ -57,6 +58,10 @@ impl Origin {
                     report.lines.iter().map(plain).collect::<Vec<_>>()
                 };
                 let site = source.read().map_err(plain)?;
+                if source.by_own_name {
+                    // As at the start, for whoever looks on: the log has no warnings if nobody asks for them.
+                    let _ = write!(io::stdout(), "{}", warnings(&site).render(false));
+                }
                 for warning in &site.warnings {
                     telemetry::warning!("{}", warning.trim_start_matches("nginx: [warn] "));
                 }
@@ -70,6 +75,12 @@ impl SiteSource {
     pub(crate) fn read(&self) -> Result<Site, NginxReport> {
         Site::read(&self.paths, self.globals.as_deref(), &::listen::tls::Files)
     }
+}
+
+/// What is probably not meant; what changes nothing is told by `check`.
+pub(crate) fn warnings(site: &Site) -> Notes {
+    let warnings = site.notes.diagnostics.iter().filter(|d| d.severity != Severity::Note);
+    Notes { diagnostics: warnings.cloned().collect() }
 }
 
 /// What a site needs, opened and bound.

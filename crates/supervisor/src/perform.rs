@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ::listen::tls::Ratchet;
 use bridge::control::{ToEdge, ToMold};
-use config::model::App;
+use config::model::{App, LogTarget, Logs};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Resource, Rlimit};
 use telemetry::error_log;
@@ -206,7 +206,10 @@ impl Master {
             telemetry::error!("The edge keeps its old settings: {}", error);
         }
         self.configure_acme();
-        let old = self.configurations.remove(&old).and_then(|c| c.prepared);
+        let old = self.configurations.remove(&old);
+        let new = self.configurations.get(&cycle);
+        let changes = old.as_ref().zip(new).map(|(old, new)| announce::changes(old, new)).unwrap_or_default();
+        let old = old.and_then(|c| c.prepared);
         let pidfile = self.pidfile.take();
         let Some(new) = self.prepared() else { return };
         new.error_log.redirect();
@@ -224,6 +227,16 @@ impl Master {
             let copies = self.prepared().map_or_else(Vec::new, |new| new.error_log.copies());
             self.acme.reopen(copies.into_iter().take(1).collect());
             self.tell_edge(ToEdge::Reopen {}, log);
+        }
+        for line in changes {
+            match &self.origin {
+                Origin::Gunicorn(_) => telemetry::info!("{}", line),
+                // Where they stood at the start.
+                Origin::Nginx(source) if source.by_own_name => {
+                    let _ = writeln!(io::stdout(), "{line}");
+                }
+                Origin::Nginx(_) => logs::notice(&line),
+            }
         }
     }
 
@@ -280,11 +293,17 @@ impl Master {
                 return;
             }
         }
-        let log = &prepared.error_log;
-        log.redirect();
         for error in telemetry::reopen() {
             telemetry::error!("{}", error);
         }
+        self.hand_out_logs();
+    }
+
+    /// Points everybody's standard error at the error log.
+    fn hand_out_logs(&mut self) {
+        let Some(prepared) = self.prepared() else { return };
+        let log = &prepared.error_log;
+        log.redirect();
         let for_edge = log.copies().into_iter().take(1).collect();
         let for_acme = log.copies().into_iter().take(1).collect();
         let for_molds: Vec<(u64, Vec<OwnedFd>)> = self.molds.keys().map(|g| (*g, log.copies())).collect();
@@ -315,6 +334,33 @@ impl Master {
             _ => {}
         }
         self.notify("READY=1");
+        if let Some(waiting) = self.waiting.take() {
+            self.leave_terminal();
+            waiting.tell();
+        }
+    }
+
+    /// A daemon had its caller's standard error to say on what is wrong with the start. From now on its log goes to
+    /// its file, if it has one.
+    fn leave_terminal(&mut self) {
+        let Some(prepared) = self.configurations.get_mut(&self.configured).and_then(|c| c.prepared.as_mut())
+        else {
+            return;
+        };
+        let Logs { error, nginx: None, stdio_inheritance: false, .. } = &prepared.model.logs else {
+            return;
+        };
+        if matches!(error, LogTarget::File(_)) {
+            return;
+        }
+        match ErrorLog::nowhere() {
+            Ok(log) => prepared.error_log = log,
+            Err(error) => {
+                telemetry::error!("/dev/null cannot be opened: {}", error);
+                return;
+            }
+        }
+        self.hand_out_logs();
     }
 
     fn notify(&self, state: &str) {

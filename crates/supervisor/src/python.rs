@@ -23,6 +23,8 @@ pub(crate) enum Missing {
     Given(PathBuf),
     #[error("VIRTUAL_ENV is {}, but there is no bin/python in it", .0.display())]
     InEnvironment(PathBuf),
+    #[error("{} is a link to {}, which is not there: the virtual environment has lost its Python", .0.display(), .1.display())]
+    Lost(PathBuf, PathBuf),
     #[error("there is no python3 on PATH")]
     Anywhere,
 }
@@ -32,6 +34,7 @@ impl Missing {
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::Given(_) => "name another",
+            Self::Lost(..) => "make the environment anew, or name the interpreter",
             Self::InEnvironment(_) => "activate another environment, or name the interpreter",
             Self::Anywhere => "activate a virtual environment, or name the interpreter",
         }
@@ -45,19 +48,25 @@ fn find_beside(
     beside: Option<PathBuf>,
 ) -> Result<PathBuf, Missing> {
     if let Some(given) = given {
-        let found = if given.components().count() == 1 {
-            on_path(&given, path)
-        } else {
-            runs(&given).then_some(given.clone())
+        if given.components().count() == 1 {
+            return on_path(&given, path).ok_or(Missing::Given(given));
+        }
+        return match lost(&given) {
+            Some(lost) => Err(lost),
+            None if runs(&given) => Ok(given),
+            None => Err(Missing::Given(given)),
         };
-        return found.ok_or(Missing::Given(given));
     }
     if let Some(directory) = virtual_env.filter(|d| !d.is_empty()) {
         let python = Path::new(directory).join("bin/python");
         if runs(&python) {
             return Ok(python);
         }
-        return Err(Missing::InEnvironment(directory.into()));
+        return Err(lost(&python).unwrap_or(Missing::InEnvironment(directory.into())));
+    }
+    // Another interpreter would not find what is installed there.
+    if let Some(lost) = beside.as_deref().and_then(lost) {
+        return Err(lost);
     }
     beside
         .filter(|python| runs(python))
@@ -68,6 +77,12 @@ fn find_beside(
 
 fn on_path(name: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
     std::env::split_paths(path?).map(|directory| directory.join(name)).find(|program| runs(program))
+}
+
+/// A link that leads nowhere, as it is left of a virtual environment when the system's Python goes.
+fn lost(python: &Path) -> Option<Missing> {
+    let target = std::fs::read_link(python).ok()?;
+    (!python.exists()).then(|| Missing::Lost(python.to_owned(), target))
 }
 
 fn runs(program: &Path) -> bool {
@@ -110,5 +125,21 @@ mod tests {
         let broken = find_beside(None, Some(d.as_os_str()), path, None).unwrap_err();
         assert_eq!(broken, Missing::InEnvironment(d.to_owned()));
         assert!(find_beside(Some(d.join("usr")), None, path, None).is_err());
+    }
+
+    #[test]
+    fn an_environment_without_its_python_is_told_and_no_other_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let d = dir.path();
+        program(&d.join("usr/python3"));
+        let path = Some(d.join("usr").into_os_string());
+        let link = d.join("venv/bin/python");
+        fs::create_dir_all(d.join("venv/bin")).unwrap();
+        std::os::unix::fs::symlink("/nowhere/python3.9", &link).unwrap();
+        let lost = Err(Missing::Lost(link.clone(), "/nowhere/python3.9".into()));
+        let path = path.as_deref();
+        assert_eq!(find_beside(None, None, path, Some(link.clone())), lost);
+        assert_eq!(find_beside(None, Some(d.join("venv").as_os_str()), path, None), lost);
+        assert_eq!(find_beside(Some(link), None, path, None), lost);
     }
 }

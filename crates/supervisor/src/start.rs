@@ -3,16 +3,18 @@
 use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::fd::AsFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bridge::control::{FromMold, MoldSettings};
+use config::model::LogTarget;
 use config::{ConfigFile, Diagnostic, Merged, Report};
 use serde_json::Value;
 
 use crate::channel::Incoming;
 use crate::configuration::{Application, Configuration, Prepared, load_certificates};
+use crate::daemon::Started;
 use crate::listen::{Bound, Patience};
 use crate::logs::ErrorLog;
 use crate::master::Master;
@@ -37,6 +39,7 @@ pub(crate) fn start(
         .map_err(|report| show(&report))?;
     let application = Application::new(None, command_line.clone(), &environment)
         .map_err(|why| show(&Report::errors(vec![*why], false)))?;
+    let waiting = daemon::Waiting::find(&environment);
     if daemon::is_detached(&environment) {
         daemon::settle();
     }
@@ -51,12 +54,15 @@ pub(crate) fn start(
     match prepare(&launch, application, &mold, &systemd, &signals) {
         Ok(Outcome::Prepared { configuration, pidfile }) => {
             let origin = Origin::Gunicorn(Box::new(command_line));
-            Ok(Master::new(launch, signals, systemd, pidfile, origin, (*configuration, vec![mold])))
+            let mut master =
+                Master::new(launch, signals, systemd, pidfile, origin, (*configuration, vec![mold]));
+            master.waiting = waiting;
+            Ok(master)
         }
         Ok(Outcome::Checked(checked)) => Err(check(mold, checked, &signals)),
-        Ok(Outcome::Detached) => {
+        Ok(Outcome::Detach(detach)) => {
             end(&mold);
-            Err(0)
+            Err(detach.perform("monoceros", &launch.arguments, &signals))
         }
         Err(unsettled) => {
             end(&mold);
@@ -96,13 +102,53 @@ fn only_checks(arguments: &[OsString]) -> bool {
         || arguments.iter().any(|word| word == "--check-config" || word == "--print-config")
 }
 
+/// How long a start may take: the mold, then its workers, and something for everything else.
+pub(crate) fn patience(boot_timeout: Duration) -> Duration {
+    2 * boot_timeout + Duration::from_secs(10)
+}
+
 enum Outcome {
     /// Ready for the loop.
     Prepared { configuration: Box<Configuration>, pidfile: Option<PidFile> },
     /// `--check-config`, `--print-config`: the settings are good, the application remains.
     Checked(Checked),
-    /// Another process goes on in the background.
-    Detached,
+    /// Another process is to go on in the background.
+    Detach(Detach),
+}
+
+/// How the program is started in the background.
+pub(crate) struct Detach {
+    /// It keeps standard output and error for good.
+    pub(crate) keep_output: bool,
+    /// How long it is waited for.
+    pub(crate) most: Option<Duration>,
+    /// The error log, if it is a file.
+    pub(crate) log: Option<PathBuf>,
+}
+
+impl Detach {
+    /// Starts it and tells how that went, if it went wrong; the exit code.
+    pub(crate) fn perform(self, name: &str, arguments: &[OsString], signals: &Signals) -> u8 {
+        let log = self.log.map(daemon::Mark::set);
+        match daemon::detach_and_wait(arguments, self.keep_output, signals, self.most) {
+            Ok(Started::Serves) => 0,
+            Ok(Started::Ended(code)) => {
+                if let Some(log) = log {
+                    log.show(name);
+                }
+                code
+            }
+            Ok(Started::Pending(pid)) => {
+                let seconds = self.most.unwrap_or_default().as_secs();
+                eprintln!("{name}: not ready after {seconds} s; it goes on in the background (pid {pid})");
+                BAD_SETTINGS
+            }
+            Err(error) => {
+                eprintln!("{name}: no process in the background: {error}");
+                BAD_SETTINGS
+            }
+        }
+    }
 }
 
 /// What is left to look at.
@@ -152,11 +198,15 @@ fn prepare(
     }
     let process = model.process.clone();
     if process.daemon && !daemon::is_detached(&launch.environment) {
-        let keep_output = model.logs.stdio_inheritance;
-        return match daemon::detach(&launch.arguments, keep_output) {
-            Ok(()) => Ok(Outcome::Detached),
-            Err(error) => Err(fail(&format!("No process in the background: {error}")).into()),
-        };
+        let boot_timeout = model.apps.first().and_then(|app| app.boot_timeout);
+        return Ok(Outcome::Detach(Detach {
+            keep_output: model.logs.stdio_inheritance,
+            most: boot_timeout.map(patience),
+            log: match &model.logs.error {
+                LogTarget::File(path) => Some(process.chdir.join(path)),
+                LogTarget::Stderr | LogTarget::Stdout => None,
+            },
+        }));
     }
     std::env::set_current_dir(&process.chdir)
         .map_err(|error| fail(&format!("Cannot change to {}: {error}", process.chdir.display())))?;

@@ -7,7 +7,7 @@ use bridge::worker::{Claimer, Exchange, Next, RequestBody};
 use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyIterator, PyList, PyTuple, PyType};
 
 use crate::environ::{Body, Common, Environs};
 use crate::file::FileWrapper;
@@ -24,6 +24,8 @@ pub(crate) struct Runner {
     common: Common,
     /// A `logging.Logger`.
     log: Py<PyAny>,
+    /// The exception with which a signal ends the worker.
+    leave: Py<PyType>,
     /// Called with the environ before the application; what it returns is `after`'s first argument.
     before: Option<Py<PyAny>>,
     after: Option<Py<PyAny>>,
@@ -33,7 +35,7 @@ pub(crate) struct Runner {
 #[pymethods]
 impl Runner {
     #[new]
-    #[pyo3(signature = (link, app, *, multithread, multiprocess, server_software, errors, log, before=None, after=None))]
+    #[pyo3(signature = (link, app, *, multithread, multiprocess, server_software, errors, log, leave, before=None, after=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn new(
         py: Python<'_>,
@@ -44,6 +46,7 @@ impl Runner {
         server_software: String,
         errors: Py<PyAny>,
         log: Py<PyAny>,
+        leave: Py<PyType>,
         before: Option<Py<PyAny>>,
         after: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
@@ -55,7 +58,7 @@ impl Runner {
             file_wrapper: py.get_type::<FileWrapper>().into_any().unbind(),
             no_input: Py::new(py, Input::empty())?.into_any(),
         };
-        Ok(Self { link, app, common, log, before, after, requests: AtomicU64::new(0) })
+        Ok(Self { link, app, common, log, leave, before, after, requests: AtomicU64::new(0) })
     }
 
     /// How many requests all threads have run.
@@ -66,7 +69,8 @@ impl Runner {
 
     /// Runs requests on the calling thread, as the claimer of that number, until the worker is to stop.
     ///
-    /// Raises what a signal handler raises, and what ends a process: SystemExit, KeyboardInterrupt.
+    /// Raises what a signal handler raises while there is no request, and `leave` at any time. What else the
+    /// application raises ends its request and nothing more, as with gunicorn: SystemExit and KeyboardInterrupt too.
     fn run(&self, py: Python<'_>, claimer: usize) -> PyResult<()> {
         let mut claimer = self.link.bind(py).get().claimer(claimer)?;
         let mut thread = Thread { runner: self, environs: Environs::new(py, &self.common)?, start: None };
@@ -204,7 +208,7 @@ impl Thread<'_> {
             start.response.0.fail(py);
             start.response.0.gone
         };
-        if !error.is_instance_of::<PyException>(py) {
+        if error.is_instance(py, self.runner.leave.bind(py)) {
             return Err(error);
         }
         // An application that meets the client's leaving in `write` lets that error through.

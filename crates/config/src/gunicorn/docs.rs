@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use clap_complete::Shell;
 
-use super::help::command;
+use super::help::{CHECK, CHECK_HELP, command, completed};
+use super::manual;
 use super::settings::{self, Kind, Section, Setting, Status};
 
 /// A generated document: its path below `docs/` and its content.
@@ -21,6 +22,7 @@ pub fn documents() -> Vec<Document> {
     vec![
         Document { path: "reference/settings.md", text: reference_markdown() },
         crate::nginx::docs::document(),
+        Document { path: "reference/signals.md", text: manual::reference() },
         Document { path: "man/monoceros.1", text: manual_page() },
         Document { path: "completions/monoceros.bash", text: completions(Shell::Bash) },
         Document { path: "completions/_monoceros", text: completions(Shell::Zsh) },
@@ -134,12 +136,18 @@ pub fn manual_page() -> String {
     // Writing to memory does not fail.
     let _ =
         clap_mangen::Man::new(command()).title("monoceros").manual("Monoceros").date("").render(&mut page);
-    String::from_utf8_lossy(&page).into_owned()
+    String::from_utf8_lossy(&page).into_owned() + &manual::sections()
 }
 
 /// The completions of a shell.
 pub fn completions(shell: Shell) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command(), "monoceros", &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    clap_complete::generate(shell, &mut completed(), "monoceros", &mut script);
+    let mut script = String::from_utf8_lossy(&script).into_owned();
+    if shell == Shell::Fish {
+        // Its generator leaves out what stands in the place of an argument.
+        let _ =
+            writeln!(script, "complete -c monoceros -n __fish_use_subcommand -a {CHECK} -d '{CHECK_HELP}'");
+    }
+    script
 }

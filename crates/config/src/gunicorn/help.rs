@@ -3,7 +3,7 @@
 //! The arguments themselves are read by [`super::argv`]: clap stops at the first mistake, does not say where it
 //! stands, and knows neither argparse's shortened flags beside repeated ones nor its rules for values with a dash.
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgAction, Command, ValueHint};
 
 use super::settings::{self, Kind, Section, Setting, Status};
@@ -20,11 +20,26 @@ const USAGE: &str = "monoceros [OPTIONS] [APP_MODULE]                     gunico
 
 Called by the name nginx or gunicorn (a link), it takes exactly that program's command line.";
 
+/// The word in the place of the application.
+pub(super) const CHECK: &str = "check";
+pub(super) const CHECK_HELP: &str = "say what is right and what is wrong, and start nothing";
+
 /// The command line.
 pub fn command() -> Command {
     let app = Arg::new("APP_MODULE").value_name("APP_MODULE").help(
         "The application: `module:name`, `module:factory(arguments)`, or `module` for the name `application`",
     );
+    command_of(app, |_| true)
+}
+
+/// What shells complete: the word `check`, and the flags that are not refused. Clap's scripts offer hidden ones too.
+pub(super) fn completed() -> Command {
+    let check = PossibleValue::new(CHECK).help(CHECK_HELP);
+    let app = Arg::new("APP_MODULE").value_parser(PossibleValuesParser::new([check]));
+    command_of(app, |setting| !matches!(setting.status, Status::NotYet(_)))
+}
+
+fn command_of(app: Arg, offers: fn(&Setting) -> bool) -> Command {
     let mut command = Command::new("monoceros")
         .about(ABOUT)
         .after_help(AFTER)
@@ -42,7 +57,8 @@ pub fn command() -> Command {
                 .help("Print the version"),
         );
     for section in Section::ALL {
-        let flags = settings::all().iter().filter(|s| s.section == section && !s.flags.is_empty());
+        let flags =
+            settings::all().iter().filter(|s| s.section == section && !s.flags.is_empty() && offers(s));
         command = command.args(flags.map(argument));
     }
     command
@@ -109,6 +125,31 @@ mod tests {
     #[test]
     fn clap_finds_the_command_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn completions_offer_what_can_be_used() {
+        use super::super::docs::completions;
+        use clap_complete::Shell;
+
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let script = completions(shell);
+            let check = match shell {
+                Shell::Bash => " check\"\n",
+                Shell::Fish => "-a check -d",
+                _ => "((check\\:",
+            };
+            assert!(script.contains(check), "{shell}");
+            for s in settings::all() {
+                let offers = |flag: &&str| match shell {
+                    Shell::Fish => script.contains(&format!(" -l {} ", flag.trim_start_matches("--"))),
+                    _ => script.contains(*flag),
+                };
+                let (is_here, mut long) =
+                    (!matches!(s.status, Status::NotYet(_)), s.flags.iter().filter(|f| f.len() > 2));
+                assert!(long.all(|flag| offers(flag) == is_here), "{shell}: {}", s.name);
+            }
+        }
     }
 
     #[test]

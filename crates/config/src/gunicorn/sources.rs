@@ -9,11 +9,12 @@ use super::argv::{self, Arguments, Given};
 use super::command_line::{CommandLine, variable_place};
 use super::effective::Origin;
 use super::help;
+use super::nearest::nearest;
 use super::settings::{self, Kind, Setting, Status};
 use super::value::{self, Value};
 use super::words::Words;
 use crate::host::{Host, System};
-use crate::report::{Diagnostic, Place, Report};
+use crate::report::{Diagnostic, Place, Report, Severity};
 
 const ARGUMENTS: &str = "GUNICORN_CMD_ARGS";
 
@@ -56,6 +57,8 @@ where
     if from_arguments.version {
         return Err(Report::answer(help::version()));
     }
+    // A flag that is not known may have taken what follows it for its value.
+    let is_read = from_arguments.errors.is_empty();
     let environment = match Words::from_shell(variables.get(ARGUMENTS).map_or("", String::as_str)) {
         Ok(words) => words,
         Err((why, place)) => {
@@ -90,7 +93,19 @@ where
     let mut diagnostics = parser.diagnostics;
     diagnostics.extend(command_line.check_config_file(host));
     diagnostics.extend(command_line.check_application(host));
-    if diagnostics.is_empty() { Ok(command_line) } else { Err(Report::errors(diagnostics, parser.is_usage)) }
+    if diagnostics.is_empty() {
+        return Ok(command_line);
+    }
+    // Nothing but a settings file could say something else: what is wrong with the other values is told in the same run.
+    if command_line.config_file_with(host).is_none()
+        && let Err(report) = command_line.merge_with(None, host)
+    {
+        let end = command_line.end();
+        let others = report.diagnostics().iter().filter(|d| is_read || d.place.as_ref() != Some(&end));
+        let others: Vec<Diagnostic> = others.filter(|d| !diagnostics.contains(d)).cloned().collect();
+        diagnostics.extend(others.into_iter().filter(|d| d.severity == Severity::Error));
+    }
+    Err(Report::errors(diagnostics, parser.is_usage))
 }
 
 /// What the last `-c` among the arguments says, whatever else is wrong with them.
@@ -192,8 +207,14 @@ impl Parser {
         for error in read.errors {
             self.usage(error);
         }
-        let mut positional = read.positional.into_iter();
+        let mut positional = read.positional.into_iter().peekable();
         if own {
+            self.app = positional.next();
+        }
+        let order = self.app.as_ref().filter(|_| own && positional.peek().is_some());
+        if let Some((word, range)) = order.cloned().filter(|(word, _)| is_nearly_check(word)) {
+            let error = Diagnostic::error(format!("there is no command `{word}`"));
+            self.usage(error.at(Some(words.place(range))).help("did you mean `check`?".to_owned()));
             self.app = positional.next();
         }
         for (extra, range) in positional {
@@ -258,6 +279,11 @@ impl Parser {
         };
         *slot = Some((value, origin));
     }
+}
+
+/// Whether somebody meant `check` by it.
+pub(crate) fn is_nearly_check(word: &str) -> bool {
+    word != "check" && nearest(word, ["check"].into_iter()).is_some()
 }
 
 fn flag_value(setting: &Setting, given: &Given) -> Result<Value, value::Wrong> {

@@ -144,6 +144,17 @@ fn site_options(arguments: &[OsString], first: usize) -> Result<nginx::Options, 
             "-p" => &mut options.prefix,
             "-g" => &mut options.directives,
             "-e" => &mut options.error_log,
+            word if !word.starts_with('-') && gunicorn::is_nearly_check(word) => {
+                return refuse(at, format!("there is no command `{word}`"), "did you mean `check`?");
+            }
+            word if !word.starts_with('-') => {
+                return refuse(
+                    at,
+                    format!("`{word}` does not go with an nginx.conf"),
+                    "applications are named in the file itself: `app NAME { wsgi module:callable; }`; settings in \
+                     Python are a file whose name ends in `.py`",
+                );
+            }
             _ => {
                 return refuse(
                     at,
@@ -256,6 +267,13 @@ mod tests {
         assert_eq!(report.exit_code(), 2);
         let text = report.render(false);
         assert!(text.contains("`-w` does not go with an nginx.conf") && text.contains("^^"), "{text}");
+        for (line, words) in [
+            (["monoceros", "chekc", "-c", "site.conf"], "there is no command `chekc`"),
+            (["monoceros", "shop.wsgi", "-c", "site.conf"], "applications are named in the file itself"),
+        ] {
+            let Err(Refused::Own(report)) = of(&line) else { panic!() };
+            assert!(report.render(false).contains(words), "{report}");
+        }
         let Err(Refused::Own(report)) = of(&["monoceros", "-c", "site.conf", "-p"]) else { panic!() };
         assert!(report.render(false).contains("`-p` needs a value"));
     }

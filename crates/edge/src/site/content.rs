@@ -502,9 +502,16 @@ impl Visit<'_, '_> {
             BodyFile::Keep => Named::Keep,
             BodyFile::Clean => Named::Remove,
         });
-        match intake::buffer_body(self.event_loop, &mut self.exchange, request, memory, named).await {
+        let h1 = Rc::clone(&self.place.h1);
+        match intake::buffer_body(self.event_loop, &mut self.exchange, request, memory, named, &h1).await {
             Ok(body) => Ok(body),
-            Err(intake::BodyFailure { status: Some(status), words, .. }) => {
+            Err(intake::BodyFailure { status: Some(status), mut words, .. }) => {
+                if status == 413 {
+                    let limit = h1.max_body.unwrap_or_default();
+                    words = format!(
+                        "client intended to send too large chunked body: client_max_body_size is {limit} bytes"
+                    );
+                }
                 self.facts.log(Level::Error, Some(request), format_args!("{words}"));
                 self.exchange.close_after();
                 Err(Step::Page(status))

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use config::model::http::{Content, ServerId, Settings, Variable};
 use exchange::{Browser, Method, Name, Request, Response};
+use http1::{HeadError, Limits};
 use protocol::{Exchange, Refusal};
 use routing::{Scope, State, URI_CHANGES};
 use telemetry::error_log::Level;
@@ -195,13 +196,21 @@ impl<'v, 's> Visit<'v, 's> {
 
     /// A head that is refused.
     fn refuse(&mut self, request: &Request, refusal: Refusal) -> Option<Step> {
+        let h1 = &self.place.h1;
+        let seconds = h1.header_timeout.as_secs_f64();
         let (status, words) = match refusal {
             Refusal::Gone => (None, "client closed connection while it sent its request".to_owned()),
-            Refusal::Timeout => (Some(408), "client timed out while it sent its request".to_owned()),
-            Refusal::Head(error) => (Some(error.status()), error.to_string()),
+            Refusal::Timeout => (
+                Some(408),
+                format!("client timed out while it sent its request (client_header_timeout {seconds}s)"),
+            ),
+            Refusal::Head(error) => (Some(error.status()), head_words(error, &h1.limits)),
             Refusal::Path(error) => (Some(400), error.as_str().to_owned()),
             Refusal::TooEarly => (Some(425), "the TLS handshake did not come to its end".to_owned()),
-            Refusal::TooLarge => (Some(413), "client intended to send too large body".to_owned()),
+            Refusal::TooLarge => {
+                let (length, limit) = (request.content_length.unwrap_or_default(), h1.max_body);
+                (Some(413), too_large(length, limit.unwrap_or_default()))
+            }
         };
         self.facts.log(Level::Info, Some(request), format_args!("{words}"));
         // nginx's own number for heads that are too large; the client sees 400.
@@ -273,6 +282,25 @@ impl<'v, 's> Visit<'v, 's> {
             self.after = self.take_after();
         }
     }
+}
+
+/// nginx's words, and what is allowed.
+fn too_large(length: u64, limit: u64) -> String {
+    format!("client intended to send too large body: {length} bytes (client_max_body_size {limit})")
+}
+
+/// nginx's words for heads that are too large, and what is allowed.
+fn head_words(error: HeadError, limits: &Limits) -> String {
+    let (words, limit) = match error {
+        HeadError::RequestLineTooLong => ("client sent too long URI", limits.request_line),
+        HeadError::FieldTooLong => ("client sent too long header line", limits.field_size),
+        HeadError::HeadTooLong => ("client sent too large request", limits.head),
+        HeadError::TooManyFields => {
+            return format!("client sent too many header lines (max_headers {})", limits.fields);
+        }
+        error => return error.to_string(),
+    };
+    format!("{words} (large_client_header_buffers allow {limit} bytes)")
 }
 
 pub(super) fn visit<'v, 's>(
@@ -430,11 +458,7 @@ impl<'s> Visit<'_, 's> {
     pub(super) fn check_length(&self, request: &Request) -> Option<Step> {
         let (limit, length) = (self.settings().max_body?, request.content_length?);
         (length > limit && !self.error_page).then(|| {
-            self.facts.log(
-                Level::Error,
-                Some(request),
-                format_args!("client intended to send too large body: {length} bytes"),
-            );
+            self.facts.log(Level::Error, Some(request), format_args!("{}", too_large(length, limit)));
             Step::Page(413)
         })
     }

@@ -200,7 +200,7 @@ impl State {
             return;
         }
         g.target = new as u32;
-        self.log(Level::Info, format!("{new} workers instead of {old}"));
+        self.log(Level::Info, format!("{new} worker{} instead of {old}", if new == 1 { "" } else { "s" }));
         self.act(Action::Hook { generation, name: "nworkers_changed", arguments: vec![new, old] });
     }
 
