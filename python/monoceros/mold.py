@@ -189,7 +189,8 @@ class Mold:
         chdir = self.cfg.value("chdir", ".")
         os.chdir(chdir)
         enter(os.getcwd())
-        for path in reversed(self.cfg.value("pythonpath", [])):
+        # Each in front of the ones before it, as with gunicorn.
+        for path in self.cfg.value("pythonpath", []):
             enter(os.path.abspath(path))
         os.environ.update(self.cfg.env)
         set_title("mold", self.cfg.proc_name)

@@ -91,7 +91,7 @@ pub(super) const ROWS: &[Setting] = &[
     Setting::new("pythonpath", Section::Mechanics, Kind::Commas)
         .flags(&["--pythonpath"])
         .meta("DIRS")
-        .doc("Directories that are put in front of Python's search path, with commas."),
+        .doc("Directories that are put in front of Python's search path, with commas; the last one comes first."),
     Setting::new("proc_name", Section::Naming, Kind::Text)
         .flags(&["-n", "--name"])
         .doc("The name of this instance in `ps` and `top`. Without it `default_proc_name`."),
