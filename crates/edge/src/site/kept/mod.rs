@@ -86,8 +86,10 @@ impl Visit<'_, '_> {
             };
             let is_in_file = matches!(body, BufferedBody::File(_));
             self.company().body = Some(body);
-            if is_in_file && settings.is_keyed_by(&Variable::RequestBody) {
-                // `$request_body` is empty then, for whatever body: one would get another's answer.
+            let is_of_body = |key| self.site.routing.variables.is_of_body(key);
+            if is_in_file && settings.key.as_ref().is_some_and(is_of_body) {
+                // `$request_body` is empty then, for whatever body, and what a `map` makes of it the same for all: one
+                // would get another's answer.
                 return Consulted::Ask(None);
             }
         }
