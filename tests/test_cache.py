@@ -91,6 +91,19 @@ CONF = r"""
             proxy_cache_methods POST;
             client_body_buffer_size 8k;
         }
+        location /by-length/ {
+            proxy_pass http://127.0.0.1:UP;
+            proxy_cache_methods POST;
+            proxy_cache_key $uri:$content_length;
+            proxy_cache_bypass $arg_fresh$content_length;
+            add_header X-Cache $upstream_cache_status:$content_length always;
+        }
+        location /by-length/key/ {
+            proxy_pass http://127.0.0.1:UP;
+            proxy_cache_methods POST;
+            proxy_cache_key $uri:$content_length;
+            add_header X-Cache $upstream_cache_status:$content_length always;
+        }
         location /by-map/in-file/ {
             proxy_pass http://127.0.0.1:UP;
             proxy_cache_key $uri$letter;
@@ -590,6 +603,22 @@ def test_a_body_in_a_file_that_a_map_does_not_see_is_not_kept(place, where, size
     place.says(where, lambda seen, _: response(seen.body[:1]))
     for letter in (b"x", b"y", b"x"):
         assert shown(place.request("POST", where, body=letter * size)) == (None, letter.decode())
+
+
+def test_a_body_in_chunks_has_a_length_when_the_cache_is_asked(place):
+    def ask(where, body):
+        with place.connect() as client:
+            chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+            client.send(build("POST", where, {"Transfer-Encoding": "chunked"}) + chunks)
+            return client.response().get("X-Cache")
+
+    for body in (b"hello", b"hello world"):
+        for _ in range(2):
+            assert ask("/by-length/any", body) == f"BYPASS:{len(body)}"
+        assert ask("/by-length/key/any", body) == f"MISS:{len(body)}"
+        assert ask("/by-length/key/any", body) == f"HIT:{len(body)}"
+        assert place.request("POST", "/by-length/key/any", body=body).get("X-Cache") == f"HIT:{len(body)}"
+    assert place.get("/by-length/any").get("X-Cache") == "MISS:"
 
 
 def test_what_has_a_body_is_not_fetched_without_it(place):

@@ -469,6 +469,9 @@ impl Visit<'_, '_> {
             None => self.read_body(request).await?,
         };
         self.note_body(&body);
+        if request.content_length.is_none() {
+            self.facts.found_length.set(Some(body.len()));
+        }
         Ok(body)
     }
 
