@@ -124,6 +124,41 @@ def test_requests_of_http2_and_trailers(site):
         assert (answer.status, answer.body, dict(answer.trailers)) == (200, b"body", {"x-sum": "7"})
 
 
+@pytest.mark.parametrize("how", ["goaway", "reset"])
+@pytest.mark.parametrize("more", ["", "proxy_request_buffering off;", "client_body_buffer_size 1k;"])
+def test_what_a_kept_connection_refuses_is_asked_anew(site, how, more):
+    """RFC 9113 §6.8 and §8.7: nothing was done with it, so that also a POST can be sent once more."""
+    seen = []
+
+    def second(call, event):
+        number = seen.count(call.number)
+        if event == "head":
+            seen.append(call.number)
+        if number < (1 if event == "head" else 2):
+            echo(call, event)
+        elif event == "end" and how == "reset":
+            call.reset(7)
+        elif event == "end":
+            call.connection.close_connection(last_stream_id=call.stream - 2)
+
+    with GrpcServer(second) as up:
+        one = site(f"location / {{ proxy_pass http://u; {more} }}",
+                   f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 2; }}")
+        for body in (b"one", b"two" * 10_000, None):
+            for _ in range(2):
+                method = "GET" if body is None else "POST"
+                answer = one.request(method, "/200", body=body)
+                assert (answer.status, answer.body) == (200, method.encode() + b" " + (body or b""))
+    assert len(set(seen)) < len(seen), "connections were kept"
+
+
+def test_what_a_new_connection_refuses_is_not_asked_for_ever(site):
+    with GrpcServer(lambda call, event: event == "end" and call.reset(7)) as up:
+        one = site("location / { proxy_pass http://u; }", f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 2; }}")
+        assert one.request("POST", "/", body=b"x").status == 502
+        assert len(up.calls) == 1
+
+
 def test_what_goes_wrong(site):
     with GrpcServer(echo) as gone:
         pass

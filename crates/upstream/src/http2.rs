@@ -2,6 +2,7 @@
 //! answer may go their ways at once.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -21,13 +22,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::connection::Connection;
 use crate::incoming::INTERIM;
 use crate::{
-    Answer, AnswerBody, Attempt, Client, Failure, Fault, Lease, Limits, Outgoing, OutgoingBody, Pool, Stream,
+    Again, Answer, AnswerBody, Attempt, Client, Failure, Fault, Lease, Limits, Outgoing, OutgoingBody, Pool,
+    Stream,
 };
 
 /// Bytes that a server may send of an answer before somebody has taken them.
 const WINDOW: u32 = 256 * 1024;
 /// Bytes of a request that are given to the codec at once.
 const BLOCK: usize = 16 * 1024;
+/// So much of a body that is passed on as it comes can be given once more.
+const GIVEN: usize = 64 * 1024;
 /// Bytes that one read takes at most.
 const READ_SIZE: usize = 16 * 1024;
 
@@ -119,6 +123,8 @@ struct Uplink {
     pending: Bytes,
     /// All of it has been given to the codec.
     over: bool,
+    /// What was taken of a source that gives it only once, until there is an answer or it is more than [`GIVEN`].
+    given: Option<VecDeque<Bytes>>,
 }
 
 enum Source {
@@ -155,7 +161,10 @@ impl Uplink {
                 continue;
             }
             match ready!(self.source.poll(cx, &mut client)) {
-                Some(Ok(data)) => self.pending = data,
+                Some(Ok(data)) => {
+                    self.note(&data);
+                    self.pending = data;
+                }
                 Some(Err(fault)) => return Poll::Ready(Err(fault)),
                 None => {
                     self.over = true;
@@ -165,6 +174,25 @@ impl Uplink {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn note(&mut self, data: &Bytes) {
+        if let Some(given) = &mut self.given {
+            given.push_back(data.clone());
+            if given.iter().map(Bytes::len).sum::<usize>() > GIVEN {
+                self.given = None;
+            }
+        }
+    }
+
+    /// The body for somebody else.
+    fn again(self) -> Option<Again> {
+        let rest = match self.source {
+            Source::Own(source) => Some(source),
+            Source::Client => None,
+            Source::Memory(_) | Source::File { .. } => return None,
+        };
+        Some(Again { given: self.given?, rest })
     }
 }
 
@@ -298,8 +326,8 @@ impl Connection {
     ) -> Result<Answer, (Failure, Lease)> {
         self.requests += 1;
         self.deadline.set(limits.send_timeout);
-        let mut is_sent = false;
-        let asked = self.ask_by_codec(outgoing, limits, client, attempt, &mut is_sent).await;
+        let (mut is_sent, mut again) = (false, None);
+        let asked = self.ask_by_codec(outgoing, limits, client, attempt, &mut is_sent, &mut again).await;
         if let Stream::Http2(http2) = &self.stream {
             http2.count(attempt);
         }
@@ -322,8 +350,9 @@ impl Connection {
                     "sending request to upstream"
                 };
                 let sent = attempt.sent.get() > 0;
-                let reused = reused && attempt.received.get() == 0;
-                Err((Failure { fault, action, sent, reused }, lease))
+                // That it goes away a server may have said after the last answer.
+                let reused = reused && (attempt.received.get() == 0 || matches!(fault, Fault::Refused(_)));
+                Err((Failure { fault, action, sent, reused, again }, lease))
             }
         }
     }
@@ -335,6 +364,7 @@ impl Connection {
         client: &mut dyn Client,
         attempt: &Attempt,
         is_sent: &mut bool,
+        again: &mut Option<Again>,
     ) -> Result<(ResponseHead, Bytes, Box<Incoming>), Fault> {
         if !matches!(self.stream, Stream::Http2(_)) {
             let stream = std::mem::replace(&mut self.stream, Stream::Gone);
@@ -350,7 +380,14 @@ impl Connection {
         }
         let Stream::Http2(http2) = &mut self.stream else { return Err(Fault::Closed) };
         let request = request(outgoing.head, limits.route.via.is_some())?;
-        let (mut answer, mut uplink) = Self::begin_request(http2, request, &outgoing.body, client)?;
+        let (mut answer, mut uplink) = match Self::begin_request(http2, request, &outgoing.body, client) {
+            Ok(begun) => begun,
+            Err(fault) => {
+                *again = Some(Again { given: VecDeque::new(), rest: None });
+                return Err(fault);
+            }
+        };
+        *is_sent = uplink.is_none();
         let deadline = &self.deadline;
         // Without a body all of the request is on its way.
         deadline.set(if uplink.is_some() { limits.send_timeout } else { limits.read_timeout });
@@ -392,7 +429,7 @@ impl Connection {
                 }
             }
             if may_answer && let Poll::Ready(response) = Pin::new(&mut answer).poll(cx) {
-                return Poll::Ready(response.map_err(|error| fault(&error)));
+                return Poll::Ready(response.map_err(|error| refusal(&error)));
             }
             if let Poll::Ready(ended) = over {
                 return Poll::Ready(Err(ended.map_or_else(|error| fault(&error), |()| Fault::Closed)));
@@ -406,8 +443,20 @@ impl Connection {
             }
             client.poll_gone(cx).map(|()| Err(Fault::Gone))
         })
-        .await?;
+        .await;
+        let response = match response {
+            Ok(response) => response,
+            Err(fault) => {
+                if matches!(fault, Fault::Refused(_)) {
+                    *again = uplink.and_then(Uplink::again);
+                }
+                return Err(fault);
+            }
+        };
         *is_sent = true;
+        if let Some(uplink) = &mut uplink {
+            uplink.given = None;
+        }
         let (parts, stream) = response.into_parts();
         let bytes = head(&parts);
         let mut parsed = ResponseHead::default();
@@ -431,6 +480,9 @@ impl Connection {
         body: &OutgoingBody<'_>,
         client: &mut dyn Client,
     ) -> Result<(ResponseFuture, Option<Uplink>), Fault> {
+        let is_empty = matches!(body, OutgoingBody::Bytes([]));
+        // Before the body is taken from whoever has it.
+        let (answer, stream) = http2.send.send_request(request, is_empty).map_err(|error| refusal(&error))?;
         let source = match body {
             OutgoingBody::Bytes([]) => None,
             OutgoingBody::Bytes(bytes) => Some(Source::Memory(Bytes::copy_from_slice(bytes))),
@@ -440,9 +492,13 @@ impl Connection {
             }
             OutgoingBody::Stream { .. } => Some(client.take_body().map_or(Source::Client, Source::Own)),
         };
-        let sent = http2.send.send_request(request, source.is_none());
-        let (answer, stream) = sent.map_err(|error| fault(&error))?;
-        let uplink = source.map(|source| Uplink { stream, source, pending: Bytes::new(), over: false });
+        let uplink = source.map(|source| Uplink {
+            stream,
+            given: matches!(source, Source::Client | Source::Own(_)).then(VecDeque::new),
+            source,
+            pending: Bytes::new(),
+            over: false,
+        });
         Ok((answer, uplink))
     }
 }
@@ -500,6 +556,18 @@ fn head(parts: &http::response::Parts) -> Bytes {
     }
     out.extend_from_slice(b"\r\n");
     out.into()
+}
+
+/// What is wrong with a stream. One that the server has not begun on, or never will, can be begun elsewhere (RFC 9113
+/// §6.8, §8.7).
+fn refusal(error: &h2::Error) -> Fault {
+    let is_reset = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    match error.reason() {
+        Some(reason) if error.is_remote() && (error.is_go_away() || is_reset) => {
+            Fault::Refused(reason.into())
+        }
+        _ => fault(error),
+    }
 }
 
 fn fault(error: &h2::Error) -> Fault {
