@@ -276,7 +276,7 @@ fn the_time_of_a_worker_that_hangs_behind_a_large_answer_runs_when_its_ring_is_e
     let mut call = pin!(app.call(&get, &BufferedBody::Empty, ("localhost", 80), &mut watch, None));
     assert!(poll(call.as_mut()).is_pending());
     let mut exchange = stage.claim();
-    begin(&mut exchange, None, &[b'x'; 100 * 1024]);
+    begin(&mut exchange, None, &vec![b'x'; 100 * 1024]);
     stage.turn();
     let mut stream = stream_of(answer!(call));
     std::thread::sleep(limit + limit / 4);
@@ -284,8 +284,8 @@ fn the_time_of_a_worker_that_hangs_behind_a_large_answer_runs_when_its_ring_is_e
     assert!(!exchange.is_cancelled(), "its client may be what it waits for");
     let mut left = 100 * 1024;
     while left > 0 {
-        let sent =
-            stream.send_foreign(u64::MAX, &mut |pieces| Ok(pieces.iter().map(|piece| piece.len()).sum()));
+        let sent = stream
+            .send_foreign(u64::MAX, &mut |pieces| Ok(pieces.iter().fold(0, |all, piece| all + piece.len())));
         left -= sent.expect("large").unwrap();
     }
     stage.app.tick();

@@ -45,16 +45,14 @@ impl Exchange {
         let length = self.length(response);
         let mut ends = (!has_body || length == Some(0)) && !self.is_tunnel;
         let length = length.filter(|_| !self.is_tunnel);
-        let (head, size) = match self.encode(response, length, date) {
-            Some(encoded) => encoded,
-            None => {
-                // As on HTTP/1: handlers check what they take from outside, so this is a fault of the program.
-                *response = Response::text(500, "text/plain", "Internal Server Error\n");
-                (ends, self.is_tunnel) = (self.is_head, false);
-                let encoded = self.encode(response, response.body.len(), date);
-                encoded.ok_or(WriteError::Broken("no head could be made"))?
-            }
-        };
+        let mut encoded = self.encode(response, length, date);
+        if encoded.is_none() {
+            // As on HTTP/1: handlers check what they take from outside, so this is a fault of the program.
+            *response = Response::text(500, "text/plain", "Internal Server Error\n");
+            (ends, self.is_tunnel) = (self.is_head, false);
+            encoded = self.encode(response, response.body.len(), date);
+        }
+        let (head, size) = encoded.ok_or(WriteError::Broken("no head could be made"))?;
         sent.head = size;
         self.is_answered = true;
         // An error means that the client has cancelled the request or is gone.
