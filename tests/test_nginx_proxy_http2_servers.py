@@ -35,6 +35,11 @@ def echo(call, event):
         call.data(b"body")
         call.end(("x-sum", "7"))
         return
+    if call.get(":path") == "/trailers/odd":
+        call.answer(fields=fields)
+        call.data(b"body")
+        call.end(("x-sum", "7"), ("host", "evil.example"), ("set-cookie", "a=b"), ("x_own", "1"))
+        return
     call.answer(int(call.get(":path").partition("?")[0].rpartition("/")[2] or 200), fields)
     call.data(call.get(":method").encode() + b" " + call.body, end=True)
 
@@ -157,6 +162,18 @@ def test_what_a_new_connection_refuses_is_not_asked_for_ever(site):
         one = site("location / { proxy_pass http://u; }", f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 2; }}")
         assert one.request("POST", "/", body=b"x").status == 502
         assert len(up.calls) == 1
+
+
+def test_trailers_that_may_not_be_are_left_out_alone(site):
+    """RFC 9110 §6.5.1. A client of HTTP/1 got none of the others either, one of HTTP/2 got all."""
+    with GrpcServer(echo) as up:
+        one = site(f"location / {{ proxy_pass http://127.0.0.1:{up.port}; proxy_pass_trailers on; }}")
+        with Http2(("127.0.0.1", one.port)) as h2:
+            assert dict(h2.get(1, "/trailers/odd").trailers) == {"x-sum": "7", "x_own": "1"}
+        with one.connect() as client:
+            client.send(build(target="/trailers/odd", fields={"TE": "trailers", "Connection": "TE"}))
+            answer = client.response()
+            assert (answer.body, dict(answer.trailers)) == (b"body", {"x-sum": "7"})
 
 
 def test_what_goes_wrong(site):

@@ -299,7 +299,9 @@ impl Incoming {
         match ready!(self.stream.poll_trailers(cx)) {
             Ok(Some(trailers)) => {
                 let mut fields = Fields::new();
-                for (name, value) in &trailers {
+                for (name, value) in
+                    trailers.iter().filter(|(name, _)| http1::may_trail(name.as_str().as_bytes()))
+                {
                     fields.push(name.as_str().as_bytes(), value.as_bytes());
                 }
                 *attempt.trailers.borrow_mut() = Some(fields);
