@@ -1,6 +1,7 @@
 """`proxy_http_version 2`: servers are asked by HTTP/2, whatever the client speaks."""
 
 import ssl
+import time
 
 import pytest
 from support import build
@@ -84,6 +85,46 @@ def test_a_body_of_unknown_length_is_passed_on_as_it_comes(site):
             answer = client.response()
         assert (answer.text, answer.get("X-Body")) == ("POST onetwo", "onetwo")
         assert up.calls[0].get("content-length") is None and up.calls[0].get("transfer-encoding") is None
+
+
+def test_the_time_of_a_body_that_comes_slowly_is_between_its_pieces(site):
+    # It was that for all of the body.
+    with GrpcServer(echo) as up:
+        one = site(f"location / {{ proxy_pass http://127.0.0.1:{up.port}; proxy_request_buffering off; "
+                   "proxy_send_timeout 1s; proxy_read_timeout 5s; }")
+        with one.connect(timeout=20) as client:
+            client.send(build("POST", "/200", {"Content-Length": "4"}))
+            # While it is the client that is waited for, its own time passes (`client_body_timeout`).
+            for wait in (0.1, 2, 0.1, 0.1):
+                time.sleep(wait)
+                client.send(b"x")
+            assert client.response().body == b"POST xxxx"
+        with Http2(("127.0.0.1", one.port), timeout=20) as h2:
+            h2.request(1, "/200", "POST", end=False)
+            for _ in range(6):
+                h2.data(1, b"x")
+                time.sleep(0.4)
+            h2.data(1, b"", end=True)
+            assert h2.answer(1).body == b"POST xxxxxx"
+
+
+def test_who_has_answered_and_takes_no_more_of_the_body_is_heard(site):
+    """RFC 9113 §8.1. It was waited for until it had taken too long."""
+    def refuse(call, event):
+        if event == "head":
+            call.connection.acknowledge_received_data = lambda *_: None
+            call.answer(413, [("content-type", "text/plain")])
+            call.data(b"too much", end=True)
+
+    with GrpcServer(refuse) as up:
+        one = site("location / { proxy_pass http://u; proxy_request_buffering off; }",
+                   f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 2; }}")
+        for _ in range(2):
+            with one.connect(timeout=10) as client:
+                client.send(build("POST", "/", {"Content-Length": "1000000"}) + b"x" * 200_000)
+                answer = client.response()
+                assert (answer.status, answer.body) == (413, b"too much")
+        assert up.connections == 2, "on the first the request has no end"
 
 
 def test_connections_are_kept(site):

@@ -125,6 +125,8 @@ struct Uplink {
     over: bool,
     /// What was taken of a source that gives it only once, until there is an answer or it is more than [`GIVEN`].
     given: Option<VecDeque<Bytes>>,
+    /// Some of it was taken, or has left, since somebody looked.
+    moved: bool,
 }
 
 enum Source {
@@ -158,12 +160,14 @@ impl Uplink {
                 let piece = self.pending.split_to(room.min(want));
                 let is_last = self.pending.is_empty() && self.source.is_over(client.as_deref());
                 self.over = self.stream.send_data(piece, is_last).is_err() || is_last;
+                self.moved = true;
                 continue;
             }
             match ready!(self.source.poll(cx, &mut client)) {
                 Some(Ok(data)) => {
                     self.note(&data);
                     self.pending = data;
+                    self.moved = true;
                 }
                 Some(Err(fault)) => return Poll::Ready(Err(fault)),
                 None => {
@@ -174,6 +178,16 @@ impl Uplink {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// It comes from whoever asks, who cannot give it any more once there is an answer.
+    fn is_of_client(&self) -> bool {
+        !self.over && matches!(self.source, Source::Client)
+    }
+
+    /// All that there is has left: the client is waited for.
+    fn is_dry(&self) -> bool {
+        self.pending.is_empty()
     }
 
     fn note(&mut self, data: &Bytes) {
@@ -243,6 +257,8 @@ pub(crate) struct Incoming {
     uplink: Option<Uplink>,
     /// Its data have ended.
     at_trailers: bool,
+    /// The rest of the request will never leave.
+    is_cut: bool,
 }
 
 impl Incoming {
@@ -253,7 +269,7 @@ impl Incoming {
 
     /// The request has left as a whole.
     pub(crate) fn is_sent(&self) -> bool {
-        self.uplink.as_ref().is_none_or(|uplink| uplink.over)
+        !self.is_cut && self.uplink.as_ref().is_none_or(|uplink| uplink.over)
     }
 
     /// Lets the connection do what it can without taking anything of the answer.
@@ -393,7 +409,7 @@ impl Connection {
         let deadline = &self.deadline;
         // Without a body all of the request is on its way.
         deadline.set(if uplink.is_some() { limits.send_timeout } else { limits.read_timeout });
-        let mut interims = 0;
+        let (mut interims, mut early, mut is_cut) = (0, None, false);
         let response = poll_fn(|cx| {
             let mut failed = None;
             if let Some(uplink) = &mut uplink
@@ -406,6 +422,7 @@ impl Connection {
                         deadline.set(limits.read_timeout);
                     }
                     Poll::Ready(Err(fault)) => failed = Some(fault),
+                    Poll::Pending if std::mem::take(&mut uplink.moved) => deadline.set(limits.send_timeout),
                     Poll::Pending => {}
                 }
             }
@@ -414,8 +431,6 @@ impl Connection {
             }
             let over = http2.poll(cx);
             http2.count(attempt);
-            // Where the body comes from whoever asks, it has to be read before the answer: nobody can afterwards.
-            let may_answer = uplink.as_ref().is_none_or(|up| up.over || !matches!(up.source, Source::Client));
             while let Poll::Ready(Some(Ok(response))) = answer.poll_informational(cx) {
                 interims += 1;
                 if interims > INTERIM {
@@ -430,16 +445,28 @@ impl Connection {
                     client.interim(&parsed, &bytes);
                 }
             }
-            if may_answer && let Poll::Ready(response) = Pin::new(&mut answer).poll(cx) {
-                return Poll::Ready(response.map_err(|error| refusal(&error)));
+            if early.is_none()
+                && let Poll::Ready(response) = Pin::new(&mut answer).poll(cx)
+            {
+                early = Some(response.map_err(|error| refusal(&error))?);
+            }
+            // Where the body comes from whoever asks, it has to be read before the answer, for nobody can afterwards;
+            // unless the server has made up its mind and takes no more of it (RFC 9113 §8.1).
+            let of_client = uplink.as_ref().filter(|uplink| uplink.is_of_client());
+            let is_late = !of_client.is_some_and(Uplink::is_dry) && deadline.is_past(cx);
+            if let Some(response) = early.take_if(|response| {
+                of_client.is_none_or(|up| is_late || (!up.is_dry() && response.status().as_u16() >= 300))
+            }) {
+                is_cut = of_client.is_some();
+                return Poll::Ready(Ok(response));
             }
             if let Poll::Ready(ended) = over {
                 return Poll::Ready(Err(ended.map_or_else(|error| fault(&error), |()| Fault::Closed)));
             }
-            if deadline.is_past(cx) {
+            if is_late {
                 return Poll::Ready(Err(Fault::Timeout));
             }
-            if uplink.as_ref().is_some_and(|up| !up.over && matches!(up.source, Source::Client)) {
+            if of_client.is_some() {
                 // Whether the client is there shows where its body is read.
                 return Poll::Pending;
             }
@@ -472,8 +499,8 @@ impl Connection {
             Some(length) if length == bytes.len() && !parsed.is_interim() => {}
             _ => return Err(Fault::Gateway(gateway::GatewayError::Field)),
         }
-        let uplink = uplink.filter(|uplink| !uplink.over);
-        Ok((parsed, bytes, Box::new(Incoming { stream, uplink, at_trailers: false })))
+        let uplink = uplink.filter(|uplink| !uplink.over && !is_cut);
+        Ok((parsed, bytes, Box::new(Incoming { stream, uplink, at_trailers: false, is_cut })))
     }
 
     fn begin_request(
@@ -500,6 +527,7 @@ impl Connection {
             source,
             pending: Bytes::new(),
             over: false,
+            moved: false,
         });
         Ok((answer, uplink))
     }
