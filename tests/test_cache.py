@@ -19,6 +19,7 @@ CONF = r"""
     proxy_cache_path %DIR%/cache levels=1:2 keys_zone=one:1m inactive=1h;
     log_format cache '$request_uri $upstream_cache_status';
     error_log %DIR%/error.log info;
+    map $request_body $letter { default none; "~^(?<first>[xyz])" $first; }
     server {
         listen 127.0.0.1:%PORT%;
         access_log %DIR%/access.log cache;
@@ -82,6 +83,32 @@ CONF = r"""
             proxy_cache_key $uri$request_body;
             proxy_cache_methods POST;
             proxy_request_buffering off;
+        }
+        location /by-map/ {
+            if ($letter = q) { return 400; }
+            proxy_pass http://127.0.0.1:UP;
+            proxy_cache_key $uri$letter;
+            proxy_cache_methods POST;
+            client_body_buffer_size 8k;
+        }
+        location /by-length/ {
+            proxy_pass http://127.0.0.1:UP;
+            proxy_cache_methods POST;
+            proxy_cache_key $uri:$content_length;
+            proxy_cache_bypass $arg_fresh$content_length;
+            add_header X-Cache $upstream_cache_status:$content_length always;
+        }
+        location /by-length/key/ {
+            proxy_pass http://127.0.0.1:UP;
+            proxy_cache_methods POST;
+            proxy_cache_key $uri:$content_length;
+            add_header X-Cache $upstream_cache_status:$content_length always;
+        }
+        location /by-map/in-file/ {
+            proxy_pass http://127.0.0.1:UP;
+            proxy_cache_key $uri$letter;
+            proxy_cache_methods POST;
+            client_body_in_file_only clean;
         }
         location /heads/ { proxy_pass http://127.0.0.1:UP; proxy_cache_convert_head off; }
         location /any/ {
@@ -561,6 +588,37 @@ def test_a_body_that_is_no_part_of_the_key_is_not_kept(place):
     place.says("/by-body/large", lambda seen, _: response(seen.body[:1]))
     for letter in (b"x", b"y", b"x"):
         assert shown(place.request("POST", "/by-body/large", body=letter * 20_000)) == (None, letter.decode())
+
+
+def test_what_a_map_makes_of_a_body_tells_answers_apart(place):
+    # What `if` had asked for before the body was there stayed, and was the key of all bodies.
+    place.says("/by-map/key", lambda seen, _: response(b"body " + seen.body))
+    for cache in ("MISS", "HIT"):
+        for body in (b"x", b"y"):
+            assert shown(place.request("POST", "/by-map/key", body=body)) == (cache, f"body {body.decode()}")
+
+
+@pytest.mark.parametrize(("where", "size"), [("/by-map/large", 20_000), ("/by-map/in-file/small", 1)])
+def test_a_body_in_a_file_that_a_map_does_not_see_is_not_kept(place, where, size):
+    place.says(where, lambda seen, _: response(seen.body[:1]))
+    for letter in (b"x", b"y", b"x"):
+        assert shown(place.request("POST", where, body=letter * size)) == (None, letter.decode())
+
+
+def test_a_body_in_chunks_has_a_length_when_the_cache_is_asked(place):
+    def ask(where, body):
+        with place.connect() as client:
+            chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+            client.send(build("POST", where, {"Transfer-Encoding": "chunked"}) + chunks)
+            return client.response().get("X-Cache")
+
+    for body in (b"hello", b"hello world"):
+        for _ in range(2):
+            assert ask("/by-length/any", body) == f"BYPASS:{len(body)}"
+        assert ask("/by-length/key/any", body) == f"MISS:{len(body)}"
+        assert ask("/by-length/key/any", body) == f"HIT:{len(body)}"
+        assert place.request("POST", "/by-length/key/any", body=body).get("X-Cache") == f"HIT:{len(body)}"
+    assert place.get("/by-length/any").get("X-Cache") == "MISS:"
 
 
 def test_what_has_a_body_is_not_fetched_without_it(place):

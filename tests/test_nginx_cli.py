@@ -178,6 +178,18 @@ def test_start_up_says_what_is_served_where(serve_nginx):
     assert len(lines) == 5
 
 
+def test_start_up_names_error_logs_that_are_not_the_main_one(serve_nginx):
+    server = serve_nginx("""
+        error_log %DIR%/http.log;
+        server { listen 127.0.0.1:%PORT%; error_log %DIR%/one.log; error_log %DIR%/http.log; }
+        server { listen 127.0.0.1:%PORT%; server_name two; error_log /dev/null crit; }
+    """)
+    lines = wait_until(lambda: len(found := server.out_path.read_text().splitlines()) >= 5 and found, "five lines")
+    logs = lines[4].partition(", no access log")[0]
+    assert logs.startswith("Logs: errors to standard error, ")
+    assert sorted(logs.split(", ")[1:]) == [f"{server.directory}/http.log", f"{server.directory}/one.log"], logs
+
+
 def test_no_python_is_looked_for_without_an_application(serve_nginx):
     server = serve_nginx(CONF, env={"PATH": "/nonexistent", "VIRTUAL_ENV": "/nonexistent"})
     assert server.workers() == []

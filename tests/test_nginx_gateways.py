@@ -511,6 +511,27 @@ def test_answers_are_kept(site, any_family):
         assert one.get("/h").body.startswith(b"body ")
 
 
+def test_head_of_what_is_stale_fetches_what_get_gets(site, family):
+    # HEAD was asked in the background, and what came of it thrown away.
+    count = iter(range(1, 100))
+
+    def answer(asked):
+        return b"Cache-Control: max-age=1\r\n\r\nbody %d" % next(count)
+
+    with Gateway(family, answer) as up:
+        http = f"{family}_cache_path %DIR%/cache keys_zone=z:1m;"
+        more = """FAMILY_cache z; FAMILY_cache_use_stale updating; FAMILY_cache_background_update on;
+            add_header X-C $upstream_cache_status;"""
+        one = site(family, server(place(family, up.port, more=more), http))
+        assert one.get("/a").body == b"body 1"
+        time.sleep(2.1)
+        assert one.request("HEAD", "/a").get("x-c") == "STALE"
+        wait_until(lambda: len(up.seen) == 2, "it to be fetched")
+        assert up.seen[1].get("REQUEST_METHOD") == "GET"
+        wait_until(lambda: one.request("HEAD", "/a").get("x-c") == "HIT", "it to be kept")
+        assert one.get("/a").body == b"body 2"
+
+
 def test_answers_become_files(site, any_family):
     with Gateway(any_family, name="x") as up:
         more = "FAMILY_store %DIR%/files$uri; FAMILY_store_access user:rw group:r;"

@@ -1,5 +1,6 @@
 """`grpc_pass`: HTTP/2 to servers, whose answers go on while the request still comes."""
 
+import os
 import ssl
 import time
 
@@ -152,6 +153,40 @@ def test_a_server_that_closed_a_kept_connection_is_asked_anew(site):
             for stream in (1, 3, 5):
                 assert h2.get(stream, "/").body == b"got "
         assert up.connections == 3
+
+
+@pytest.mark.parametrize("size", [0, 40_000, 200_000])
+def test_a_call_that_a_kept_connection_refuses_is_made_anew(site, size):
+    """As every server does it now and then that lets no connection grow old."""
+    seen = []
+
+    def second(call, event):
+        if event == "head":
+            seen.append(call.number)
+        if seen.count(call.number) == 1:
+            unary(call, event)
+        elif event == ("data" if size == 40_000 else "end"):
+            call.connection.close_connection(last_stream_id=call.stream - 2)
+
+    with GrpcServer(second) as up:
+        one = site("location / { grpc_pass u; }", f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 2; }}")
+        body = os.urandom(size)
+        with client(one) as h2:
+            assert h2.get(1, "/").body == b"got "
+            h2.request(3, "/", "POST", end=False)
+            for at in range(0, size, 16_000):
+                h2.data(3, body[at:at + 16_000])
+                if size == 200_000:
+                    # No more than the window has room for.
+                    wait_until(lambda: len(up.calls) > 1 and len(up.calls[1].body) >= at, "the server to get it")
+            h2.data(3, b"", end=True)
+            answer = h2.answer(3)
+        if size == 200_000:
+            # So much of what comes only once nobody has kept.
+            assert (answer.status, len(seen)) == (502, 2)
+        else:
+            assert (answer.status, answer.body, len(seen)) == (200, b"got " + body, 3)
+            assert up.connections == 2
 
 
 def test_errors(site):

@@ -29,6 +29,17 @@ ALL = """
         location /off { access_log off; return 200; }
         location /two { access_log %DIR%/two-a.log plain; access_log %DIR%/two-b.log raw; return 200; }
         location /by { root %DIR%; access_log %DIR%/by/$arg_site.log plain; return 200; }
+        location /deny {
+            root %DIR%; disable_symlinks on from=%DIR%; access_log %DIR%/deny/$arg_dir$arg_site.log plain; return 200;
+        }
+        location /owner {
+            root %DIR%; disable_symlinks if_not_owner; access_log %DIR%/deny/$arg_dir$arg_site.log plain; return 200;
+        }
+        location /kept {
+            root %DIR%; access_log %DIR%/deny/$arg_dir$arg_site.log plain; open_log_file_cache max=10 min_uses=1;
+            location /kept/deny { disable_symlinks on from=%DIR%; return 200; }
+            return 200;
+        }
         location /buffer { access_log %DIR%/buffer.log plain buffer=64k; return 200; }
         location /flush { access_log %DIR%/flush.log plain buffer=64k flush=300ms; return 200; }
         location /full { access_log %DIR%/full.log plain buffer=1k; return 200; }
@@ -143,6 +154,32 @@ def test_a_variable_does_not_lead_out_of_the_directory(server):
     assert server.get("/by?site=../outside").status == 200
     server.wait_log(r"by/\.\./outside\.log\\?\" is not written: a variable made a `\.\.` in it")
     assert not (server.directory / "outside.log").exists()
+
+
+def test_files_by_variables_obey_disable_symlinks(server):
+    """As in nginx: whoever may write below the directory must not choose another file for the log."""
+    top = server.directory / "deny"
+    (top / "real").mkdir(parents=True)
+    (top / "link").symlink_to("real")
+    for name in ("out", "dangling", "kept"):
+        (top / f"{name}.log").symlink_to(server.directory / f"outside-{name}.log")
+    (server.directory / "outside-out.log").touch()
+    # Of a directory the owner counts with `if_not_owner`; of the file itself nothing does that is a link.
+    wanted = {"/deny": ["real/a"], "/owner": ["real/b", "link/c"]}
+    for place, names in wanted.items():
+        for name in ["real/a", "real/b", "link/c", "out", "dangling"]:
+            if name in names or not name.startswith("real"):
+                directory, _, site = name.rpartition("/")
+                assert server.get(f"{place}?dir={directory + '/' if directory else ''}&site={site}").status == 200
+    assert sorted(path.name for path in (top / "real").iterdir()) == ["a.log", "b.log", "c.log"]
+    for name in ("a", "b", "c"):
+        assert len(lines(server, f"deny/real/{name}.log", 1)) == 1
+    assert read(server, "outside-out.log") == b"" and not (server.directory / "outside-dangling.log").exists()
+    # What was opened where links are followed stays open, but not for others.
+    for place, count in [("/kept", 1), ("/kept/deny", 1), ("/kept", 2)]:
+        server.get(f"{place}?site=kept")
+        assert len(lines(server, "outside-kept.log", count)) == count, place
+
 
 
 # Buffers.

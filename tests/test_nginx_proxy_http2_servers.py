@@ -1,6 +1,7 @@
 """`proxy_http_version 2`: servers are asked by HTTP/2, whatever the client speaks."""
 
 import ssl
+import time
 
 import pytest
 from support import build
@@ -34,6 +35,11 @@ def echo(call, event):
         call.answer(fields=fields)
         call.data(b"body")
         call.end(("x-sum", "7"))
+        return
+    if call.get(":path") == "/trailers/odd":
+        call.answer(fields=fields)
+        call.data(b"body")
+        call.end(("x-sum", "7"), ("host", "evil.example"), ("set-cookie", "a=b"), ("x_own", "1"))
         return
     call.answer(int(call.get(":path").partition("?")[0].rpartition("/")[2] or 200), fields)
     call.data(call.get(":method").encode() + b" " + call.body, end=True)
@@ -81,6 +87,46 @@ def test_a_body_of_unknown_length_is_passed_on_as_it_comes(site):
         assert up.calls[0].get("content-length") is None and up.calls[0].get("transfer-encoding") is None
 
 
+def test_the_time_of_a_body_that_comes_slowly_is_between_its_pieces(site):
+    # It was that for all of the body.
+    with GrpcServer(echo) as up:
+        one = site(f"location / {{ proxy_pass http://127.0.0.1:{up.port}; proxy_request_buffering off; "
+                   "proxy_send_timeout 1s; proxy_read_timeout 5s; }")
+        with one.connect(timeout=20) as client:
+            client.send(build("POST", "/200", {"Content-Length": "4"}))
+            # While it is the client that is waited for, its own time passes (`client_body_timeout`).
+            for wait in (0.1, 2, 0.1, 0.1):
+                time.sleep(wait)
+                client.send(b"x")
+            assert client.response().body == b"POST xxxx"
+        with Http2(("127.0.0.1", one.port), timeout=20) as h2:
+            h2.request(1, "/200", "POST", end=False)
+            for _ in range(6):
+                h2.data(1, b"x")
+                time.sleep(0.4)
+            h2.data(1, b"", end=True)
+            assert h2.answer(1).body == b"POST xxxxxx"
+
+
+def test_who_has_answered_and_takes_no_more_of_the_body_is_heard(site):
+    """RFC 9113 §8.1. It was waited for until it had taken too long."""
+    def refuse(call, event):
+        if event == "head":
+            call.connection.acknowledge_received_data = lambda *_: None
+            call.answer(413, [("content-type", "text/plain")])
+            call.data(b"too much", end=True)
+
+    with GrpcServer(refuse) as up:
+        one = site("location / { proxy_pass http://u; proxy_request_buffering off; }",
+                   f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 2; }}")
+        for _ in range(2):
+            with one.connect(timeout=10) as client:
+                client.send(build("POST", "/", {"Content-Length": "1000000"}) + b"x" * 200_000)
+                answer = client.response()
+                assert (answer.status, answer.body) == (413, b"too much")
+        assert up.connections == 2, "on the first the request has no end"
+
+
 def test_connections_are_kept(site):
     with GrpcServer(echo) as up:
         one = site("location / { proxy_pass http://u; }", f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 2; }}")
@@ -122,6 +168,53 @@ def test_requests_of_http2_and_trailers(site):
             h2.request(1, "/trailers")
             answer = h2.answer(1)
         assert (answer.status, answer.body, dict(answer.trailers)) == (200, b"body", {"x-sum": "7"})
+
+
+@pytest.mark.parametrize("how", ["goaway", "reset"])
+@pytest.mark.parametrize("more", ["", "proxy_request_buffering off;", "client_body_buffer_size 1k;"])
+def test_what_a_kept_connection_refuses_is_asked_anew(site, how, more):
+    """RFC 9113 §6.8 and §8.7: nothing was done with it, so that also a POST can be sent once more."""
+    seen = []
+
+    def second(call, event):
+        number = seen.count(call.number)
+        if event == "head":
+            seen.append(call.number)
+        if number < (1 if event == "head" else 2):
+            echo(call, event)
+        elif event == "end" and how == "reset":
+            call.reset(7)
+        elif event == "end":
+            call.connection.close_connection(last_stream_id=call.stream - 2)
+
+    with GrpcServer(second) as up:
+        one = site(f"location / {{ proxy_pass http://u; {more} }}",
+                   f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 2; }}")
+        for body in (b"one", b"two" * 10_000, None):
+            for _ in range(2):
+                method = "GET" if body is None else "POST"
+                answer = one.request(method, "/200", body=body)
+                assert (answer.status, answer.body) == (200, method.encode() + b" " + (body or b""))
+    assert len(set(seen)) < len(seen), "connections were kept"
+
+
+def test_what_a_new_connection_refuses_is_not_asked_for_ever(site):
+    with GrpcServer(lambda call, event: event == "end" and call.reset(7)) as up:
+        one = site("location / { proxy_pass http://u; }", f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 2; }}")
+        assert one.request("POST", "/", body=b"x").status == 502
+        assert len(up.calls) == 1
+
+
+def test_trailers_that_may_not_be_are_left_out_alone(site):
+    """RFC 9110 §6.5.1. A client of HTTP/1 got none of the others either, one of HTTP/2 got all."""
+    with GrpcServer(echo) as up:
+        one = site(f"location / {{ proxy_pass http://127.0.0.1:{up.port}; proxy_pass_trailers on; }}")
+        with Http2(("127.0.0.1", one.port)) as h2:
+            assert dict(h2.get(1, "/trailers/odd").trailers) == {"x-sum": "7", "x_own": "1"}
+        with one.connect() as client:
+            client.send(build(target="/trailers/odd", fields={"TE": "trailers", "Connection": "TE"}))
+            answer = client.response()
+            assert (answer.body, dict(answer.trailers)) == (b"body", {"x-sum": "7"})
 
 
 def test_what_goes_wrong(site):

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from support import Load, build, wait_until
+from support.http2 import Http2
 from support.server import has_ended, stopped
 
 APP = """
@@ -134,6 +135,31 @@ def test_a_client_that_was_served_does_not_wait_for_a_crowd(serve):
     assert sorted(places) == list(range(100)), "each ran once"
     assert places.index(99) < 50, "nor does who came last wait for all of the crowd"
     assert all(places.index(number) <= 2 * number for number in range(100)), "the oldest have every second turn"
+
+
+def test_a_new_client_with_many_streams_is_a_crowd(serve):
+    # From its second stream on it was taken for one that is known.
+    server = serve(APP, "--workers", "1", "--timeout", "60s", "--http-protocols", "h2,h1",
+                   "--http2-cleartext", "prior-knowledge")
+    known, busy = server.connect(timeout=30), server.connect(timeout=30)
+    known.send(build("GET", "/known?first"))
+    assert known.response().status == 200
+    busy.send(build("GET", "/wait?go"))
+    wait_until(lambda: "GET /wait?go" in notes(server), "the worker to be busy")
+    with Http2(server.address, timeout=30) as crowd:
+        streams = range(1, 201, 2)
+        for stream in streams:
+            crowd.request(stream, f"/crowd?{stream}")
+        crowd.ping()
+        known.send(build("GET", "/known?second"))
+        server.wait_taken(known)
+        release(server, "go")
+        assert [crowd.answer(stream).status for stream in streams] == [200] * 100
+        for each in (busy, known):
+            assert each.response().status == 200
+        assert notes(server)[2:].index("GET /known?second") < 50, "it was not the last"
+        # Who has had an answer is known, for one request.
+        assert crowd.get(201, "/pid").status == 200
 
 
 def test_a_crowd_waits_its_turn_and_is_not_forgotten(serve):

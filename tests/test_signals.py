@@ -99,6 +99,37 @@ def test_term_for_every_process_finishes_what_runs_and_what_waits(serve):
     assert "ERROR" not in server.log()
 
 
+@pytest.mark.parametrize("where", ["app", "hook"])
+def test_a_worker_that_boots_when_term_comes_ends_without_a_traceback(serve, where):
+    """The edge is gone by the time it is ready, or before it asked for it."""
+    wait = """
+import os, time
+
+def wait():
+    if os.path.exists("wait"):
+        open("waits", "w").close()
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+"""
+    hooks = {"hook": "post_fork = lambda server, worker: wait()", "app": ""}
+    loads = {"hook": "", "app": "wait()"}
+    files = {"wait.py": wait, "gunicorn.conf.py": "from wait import wait\n" + hooks[where]}
+    server = serve("from wait import wait\n" + loads[where] + APP, "-w", "1", files=files)
+    with server.connect() as client:
+        pid = int(client.request().text.split()[1])
+    server.write("wait", "")
+    os.kill(pid, signal.SIGKILL)
+    wait_until((server.directory / "waits").exists, "another worker to boot")
+    edge = server.edge()
+    server.signal(signal.SIGTERM)
+    wait_until(lambda: not os.path.exists(f"/proc/{edge}"), "the edge to end")
+    server.write("go", "")
+    assert server.exit_code() == 0
+    assert server.processes() == {}
+    log = server.log()
+    assert "Traceback" not in log and log.count("ERROR") == log.count("SIGKILL") == 1, log
+
+
 def test_a_second_term_does_not_break_off_what_the_first_lets_finish(serve):
     wait = "while not os.path.exists('go'):\n            time.sleep(0.01)"
     server = serve(APP.replace("time.sleep(1)", wait))

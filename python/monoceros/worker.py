@@ -94,7 +94,11 @@ class Boot:
         self.drop_privileges()
         random.seed()
         self.signals()
-        self.link = cache._link = self.extension.connect(self.fd, self.threads)
+        try:
+            self.link = cache._link = self.extension.connect(self.fd, self.threads)
+        except ConnectionError:
+            # The edge has ended meanwhile, and with it all that a worker is for. The master says why.
+            raise SystemExit(0) from None
         self.load()
         self.runner = self.worker.runner = self.extension.Runner(
             self.link,

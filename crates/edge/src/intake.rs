@@ -97,16 +97,16 @@ pub async fn call(
     app.call(request, body, server, &mut watch, limits).await
 }
 
-/// The same for what goes on without the client, of which it is known how many requests it has made.
+/// The same for what goes on without the client. `is_known`: it was served before.
 pub async fn call_alone(
     app: &Rc<App>,
-    requests: u64,
+    is_known: bool,
     request: &Request,
     body: &BufferedBody,
     server: (&str, u16),
     limits: Option<ResponseLimits>,
 ) -> Answer {
-    app.call(request, body, server, &mut Nobody { requests }, limits).await
+    app.call(request, body, server, &mut Nobody { is_known }, limits).await
 }
 
 /// The status for a failure of the application's side, and the words for the log. 499: nobody is left to answer.
@@ -139,7 +139,7 @@ pub fn poll_gone(exchange: &mut Exchange<'_>, cx: &mut Context<'_>) -> Poll<()> 
 
 /// Nobody waits, so nobody leaves.
 struct Nobody {
-    requests: u64,
+    is_known: bool,
 }
 
 impl Watch for Nobody {
@@ -148,7 +148,7 @@ impl Watch for Nobody {
     }
 
     fn is_known(&self) -> bool {
-        self.requests > 1
+        self.is_known
     }
 }
 
@@ -175,6 +175,6 @@ impl Watch for ClientWatch<'_, '_> {
     }
 
     fn is_known(&self) -> bool {
-        self.exchange.requests() > 1
+        self.exchange.is_known()
     }
 }

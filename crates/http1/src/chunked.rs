@@ -308,10 +308,15 @@ impl TrailerSection {
     }
 }
 
-/// Whether a field may stand behind the body: not what frames, routes, authenticates or conditions the
-/// message or says how its content is to be read (RFC 9110 §6.5.1), nor what a proxy vouches for, nor what
-/// has an underscore in its name.
-pub(crate) fn trailer_allowed(name: &[u8]) -> bool {
+/// Whether a field may stand in the trailer section of a message of HTTP/1: one of [`may_trail`] without an underscore in
+/// its name.
+pub fn trailer_allowed(name: &[u8]) -> bool {
+    may_trail(name) && !name.contains(&b'_')
+}
+
+/// Whether a field may stand behind the body: not what frames, routes, authenticates or conditions the message or says how
+/// its content is to be read (RFC 9110 §6.5.1), nor what a proxy vouches for.
+pub fn may_trail(name: &[u8]) -> bool {
     const FORBIDDEN: &[&str] = &[
         "age",
         "authorization",
@@ -354,5 +359,4 @@ pub(crate) fn trailer_allowed(name: &[u8]) -> bool {
     ];
     !FORBIDDEN.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden.as_bytes()))
         && !name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case(b"x-forwarded-"))
-        && !name.contains(&b'_')
 }

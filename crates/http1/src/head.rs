@@ -341,8 +341,9 @@ fn parse_request_line(
         return Err(HeadError::TargetByte);
     }
     head.version = match rest.get(target_len + 1..) {
-        Some(b"HTTP/1.1") => Version::Http11,
         Some(b"HTTP/1.0") => Version::Http10,
+        // A higher minor version is read as the highest that is known (RFC 9110 §2.5).
+        Some([b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9']) => Version::Http11,
         // RFC 9112 §2.3: two single digits.
         Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
             if major.is_ascii_digit() && minor.is_ascii_digit() =>

@@ -36,7 +36,7 @@ mod span;
 mod syntax;
 mod target;
 
-pub use chunked::{ChunkedDecoder, ChunkedEvent, TrailerSection};
+pub use chunked::{ChunkedDecoder, ChunkedEvent, TrailerSection, may_trail, trailer_allowed};
 pub use connection::{ConnectionOptions, list_elements};
 pub use encode::{
     CONTINUE, CRLF, ChunkHeader, EncodeError, LAST_CHUNK, ResponseEncoder, encode_chunk, encode_chunk_size,

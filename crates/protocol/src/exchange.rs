@@ -124,6 +124,16 @@ impl Exchange<'_> {
         }
     }
 
+    /// Whether its client was served before. Of what one asks at once on HTTP/2 that is only said of as many requests
+    /// as it has had responses, or a new client would be known from its second stream on.
+    pub fn is_known(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.requests() > 1,
+            Self::Http2(exchange) => exchange.is_known(),
+            Self::Nobody(nobody) => nobody.requests > 1,
+        }
+    }
+
     /// Whether the request was there before the last response had left: `$pipe`.
     pub fn is_pipelined(&self) -> bool {
         match self {

@@ -1,5 +1,7 @@
 //! A response that could go on for ever lets others on the event loop have their turn.
 
+mod common;
+
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
@@ -7,11 +9,13 @@ use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use exchange::{Body, Chunk, ChunkStream, Name, Response, SendForeign, StreamError};
 use listen::{Socket, Stream};
 use protocol::{Deadlines, h1};
+
+use common::settings;
 
 /// Sent from where it lies, 64 KiB at a time; the client takes all of it.
 struct Endless(Rc<Cell<u64>>);
@@ -26,33 +30,6 @@ impl ChunkStream for Endless {
 
     fn poll_chunk(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Chunk, StreamError>>> {
         Poll::Pending
-    }
-}
-
-fn settings() -> h1::Settings {
-    let long = Duration::from_secs(60);
-    h1::Settings {
-        limits: http1::Limits::default(),
-        policy: http1::Policy::default(),
-        max_body: None,
-        header_timeout: long,
-        body_timeout: long,
-        send_timeout: long,
-        keepalive_timeout: long,
-        keepalive_header: None,
-        keepalive_time: long,
-        keepalive_min_timeout: Duration::ZERO,
-        lingering: h1::Lingering::Off,
-        lingering_time: long,
-        lingering_timeout: long,
-        reset_timedout: false,
-        chunked: true,
-        nodelay: true,
-        merge_slashes: true,
-        keepalive_requests: 1000,
-        sendfile: true,
-        http2_chunk: 8192,
-        server: None,
     }
 }
 

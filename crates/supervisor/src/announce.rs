@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use config::model::http::Http;
-use config::model::{App, LogTarget, Model, WorkerClass};
+use config::model::{App, ErrorTarget, LogTarget, Logs, Model, WorkerClass};
 
 use crate::configuration::{Configuration, Prepared};
 
@@ -99,8 +99,23 @@ pub(crate) fn site_lines(configuration: &Configuration, http: &Http) -> Vec<Stri
         format!("Listening at: {}", join(urls(prepared))),
         servers,
         applications,
-        format!("Logs: errors to {}, {access}", target(&prepared.model.logs.error)),
+        format!("Logs: errors to {}, {access}", join(error_logs(&prepared.model.logs))),
     ]
+}
+
+/// Where errors go; files that stand in `http` only, or in a server, too.
+fn error_logs(logs: &Logs) -> impl Iterator<Item = String> {
+    let mut all = vec![target(&logs.error)];
+    let named = logs.nginx.iter().flat_map(|logs| logs.main.iter().chain(logs.others.iter().flatten()));
+    for log in named {
+        if let ErrorTarget::File(path) = &log.target
+            && path.as_os_str() != "/dev/null"
+            && !all.contains(&path.display().to_string())
+        {
+            all.push(path.display().to_string());
+        }
+    }
+    all.into_iter()
 }
 
 /// Where it listens.

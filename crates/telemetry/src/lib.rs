@@ -19,7 +19,7 @@ pub use access::format::{AccessFormat, DEFAULT_FORMAT, FormatError};
 pub use access::log::{AccessLog, AccessWriter};
 pub use clock::{date, time_iso8601, time_local, utc_offset};
 pub use file::{OpenError, Target, reopen};
-pub use nginx::Lookup;
 pub use nginx::log_format::render as render_log_format;
 pub use nginx::logs::{AccessLogs, access_log_files};
 pub use nginx::writer::AccessLogsWriter;
+pub use nginx::{Lookup, Way};

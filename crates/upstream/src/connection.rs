@@ -140,7 +140,13 @@ impl Connection {
         deadlines: &Rc<Deadlines>,
         client: &mut dyn Client,
     ) -> Result<Box<Self>, Failure> {
-        let failure = |fault| Failure { fault, action: "connecting to upstream", sent: false, reused: false };
+        let failure = |fault| Failure {
+            fault,
+            action: "connecting to upstream",
+            sent: false,
+            reused: false,
+            again: None,
+        };
         let deadline = deadlines.register();
         deadline.set(limits.connect_timeout);
         let socket = {
@@ -360,7 +366,7 @@ impl AskingHttp1<'_> {
                 let sent = attempt.sent.get() > 0;
                 // What is no answer may be what came behind the answer before.
                 let reused = self.reused && (attempt.received.get() == 0 || fault.is_noise());
-                Err((Failure { fault, action, sent, reused }, lease))
+                Err((Failure { fault, action, sent, reused, again: None }, lease))
             }
         })
     }

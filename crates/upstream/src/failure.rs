@@ -1,13 +1,15 @@
 //! Why a server did not answer.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 
+use bytes::Bytes;
+use exchange::BodySource;
 use gateway::GatewayError;
 use http1::ResponseError;
 
 /// Why a server did not answer, and when that was.
-#[derive(Debug)]
 pub struct Failure {
     /// What was wrong.
     pub fault: Fault,
@@ -18,6 +20,16 @@ pub struct Failure {
     /// The connection was a kept one, which the server may have closed in the meantime, or on which it may have sent
     /// what nobody asked for.
     pub reused: bool,
+    /// What another server, or the same once more, can be given of a body that is passed on as it comes.
+    pub again: Option<Again>,
+}
+
+/// A body that was passed on in part to a server that has done nothing with it.
+pub struct Again {
+    /// What was taken of it.
+    pub given: VecDeque<Bytes>,
+    /// Where the rest comes from; `None`: from where that came from.
+    pub rest: Option<Box<dyn BodySource>>,
 }
 
 /// What was wrong.
@@ -39,6 +51,8 @@ pub enum Fault {
     Gateway(GatewayError),
     /// What was wrong in HTTP/2, and whether that was what it sent.
     Http2(String, bool),
+    /// It says that it has done nothing with the request (RFC 9113 §8.7); with this error code.
+    Refused(u32),
     /// Too many interim responses.
     Flood,
     /// The client is gone.
@@ -50,7 +64,10 @@ pub enum Fault {
 impl Fault {
     /// It answered, but what it sent is none.
     pub const fn is_invalid(&self) -> bool {
-        matches!(self, Self::Invalid(_) | Self::Gateway(_) | Self::Http2(_, true) | Self::Flood)
+        matches!(
+            self,
+            Self::Invalid(_) | Self::Gateway(_) | Self::Http2(_, true) | Self::Refused(_) | Self::Flood
+        )
     }
 
     /// What it sent does not even look like an answer.
@@ -85,6 +102,7 @@ impl fmt::Display for Fault {
             Self::Invalid(error) => write!(f, "upstream sent {error}"),
             Self::Gateway(error) => write!(f, "upstream {error}"),
             Self::Http2(words, _) => write!(f, "upstream {words}"),
+            Self::Refused(code) => write!(f, "upstream rejected request with error {code}"),
             Self::Flood => f.write_str("upstream sent too many interim responses"),
             Self::Gone => {
                 f.write_str("client prematurely closed connection, so upstream connection is closed too")

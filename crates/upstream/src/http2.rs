@@ -2,6 +2,7 @@
 //! answer may go their ways at once.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -21,13 +22,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::connection::Connection;
 use crate::incoming::INTERIM;
 use crate::{
-    Answer, AnswerBody, Attempt, Client, Failure, Fault, Lease, Limits, Outgoing, OutgoingBody, Pool, Stream,
+    Again, Answer, AnswerBody, Attempt, Client, Failure, Fault, Lease, Limits, Outgoing, OutgoingBody, Pool,
+    Stream,
 };
 
 /// Bytes that a server may send of an answer before somebody has taken them.
 const WINDOW: u32 = 256 * 1024;
 /// Bytes of a request that are given to the codec at once.
 const BLOCK: usize = 16 * 1024;
+/// So much of a body that is passed on as it comes can be given once more.
+const GIVEN: usize = 64 * 1024;
 /// Bytes that one read takes at most.
 const READ_SIZE: usize = 16 * 1024;
 
@@ -119,6 +123,10 @@ struct Uplink {
     pending: Bytes,
     /// All of it has been given to the codec.
     over: bool,
+    /// What was taken of a source that gives it only once, until there is an answer or it is more than [`GIVEN`].
+    given: Option<VecDeque<Bytes>>,
+    /// Some of it was taken, or has left, since somebody looked.
+    moved: bool,
 }
 
 enum Source {
@@ -152,10 +160,15 @@ impl Uplink {
                 let piece = self.pending.split_to(room.min(want));
                 let is_last = self.pending.is_empty() && self.source.is_over(client.as_deref());
                 self.over = self.stream.send_data(piece, is_last).is_err() || is_last;
+                self.moved = true;
                 continue;
             }
             match ready!(self.source.poll(cx, &mut client)) {
-                Some(Ok(data)) => self.pending = data,
+                Some(Ok(data)) => {
+                    self.note(&data);
+                    self.pending = data;
+                    self.moved = true;
+                }
                 Some(Err(fault)) => return Poll::Ready(Err(fault)),
                 None => {
                     self.over = true;
@@ -165,6 +178,35 @@ impl Uplink {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// It comes from whoever asks, who cannot give it any more once there is an answer.
+    fn is_of_client(&self) -> bool {
+        !self.over && matches!(self.source, Source::Client)
+    }
+
+    /// All that there is has left: the client is waited for.
+    fn is_dry(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    fn note(&mut self, data: &Bytes) {
+        if let Some(given) = &mut self.given {
+            given.push_back(data.clone());
+            if given.iter().map(Bytes::len).sum::<usize>() > GIVEN {
+                self.given = None;
+            }
+        }
+    }
+
+    /// The body for somebody else.
+    fn again(self) -> Option<Again> {
+        let rest = match self.source {
+            Source::Own(source) => Some(source),
+            Source::Client => None,
+            Source::Memory(_) | Source::File { .. } => return None,
+        };
+        Some(Again { given: self.given?, rest })
     }
 }
 
@@ -215,6 +257,8 @@ pub(crate) struct Incoming {
     uplink: Option<Uplink>,
     /// Its data have ended.
     at_trailers: bool,
+    /// The rest of the request will never leave.
+    is_cut: bool,
 }
 
 impl Incoming {
@@ -225,7 +269,7 @@ impl Incoming {
 
     /// The request has left as a whole.
     pub(crate) fn is_sent(&self) -> bool {
-        self.uplink.as_ref().is_none_or(|uplink| uplink.over)
+        !self.is_cut && self.uplink.as_ref().is_none_or(|uplink| uplink.over)
     }
 
     /// Lets the connection do what it can without taking anything of the answer.
@@ -271,7 +315,9 @@ impl Incoming {
         match ready!(self.stream.poll_trailers(cx)) {
             Ok(Some(trailers)) => {
                 let mut fields = Fields::new();
-                for (name, value) in &trailers {
+                for (name, value) in
+                    trailers.iter().filter(|(name, _)| http1::may_trail(name.as_str().as_bytes()))
+                {
                     fields.push(name.as_str().as_bytes(), value.as_bytes());
                 }
                 *attempt.trailers.borrow_mut() = Some(fields);
@@ -298,8 +344,8 @@ impl Connection {
     ) -> Result<Answer, (Failure, Lease)> {
         self.requests += 1;
         self.deadline.set(limits.send_timeout);
-        let mut is_sent = false;
-        let asked = self.ask_by_codec(outgoing, limits, client, attempt, &mut is_sent).await;
+        let (mut is_sent, mut again) = (false, None);
+        let asked = self.ask_by_codec(outgoing, limits, client, attempt, &mut is_sent, &mut again).await;
         if let Stream::Http2(http2) = &self.stream {
             http2.count(attempt);
         }
@@ -322,8 +368,9 @@ impl Connection {
                     "sending request to upstream"
                 };
                 let sent = attempt.sent.get() > 0;
-                let reused = reused && attempt.received.get() == 0;
-                Err((Failure { fault, action, sent, reused }, lease))
+                // That it goes away a server may have said after the last answer.
+                let reused = reused && (attempt.received.get() == 0 || matches!(fault, Fault::Refused(_)));
+                Err((Failure { fault, action, sent, reused, again }, lease))
             }
         }
     }
@@ -335,6 +382,7 @@ impl Connection {
         client: &mut dyn Client,
         attempt: &Attempt,
         is_sent: &mut bool,
+        again: &mut Option<Again>,
     ) -> Result<(ResponseHead, Bytes, Box<Incoming>), Fault> {
         if !matches!(self.stream, Stream::Http2(_)) {
             let stream = std::mem::replace(&mut self.stream, Stream::Gone);
@@ -350,11 +398,18 @@ impl Connection {
         }
         let Stream::Http2(http2) = &mut self.stream else { return Err(Fault::Closed) };
         let request = request(outgoing.head, limits.route.via.is_some())?;
-        let (mut answer, mut uplink) = Self::begin_request(http2, request, &outgoing.body, client)?;
+        let (mut answer, mut uplink) = match Self::begin_request(http2, request, &outgoing.body, client) {
+            Ok(begun) => begun,
+            Err(fault) => {
+                *again = Some(Again { given: VecDeque::new(), rest: None });
+                return Err(fault);
+            }
+        };
+        *is_sent = uplink.is_none();
         let deadline = &self.deadline;
         // Without a body all of the request is on its way.
         deadline.set(if uplink.is_some() { limits.send_timeout } else { limits.read_timeout });
-        let mut interims = 0;
+        let (mut interims, mut early, mut is_cut) = (0, None, false);
         let response = poll_fn(|cx| {
             let mut failed = None;
             if let Some(uplink) = &mut uplink
@@ -367,6 +422,7 @@ impl Connection {
                         deadline.set(limits.read_timeout);
                     }
                     Poll::Ready(Err(fault)) => failed = Some(fault),
+                    Poll::Pending if std::mem::take(&mut uplink.moved) => deadline.set(limits.send_timeout),
                     Poll::Pending => {}
                 }
             }
@@ -375,8 +431,6 @@ impl Connection {
             }
             let over = http2.poll(cx);
             http2.count(attempt);
-            // Where the body comes from whoever asks, it has to be read before the answer: nobody can afterwards.
-            let may_answer = uplink.as_ref().is_none_or(|up| up.over || !matches!(up.source, Source::Client));
             while let Poll::Ready(Some(Ok(response))) = answer.poll_informational(cx) {
                 interims += 1;
                 if interims > INTERIM {
@@ -391,23 +445,47 @@ impl Connection {
                     client.interim(&parsed, &bytes);
                 }
             }
-            if may_answer && let Poll::Ready(response) = Pin::new(&mut answer).poll(cx) {
-                return Poll::Ready(response.map_err(|error| fault(&error)));
+            if early.is_none()
+                && let Poll::Ready(response) = Pin::new(&mut answer).poll(cx)
+            {
+                early = Some(response.map_err(|error| refusal(&error))?);
+            }
+            // Where the body comes from whoever asks, it has to be read before the answer, for nobody can afterwards;
+            // unless the server has made up its mind and takes no more of it (RFC 9113 §8.1).
+            let of_client = uplink.as_ref().filter(|uplink| uplink.is_of_client());
+            let is_late = !of_client.is_some_and(Uplink::is_dry) && deadline.is_past(cx);
+            if let Some(response) = early.take_if(|response| {
+                of_client.is_none_or(|up| is_late || (!up.is_dry() && response.status().as_u16() >= 300))
+            }) {
+                is_cut = of_client.is_some();
+                return Poll::Ready(Ok(response));
             }
             if let Poll::Ready(ended) = over {
                 return Poll::Ready(Err(ended.map_or_else(|error| fault(&error), |()| Fault::Closed)));
             }
-            if deadline.is_past(cx) {
+            if is_late {
                 return Poll::Ready(Err(Fault::Timeout));
             }
-            if uplink.as_ref().is_some_and(|up| !up.over && matches!(up.source, Source::Client)) {
+            if of_client.is_some() {
                 // Whether the client is there shows where its body is read.
                 return Poll::Pending;
             }
             client.poll_gone(cx).map(|()| Err(Fault::Gone))
         })
-        .await?;
+        .await;
+        let response = match response {
+            Ok(response) => response,
+            Err(fault) => {
+                if matches!(fault, Fault::Refused(_)) {
+                    *again = uplink.and_then(Uplink::again);
+                }
+                return Err(fault);
+            }
+        };
         *is_sent = true;
+        if let Some(uplink) = &mut uplink {
+            uplink.given = None;
+        }
         let (parts, stream) = response.into_parts();
         let bytes = head(&parts);
         let mut parsed = ResponseHead::default();
@@ -421,8 +499,8 @@ impl Connection {
             Some(length) if length == bytes.len() && !parsed.is_interim() => {}
             _ => return Err(Fault::Gateway(gateway::GatewayError::Field)),
         }
-        let uplink = uplink.filter(|uplink| !uplink.over);
-        Ok((parsed, bytes, Box::new(Incoming { stream, uplink, at_trailers: false })))
+        let uplink = uplink.filter(|uplink| !uplink.over && !is_cut);
+        Ok((parsed, bytes, Box::new(Incoming { stream, uplink, at_trailers: false, is_cut })))
     }
 
     fn begin_request(
@@ -431,6 +509,9 @@ impl Connection {
         body: &OutgoingBody<'_>,
         client: &mut dyn Client,
     ) -> Result<(ResponseFuture, Option<Uplink>), Fault> {
+        let is_empty = matches!(body, OutgoingBody::Bytes([]));
+        // Before the body is taken from whoever has it.
+        let (answer, stream) = http2.send.send_request(request, is_empty).map_err(|error| refusal(&error))?;
         let source = match body {
             OutgoingBody::Bytes([]) => None,
             OutgoingBody::Bytes(bytes) => Some(Source::Memory(Bytes::copy_from_slice(bytes))),
@@ -440,9 +521,14 @@ impl Connection {
             }
             OutgoingBody::Stream { .. } => Some(client.take_body().map_or(Source::Client, Source::Own)),
         };
-        let sent = http2.send.send_request(request, source.is_none());
-        let (answer, stream) = sent.map_err(|error| fault(&error))?;
-        let uplink = source.map(|source| Uplink { stream, source, pending: Bytes::new(), over: false });
+        let uplink = source.map(|source| Uplink {
+            stream,
+            given: matches!(source, Source::Client | Source::Own(_)).then(VecDeque::new),
+            source,
+            pending: Bytes::new(),
+            over: false,
+            moved: false,
+        });
         Ok((answer, uplink))
     }
 }
@@ -500,6 +586,18 @@ fn head(parts: &http::response::Parts) -> Bytes {
     }
     out.extend_from_slice(b"\r\n");
     out.into()
+}
+
+/// What is wrong with a stream. One that the server has not begun on, or never will, can be begun elsewhere (RFC 9113
+/// §6.8, §8.7).
+fn refusal(error: &h2::Error) -> Fault {
+    let is_reset = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    match error.reason() {
+        Some(reason) if error.is_remote() && (error.is_go_away() || is_reset) => {
+            Fault::Refused(reason.into())
+        }
+        _ => fault(error),
+    }
 }
 
 fn fault(error: &h2::Error) -> Fault {

@@ -33,7 +33,7 @@ pub use connect::{Bind, Route, Via};
 pub use connection::{
     Answer, Asked, Asking, AskingHttp1, Client, Connection, Limits, Outgoing, OutgoingBody,
 };
-pub use failure::{Failure, Fault, errno};
+pub use failure::{Again, Failure, Fault, errno};
 pub use group::{Choice, Found, Group, Key, Lease, Peer, PeerStatus, Place, Waits};
 pub use pool::Pool;
 pub use resolver::{Resolver, Service, Unresolved};

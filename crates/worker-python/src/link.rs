@@ -1,12 +1,13 @@
 //! The worker's connection to the edge.
 
+use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bridge::worker::{self, Ended};
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use bridge::worker::{self, Ended, LinkError};
+use pyo3::exceptions::{PyConnectionError, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use rustix::process::Signal;
 
@@ -30,8 +31,15 @@ pub(crate) fn connect(py: Python<'_>, fd: i32, claimers: u32) -> PyResult<Link> 
     // SAFETY: the caller hands the descriptor over; the mold received it for this worker alone.
     let socket = unsafe { OwnedFd::from_raw_fd(fd) };
     let link = py.detach(|| worker::Link::connect(socket, std::process::id(), claimers));
-    let link =
-        link.map_err(|error| PyRuntimeError::new_err(format!("the edge did not take this worker: {error}")))?;
+    let link = link.map_err(|error| {
+        let is_gone = match &error {
+            LinkError::Gone => true,
+            LinkError::Io(error) => is_gone(error),
+            _ => false,
+        };
+        let text = format!("the edge did not take this worker: {error}");
+        if is_gone { PyConnectionError::new_err(text) } else { PyRuntimeError::new_err(text) }
+    })?;
     Ok(Link { link: Arc::new(link), listens: AtomicBool::new(false) })
 }
 
@@ -42,13 +50,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 #[pymethods]
 impl Link {
-    /// Tells the edge that this worker takes requests, and listens to the edge from now on.
+    /// Tells the edge that this worker takes requests, and listens to the edge from now on. If that has ended while the
+    /// worker booted, there are no requests, which is how a worker is told to end.
     fn ready(&self) -> PyResult<()> {
         let link = Arc::clone(&self.link);
         let control = std::thread::Builder::new().name("monoceros-control".to_owned());
         control.spawn(move || control_loop(&link)).map_err(PyErr::from)?;
         self.listens.store(true, Ordering::Release);
-        self.link.ready().map_err(|error| PyRuntimeError::new_err(error.to_string()))
+        match self.link.ready() {
+            Err(error) if is_gone(&error) => self.stop(),
+            told => told.map_err(|error| PyRuntimeError::new_err(error.to_string()))?,
+        }
+        Ok(())
     }
 
     /// Removes what carries one of these tags from the caches, and returns how many answers that were.
@@ -74,6 +87,10 @@ impl Link {
     pub(crate) fn claimer(&self, number: usize) -> PyResult<worker::Claimer> {
         self.link.claimer(number).map_err(no_such_claimer)
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// Never touches Python, so that a worker stuck there still ends.

@@ -174,6 +174,7 @@ pub(super) fn facts_of_connection<'a>(
         link_busy: Cell::new(false),
         app: RefCell::default(),
         body_length: Cell::new(0),
+        found_length: Cell::new(None),
         body: RefCell::default(),
         body_spent: Cell::new(false),
         upstream: RefCell::default(),

@@ -368,7 +368,7 @@ impl Visit<'_, '_> {
         let server = self.server_address();
         let server = (&server.0[..], server.1);
         let called = if self.alone || alone {
-            intake::call_alone(app, self.exchange.requests(), asking, body, server, limits).await
+            intake::call_alone(app, self.exchange.is_known(), asking, body, server, limits).await
         } else {
             intake::call(app, &mut self.exchange, asking, body, server, limits).await
         };
@@ -469,6 +469,9 @@ impl Visit<'_, '_> {
             None => self.read_body(request).await?,
         };
         self.note_body(&body);
+        if request.content_length.is_none() {
+            self.facts.found_length.set(Some(body.len()));
+        }
         Ok(body)
     }
 

@@ -242,12 +242,16 @@ impl Environment for View<'_> {
             Variable::SslSessionReused => {
                 facts.of_tls(&mut text, |tls, text| text.push(if tls.resumed { b'r' } else { b'.' }))
             }
+            Variable::ContentLength => {
+                let asked = facts.upstream.borrow().as_ref().and_then(|asked| asked.body_length);
+                let length = asked.or(facts.found_length.get());
+                length.is_some_and(|length| text.write(format_args!("{length}")))
+            }
             Variable::ProxyAddXForwardedFor => super::proxy::add_forwarded(request, text.0),
             Variable::ProxyHost
             | Variable::ProxyPort
             | Variable::ProxyInternalBodyLength
             | Variable::ProxyInternalChunked
-            | Variable::ContentLength
             | Variable::UpstreamCacheStatus
             | Variable::UpstreamCacheLastModified
             | Variable::UpstreamCacheEtag

@@ -82,6 +82,8 @@ pub struct Facts<'a> {
     pub app: RefCell<Option<String>>,
     /// Bytes of the body that was received.
     pub body_length: Cell<u64>,
+    /// How long a body is that came without saying so, once all of it is there.
+    pub found_length: Cell<Option<u64>>,
     /// The body, where it lies in memory.
     pub body: RefCell<Option<bytes::Bytes>>,
     /// Some of the body was passed on as it came, and memory does not hold all of it: nobody else can get it.

@@ -1,12 +1,18 @@
 //! The log phase.
 
+use std::fs::File;
+use std::io;
+use std::rc::Rc;
+
 use exchange::{Fields, Request, Response};
 use protocol::{Sent as Written, WriteError};
 use routing::{Scope, State};
+use telemetry::Way;
 use telemetry::error_log::Level;
 
 use super::environment::{Sent, View};
 use super::facts::Facts;
+use super::place::Place;
 use super::visit::Visit;
 use crate::event_loop::EventLoop;
 
@@ -79,10 +85,41 @@ fn write(event_loop: &EventLoop, facts: &Facts<'_>, state: &mut State, request: 
     let Some(logs) = &mut *logs else { return };
     let view = View { facts, sent };
     let variables = &facts.site.routing.variables;
-    let wants_write = logs.log(facts.settings.get(), exchange::now(), &mut |variable, out| {
+    let mut way = None;
+    if logs.logs().has_variable_names(facts.settings.get())
+        && let Some(place) = facts.place().filter(|place| !place.files.follows_links())
+    {
+        let scope = Scope { request, environment: &view };
+        let from = place.files.links_from(|value| variables.text(value, state, scope).into_owned());
+        let name = [format!("{}", place.id).as_bytes(), b":", from.as_deref().unwrap_or_default()].concat();
+        way = Some(ByLinks { place, from, name });
+    }
+    let way = way.as_ref().map(|way| way as &dyn Way);
+    let wants_write = logs.log(facts.settings.get(), exchange::now(), way, &mut |variable, out| {
         variables.variable(variable, state, Scope { request, environment: &view }, out)
     });
     if wants_write {
         event_loop.lines.notify_one();
+    }
+}
+
+/// `disable_symlinks` of a place, for its logs.
+struct ByLinks {
+    place: Rc<Place>,
+    from: Option<Vec<u8>>,
+    name: Vec<u8>,
+}
+
+impl Way for ByLinks {
+    fn is_directory(&self, path: &[u8]) -> bool {
+        self.place.files.is_directory(path, self.from.as_deref())
+    }
+
+    fn append(&self, path: &[u8]) -> io::Result<File> {
+        self.place.files.append(path, self.from.as_deref())
+    }
+
+    fn name(&self) -> &[u8] {
+        &self.name
     }
 }

@@ -100,6 +100,7 @@ impl Visit<'_, '_> {
             target_changed: std::mem::replace(&mut self.target_changed, true),
             location_valid: std::mem::replace(&mut self.location_valid, true),
             body_length: facts.body_length.get(),
+            found_length: facts.found_length.take(),
             body: facts.body.borrow().clone(),
         };
         self.depth += 1;
@@ -127,6 +128,7 @@ impl Visit<'_, '_> {
         self.target_changed = outer.target_changed;
         self.location_valid = outer.location_valid;
         facts.body_length.set(outer.body_length);
+        facts.found_length.set(outer.found_length);
         facts.body.replace(outer.body);
         self.internal = outer.internal;
         self.error_page = outer.error_page;
@@ -169,6 +171,7 @@ pub(super) struct Outer {
     target_changed: bool,
     location_valid: bool,
     body_length: u64,
+    found_length: Option<u64>,
     body: Option<bytes::Bytes>,
 }
 

@@ -47,11 +47,14 @@ impl App {
             of_rest = bytes.len() as u64;
             reply.buffer.push(bytes);
         };
-        match self.thread.borrow_mut().send_body(id, most, send, rest) {
+        let mut thread = self.thread.borrow_mut();
+        match thread.send_body(id, most, send, rest) {
             Ok(sent) => {
                 if let Some(Ok(sent)) = &sent {
                     reply.received += *sent as u64 + of_rest;
                     pending.progress.set(Instant::now());
+                    // What comes now rings; from here on the worker has no one to wait for.
+                    pending.stalled.set(!thread.is_drained(id));
                     pending.leaves_large.set(true);
                 }
                 sent

@@ -267,6 +267,35 @@ fn a_worker_is_not_held_up_by_a_client_that_takes_nothing() {
 }
 
 #[test]
+fn the_time_of_a_worker_that_hangs_behind_a_large_answer_runs_when_its_ring_is_empty() {
+    let stage = Stage::new();
+    let limit = Duration::from_millis(200);
+    let hasty = Options { timeout: Some(limit), ..Options::clone(&stage.app.options.borrow()) };
+    stage.app.set_options(hasty);
+    let (app, get, mut watch) = (Rc::clone(&stage.app), request(Method::Get), Patient);
+    let mut call = pin!(app.call(&get, &BufferedBody::Empty, ("localhost", 80), &mut watch, None));
+    assert!(poll(call.as_mut()).is_pending());
+    let mut exchange = stage.claim();
+    begin(&mut exchange, None, &vec![b'x'; 100 * 1024]);
+    stage.turn();
+    let mut stream = stream_of(answer!(call));
+    std::thread::sleep(limit + limit / 4);
+    stage.app.tick();
+    assert!(!exchange.is_cancelled(), "its client may be what it waits for");
+    let mut left = 100 * 1024;
+    while left > 0 {
+        let sent = stream
+            .send_foreign(u64::MAX, &mut |pieces| Ok(pieces.iter().fold(0, |all, piece| all + piece.len())));
+        left -= sent.expect("large").unwrap();
+    }
+    stage.app.tick();
+    assert!(!exchange.is_cancelled(), "it has time from now on");
+    std::thread::sleep(limit + limit / 4);
+    stage.app.tick();
+    assert!(exchange.is_cancelled());
+}
+
+#[test]
 fn the_file_of_a_body_is_let_go_when_its_request_has_waited_too_long() {
     let stage = Stage::new();
     let hasty = Options { queue_timeout: Duration::ZERO, ..Options::clone(&stage.app.options.borrow()) };

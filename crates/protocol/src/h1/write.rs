@@ -485,6 +485,7 @@ impl Connection {
             Framing::Chunked => {
                 let trailers = stream.trailers().unwrap_or_default();
                 let fields = trailers.iter().map(|(_, name, value)| (name, value));
+                let fields = fields.filter(|(name, _)| http1::trailer_allowed(name));
                 let output = &mut self.buffers().output;
                 // What may not stand in a trailer section is left out, and all with it.
                 if http1::encode_last_chunk(output, fields).is_err() {

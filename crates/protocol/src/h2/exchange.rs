@@ -47,6 +47,7 @@ pub struct Exchange {
     pub(super) is_tunnel: bool,
     /// Its number among the requests of the connection.
     number: u64,
+    is_known: bool,
     /// Bytes of the last piece, which the client may send again when somebody asks for the next.
     unread: usize,
     /// Body bytes so far, for `max_body`.
@@ -66,6 +67,7 @@ impl Exchange {
         wire.begin_exchange();
         Self {
             number: wire.requests.get(),
+            is_known: wire.served.get() >= wire.exchanges() as u64,
             priority: head.priority(),
             head: Some(head),
             id: stream.stream_id().as_u32(),
@@ -105,6 +107,11 @@ impl Exchange {
     /// Requests begun on the connection when this one was, itself among them.
     pub fn requests(&self) -> u64 {
         self.number
+    }
+
+    /// See [`Exchange::is_known`](crate::Exchange::is_known).
+    pub fn is_known(&self) -> bool {
+        self.is_known
     }
 
     /// Whether the connection's TLS handshake is not over.

@@ -29,6 +29,9 @@ impl Exchange {
         let mut sent = Sent { body: 0, head: 0, outcome: Ok(()) };
         self.deadline.set(self.settings.send_timeout);
         sent.outcome = self.respond_inner(response, date, &mut sent).await;
+        if sent.outcome.is_ok() {
+            self.wire.served.set(self.wire.served.get() + 1);
+        }
         sent
     }
 
@@ -40,9 +43,16 @@ impl Exchange {
     ) -> Result<(), WriteError> {
         let has_body = response_body_allowed(response.status) && !self.is_head;
         let length = self.length(response);
-        let ends = (!has_body || length == Some(0)) && !self.is_tunnel;
+        let mut ends = (!has_body || length == Some(0)) && !self.is_tunnel;
         let length = length.filter(|_| !self.is_tunnel);
-        let (head, size) = self.encode(response, length, date);
+        let mut encoded = self.encode(response, length, date);
+        if encoded.is_none() {
+            // As on HTTP/1: handlers check what they take from outside, so this is a fault of the program.
+            *response = Response::text(500, "text/plain", "Internal Server Error\n");
+            (ends, self.is_tunnel) = (self.is_head, false);
+            encoded = self.encode(response, response.body.len(), date);
+        }
+        let (head, size) = encoded.ok_or(WriteError::Broken("no head could be made"))?;
         sent.head = size;
         self.is_answered = true;
         // An error means that the client has cancelled the request or is gone.
@@ -107,7 +117,13 @@ impl Exchange {
         }
     }
 
-    fn encode(&self, response: &Response, length: Option<u64>, date: &[u8]) -> (http::Response<()>, u64) {
+    /// The head, and about how many bytes it is; `None` if a field is none that can be sent.
+    fn encode(
+        &self,
+        response: &Response,
+        length: Option<u64>,
+        date: &[u8],
+    ) -> Option<(http::Response<()>, u64)> {
         let mut head = http::Response::new(());
         // Handlers make no status beyond these.
         *head.status_mut() =
@@ -128,19 +144,19 @@ impl Exchange {
                 _ if is_of_connection(spelling) => continue,
                 _ => {}
             }
-            push(fields, spelling, block.slice(start..end));
+            push(fields, spelling, block.slice(start..end))?;
         }
         if !has_server && let Some(server) = &self.settings.server {
-            push(fields, b"server", Bytes::copy_from_slice(server.as_bytes()));
+            push(fields, b"server", Bytes::copy_from_slice(server.as_bytes()))?;
         }
         if !has_date {
-            push(fields, b"date", Bytes::copy_from_slice(date));
+            push(fields, b"date", Bytes::copy_from_slice(date))?;
         }
         if let Some(length) = length.filter(|_| !matches!(response.status, 204 | 304)) {
             fields.insert(http::header::CONTENT_LENGTH, length.into());
         }
         let size = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum::<usize>();
-        (head, size as u64)
+        Some((head, size as u64))
     }
 
     async fn write_stream(
@@ -318,12 +334,10 @@ impl Exchange {
     }
 }
 
-/// One field of a response. What has no place in HTTP/2 was checked by handlers, and is left out if it was not.
-fn push(fields: &mut HeaderMap, name: &[u8], value: Bytes) {
-    if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_maybe_shared(value)) {
-        // More than fit are more than anybody takes.
-        let _ = fields.try_append(name, value);
-    }
+/// One field of a response; `None` if it is none, or if there are more than anybody takes.
+fn push(fields: &mut HeaderMap, name: &[u8], value: Bytes) -> Option<()> {
+    let (name, value) = (HeaderName::from_bytes(name).ok()?, HeaderValue::from_maybe_shared(value).ok()?);
+    fields.try_append(name, value).ok().map(|_| ())
 }
 
 /// The values one behind the other, so that all of them share one block of memory.
@@ -335,11 +349,12 @@ fn values(fields: &Fields) -> Bytes {
     block.into()
 }
 
-/// Fields as they can stand in an interim response or in trailers.
+/// Fields as they can stand in an interim response or in trailers. Those that cannot are left out: the response itself
+/// has left, or is not theirs to spoil.
 pub(super) fn section(section: &Fields) -> HeaderMap {
     let mut fields = HeaderMap::new();
     for (_, name, value) in section.iter().filter(|(_, name, _)| !is_of_connection(name)) {
-        push(&mut fields, name, Bytes::copy_from_slice(value));
+        let _ = push(&mut fields, name, Bytes::copy_from_slice(value));
     }
     fields
 }

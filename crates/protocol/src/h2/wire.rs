@@ -48,6 +48,8 @@ pub(super) struct Wire {
     unsettled: RefCell<Vec<Waker>>,
     /// Requests begun.
     pub(super) requests: Cell<u64>,
+    /// Responses that were whole.
+    pub(super) served: Cell<u64>,
 }
 
 impl Wire {
@@ -68,6 +70,7 @@ impl Wire {
             driver: RefCell::default(),
             unsettled: RefCell::default(),
             requests: Cell::new(0),
+            served: Cell::new(0),
         })
     }
 

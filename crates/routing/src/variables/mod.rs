@@ -74,6 +74,8 @@ pub struct Variables(Vec<Defined>);
 struct Defined {
     name: String,
     source: Source,
+    /// It is made of the request's body, which is not there yet when the first phases ask.
+    is_of_body: bool,
 }
 
 #[derive(Debug)]
@@ -98,9 +100,41 @@ impl Variables {
                 model::Source::Geo(geo) => Source::Geo(Box::new(Geo::compile(geo))),
                 model::Source::SplitClients(split) => Source::SplitClients(SplitClients::compile(split)),
             };
-            Ok(Defined { name: defined.name.clone(), source })
+            Ok(Defined { name: defined.name.clone(), source, is_of_body: false })
         });
-        compiled.collect::<Result<_, _>>().map(Self)
+        let mut compiled = Self(compiled.collect::<Result<_, _>>()?);
+        compiled.note_body(defined);
+        Ok(compiled)
+    }
+
+    /// Finds the variables that are made of the body, also by way of another: until there is no further one.
+    fn note_body(&mut self, defined: &[model::Defined]) {
+        let mut found = true;
+        while std::mem::take(&mut found) {
+            for (id, model) in defined.iter().enumerate() {
+                let is_of_body = match &model.source {
+                    model::Source::Stored | model::Source::Geo(_) => false,
+                    model::Source::Map(map) => map.texts().any(|text| self.is_of_body(text)),
+                    model::Source::SplitClients(split) => {
+                        let parts = split.parts.iter().map(|(_, text)| text);
+                        parts.chain([&split.input]).any(|text| self.is_of_body(text))
+                    }
+                };
+                if is_of_body && !self.0[id].is_of_body {
+                    self.0[id].is_of_body = true;
+                    found = true;
+                }
+            }
+        }
+    }
+
+    /// Whether a text is made of the request's body, be it by way of a `map`.
+    pub fn is_of_body(&self, text: &Value) -> bool {
+        text.variables().any(|variable| match variable {
+            Variable::RequestBody => true,
+            Variable::Defined(id) => self.0.get(*id as usize).is_some_and(|defined| defined.is_of_body),
+            _ => false,
+        })
     }
 
     /// Nothing that was stored is an empty text for these, which `set` sets.
@@ -246,7 +280,8 @@ impl Variables {
                 false
             }
         };
-        if is_volatile {
+        // What was asked for before the body was there would stay, and be one cache key for all bodies.
+        if is_volatile || defined.is_of_body {
             state.forget(id);
         } else {
             state.store(id, &out[start..]);

@@ -249,6 +249,19 @@ fn what_a_map_gave_is_kept_unless_it_is_volatile() {
 }
 
 #[test]
+fn what_is_made_of_the_body_is_known_by_whatever_way() {
+    let is_of_body = |by_value: &str, text| {
+        let mut chooses = map("$arg_x", "none");
+        chooses.exact = vec![(b"1".to_vec(), value(by_value))];
+        let sources = [map("$b", "$b"), chooses, map("$request_body", "yes")];
+        Case::new(sources.map(source).into(), Request::default()).variables.is_of_body(&value(text))
+    };
+    assert!(is_of_body("", "$request_body") && is_of_body("", "$uri$c"));
+    assert!(is_of_body("[$c]", "$b") && is_of_body("[$c]", "$a"));
+    assert!(!is_of_body("[$a]", "$a$b$uri$arg_x"), "a cycle is none");
+}
+
+#[test]
 fn a_cycle_is_reported_and_ends() {
     let mut case = Case::new(vec![source(map("$b", "a$b$b")), source(map("$a", "b$a"))], Request::default());
     assert_eq!(case.text("$a"), "abb");

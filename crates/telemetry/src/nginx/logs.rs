@@ -127,6 +127,11 @@ impl AccessLogs {
         self.entries(settings).is_some_and(|entries| !entries.is_empty())
     }
 
+    /// Whether one of those has variables in its name.
+    pub fn has_variable_names(&self, settings: SettingsId) -> bool {
+        self.entries(settings).is_some_and(|logs| logs.iter().any(|log| matches!(log.to, To::Path(..))))
+    }
+
     /// Opens every log file of the process again, as [`reopen`] does, and those with variables in their names when
     /// they are next written. Buffers are written to the new files at the next tick.
     pub fn reopen(&self) -> Vec<OpenError> {

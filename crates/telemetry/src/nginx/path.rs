@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use config::model::http::{LogFileCache, Part, Value};
 
-use super::Lookup;
+use super::{Lookup, Way};
 use crate::file::{LogFile, Target};
 
 /// `open_log_file_cache`: names that are known, and files that stay open. All event loops share it.
@@ -46,16 +46,21 @@ impl OpenFiles {
     }
 
     /// The file of this name, for one line. The directory must be there.
-    pub(super) fn open(&self, path: &[u8], now: Instant) -> io::Result<Arc<LogFile>> {
+    pub(super) fn open(&self, path: &[u8], now: Instant, way: Option<&dyn Way>) -> io::Result<Arc<LogFile>> {
+        let mut name = path.to_vec();
+        if let Some(way) = way {
+            name.push(0);
+            name.extend_from_slice(way.name());
+        }
         let mut table = self.table();
         table.uses += 1;
         let order = table.uses;
-        let Some(known) = table.names.get_mut(path) else {
-            let file = open(path)?;
+        let Some(known) = table.names.get_mut(&name) else {
+            let file = open(path, way)?;
             table.make_room(self.settings.max);
             let open = (self.settings.min_uses <= 1).then(|| identity(path)).flatten();
             let open = open.map(|id| (Arc::clone(&file), id));
-            table.names.insert(path.to_vec(), Known { open, checked: now, lines: 1, order, used: now });
+            table.names.insert(name, Known { open, checked: now, lines: 1, order, used: now });
             return Ok(file);
         };
         (known.order, known.used) = (order, now);
@@ -70,7 +75,7 @@ impl OpenFiles {
             }
             known.open = None;
         }
-        let file = open(path)?;
+        let file = open(path, way)?;
         if known.lines >= self.settings.min_uses {
             known.checked = now;
             known.open = identity(path).map(|id| (Arc::clone(&file), id));
@@ -111,8 +116,12 @@ impl Table {
 }
 
 /// The file of this name, opened for the caller alone.
-pub(super) fn open(path: &[u8]) -> io::Result<Arc<LogFile>> {
-    LogFile::open_alone(Target::path(Path::new(OsStr::from_bytes(path))))
+pub(super) fn open(path: &[u8], way: Option<&dyn Way>) -> io::Result<Arc<LogFile>> {
+    let target = Target::path(Path::new(OsStr::from_bytes(path)));
+    match way {
+        Some(way) => Ok(LogFile::with_file(way.append(path)?, target)),
+        None => LogFile::open_alone(target),
+    }
 }
 
 fn identity(path: &[u8]) -> Option<(u64, u64)> {
@@ -230,7 +239,7 @@ mod tests {
             OpenFiles::new(LogFileCache { max: 3, inactive: 20 * second, valid: 60 * second, min_uses: 2 });
         let now = Instant::now();
         let write = |name: &str, now: Instant| {
-            let file = files.open(logs.join(name).as_os_str().as_bytes(), now)?;
+            let file = files.open(logs.join(name).as_os_str().as_bytes(), now, None)?;
             file.write(crate::sink::Batch::Lines(b"/\n"));
             io::Result::Ok(())
         };

@@ -10,7 +10,7 @@ use config::model::http::{LogFormat, SettingsId, Value, Variable};
 
 use super::logs::{AccessLogs, Entry, To};
 use super::path::{OpenFiles, Refused};
-use super::{Lookup, evaluate, log_format, path};
+use super::{Lookup, Way, evaluate, log_format, path};
 use crate::buffer::Buffer;
 use crate::clock;
 
@@ -40,11 +40,17 @@ impl AccessLogsWriter {
     ///
     /// Tells whether there are lines now that want [`AccessLogsWriter::write`], or a sooner [`AccessLogsWriter::tick`]
     /// than was due; of many between two such calls only the first tells so.
-    pub fn log(&mut self, settings: SettingsId, now: Instant, lookup: &mut Lookup<'_>) -> bool {
+    pub fn log(
+        &mut self,
+        settings: SettingsId,
+        now: Instant,
+        way: Option<&dyn Way>,
+        lookup: &mut Lookup<'_>,
+    ) -> bool {
         let (knew, due) = (!self.buffers.waiting.is_empty(), self.buffers.due);
         for entry in self.logs.entries(settings).unwrap_or_default() {
             if entry.condition.as_ref().is_none_or(|condition| self.buffers.holds(condition, lookup)) {
-                self.buffers.line(&self.logs, entry, now, lookup);
+                self.buffers.line(&self.logs, entry, (now, way), lookup);
             }
         }
         (!knew && !self.buffers.waiting.is_empty()) || self.buffers.due != due
@@ -124,7 +130,13 @@ impl Buffers {
         !matches!(self.scratch.as_slice(), b"" | b"0")
     }
 
-    fn line(&mut self, logs: &AccessLogs, entry: &Entry, now: Instant, lookup: &mut Lookup<'_>) {
+    fn line(
+        &mut self,
+        logs: &AccessLogs,
+        entry: &Entry,
+        (now, way): (Instant, Option<&dyn Way>),
+        lookup: &mut Lookup<'_>,
+    ) {
         let Some(format) = logs.formats.get(entry.format) else { return };
         match &entry.to {
             To::File(index) => {
@@ -151,7 +163,7 @@ impl Buffers {
             }
             To::Path(name, cache) => {
                 let cache = cache.and_then(|index| logs.caches.get(index));
-                if let Err(why) = self.line_by_variables(format, name, cache, now, lookup) {
+                if let Err(why) = self.line_by_variables(format, name, cache, (now, way), lookup) {
                     let name = self.scratch.escape_ascii();
                     crate::error_limited!("access log \"{name}\" is not written: {why}");
                 }
@@ -166,18 +178,22 @@ impl Buffers {
         format: &LogFormat,
         name: &Value,
         cache: Option<&OpenFiles>,
-        now: Instant,
+        (now, way): (Instant, Option<&dyn Way>),
         lookup: &mut Lookup<'_>,
     ) -> Result<(), Refused> {
         self.scratch.clear();
         path::render(name, lookup, &mut self.scratch)?;
         let mut root = Vec::new();
-        if lookup(&Variable::DocumentRoot, &mut root) && !Path::new(OsStr::from_bytes(&root)).is_dir() {
+        let is_directory = |path: &[u8]| match way {
+            Some(way) => way.is_directory(path),
+            None => Path::new(OsStr::from_bytes(path)).is_dir(),
+        };
+        if lookup(&Variable::DocumentRoot, &mut root) && !is_directory(&root) {
             return Err(Refused::NoRoot);
         }
         let file = match cache {
-            Some(cache) => cache.open(&self.scratch, now)?,
-            None => path::open(&self.scratch)?,
+            Some(cache) => cache.open(&self.scratch, now, way)?,
+            None => path::open(&self.scratch, way)?,
         };
         log_format::render(format, lookup, self.single.line(now));
         self.single.flush(&file, None);

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use sys::{Foreign, MOST_FOREIGN};
@@ -76,6 +77,13 @@ impl EdgeThread {
         }
         slot.advance(&ring, taken as u32);
         Ok(Some(Ok(sent)))
+    }
+
+    /// Whether nothing that the worker has written waits in the ring.
+    pub fn is_drained(&self, id: SlotId) -> bool {
+        self.find(id).is_none_or(|local| {
+            self.region.layout.response(id.slot).tail().load(Ordering::Acquire) == self.slots[local].read
+        })
     }
 }
 

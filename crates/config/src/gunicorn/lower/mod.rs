@@ -141,7 +141,10 @@ impl Lowering<'_> {
         // The sockets are there before a settings file is evaluated.
         if self.input.command_line.is_block() && matches!(self.effective.origin("bind"), Origin::File(_)) {
             let message = "bind changes nothing in the settings file of an `app`";
-            let help = format!("write `bind {};` in the `app` block", self.binds().join(", "));
+            let help = format!(
+                "write `bind {};` in the `app` block, unless a `server` listens there",
+                self.binds().join(", ")
+            );
             self.tell(Severity::Warning, "bind", message, Some(help));
         }
         if self.input.command_line.is_block() {

@@ -391,6 +391,19 @@ pub struct Map {
     pub regexes: Vec<(Regex, Value)>,
 }
 
+impl Map {
+    /// What is looked up, and all that may come of it.
+    pub fn texts(&self) -> impl Iterator<Item = &Value> {
+        let names = self.leading.iter().chain(&self.trailing).map(|(_, text)| text);
+        let exact = self.exact.iter().map(|(_, text)| text);
+        [&self.input, &self.default]
+            .into_iter()
+            .chain(exact)
+            .chain(names)
+            .chain(self.regexes.iter().map(|(_, text)| text))
+    }
+}
+
 /// `geo [$address] $variable { … }`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Geo {

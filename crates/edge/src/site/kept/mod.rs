@@ -86,8 +86,10 @@ impl Visit<'_, '_> {
             };
             let is_in_file = matches!(body, BufferedBody::File(_));
             self.company().body = Some(body);
-            if is_in_file && settings.is_keyed_by(&Variable::RequestBody) {
-                // `$request_body` is empty then, for whatever body: one would get another's answer.
+            let is_of_body = |key| self.site.routing.variables.is_of_body(key);
+            if is_in_file && settings.key.as_ref().is_some_and(is_of_body) {
+                // `$request_body` is empty then, for whatever body, and what a `map` makes of it the same for all: one
+                // would get another's answer.
                 return Consulted::Ask(None);
             }
         }
@@ -140,10 +142,10 @@ impl Visit<'_, '_> {
             self.note_cache(&keeping.zone, "BYPASS");
             return Consulted::Ask(Some(keeping));
         }
-        self.look(request, keeping).await
+        self.look(request, kind, keeping).await
     }
 
-    async fn look(&mut self, request: &Request, mut keeping: Box<Keeping>) -> Consulted {
+    async fn look(&mut self, request: &Request, kind: CacheKind, mut keeping: Box<Keeping>) -> Consulted {
         let settings = Rc::clone(&keeping.settings);
         let until = Instant::now() + settings.lock_timeout;
         let mut waits = !settings.lock_timeout.is_zero();
@@ -193,7 +195,9 @@ impl Visit<'_, '_> {
                     // Behind the response there is nobody who would fetch it, and no body to ask with.
                     if may && settings.background_update && !self.alone && !request.has_body() {
                         self.note_cache(&keeping.zone, "STALE");
-                        self.renew_later(request, own, &stored);
+                        let by_get = matches!(kind, CacheKind::FastCgi | CacheKind::Uwsgi | CacheKind::Scgi)
+                            && !settings.is_keyed_by(&Variable::RequestMethod);
+                        self.renew_later(request, by_get, own, &stored);
                         return Consulted::Kept(stored);
                     }
                     self.expired(&mut keeping, stored);
@@ -246,9 +250,14 @@ impl Visit<'_, '_> {
         asked.cache_status = status;
     }
 
-    fn renew_later(&mut self, request: &Request, ticket: Ticket, stored: &Arc<Stored>) {
+    /// `by_get`: what comes of HEAD would not be kept.
+    fn renew_later(&mut self, request: &Request, by_get: bool, ticket: Ticket, stored: &Arc<Stored>) {
+        let mut request = Box::new(request.clone());
+        if by_get && request.method == Method::Head {
+            request.method = Method::Get;
+        }
         let renewal = Renewal {
-            request: Box::new(request.clone()),
+            request,
             settings: self.place.id,
             content: self.content.clone(),
             way: [self.internal, self.target_changed, self.location_valid],

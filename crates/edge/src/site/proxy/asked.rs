@@ -42,7 +42,7 @@ impl Asked {
         match variable {
             Variable::ProxyHost => put(&self.host, out),
             Variable::ProxyPort => put(&self.port, out),
-            Variable::ProxyInternalBodyLength | Variable::ContentLength => {
+            Variable::ProxyInternalBodyLength => {
                 self.body_length.is_some_and(|length| put(length.to_string().as_bytes(), out))
             }
             Variable::ProxyInternalChunked => self.chunked && put(b"chunked", out),

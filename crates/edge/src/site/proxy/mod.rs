@@ -12,6 +12,7 @@ mod sticky;
 mod straight;
 mod tunnel;
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,7 +27,8 @@ use http1::{AnswerTo, ResponseHead};
 use protocol::{ClientEvent, Exchange};
 use telemetry::error_log::Level;
 use upstream::{
-    Answer, Attempt, Client, Connection, Failure, Fault, Lease, Limits, Outgoing, OutgoingBody, Route, Via,
+    Again, Answer, Attempt, Client, Connection, Failure, Fault, Lease, Limits, Outgoing, OutgoingBody, Route,
+    Via,
 };
 
 use super::kept::{self, Consulted, Keeping};
@@ -259,6 +261,7 @@ impl Visit<'_, '_> {
         let mut choice = target.group.choose(target.key.clone(), settings.next_tries);
         self.lead(request, target.group.sticky.as_ref(), &mut choice);
         let mut is_first = true;
+        let mut taken = None;
         loop {
             let lease = match choice.lease() {
                 Some(lease) => lease,
@@ -279,6 +282,7 @@ impl Visit<'_, '_> {
                 limit: body_memory,
                 received: 0,
                 asked: false,
+                again: taken.take(),
                 hints: hints.then_some(place),
             };
             let outgoing = Outgoing { head: &head.bytes, body: again(&mut body), to, keep: head.keeps };
@@ -300,7 +304,11 @@ impl Visit<'_, '_> {
             if streams {
                 // What of it fits into memory is known to `$request_body`.
                 let is_over = client.is_body_over();
-                let ClientSide { kept, received, .. } = client;
+                let ClientSide { kept, received, again: left, .. } = client;
+                // Of what a server before this one had, this one may have been given nothing, or not all.
+                taken = left.filter(|_| {
+                    received == 0 || matches!(&asked, Err((failure, _)) if failure.again.is_some())
+                });
                 self.facts.body_spent.set(kept.is_none() || (received > 0 && !is_over));
                 self.facts.body_length.set(received);
                 *self.facts.body.borrow_mut() = kept.filter(|kept| !kept.is_empty());
@@ -308,7 +316,7 @@ impl Visit<'_, '_> {
             self.facts.log_complaints(request, &attempt, "reading response header from upstream");
             let in_time = settings.next_timeout.is_zero()
                 || exchange::now().duration_since(begun) < settings.next_timeout;
-            let (failure, lease) = match asked {
+            let (mut failure, lease) = match asked {
                 Ok(mut answer) => {
                     let status = answer.head.status;
                     // Many a server says so before it closes a connection on which nobody asks anything; it means this
@@ -374,15 +382,28 @@ impl Visit<'_, '_> {
             let is_error =
                 matches!(failure.fault, Fault::Connect(..) | Fault::Tls(_) | Fault::Closed | Fault::Io(..))
                     || failure.fault.is_invalid();
+            taken = match (failure.again.take(), taken) {
+                (Some(mut had), Some(left)) => {
+                    had.given.extend(left.given);
+                    Some(Again { given: had.given, rest: had.rest.or(left.rest) })
+                }
+                (had, left) => had.or(left),
+            };
+            // Whatever has reached that server, nothing has been done with it.
+            let is_refused = matches!(failure.fault, Fault::Refused(_));
             let may = match failure.fault {
                 Fault::Timeout => settings.next.timeout,
+                Fault::Refused(_) => settings.next.error || settings.next.invalid_header,
                 _ if failure.fault.is_invalid() && !failure.reused => settings.next.invalid_header,
                 _ => settings.next.error,
             };
-            let may = may
-                && in_time
-                && !(failure.sent && streams)
-                && (!failure.sent || head.is_idempotent || settings.next.non_idempotent);
+            let may_be_sent = if is_refused {
+                !streams || taken.is_some()
+            } else {
+                !(failure.sent && streams)
+                    && (!failure.sent || head.is_idempotent || settings.next.non_idempotent)
+            };
+            let may = may && in_time && may_be_sent;
             // A kept connection that was closed meanwhile says nothing of its server.
             if failure.reused && is_error {
                 if may {
@@ -545,8 +566,29 @@ struct ClientSide<'a, 'e> {
     received: u64,
     /// It was asked for its body.
     asked: bool,
+    /// What a server that refused the request has had of the body.
+    again: Option<Again>,
     /// It is given early hints, without the fields that this place hides.
     hints: Option<&'a ProxyPlace>,
+}
+
+/// A body of which some was taken already.
+struct Replayed {
+    given: VecDeque<Bytes>,
+    rest: Box<dyn BodySource>,
+}
+
+impl BodySource for Replayed {
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match self.given.pop_front() {
+            Some(data) => Poll::Ready(Some(Ok(data))),
+            None => self.rest.poll_data(cx),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.given.is_empty() && self.rest.is_over()
+    }
 }
 
 impl Client for ClientSide<'_, '_> {
@@ -563,7 +605,8 @@ impl Client for ClientSide<'_, '_> {
             // The time for the first piece begins.
             let _ = self.exchange.body();
         }
-        let polled = self.exchange.poll_body(cx);
+        let given = self.again.as_mut().and_then(|again| again.given.pop_front());
+        let polled = given.map_or_else(|| self.exchange.poll_body(cx), |data| Poll::Ready(Some(Ok(data))));
         if let Poll::Ready(Some(Ok(data))) = &polled {
             self.received += data.len() as u64;
             self.kept = match self.kept.take() {
@@ -577,11 +620,17 @@ impl Client for ClientSide<'_, '_> {
     }
 
     fn is_body_over(&self) -> bool {
-        self.exchange.is_body_over()
+        self.again.as_ref().is_none_or(|again| again.given.is_empty()) && self.exchange.is_body_over()
     }
 
     fn take_body(&mut self) -> Option<Box<dyn BodySource>> {
-        let body = self.exchange.detach_body();
+        let body = match self.again.take() {
+            Some(Again { given, rest: Some(rest) }) => Some(Box::new(Replayed { given, rest }) as Box<_>),
+            again => {
+                self.again = again;
+                self.exchange.detach_body()
+            }
+        };
         if body.is_some() {
             // How long it was nobody here gets to know.
             self.kept = None;

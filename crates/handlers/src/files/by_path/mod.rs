@@ -11,7 +11,9 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::File;
 use std::hash::RandomState;
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,7 @@ use bytes::Bytes;
 use config::model::Symlinks;
 use config::model::http::{Autoindex, Charset, LogLevel, OpenFileCache, Precompressed, Settings, Value};
 use exchange::{AcceptEncoding, Body, Coding, FileBody, Method, Name, Piece, Request, Response};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 mod autoindex;
@@ -318,6 +321,29 @@ impl PathFiles {
             complain(failed.level(), failed, path, context);
         }
         status
+    }
+
+    /// Whether links lead wherever they lead.
+    pub fn follows_links(&self) -> bool {
+        self.symlinks == Symlinks::Follow
+    }
+
+    /// What `disable_symlinks … from=` is worth.
+    pub fn links_from(&self, text: impl FnOnce(&Value) -> Vec<u8>) -> Option<Vec<u8>> {
+        self.symlinks_from.as_ref().map(|from| from.as_text().map_or_else(|| text(from), <[u8]>::to_vec))
+    }
+
+    /// Opens a file for what is to be added at its end, as far as links are followed here. `from`: see
+    /// [`PathFiles::links_from`].
+    pub fn append(&self, path: &[u8], from: Option<&[u8]>) -> io::Result<File> {
+        let opened = open::append(path, Links::new(self.symlinks, path, from));
+        opened.map(File::from).map_err(|failed| failed.errno.into())
+    }
+
+    /// Whether there is a directory of this name, as far as links are followed here.
+    pub fn is_directory(&self, path: &[u8], from: Option<&[u8]>) -> bool {
+        let looked = open::stat(path, Links::new(self.symlinks, path, from));
+        looked.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
     }
 
     /// How far symbolic links are followed in a path.

@@ -126,6 +126,26 @@ fn beneath(path: &[u8], directory: usize) -> Result<OwnedFd, Errno> {
     root.open_beneath(&rest[slashes..]).map(OwnedFd::from)
 }
 
+/// Opens a file for what is to be added at its end, and makes it if it is not there. As in nginx, none that is itself a
+/// link, whoever owns that, unless links are followed wherever they lead.
+pub fn append(path: &[u8], links: Links) -> Result<OwnedFd, Failed> {
+    const ADD: OFlags = OFlags::WRONLY
+        .union(OFlags::APPEND)
+        .union(OFlags::CREATE)
+        .union(OFlags::CLOEXEC)
+        .union(OFlags::NOCTTY);
+    let mode = Mode::from_raw_mode(0o644);
+    if links.is_free() {
+        return rustix::fs::openat(CWD, path, ADD, mode).map_err(|errno| Failed { call: "open", errno });
+    }
+    let failed = |errno| Failed { call: "openat", errno };
+    let (start, rest) = begin(path, links)?;
+    let name = rest.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    let directories = &rest[..rest.len() - name.len()];
+    let at = walk_by(start, directories, links.mode == Symlinks::IfNotOwner, SEARCH).map_err(failed)?;
+    rustix::fs::openat(&at, name, ADD | OFlags::NOFOLLOW, mode).map_err(failed)
+}
+
 /// What a path names.
 pub fn stat(path: &[u8], links: Links) -> Result<Stat, Failed> {
     if links.is_free() {
@@ -163,15 +183,19 @@ fn openat2(start: &OwnedFd, rest: &[u8], resolve: ResolveFlags) -> Result<OwnedF
 /// Opens segment by segment: through no link, or with `by_owner` only through those whose target has the
 /// same owner.
 fn walk(start: OwnedFd, rest: &[u8], by_owner: bool) -> Result<OwnedFd, Errno> {
+    walk_by(start, rest, by_owner, READ)
+}
+
+/// The same; `last` is how the last one is opened.
+fn walk_by(start: OwnedFd, rest: &[u8], by_owner: bool, last: OFlags) -> Result<OwnedFd, Errno> {
     let must_be_directory = rest.ends_with(b"/");
     let mut segments = rest.split(|&b| b == b'/').filter(|segment| !segment.is_empty()).peekable();
     let mut at = start;
     while let Some(segment) = segments.next() {
-        let last = segments.peek().is_none();
-        let flags = match last {
-            false => SEARCH,
-            true if must_be_directory => READ | OFlags::DIRECTORY,
-            true => READ,
+        let flags = match segments.peek() {
+            Some(_) => SEARCH,
+            None if must_be_directory => last | OFlags::DIRECTORY,
+            None => last,
         };
         at = if by_owner { open_owned(&at, segment, flags)? } else { open_plain(&at, segment, flags)? };
     }

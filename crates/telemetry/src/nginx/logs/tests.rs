@@ -33,7 +33,7 @@ fn opened(settings: &[&[AccessLog]]) -> Arc<AccessLogs> {
 
 /// Logs a request for `uri` from the host `host`.
 fn log(writer: &mut AccessLogsWriter, settings: SettingsId, now: Instant, uri: &str, host: &str) -> bool {
-    writer.log(settings, now, &mut |variable, out| {
+    writer.log(settings, now, None, &mut |variable, out| {
         out.extend_from_slice(match variable {
             Variable::Uri => uri.as_bytes(),
             Variable::Host => host.as_bytes(),
