@@ -228,6 +228,29 @@ def test_a_worker_that_is_stopped_does_not_hold_requests_up_that_another_could_r
         os.kill(stopped_one, signal.SIGCONT)
 
 
+def test_a_worker_that_hangs_behind_its_answer_is_replaced(serve):
+    server = serve(APP, "-c", "conf.py", "--timeout", "1", files={"conf.py": """
+import time
+def post_request(worker, req, environ, resp):
+    if environ["QUERY_STRING"] == "hang":
+        hang_in_here()
+def hang_in_here():
+    time.sleep(60)
+"""})
+    first = server.get("/pid?hang").text
+    assert server.get("/pid", timeout=15).text != first
+    log = server.log()
+    assert f"WORKER TIMEOUT (pid:{first}): it has been busy for 1.0 s without a request" in log
+    assert "in hang_in_here" in log
+
+
+def test_a_stopped_worker_is_replaced(serve):
+    server = serve(APP, "--timeout", "1")
+    first = server.get("/pid").text
+    os.kill(int(first), signal.SIGSTOP)
+    assert server.get("/pid", timeout=15).text != first
+
+
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_what_is_not_idempotent_is_502(serve, method):
     server = serve(APP)

@@ -185,6 +185,13 @@ pub enum FromEdge {
         /// Whether it was already draining.
         graceful: bool,
     },
+    /// It has no request and waits for none: it hangs, or its process is stopped.
+    WorkerSilent {
+        /// Which.
+        worker: u64,
+        /// For how long.
+        seconds: f64,
+    },
     /// An answer for a certification authority is where it looks.
     ChallengeSet {
         /// Which.

@@ -405,6 +405,7 @@ impl Control {
                 let graceful = self.workers.get(&worker).is_some_and(|(_, w)| w.claimers.len() > 1);
                 self.tell(&FromEdge::WorkerOverran { worker, method, path: shorten(path), seconds, graceful })
             }
+            Event::Silent { worker, seconds } => self.tell(&FromEdge::WorkerSilent { worker, seconds }),
             Event::Broken { worker, why } => {
                 error_log::write(Level::Error, format_args!("worker {worker}: {why}"));
                 self.tell(&FromEdge::WorkerOverran {

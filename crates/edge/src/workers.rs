@@ -1,7 +1,7 @@
 //! The sockets of the workers, as the control loop sees them.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicU64;
 
 use bridge::control::FromEdge;
@@ -81,6 +81,7 @@ async fn converse(
                     requests: AtomicU64::new(0),
                     max_requests: announced.max_requests,
                     socket: Arc::clone(&announced.socket),
+                    silence: Mutex::default(),
                 }));
                 // Before it can claim anything: a claimer that nobody knows is one of a dead worker.
                 announced.app.add_worker(Arc::clone(known));

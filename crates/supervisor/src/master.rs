@@ -212,6 +212,7 @@ impl Master {
             FromEdge::WorkerDrained { worker } => Event::WorkerDrained { worker },
             FromEdge::WorkerGone { worker } => Event::WorkerGone { worker },
             FromEdge::WorkerRecycle { worker, reason } => Event::WorkerRecycle { worker, reason },
+            FromEdge::WorkerSilent { worker, seconds } => Event::WorkerSilent { worker, seconds },
             FromEdge::WorkerOverran { worker, method, path, seconds, graceful } => {
                 Event::WorkerOverran { worker, method, path, seconds, graceful }
             }

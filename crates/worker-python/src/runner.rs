@@ -127,8 +127,8 @@ impl Thread<'_> {
                     Ok(()) => Ok(()),
                     Err(error) => self.failed(py, &start, Some(&environ), error),
                 };
-                self.after(py, &start, &environ, request);
-                outcome
+                let ended = self.after(py, &start, &environ, request);
+                outcome.and(ended)
             }
             Err(error) => self.failed(py, &start, None, error),
         };
@@ -234,7 +234,7 @@ impl Thread<'_> {
         start: &Bound<'_, StartResponse>,
         environ: &Bound<'_, PyDict>,
         request: Option<Bound<'_, PyAny>>,
-    ) {
+    ) -> PyResult<()> {
         let (sent, cut, missing) = {
             let start = start.borrow();
             let response = &start.response.0;
@@ -251,8 +251,8 @@ impl Thread<'_> {
                 format!("{uri}: the application sent {count} bytes {what} than its Content-Length says");
             let _ = self.log(py, "warning", &line, None);
         }
-        let Some(after) = &self.runner.after else { return };
-        let Some(request) = request else { return };
+        let Some(after) = &self.runner.after else { return Ok(()) };
+        let Some(request) = request else { return Ok(()) };
         let (status, headers) = {
             let start = start.borrow();
             let head = &start.response.0.head;
@@ -261,8 +261,12 @@ impl Thread<'_> {
         };
         let headers = headers.unwrap_or_else(|| PyList::empty(py).unbind());
         if let Err(error) = after.bind(py).call1((request, environ, status, headers, sent)) {
+            if error.is_instance(py, self.runner.leave.bind(py)) {
+                return Err(error);
+            }
             let _ = self.log(py, "error", "Exception in post_request hook", Some(&error));
         }
+        Ok(())
     }
 
     fn log(&self, py: Python<'_>, level: &str, line: &str, error: Option<&PyErr>) -> PyResult<()> {

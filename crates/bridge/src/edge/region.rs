@@ -10,7 +10,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use sys::SharedRegion;
 
 use crate::futex;
-use crate::layout::{Layout, MOST_CLAIMERS, READY, State};
+use crate::layout::{CLAIMED, Layout, MOST_CLAIMERS, READY, State};
 
 /// How many words the bitmaps of claimers have.
 const WORDS: usize = MOST_CLAIMERS as usize / 64;
@@ -116,6 +116,24 @@ impl Region {
         let (word, bit) = (usize::from(claimer / 64), 1_u64 << (claimer % 64));
         self.layout.parked(word).fetch_and(!bit, Ordering::SeqCst);
         self.layout.woken(word).fetch_and(!bit, Ordering::SeqCst);
+    }
+
+    /// Whether none of these claimers has a request or waits for one: they are at something of their own, or stand
+    /// still. Those that were told to stop are at their end.
+    pub fn are_away(&self, range: Range<u16>) -> bool {
+        let layout = &self.layout;
+        let is_parked = |claimer: u16| {
+            layout.parked(usize::from(claimer / 64)).load(Ordering::SeqCst) & (1 << (claimer % 64)) != 0
+        };
+        let is_told = |claimer: u16| layout.claimer_stop(claimer).load(Ordering::SeqCst) != 0;
+        if range.clone().any(|claimer| is_parked(claimer) || is_told(claimer)) {
+            return false;
+        }
+        let slots = u16::try_from(layout.slots()).unwrap_or(u16::MAX);
+        (0..slots).all(|slot| {
+            let state = State::read(layout.state(slot).load(Ordering::SeqCst));
+            state.kind != CLAIMED || !range.contains(&state.claimer)
+        })
     }
 
     /// The next ticket, for a request that is ready to be published.

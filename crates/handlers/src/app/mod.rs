@@ -212,6 +212,9 @@ impl App {
         self.thread.borrow_mut().repair();
         self.thread.borrow_mut().trim(now);
         self.pace.borrow_mut().note(now, self.shared.finished(), self.shared.waiting());
+        if let Some(limit) = options.timeout {
+            self.shared.look_for_silence(now, limit);
+        }
         let waiting: Vec<_> = self.backlog.borrow().iter().cloned().collect();
         for pending in waiting {
             if late(pending.since.get(), options.queue_timeout) {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bridge::edge::{Region, SlotId};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -25,6 +26,16 @@ pub struct Worker {
     pub max_requests: u64,
     /// Our end of its socket.
     pub socket: Arc<OwnedFd>,
+    /// Since when it neither has a request nor waits for one.
+    pub silence: Mutex<Silence>,
+}
+
+/// See [`Shared::look_for_silence`].
+#[derive(Debug, Default)]
+pub struct Silence {
+    /// Since when, and what it had finished then.
+    since: Option<(Instant, u64)>,
+    is_told: bool,
 }
 
 impl Worker {
@@ -53,6 +64,13 @@ pub enum Event {
         method: String,
         /// Of the request, as received.
         path: String,
+        /// The time-out.
+        seconds: f64,
+    },
+    /// The worker has had no request for longer than its time-out, and does not wait for one.
+    Silent {
+        /// The worker.
+        worker: u64,
         /// The time-out.
         seconds: f64,
     },
@@ -104,6 +122,28 @@ impl Shared {
     /// A worker is there, and will soon pull.
     pub fn add_worker(&self, worker: Arc<Worker>) {
         self.workers.write().unwrap_or_else(PoisonError::into_inner).push(worker);
+    }
+
+    /// Tells of workers that for longer than `limit` have had no request and have not waited for one: an application
+    /// hangs behind its answer, or the process is stopped. gunicorn's heartbeat ends those, too.
+    pub fn look_for_silence(&self, now: Instant, limit: Duration) {
+        let workers = self.workers.read().unwrap_or_else(PoisonError::into_inner);
+        for worker in workers.iter() {
+            // Another loop looks.
+            let Ok(mut silence) = worker.silence.try_lock() else { continue };
+            if !self.region.are_away(worker.claimers.clone()) {
+                *silence = Silence::default();
+                continue;
+            }
+            let finished = worker.requests.load(Ordering::Relaxed);
+            let (since, _) = *match &mut silence.since {
+                Some(known) if known.1 == finished => known,
+                other => other.insert((now, finished)),
+            };
+            if now.saturating_duration_since(since) > limit && !std::mem::replace(&mut silence.is_told, true) {
+                self.send(Event::Silent { worker: worker.id, seconds: limit.as_secs_f64() });
+            }
+        }
     }
 
     /// A worker is gone.

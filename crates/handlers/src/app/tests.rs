@@ -69,6 +69,7 @@ impl Stage {
         socket.send_welcome(&region, claimers.start).unwrap();
         let (watched, life) = pair();
         let worker = Arc::new(Worker {
+            silence: std::sync::Mutex::default(),
             id: 7,
             pid: 1,
             claimers,

@@ -122,6 +122,7 @@ impl State {
             Event::WorkerGone { worker } => self.worker_gone(worker),
             Event::WorkerExited { worker, status } => self.worker_exited(worker, status, now),
             Event::WorkerRecycle { worker, reason } => self.worker_recycle(worker, &reason),
+            Event::WorkerSilent { worker, seconds } => self.worker_silent(worker, seconds, now),
             Event::WorkerOverran { worker, method, path, seconds, graceful } => {
                 self.worker_overran(worker, &method, &path, seconds, graceful, now);
             }

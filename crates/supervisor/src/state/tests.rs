@@ -330,6 +330,42 @@ fn a_stuck_worker_gets_abrt_then_kill_and_a_successor_when_it_is_dead() {
 }
 
 #[test]
+fn a_worker_that_is_silent_is_ended_unless_it_is_at_its_end_anyway() {
+    let mut w = World::serving(1);
+    w.auto_exit = false;
+    let silent = Event::WorkerSilent { worker: 1, seconds: 30.0 };
+    w.event(silent.clone());
+    assert!(w.logged("WORKER TIMEOUT (pid:101): it has been busy for 30.0 s without a request"));
+    assert!(w.seen.contains(&Action::SignalWorker { worker: 1, signal: 6 }));
+    let count = w.seen.len();
+    w.event(silent);
+    assert_eq!(w.seen.len(), count);
+}
+
+#[test]
+fn the_edge_hears_of_a_death_that_a_socket_does_not_tell() {
+    let mut w = World::serving(1);
+    w.event(Event::WorkerExited { worker: 1, status: Status::Signal(9) });
+    assert!(w.seen.contains(&Action::TellExited { worker: 1 }));
+    let mut w = World::serving(1);
+    w.exited(1, Status::Signal(9));
+    assert!(!w.seen.contains(&Action::TellExited { worker: 1 }));
+}
+
+#[test]
+fn workers_have_the_rest_of_the_graceful_time() {
+    let mut w = World::serving(1);
+    w.auto_exit = false;
+    w.event(Event::Signal(Signal::Term));
+    w.wait(10 * S);
+    w.event(Event::EdgeStopped);
+    w.wait(19 * S);
+    assert!(!w.seen.contains(&kill(1)));
+    w.wait(2 * S);
+    assert!(w.seen.contains(&kill(1)) && w.logged("did not end within graceful_timeout; killing it"));
+}
+
+#[test]
 fn a_stuck_thread_lets_its_neighbours_finish_first() {
     let mut w = World::serving(1);
     w.auto_exit = false;

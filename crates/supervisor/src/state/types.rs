@@ -64,6 +64,8 @@ pub(crate) enum Event {
     WorkerExited { worker: u64, status: Status },
     /// The edge wants a worker replaced.
     WorkerRecycle { worker: u64, reason: String },
+    /// It had no request for longer than `timeout`, and has not waited for one.
+    WorkerSilent { worker: u64, seconds: f64 },
     /// A request passed `timeout`. `graceful`: others are in flight in the same worker.
     WorkerOverran { worker: u64, method: String, path: String, seconds: f64, graceful: bool },
     /// A worker's resident memory in bytes.

@@ -408,6 +408,20 @@ impl State {
         }
     }
 
+    /// It has no request and waits for none.
+    pub(super) fn worker_silent(&mut self, worker: u64, seconds: f64, now: Time) {
+        // One that boots, or is at its end, does something else.
+        if self.workers.get(&worker).is_none_or(|w| w.life != Life::Serving || w.exited) {
+            return;
+        }
+        let pid = self.pid_text(worker);
+        let text = format!(
+            "WORKER TIMEOUT (pid:{pid}): it has been busy for {seconds:.1} s without a request, or is stopped"
+        );
+        self.log(Level::Critical, text);
+        self.abort(worker, now);
+    }
+
     pub(super) fn is_anybody_ready(&self) -> bool {
         self.workers.values().any(|w| w.life == Life::Serving && !w.exited && !w.gone)
     }
