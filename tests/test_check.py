@@ -91,6 +91,8 @@ def test_check_is_for_a_command_line_too(tmp_path):
     done = run(tmp_path, "check", "shop", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.match(r"shop:application loads in Python 3\S+ \(.*\)\n$", done.stdout)
+    done = run(tmp_path, "check", "shop", "--access-logfile", "-", "--access-logformat", "%(h", env=env)
+    assert done.returncode == 1 and "error: access_log_format: " in done.stderr
     done = run(tmp_path, "check", "shop", "--log-file", "nowhere/error.log", "--access-logfile", "no/a.log", env=env)
     assert done.returncode == 1
     assert len(re.findall(r"^error: the (error|access) log .* there is no directory", done.stderr, re.MULTILINE)) == 2

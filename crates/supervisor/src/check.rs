@@ -138,7 +138,8 @@ pub(crate) fn load(
     }
 }
 
-/// What is wrong with the files that a start would make or open: logs, the pid file, directories.
+/// What is wrong with the files that a start would make or open (logs, the pid file, directories), and with what is
+/// written to them.
 pub(crate) fn files(model: &Model, place: impl Fn(&Path) -> Option<config::Place>) -> Vec<Diagnostic> {
     let mut wrong: Vec<Diagnostic> = vec![];
     let mut tell = |what: &str, path: &Path, outcome: Result<(), String>| {
@@ -174,6 +175,11 @@ pub(crate) fn files(model: &Model, place: impl Fn(&Path) -> Option<config::Place
     }
     for cache in model.http.as_deref().into_iter().flat_map(|http| &http.caches) {
         tell("cache", &cache.path, directory(&cache.path));
+    }
+    if logs.nginx.is_none()
+        && let Err(error) = telemetry::AccessFormat::compile(&logs.access_format)
+    {
+        wrong.push(Diagnostic::error(format!("access_log_format: {error}")));
     }
     wrong
 }
