@@ -1,8 +1,8 @@
 //! The sockets of the workers, as the control loop sees them.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use bridge::control::FromEdge;
 use bridge::edge::{Message as WorkerMessage, WorkerSocket};

@@ -140,7 +140,8 @@ impl Shared {
                 Some(known) if known.1 == finished => known,
                 other => other.insert((now, finished)),
             };
-            if now.saturating_duration_since(since) > limit && !std::mem::replace(&mut silence.is_told, true) {
+            if now.saturating_duration_since(since) > limit && !std::mem::replace(&mut silence.is_told, true)
+            {
                 self.send(Event::Silent { worker: worker.id, seconds: limit.as_secs_f64() });
             }
         }
