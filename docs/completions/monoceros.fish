@@ -61,7 +61,7 @@ complete -c monoceros -l worker-tmp-dir -d 'The directory of gunicorn\'s heartbe
 complete -c monoceros -s u -l user -d 'The user, by name or number, that edge and workers run as' -r
 complete -c monoceros -s g -l group -d 'The group, by name or number, that edge and workers run as' -r
 complete -c monoceros -s m -l umask -d 'Permission bits that are taken away from socket files and files that workers make, in octal, as 0o027 or 027 [0]' -r
-complete -c monoceros -l pythonpath -d 'Directories that are put in front of Python\'s search path, with commas' -r
+complete -c monoceros -l pythonpath -d 'Directories that are put in front of Python\'s search path, with commas; the last one comes first' -r
 complete -c monoceros -l access-logfile -d 'Where one line per request goes: a file, or - for standard output' -r
 complete -c monoceros -l access-logformat -d 'The line of the access log, with gunicorn\'s atoms' -r
 complete -c monoceros -l error-logfile -l log-file -d 'Where messages go: a file, or - for standard error [-]' -r
