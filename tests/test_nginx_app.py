@@ -55,6 +55,7 @@ CONF = """
         location = /status/410 { app_pass one; app_intercept_errors on; error_page 404 /pages/404.html; }
         location @sorry { return 200 "sorry for $uri"; }
         location /pages/ { }
+        location = /nothing { error_page 418 =204 /again/; return 418; }
         location /internal/ { internal; alias %DIR%/private/; add_header X-Sent-By edge; }
         location /again/ { internal; return 200 "$uri with $args by $request_method"; }
         location @stored { return 200 "named $uri $args"; }
@@ -146,6 +147,16 @@ def test_error_page_replaces_what_is_intercepted(server, status, seen, text):
     response = server.get(f"/status/{status}")
     assert (response.status, response.text) == (seen, text)
     assert (response.get("X-App") == "yes") == (text == "the application's own page")
+
+
+def test_an_error_page_that_becomes_204_has_no_type(server):
+    response = server.get("/nothing")
+    assert (response.status, response.body, response.get("Content-Type")) == (204, b"", None)
+
+
+def test_x_accel_redirect_to_what_is_missing_has_the_type_of_the_edges_page(server):
+    response = server.get("/accel?/internal/missing.bin")
+    assert (response.status, response.all("Content-Type")) == (404, ["text/html"])
 
 
 def test_x_accel_redirect_to_a_file(server):

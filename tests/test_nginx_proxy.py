@@ -361,6 +361,10 @@ def test_x_accel(place):
     place.says("/ignored/", response(b"body", fields=[("X-Accel-Redirect", "/files/secret.txt")]))
     assert (place.get("/ignored/").text, place.get("/ignored/").all("X-Accel-Redirect")) == ("body", [])
     assert place.get("/files/secret.txt").status == 404
+    for target in "/files/missing", "unsafe":
+        place.says("/accel", response(b"", fields=[("X-Accel-Redirect", target), ("Content-Type", "text/x-own")]))
+        answer = place.get("/accel")
+        assert (answer.status, answer.all("Content-Type")) == (404, ["text/html"]), "a page for an error is the edge's"
 
 
 def test_what_another_server_says_of_ranges_is_passed_on(place):

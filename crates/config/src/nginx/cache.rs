@@ -107,22 +107,27 @@ macro_rules! rows {
                 concat!($prefix, "_cache_lock"),
                 ALL,
                 |l| &mut cache(l, $kind).lock,
-                "off",
+                if $ours { "on" } else { "off" },
                 "Of simultaneous requests for what is not there one is passed on, the others wait.",
             )),
             own($ours, Row::one(
                 concat!($prefix, "_cache_lock_timeout"),
                 ALL,
                 Apply::Millis(|l| &mut cache(l, $kind).lock_timeout),
-                "5s",
+                if $ours { "60s" } else { "5s" },
                 "How long they wait; then they are passed on, and their answers not kept.",
             )),
             own($ours, Row::one(
                 concat!($prefix, "_cache_lock_age"),
                 ALL,
                 Apply::Millis(|l| &mut cache(l, $kind).lock_age),
-                "5s",
-                "After how long without an answer one more is passed on.",
+                if $ours { "60s" } else { "5s" },
+                if $ours {
+                    "After how long without an answer one more is passed on. Where the application's `timeout` is \
+                     longer, give this and `app_cache_lock_timeout` at least as long."
+                } else {
+                    "After how long without an answer one more is passed on."
+                },
             )),
             own($ours, Row::new(
                 concat!($prefix, "_cache_use_stale"),
@@ -513,7 +518,10 @@ fn pace_of(pace: &mut CachePace, name: &str, value: &[u8]) -> bool {
 pub(super) fn settle(level: &Level, kind: CacheKind) -> Option<CacheSettings> {
     let l = level.caches[kind as usize].as_deref()?;
     let Some(ZoneName::On(zone)) = l.zone.clone() else { return None };
-    let five = Duration::from_secs(5);
+    // A run of an application may take as long as its timeout, 30 s where nothing is said: nginx's five seconds would
+    // let all who wait loose on it.
+    let is_app = kind as usize == CacheKind::App as usize;
+    let waits = Duration::from_secs(if is_app { 60 } else { 5 });
     let (use_stale, stale_updating) = l.use_stale.unwrap_or((super::pass::NONE, false));
     Some(CacheSettings {
         zone,
@@ -523,9 +531,9 @@ pub(super) fn settle(level: &Level, kind: CacheKind) -> Option<CacheSettings> {
         min_uses: l.min_uses.unwrap_or(1).min(u64::from(u32::MAX)) as u32,
         bypass: l.bypass.clone().unwrap_or_default(),
         no_cache: l.no_cache.clone().unwrap_or_default(),
-        lock: l.lock.unwrap_or(false),
-        lock_timeout: l.lock_timeout.unwrap_or(five),
-        lock_age: l.lock_age.unwrap_or(five),
+        lock: l.lock.unwrap_or(is_app),
+        lock_timeout: l.lock_timeout.unwrap_or(waits),
+        lock_age: l.lock_age.unwrap_or(waits),
         use_stale,
         stale_updating,
         background_update: l.background_update.unwrap_or(false),

@@ -167,6 +167,9 @@ impl Visit<'_, '_> {
         }
         if let Some(status) = self.status.take() {
             response.status = status;
+            if status == 204 {
+                response.fields.remove(Name::ContentType);
+            }
         }
         How {
             clock: || {

@@ -386,10 +386,16 @@ impl<'s> Visit<'_, 's> {
                     Some(step) => step,
                     None => return Err(Wait::InContent),
                 },
-                Step::Page(status) => match self.error_page_for(request, status) {
-                    Some(step) => step,
-                    None => return Ok(Some(self.special(request, status))),
-                },
+                Step::Page(status) => {
+                    // As in nginx the type that `X-Accel-Redirect` came with is not that of a page for an error.
+                    if let Some(kept) = &mut self.kept {
+                        kept.remove(Name::ContentType);
+                    }
+                    match self.error_page_for(request, status) {
+                        Some(step) => step,
+                        None => return Ok(Some(self.special(request, status))),
+                    }
+                }
                 Step::Special(mut response) => {
                     let Some(step) = self.error_page_for(request, response.status) else {
                         let status = response.status;
