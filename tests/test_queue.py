@@ -8,6 +8,7 @@ import time
 
 import pytest
 from support import Load, build, wait_until
+from support.app import hold, notes, release
 from support.http2 import Http2
 from support.server import has_ended, stopped
 
@@ -76,24 +77,6 @@ def application(environ, start_response):
 def stuck_in_here():
     time.sleep(60)
 """
-
-
-def notes(server):
-    path = server.directory / "notes"
-    return path.read_text().split("\n")[:-1] if path.exists() else []
-
-
-def release(server, name):
-    (server.directory / name).touch()
-
-
-def hold(server, name):
-    """Occupies a worker until `release`."""
-    client = server.connect(timeout=30)
-    before = len(notes(server))
-    client.send(build("GET", f"/wait?{name}"))
-    wait_until(lambda: len(notes(server)) > before, "the worker to be busy")
-    return client
 
 
 def test_queued_requests_survive_a_killed_worker(serve):
