@@ -262,7 +262,8 @@ impl Control {
             ToEdge::Exited { worker } => {
                 // Whoever follows it reads what it still said, and then its end.
                 if let Some(socket) = self.sockets.get(&worker) {
-                    rustix::net::shutdown(socket, rustix::net::Shutdown::Both)?;
+                    // It cannot fail but for a socket that is at its end already.
+                    let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
                 }
                 Ok(())
             }
