@@ -53,8 +53,16 @@ class Shaky(Upstream):
             connection.sendall(whole[:20])
             return None
         if mood == "half a body":
-            # The end travels with it: what has gone on to the client before the end is seen cannot be asked for again.
+            # The end travels with it.
             connection.sendall(whole[:-30], socket.MSG_MORE)
+            return None
+        if mood == "half a body, then silence":
+            connection.sendall(whole[:-30])
+            time.sleep(0.2)
+            return None
+        if mood == "hung in the body":
+            connection.sendall(whole[:-30])
+            time.sleep(4.5)
             return None
         return whole
 
@@ -81,7 +89,8 @@ class Shaky(Upstream):
         self.thread.start()
 
 
-MOODS = ["killed", "hung", "reset", "slow", "half a head", "half a body"]
+MOODS = ["killed", "hung", "reset", "slow", "half a head", "half a body", "half a body, then silence",
+         "hung in the body"]
 
 
 @pytest.mark.parametrize("mood", MOODS)
@@ -91,7 +100,7 @@ def test_no_client_sees_an_error_while_one_is_healthy(serve_nginx, mood):
     stop, done = threading.Event(), collections.Counter()
     # Those that are well may be slow on a busy machine; only of one that hangs may nobody think so for long.
     site = serve_nginx(CONF.format(
-        patience="3s" if mood == "hung" else "15s", servers=" ".join(f"server 127.0.0.1:{up.port} fail_timeout=1s;" for up in ups)))
+        patience="3s" if mood.startswith("hung") else "15s", servers=" ".join(f"server 127.0.0.1:{up.port} fail_timeout=1s;" for up in ups)))
 
     def gets(worker):
         with site.connect(timeout=30) as client:

@@ -369,6 +369,90 @@ def test_another_is_asked(site, any_family):
         assert len(good.seen) == asked
 
 
+def test_a_short_answer_that_breaks_off_is_replaced_by_anothers(site, any_family):
+    family = any_family
+    whole = b"Content-Type: text/plain\r\nContent-Length: 2000\r\n\r\n" + b"a" * 2000
+
+    def answer(asked):
+        # The head and a part come at once; the rest is late, or does not come.
+        first = Gateway._http(whole[:-500]) if family == "proxy" else whole[:-500]
+        late = {"fastcgi": record(STDOUT, whole[-500:]) + record(STDOUT) + end()}.get(family, whole[-500:])
+        rest = {"/late": late, "/cut": b"", "/more": late[:100]}[asked.get("REQUEST_URI")]
+        return [Raw(record(STDOUT, first) if family == "fastcgi" else first), 0.3, Raw(rest)]
+
+    with Gateway(family, answer) as bad, Gateway(family, name="good") as good:
+        http = f"upstream u {{ server 127.0.0.1:{bad.port} max_fails=0; server 127.0.0.1:{good.port} backup; }}"
+        target = "http://u" if family == "proxy" else "u"
+        include = "" if family == "proxy" else f"include {family}_params;"
+        place = f"{family}_pass {target}; {include}"
+        one = site(family, "error_log %DIR%/error.log info;\n" + server(
+            f"location / {{ {place} add_header X-S $upstream_status; }}", http))
+        response = one.get("/late")
+        assert (response.body, response.get("x-s")) == (b"a" * 2000, "200")
+        for path in ("/cut", "/more"):
+            response = one.get(path)
+            assert (response.body, response.get("x-s")) == (f"good {path}".encode(), "502, 200")
+        log = one.directory / "error.log"
+        wait_until(lambda: log.read_text().count(" while reading upstream, client: ") == 2, "both lines")
+        asked = len(good.seen)
+        # A POST is asked once, and its answer goes on as far as it came.
+        with pytest.raises((Broken, OSError)):
+            one.request("POST", "/cut", body=b"x")
+        assert len(good.seen) == asked
+
+
+def test_an_answer_of_unknown_or_great_length_is_not_held_back(site, any_family):
+    go = threading.Event()
+
+    class Slowly(list):
+        def __init__(self, length):
+            self.head = b"Content-Type: a/b\r\n" + length + b"\r\n"
+
+        def __iter__(self):
+            yield self.head + b"a" * 70_000
+            go.wait(10)
+            yield Raw(b"b" * 30_000) if any_family != "fastcgi" else b"b" * 30_000
+
+    lengths = {"/unknown": b"", "/great": b"Content-Length: 100000\r\n"}
+    with Gateway(any_family, lambda asked: Slowly(lengths[asked.get("REQUEST_URI")])) as up, Gateway(any_family) as other:
+        http = f"upstream u {{ server 127.0.0.1:{up.port} max_fails=0; server 127.0.0.1:{other.port} backup; }}"
+        one = site(any_family, server(place(any_family, up.port).replace(f"127.0.0.1:{up.port}", "u"), http))
+        for path, framed in (("/unknown", True), ("/great", False)):
+            go.clear()
+            with one.connect() as client:
+                client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+                assert client.head().status == 200
+                data = b""
+                while len(data) < 60_000:
+                    data += client.chunk() if framed else client._exactly(10_000)
+                go.set()
+                while len(data) < 100_000:
+                    data += client.chunk() if framed else client._exactly(10_000)
+                assert data == b"a" * 70_000 + b"b" * 30_000
+
+
+def test_who_leaves_while_an_answer_is_held_back_ends_it(site, any_family):
+    gone = threading.Event()
+    whole = b"Content-Type: text/plain\r\nContent-Length: 2000\r\n\r\n" + b"a" * 2000
+
+    class Waiting(list):
+        def __iter__(self):
+            first = Gateway._http(whole[:-500]) if any_family == "proxy" else whole[:-500]
+            yield Raw(record(STDOUT, first) if any_family == "fastcgi" else first)
+            gone.wait(10)
+
+    with Gateway(any_family, lambda _: Waiting()) as up, Gateway(any_family) as other:
+        http = f"upstream u {{ server 127.0.0.1:{up.port} max_fails=0; server 127.0.0.1:{other.port} backup; }}"
+        one = site(any_family, "error_log %DIR%/error.log info;\n" + server(
+            place(any_family, up.port).replace(f"127.0.0.1:{up.port}", "u"), http))
+        with one.connect() as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            wait_until(lambda: up.seen, "it is asked")
+        wait_until(lambda: "client prematurely closed connection" in (one.directory / "error.log").read_text(), "it is seen")
+        gone.set()
+        assert not other.seen
+
+
 def test_errors_are_intercepted(site, any_family):
     with Gateway(any_family, lambda _: b"Status: 404 Nope\r\nContent-Length: 4\r\n\r\ntext") as up:
         one = site(any_family, server(

@@ -127,6 +127,22 @@ def test_who_has_answered_and_takes_no_more_of_the_body_is_heard(site):
         assert up.connections == 2, "on the first the request has no end"
 
 
+def test_a_short_answer_that_breaks_off_is_replaced_by_anothers(site):
+    def half(call, event):
+        if event == "end":
+            call.answer(200, [("content-length", "2000")])
+            call.data(b"a" * 1500)
+            call.flush()
+            time.sleep(0.3)
+            call.reset(2)
+
+    with GrpcServer(half) as bad, GrpcServer(echo) as good:
+        one = site("location / { proxy_pass http://u; add_header X-S $upstream_status; }",
+                   f"upstream u {{ server 127.0.0.1:{bad.port} max_fails=0; server 127.0.0.1:{good.port} backup; }}")
+        answer = one.get("/200")
+        assert (answer.body, answer.get("x-s")) == (b"GET ", "502, 200")
+
+
 def test_connections_are_kept(site):
     with GrpcServer(echo) as up:
         one = site("location / { proxy_pass http://u; }", f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 2; }}")

@@ -15,8 +15,9 @@ from .listening import Listening
 class Call:
     """A request as the server got it. `do` is called once the head is there, and again with each piece."""
 
-    def __init__(self, server, connection, number, stream, fields):
+    def __init__(self, server, connection, socket, number, stream, fields):
         self.server, self.connection, self.number, self.stream = server, connection, number, stream
+        self.socket = socket
         self.fields = [(name.decode(), value.decode("latin-1")) for name, value in fields]
         self.body = b""
         # Bytes of each DATA frame.
@@ -37,6 +38,10 @@ class Call:
 
     def end(self, *trailers):
         self.connection.send_headers(self.stream, trailers, end_stream=True)
+
+    def flush(self):
+        """Sends what is there, without waiting for the end of `do`."""
+        self.socket.sendall(self.connection.data_to_send())
 
     def reset(self, code):
         self.connection.reset_stream(self.stream, code)
@@ -86,7 +91,7 @@ class GrpcServer(Listening):
                 return
             for event in connection.receive_data(data):
                 if isinstance(event, h2.events.RequestReceived):
-                    call = calls[event.stream_id] = Call(self, connection, number, event.stream_id, event.headers)
+                    call = calls[event.stream_id] = Call(self, connection, one, number, event.stream_id, event.headers)
                     self.calls.append(call)
                     self.do(call, "head")
                 elif isinstance(event, h2.events.DataReceived):

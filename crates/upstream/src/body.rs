@@ -1,5 +1,6 @@
 //! The body of an answer.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,10 +13,10 @@ use http1::{ChunkedDecoder, ChunkedEvent, ResponseFraming, ResponseHead};
 use protocol::Deadline;
 use tokio::time::{Sleep, sleep};
 
-use crate::connection::{READ_SIZE, has_body};
+use crate::connection::has_body;
 use crate::http2;
 use crate::incoming::{Incoming, Records};
-use crate::{Attempt, Connection, Fault, Lease, Limits, Pool, Stream};
+use crate::{Attempt, Connection, Lease, Limits, Pool, Stream};
 
 /// Longest body that is handed on in one piece when it is there with its head.
 const WHOLE: usize = 64 * 1024;
@@ -55,6 +56,37 @@ impl Rate {
     }
 }
 
+/// Why an answer that has begun did not end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Broken {
+    /// What nginx writes of it.
+    pub words: &'static str,
+    /// Nothing came for too long.
+    pub is_timeout: bool,
+}
+
+impl Broken {
+    const TIMEOUT: Self = Self {
+        words: "upstream timed out (110: Connection timed out) while reading upstream",
+        is_timeout: true,
+    };
+
+    const fn new(words: &'static str) -> Self {
+        Self { words, is_timeout: false }
+    }
+}
+
+/// What came of waiting for the end of an answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Held {
+    /// It is there, or has to be passed on as it comes.
+    Ready,
+    /// It broke off.
+    Broken(Broken),
+    /// Nobody waits for it any more.
+    Gone,
+}
+
 /// How much is still to come.
 enum State {
     Done,
@@ -70,6 +102,8 @@ enum State {
 pub struct AnswerBody {
     connection: Option<Box<Connection>>,
     state: State,
+    /// What was read while nobody was to see it yet.
+    held: VecDeque<Bytes>,
     read_timeout: Duration,
     /// The deadline runs.
     waiting: bool,
@@ -106,6 +140,7 @@ impl AnswerBody {
         Self {
             connection: Some(connection),
             state,
+            held: VecDeque::new(),
             read_timeout: limits.read_timeout,
             waiting: false,
             reusable,
@@ -127,6 +162,7 @@ impl AnswerBody {
         Self {
             connection: Some(connection),
             state: if incoming.is_over() { State::Done } else { State::Http2(incoming) },
+            held: VecDeque::new(),
             read_timeout: limits.read_timeout,
             waiting: false,
             reusable,
@@ -144,7 +180,7 @@ impl AnswerBody {
         }
     }
 
-    fn poll_http2(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, &'static str>>> {
+    fn poll_http2(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let (State::Http2(incoming), Some(connection)) = (&mut self.state, &mut self.connection) else {
             return Poll::Ready(None);
         };
@@ -161,18 +197,15 @@ impl AnswerBody {
                 if let Some(rate) = &mut self.rate {
                     rate.read += data.len() as u64;
                 }
-                Attempt::add(&self.attempt.length, data.len());
                 Poll::Ready(Some(Ok(data)))
             }
-            Poll::Ready(Some(Err(words))) => self.fail(words),
+            Poll::Ready(Some(Err(words))) => Poll::Ready(Some(Err(Broken::new(words)))),
             Poll::Ready(None) => {
                 self.reusable = self.pool.keeps() && incoming.is_sent();
-                self.finish();
+                self.state = State::Done;
                 Poll::Ready(None)
             }
-            Poll::Pending if connection.deadline.is_past(cx) => {
-                self.fail("upstream timed out (110: Connection timed out) while reading upstream")
-            }
+            Poll::Pending if connection.deadline.is_past(cx) => Poll::Ready(Some(Err(Broken::TIMEOUT))),
             Poll::Pending => Poll::Pending,
         }
     }
@@ -202,33 +235,53 @@ impl AnswerBody {
         self.connection.take().map(|connection| connection.into_parts())
     }
 
-    /// Waits for the rest of what has come in part, for so long and up to so much as is handed on in one piece. The
-    /// error: it broke off.
-    pub async fn hold(&mut self, patience: Duration) -> Result<(), Fault> {
+    /// Before any of it was taken: whether it is so much that it is handed on as it comes, or nobody knows how much.
+    fn is_open(&self) -> bool {
+        let left = match &self.state {
+            State::Length(left) => Some(*left),
+            State::Records(records) => records.left,
+            State::Http2(incoming) => incoming.length,
+            State::Done | State::Close | State::Chunked(_) => None,
+        };
+        left.is_none_or(|left| left > WHOLE as u64)
+    }
+
+    /// Waits for the rest of what has come in part, up to so much as is handed on in one piece; where it is not known
+    /// to be so little, only for so long. `gone` is ready when nobody waits for it.
+    pub async fn hold(
+        &mut self,
+        patience: Duration,
+        mut gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
+    ) -> Held {
+        if matches!(self.state, State::Done | State::Close) || self.rate.is_some() {
+            return Held::Ready;
+        }
+        if let Some(whole) = self.gather() {
+            self.state = State::Done;
+            self.held.push_back(whole);
+            return Held::Ready;
+        }
+        let is_open = self.is_open();
         let mut sleep: Option<Pin<Box<Sleep>>> = None;
+        let mut length = 0;
         poll_fn(|cx| {
-            loop {
-                let Some(connection) = self.connection.as_mut() else { return Poll::Ready(Ok(())) };
-                let input = &mut connection.input;
-                let is_whole = match &self.state {
-                    State::Done | State::Close | State::Records(_) | State::Http2(_) => true,
-                    State::Length(left) => input.len() as u64 >= *left,
-                    State::Chunked(decoder) => has_ended(decoder, input),
-                };
-                if is_whole || input.len() >= WHOLE || self.rate.is_some() {
-                    return Poll::Ready(Ok(()));
-                }
-                input.reserve(READ_SIZE);
-                match connection.stream.poll_read(cx, input) {
-                    Poll::Ready(Ok(0)) => return Poll::Ready(Err(Fault::Closed)),
-                    Poll::Ready(Ok(read)) => Attempt::add(&self.attempt.received, read),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Io("recv", error))),
-                    Poll::Pending => {
-                        let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-                        return sleep.as_mut().poll(cx).map(Ok);
+            while length < WHOLE {
+                match self.poll_piece(cx) {
+                    Poll::Ready(Some(Ok(data))) => {
+                        length += data.len();
+                        self.held.push_back(data);
                     }
+                    Poll::Ready(Some(Err(broken))) => return Poll::Ready(Held::Broken(broken)),
+                    Poll::Ready(None) => break,
+                    Poll::Pending if gone(cx).is_ready() => return Poll::Ready(Held::Gone),
+                    Poll::Pending if is_open => {
+                        let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+                        return sleep.as_mut().poll(cx).map(|()| Held::Ready);
+                    }
+                    Poll::Pending => return Poll::Pending,
                 }
             }
+            Poll::Ready(Held::Ready)
         })
         .await
     }
@@ -238,9 +291,20 @@ impl AnswerBody {
         if self.rate.is_some() {
             return None;
         }
+        let body = self.gather()?;
+        Attempt::add(&self.attempt.length, body.len());
+        self.finish();
+        Some(body)
+    }
+
+    /// The same, but nothing is said of the connection yet.
+    fn gather(&mut self) -> Option<Bytes> {
         let connection = self.connection.as_mut()?;
         let body = match &mut self.state {
-            State::Done => Bytes::new(),
+            State::Done if self.attempt.trailers.borrow().is_some() => return None,
+            State::Done if self.held.len() > 1 => self.held.drain(..).fold(BytesMut::new(), joined).freeze(),
+            State::Done => self.held.pop_front().unwrap_or_default(),
+            _ if !self.held.is_empty() => return None,
             State::Close | State::Http2(_) => return None,
             State::Records(records) => {
                 let (body, after) = records.whole(&connection.input, WHOLE)?;
@@ -263,24 +327,39 @@ impl AnswerBody {
                 body
             }
         };
-        Attempt::add(&self.attempt.length, body.len());
-        self.finish();
         Some(body)
     }
 
     /// The next bytes; `None` after the last. An error is told in nginx's words.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, &'static str>>> {
+        let next = match self.held.pop_front() {
+            Some(data) => Some(Ok(data)),
+            None => ready!(self.poll_piece(cx)),
+        };
+        match next {
+            Some(Ok(data)) => {
+                Attempt::add(&self.attempt.length, data.len());
+                Poll::Ready(Some(Ok(data)))
+            }
+            Some(Err(broken)) => {
+                self.fail();
+                Poll::Ready(Some(Err(broken.words)))
+            }
+            None => {
+                self.finish();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    /// The next bytes from the connection; `None` where the answer ends. Neither has consequences yet.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        let broken = |words| Poll::Ready(Some(Err(Broken::new(words))));
         loop {
             match self.take_data() {
-                Poll::Ready(Some(Ok(data))) => {
-                    Attempt::add(&self.attempt.length, data.len());
-                    return Poll::Ready(Some(Ok(data)));
-                }
-                Poll::Ready(None) => {
-                    self.finish();
-                    return Poll::Ready(None);
-                }
-                Poll::Ready(Some(Err(words))) => return self.fail(words),
+                Poll::Ready(Some(Err(words))) => return broken(words),
+                Poll::Ready(Some(Ok(data))) => return Poll::Ready(Some(Ok(data))),
+                Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending => {}
             }
             if matches!(self.state, State::Http2(_)) {
@@ -300,11 +379,10 @@ impl AnswerBody {
             match read {
                 Poll::Ready(Ok(0)) if may_end => {
                     self.state = State::Done;
-                    self.finish();
                     return Poll::Ready(None);
                 }
                 Poll::Ready(Ok(0)) => {
-                    return self.fail("upstream prematurely closed connection while reading upstream");
+                    return broken("upstream prematurely closed connection while reading upstream");
                 }
                 Poll::Ready(Ok(read)) => {
                     self.waiting = false;
@@ -313,10 +391,9 @@ impl AnswerBody {
                         rate.read += read as u64;
                     }
                 }
-                Poll::Ready(Err(_)) => return self.fail("recv() failed while reading upstream"),
+                Poll::Ready(Err(_)) => return broken("recv() failed while reading upstream"),
                 Poll::Pending if connection.deadline.is_past(cx) => {
-                    return self
-                        .fail("upstream timed out (110: Connection timed out) while reading upstream");
+                    return Poll::Ready(Some(Err(Broken::TIMEOUT)));
                 }
                 Poll::Pending => return Poll::Pending,
             }
@@ -384,14 +461,13 @@ impl AnswerBody {
         }
     }
 
-    fn fail(&mut self, words: &'static str) -> Poll<Option<Result<Bytes, &'static str>>> {
+    fn fail(&mut self) {
         self.state = State::Done;
         self.connection = None;
         self.attempt.end();
         if let Some(lease) = self.lease.take() {
             lease.failed();
         }
-        Poll::Ready(Some(Err(words)))
     }
 
     /// The answer has ended where it said.
@@ -418,16 +494,9 @@ impl Drop for AnswerBody {
     }
 }
 
-/// Whether no more is needed to see the end, or what is wrong.
-fn has_ended(decoder: &ChunkedDecoder, input: &[u8]) -> bool {
-    let (mut decoder, mut at) = (decoder.clone(), 0);
-    loop {
-        match decoder.decode(&input[at..]) {
-            Ok(ChunkedEvent::Data(range)) => at += range.end,
-            Ok(ChunkedEvent::NeedMore) => return false,
-            Ok(ChunkedEvent::End { .. }) | Err(_) => return true,
-        }
-    }
+fn joined(mut all: BytesMut, piece: Bytes) -> BytesMut {
+    all.extend_from_slice(&piece);
+    all
 }
 
 /// All data of a body that has wholly come, without trailers, and the bytes that it took.

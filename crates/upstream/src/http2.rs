@@ -255,6 +255,8 @@ impl Source {
 pub(crate) struct Incoming {
     stream: RecvStream,
     uplink: Option<Uplink>,
+    /// Bytes of the body, if the head says how many.
+    pub(crate) length: Option<u64>,
     /// Its data have ended.
     at_trailers: bool,
     /// The rest of the request will never leave.
@@ -500,7 +502,8 @@ impl Connection {
             _ => return Err(Fault::Gateway(gateway::GatewayError::Field)),
         }
         let uplink = uplink.filter(|uplink| !uplink.over && !is_cut);
-        Ok((parsed, bytes, Box::new(Incoming { stream, uplink, at_trailers: false, is_cut })))
+        let length = parsed.content_length;
+        Ok((parsed, bytes, Box::new(Incoming { stream, uplink, length, at_trailers: false, is_cut })))
     }
 
     fn begin_request(

@@ -28,7 +28,7 @@ mod tls;
 
 pub use answer::{buffered, direct};
 pub use attempt::{Attempt, Complaints};
-pub use body::{AnswerBody, Rate};
+pub use body::{AnswerBody, Broken, Held, Rate};
 pub use connect::{Bind, Route, Via};
 pub use connection::{
     Answer, Asked, Asking, AskingHttp1, Client, Connection, Limits, Outgoing, OutgoingBody,

@@ -27,8 +27,8 @@ use http1::{AnswerTo, ResponseHead};
 use protocol::{ClientEvent, Exchange};
 use telemetry::error_log::Level;
 use upstream::{
-    Again, Answer, Attempt, Client, Connection, Failure, Fault, Lease, Limits, Outgoing, OutgoingBody, Route,
-    Via,
+    Again, Answer, Attempt, Client, Connection, Failure, Fault, Held, Lease, Limits, Outgoing, OutgoingBody,
+    Route, Via,
 };
 
 use super::kept::{self, Consulted, Keeping};
@@ -258,6 +258,9 @@ impl Visit<'_, '_> {
         let body_memory = usize::try_from(self.settings().body_buffer).unwrap_or(usize::MAX);
         let deadlines = Rc::clone(&self.event_loop.deadlines);
         let begun = exchange::now();
+        let is_in_time = || {
+            settings.next_timeout.is_zero() || exchange::now().duration_since(begun) < settings.next_timeout
+        };
         let mut choice = target.group.choose(target.key.clone(), settings.next_tries);
         self.lead(request, target.group.sticky.as_ref(), &mut choice);
         let mut is_first = true;
@@ -314,8 +317,7 @@ impl Visit<'_, '_> {
                 *self.facts.body.borrow_mut() = kept.filter(|kept| !kept.is_empty());
             }
             self.facts.log_complaints(request, &attempt, "reading response header from upstream");
-            let in_time = settings.next_timeout.is_zero()
-                || exchange::now().duration_since(begun) < settings.next_timeout;
+            let in_time = is_in_time();
             let (mut failure, lease) = match asked {
                 Ok(mut answer) => {
                     let status = answer.head.status;
@@ -329,31 +331,47 @@ impl Visit<'_, '_> {
                         choice.use_up();
                         continue;
                     }
-                    let is_wanted = wants_next(settings.next, status)
-                        && choice.has_more()
+                    let may_follow = choice.has_more()
                         && in_time
                         && !streams
                         && (head.is_idempotent || settings.next.non_idempotent);
-                    if !is_wanted {
-                        // As long as the client has seen nothing, one that breaks off can be replaced.
-                        let may_hold = settings.buffering
-                            && settings.next.error
-                            && choice.has_more()
-                            && in_time
-                            && !streams
-                            && (head.is_idempotent || settings.next.non_idempotent)
-                            && !says_no_buffering(&answer);
-                        let held = if may_hold { answer.body.hold(HOLD).await } else { Ok(()) };
-                        let Err(fault) = held else { return Ok(answer) };
+                    if !may_follow || !wants_next(settings.next, status) {
+                        let held = match may_follow {
+                            true => self.hold(&mut answer, settings, keeping).await,
+                            false => Held::Ready,
+                        };
+                        let broken = match held {
+                            Held::Ready => return Ok(answer),
+                            Held::Broken(broken) => Some(broken),
+                            Held::Gone => None,
+                        };
                         let Some(lease) = answer.body.give_up() else {
                             return Err((Step::Page(502), Unanswered::Error));
                         };
-                        attempt.status.set(502);
-                        let words = format_args!("{fault}");
-                        let (server, action) = (&lease.peer.name, Some("reading upstream"));
-                        self.log_upstream(Level::Error, request, target, server, action, words);
+                        let Some(broken) = broken else {
+                            let action = "reading upstream";
+                            let failure = Failure {
+                                fault: Fault::Gone,
+                                action,
+                                sent: true,
+                                reused: false,
+                                again: None,
+                            };
+                            let step = self.ended_by_client(request, target, &lease, &failure);
+                            return Err((step.unwrap_or(Step::Gone), Unanswered::Client));
+                        };
+                        let (status, may, why) = if broken.is_timeout {
+                            (504, settings.next.timeout, Unanswered::Timeout)
+                        } else {
+                            (502, settings.next.error, Unanswered::Error)
+                        };
+                        attempt.status.set(status);
+                        let (server, words) = (&lease.peer.name, format_args!("{}", broken.words));
+                        self.log_upstream(Level::Error, request, target, server, None, words);
                         self.note_failed(request, target, &lease);
-                        choice.use_up();
+                        if !may || !is_in_time() || !choice.use_up() {
+                            return Err((Step::Page(status), why));
+                        }
                         continue;
                     }
                     if let Some(lease) = answer.body.give_up()
@@ -421,6 +439,29 @@ impl Visit<'_, '_> {
                 return Err((Step::Page(failure.fault.status()), why));
             }
         }
+    }
+
+    /// As long as the client has seen nothing, an answer that breaks off can be replaced.
+    async fn hold(
+        &mut self,
+        answer: &mut Answer,
+        settings: &ProxySettings,
+        keeping: Option<&Keeping>,
+    ) -> Held {
+        let may = settings.buffering
+            && settings.limit_rate.is_none()
+            && (settings.next.error || settings.next.timeout)
+            && !says_no_buffering(answer);
+        if !may {
+            return Held::Ready;
+        }
+        let is_alone = self.alone || settings.ignore_client_abort || Keeping::is_cacheable(keeping);
+        let exchange = &mut self.exchange;
+        let gone = |cx: &mut Context<'_>| match is_alone {
+            true => Poll::Pending,
+            false => exchange.poll_client(cx).map(|_: ClientEvent| ()),
+        };
+        answer.body.hold(HOLD, gone).await
     }
 
     fn begin_attempt(&self, address: impl Into<Arc<str>>, is_first: bool) -> Rc<Attempt> {
@@ -513,7 +554,8 @@ fn head_limits(settings: &ProxySettings) -> http1::Limits {
     }
 }
 
-/// How long an answer that has come in part is held back, while another server could be asked in its place.
+/// How long an answer that has come in part is held back, while another server could be asked in its place, and it does
+/// not say that it is short. (One that does is passed on as a whole.)
 const HOLD: Duration = Duration::from_millis(20);
 
 fn says_no_buffering(answer: &Answer) -> bool {
