@@ -302,7 +302,9 @@ impl AnswerBody {
         let connection = self.connection.as_mut()?;
         let body = match &mut self.state {
             State::Done if self.attempt.trailers.borrow().is_some() => return None,
-            State::Done if self.held.len() > 1 => self.held.drain(..).fold(BytesMut::new(), joined).freeze(),
+            State::Done if self.held.len() > 1 => {
+                std::mem::take(&mut self.held).make_contiguous().concat().into()
+            }
             State::Done => self.held.pop_front().unwrap_or_default(),
             _ if !self.held.is_empty() => return None,
             State::Close | State::Http2(_) => return None,
@@ -492,11 +494,6 @@ impl Drop for AnswerBody {
     fn drop(&mut self) {
         self.attempt.end();
     }
-}
-
-fn joined(mut all: BytesMut, piece: Bytes) -> BytesMut {
-    all.extend_from_slice(&piece);
-    all
 }
 
 /// All data of a body that has wholly come, without trailers, and the bytes that it took.
