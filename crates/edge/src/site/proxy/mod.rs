@@ -336,9 +336,10 @@ impl Visit<'_, '_> {
                         && !streams
                         && (head.is_idempotent || settings.next.non_idempotent);
                     if !may_follow || !wants_next(settings.next, status) {
-                        let held = match may_follow {
-                            true => self.hold(&mut answer, settings, keeping).await,
-                            false => Held::Ready,
+                        let held = if may_follow {
+                            self.hold(&mut answer, settings, keeping).await
+                        } else {
+                            Held::Ready
                         };
                         let broken = match held {
                             Held::Ready => return Ok(answer),
@@ -457,9 +458,8 @@ impl Visit<'_, '_> {
         }
         let is_alone = self.alone || settings.ignore_client_abort || Keeping::is_cacheable(keeping);
         let exchange = &mut self.exchange;
-        let gone = |cx: &mut Context<'_>| match is_alone {
-            true => Poll::Pending,
-            false => exchange.poll_client(cx).map(|_: ClientEvent| ()),
+        let gone = |cx: &mut Context<'_>| {
+            if is_alone { Poll::Pending } else { exchange.poll_client(cx).map(|_: ClientEvent| ()) }
         };
         answer.body.hold(HOLD, gone).await
     }
