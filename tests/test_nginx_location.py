@@ -505,3 +505,67 @@ def test_mistakes_are_found_at_the_start(serve_nginx, conf, words):
     server = serve_nginx(conf, wait=False)
     assert server.exit_code() == 1
     assert re.search(words.replace("(", r"\(").replace(")", r"\)"), server.log())
+
+
+def test_the_last_of_try_files_has_only_the_arguments_that_it_says(serve_nginx):
+    site = serve_nginx(r"""
+        server {
+            listen 127.0.0.1:%PORT%;
+            location / { try_files $uri /none/ /say; }
+            location /own/ { try_files $uri /say?x=$arg_a; }
+            location /all/ { try_files $uri /say?$args; }
+            location = /say { return 200 "$uri?$args"; }
+        }
+    """)
+    assert site.get("/x?a=b").text == "/say?"
+    assert site.get("/own/x?a=b").text == "/say?x=b"
+    assert site.get("/all/x?a=b").text == "/say?a=b"
+
+
+def test_a_page_for_an_error_that_is_answered_as_200_is_like_any_other(serve_nginx):
+    # As applications of one page have it: `error_page 404 =200 /index.html`.
+    site = serve_nginx(r"""
+        server {
+            listen 127.0.0.1:%PORT%;
+            root %DIR%;
+            error_page 404 =200 /page.html;
+            error_page 410 = /page.html;
+            error_page 403 /page.html;
+            location /gone { return 410; }
+            location /forbidden { return 403; }
+        }
+    """, files={"page.html": "0123456789"})
+    for path in ("/none", "/gone"):
+        whole = site.get(path)
+        assert (whole.status, whole.text, whole.get("Accept-Ranges")) == (200, "0123456789", "bytes")
+        tag, changed = whole.get("ETag"), whole.get("Last-Modified")
+        assert site.get(path, {"If-None-Match": tag}).status == 304
+        assert site.get(path, {"If-Modified-Since": changed}).status == 304
+        assert site.get(path, {"If-Match": '"other"'}).status == 412
+        part = site.get(path, {"Range": "bytes=2-4"})
+        assert (part.status, part.text, part.get("Content-Range")) == (206, "234", "bytes 2-4/10")
+        assert site.get(path, {"Range": "bytes=20-"}).status == 416
+    # What is an error stays one, and says nothing of when the page was written.
+    for fields in ({}, {"If-None-Match": tag}, {"If-Modified-Since": changed}, {"Range": "bytes=2-4"}):
+        page = site.get("/forbidden", fields)
+        assert (page.status, page.text) == (403, "0123456789")
+        assert page.get("Accept-Ranges") is None and page.get("Last-Modified") is None
+
+
+def test_what_held_where_a_path_was_rewritten_holds_no_more_where_no_location_is(serve_nginx):
+    site = serve_nginx(r"""
+        server {
+            listen 127.0.0.1:%PORT%;
+            root %DIR%;
+            add_header X-Place server always;
+            client_max_body_size 3;
+            location ~ ^/a/(.*)$ { add_header X-Place location always; client_max_body_size 100; rewrite ^/a(/.*)$ $1 last; return 200; }
+        }
+    """, files={"file": "text"})
+    for path, status in (("/a/file", 200), ("/a/none", 404), ("/none", 404)):
+        answer = site.get(path)
+        assert (answer.status, answer.get("X-Place")) == (status, "server")
+    # What holds for a server is asked of where no location is, too.
+    assert site.request("POST", "/none", body=b"xxxx").status == 413
+    assert site.request("POST", "/a/none", body=b"xxxx").status == 413
+    assert site.request("POST", "/none", body=b"xxx").status in (404, 405)

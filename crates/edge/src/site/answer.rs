@@ -145,9 +145,13 @@ impl Visit<'_, '_> {
 
     /// Puts on what was said of the response on the way to it, and tells how it is to be filtered.
     pub(super) fn how(&mut self, response: &mut Response) -> How {
-        if self.error_page && self.facts.ranges.get() {
-            // A file's, of which no ranges are taken here.
+        let asked = self.status.take();
+        // A page that is answered as 200 is like any other: it may be cached, and parts of it asked for.
+        let is_error = self.error_page && asked.unwrap_or(response.status) != 200;
+        if is_error && self.facts.ranges.get() {
+            // A file's.
             response.fields.remove(Name::AcceptRanges);
+            response.fields.remove(Name::LastModified);
         }
         if let Some(kept) = self.kept.take() {
             for (name, field, value) in kept.iter() {
@@ -165,7 +169,7 @@ impl Visit<'_, '_> {
                 response.fields.push(field, value);
             }
         }
-        if let Some(status) = self.status.take() {
+        if let Some(status) = asked {
             response.status = status;
             if status == 204 {
                 response.fields.remove(Name::ContentType);
@@ -176,9 +180,9 @@ impl Visit<'_, '_> {
                 let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
                 (since.map_or(0, |since| since.as_secs()), telemetry::utc_offset())
             },
-            ranges: self.facts.ranges.get() && !self.error_page,
+            ranges: self.facts.ranges.get() && !is_error,
             // An application has weighed them itself, and so has another server.
-            conditions: !self.error_page
+            conditions: !is_error
                 && (self.facts.keeps.get()
                     || (self.facts.outcome.get().is_none() && !self.facts.passed.get())),
         }

@@ -66,8 +66,9 @@ impl Visit<'_, '_> {
                 if target.starts_with(b"@") {
                     Step::Named(target)
                 } else {
+                    // As in nginx, the arguments are those that are written here, and else none.
                     let (path, args) = split_args(&target);
-                    Step::Redirect(path, args)
+                    Step::Redirect(path, Some(args.unwrap_or_default()))
                 }
             }
         })

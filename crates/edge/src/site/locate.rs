@@ -84,7 +84,17 @@ impl Visit<'_, '_> {
                 Ok(found) => found,
                 Err(error) => return self.failed(request, &error),
             };
-            let Some(found) = found else { break };
+            let Some(found) = found else {
+                // What held where the path was rewritten does not hold any more.
+                if let Some(server) = site.routing.server(self.server) {
+                    self.enter(server.settings, Content::Files);
+                }
+                self.keep_alive_or_not(request);
+                if let Some(step) = self.check_length(request) {
+                    return step;
+                }
+                break;
+            };
             let Some(location) = site.routing.location(found.location) else { break };
             self.enter(location.settings, location.content.clone());
             self.facts.debug(format_args!(
