@@ -367,6 +367,26 @@ def test_x_accel(place):
         assert (answer.status, answer.all("Content-Type")) == (404, ["text/html"]), "a page for an error is the edge's"
 
 
+def test_x_accel_to_another_server_has_that_ones_type(place):
+    def answer(path, target):
+        place.says(path, response(b"", fields=[("X-Accel-Redirect", target), ("Content-Type", "text/x-own"),
+                                               ("Set-Cookie", "session=1; Path=/app/x; Domain=old.example")]))
+
+    answer("/first", "/second")
+    place.script.answers["/second"] = response(b"image", fields=[("Content-Type", "image/x-theirs")])
+    assert place.get("/first").all("Content-Type") == ["image/x-theirs"]
+    place.script.answers["/second"] = response(b"what")
+    assert place.get("/first").all("Content-Type") == ["text/x-own"], "that one says nothing of it"
+    # What ends in a circle is a page for an error.
+    answer("/second", "/second")
+    circle = place.get("/first")
+    assert (circle.status, circle.all("Content-Type")) == (500, ["text/html"])
+    # Cookies are changed on this way, too.
+    answer("/cookies/x", "/files/secret.txt")
+    assert place.get("/cookies/x").all("Set-Cookie") == [
+        "session=1; Path=/x; Domain=new.example; Secure; SameSite=Strict"]
+
+
 def test_what_another_server_says_of_ranges_is_passed_on(place):
     place.says("/ranges", response(b"body", fields=[("Accept-Ranges", "bytes")]))
     assert place.get("/ranges").all("Accept-Ranges") == ["bytes"]

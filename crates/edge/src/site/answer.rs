@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use config::model::http::{ErrorPage, Value};
+use config::model::http::{Content, ErrorPage, Value};
 use exchange::{Body, Browser, Name, Request, Response, Scheme};
 use filters::nginx::{How, Verdict};
 use routing::Scope;
@@ -94,6 +94,13 @@ impl Visit<'_, '_> {
         handlers::special::page(request, response, status, signature.as_bytes(), settings.msie_padding);
     }
 
+    /// As in nginx the type that `X-Accel-Redirect` came with is not that of a page for an error.
+    pub(super) fn forget_type(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.remove(Name::ContentType);
+        }
+    }
+
     /// Whether `error_page` speaks of this status here.
     pub(super) fn has_error_page(&self, status: u16) -> bool {
         self.settings().error_pages.iter().any(|page| page.statuses.contains(&status))
@@ -154,8 +161,11 @@ impl Visit<'_, '_> {
             response.fields.remove(Name::LastModified);
         }
         if let Some(kept) = self.kept.take() {
+            let answers = matches!(self.content, Content::App(_) | Content::Bound(_) | Content::Proxy(_));
             for (name, field, value) in kept.iter() {
                 match name {
+                    // A file has that of the application that led to it; who answers instead knows better.
+                    Name::ContentType if answers && response.fields.has(Name::ContentType) => continue,
                     Name::ContentType => {
                         response.fields.remove(Name::ContentType);
                     }

@@ -45,16 +45,18 @@ impl Visit<'_, '_> {
 
     fn count_change(&mut self, request: &Request) -> Option<Step> {
         self.uri_changes = self.uri_changes.saturating_sub(1);
-        (self.uri_changes == 0).then(|| {
-            let path = String::from_utf8_lossy(&request.path);
-            self.facts.log(
-                Level::Error,
-                Some(request),
-                format_args!("rewrite or internal redirection cycle while processing \"{path}\""),
-            );
-            // No page of the configuration could be reached any more.
-            Step::Respond(self.special(request, 500))
-        })
+        if self.uri_changes > 0 {
+            return None;
+        }
+        let path = String::from_utf8_lossy(&request.path);
+        self.facts.log(
+            Level::Error,
+            Some(request),
+            format_args!("rewrite or internal redirection cycle while processing \"{path}\""),
+        );
+        self.forget_type();
+        // No page of the configuration could be reached any more.
+        Some(Step::Respond(self.special(request, 500)))
     }
 
     /// server_rewrite, then the search for a location.
@@ -145,6 +147,7 @@ impl Visit<'_, '_> {
                 Some(request),
                 format_args!("could not find named location \"{name}\""),
             );
+            self.forget_type();
             return Step::Respond(self.special(request, 500));
         };
         self.enter(location.settings, location.content.clone());

@@ -387,10 +387,7 @@ impl<'s> Visit<'_, 's> {
                     None => return Err(Wait::InContent),
                 },
                 Step::Page(status) => {
-                    // As in nginx the type that `X-Accel-Redirect` came with is not that of a page for an error.
-                    if let Some(kept) = &mut self.kept {
-                        kept.remove(Name::ContentType);
-                    }
+                    self.forget_type();
                     match self.error_page_for(request, status) {
                         Some(step) => step,
                         None => return Ok(Some(self.special(request, status))),

@@ -74,8 +74,15 @@ impl Visit<'_, '_> {
         {
             let to = to.to_vec();
             let mut response = Response::new(head.status);
-            for (name, value) in head.lines(&bytes) {
-                response.fields.push(name, value);
+            for line in &head.fields {
+                let (name, value) = (line.name.of(&bytes), line.value.of(&bytes));
+                match line.known {
+                    Name::SetCookie => match self.cookie(request, place, value) {
+                        Some(changed) => response.fields.push(name, &changed),
+                        None => response.fields.push(name, value),
+                    },
+                    _ => response.fields.push(name, value),
+                }
             }
             if settings.ignore.accel_charset {
                 response.fields.remove(Name::XAccelCharset);
