@@ -125,7 +125,8 @@ class Place:
 def place(serve_nginx_module, tmp_path_factory):
     script = Scripted()
     with Upstream(script) as up:
-        site = serve_nginx_module(CONF.replace("UP", str(up.port)), files={"files/secret.txt": "a secret file"})
+        site = serve_nginx_module(CONF.replace("UP", str(up.port)), files={
+            "files/secret.txt": "a secret file", "files/folder/x": ""})
         with Upstream(script, address=site.directory / "up.sock") as local:
             place = Place(site, up, script)
             place.local = local
@@ -367,6 +368,45 @@ def test_x_accel(place):
         assert (answer.status, answer.all("Content-Type")) == (404, ["text/html"]), "a page for an error is the edge's"
 
 
+def test_the_last_if_that_holds_decides_who_is_asked(serve_nginx):
+    with Upstream(name="one") as one, Upstream(name="two") as two:
+        site = serve_nginx(f"""
+            server {{
+                listen 127.0.0.1:%PORT%;
+                location / {{
+                    proxy_pass http://127.0.0.1:{one.port};
+                    if ($arg_a) {{ proxy_pass http://127.0.0.1:{two.port}; }}
+                    if ($arg_b) {{ expires 1h; }}
+                }}
+            }}
+        """)
+        for target, who in (("/", "one"), ("/?a=1", "two"), ("/?b=1", "one"), ("/?a=1&b=1", "one")):
+            answer = site.get(target)
+            assert (answer.text, answer.get("Cache-Control")) == (
+                f"{who} {target}", "max-age=3600" if "b=1" in target else None)
+
+
+def test_ranges_of_head_need_a_length(serve_nginx):
+    def answer(seen, _):
+        length = b"Content-Length: 10\r\n" if seen.target == "/length" else b""
+        return (b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + length + b"\r\n"
+                + (b"" if seen.method == "HEAD" else b"0123456789"))
+
+    with Upstream(answer) as up:
+        site = serve_nginx(f"""
+            server {{
+                listen 127.0.0.1:%PORT%;
+                location / {{ proxy_pass http://127.0.0.1:{up.port}; proxy_force_ranges on; }}
+            }}
+        """)
+        for spec, status, length in (("bytes=2-4", 206, "3"), ("bytes=20-", 416, None)):
+            head = site.request("HEAD", "/length", {"Range": spec})
+            assert head.status == status
+            assert length is None or head.get("Content-Length") == length
+            unknown = site.request("HEAD", "/", {"Range": spec})
+            assert (unknown.status, unknown.get("Content-Range")) == (200, None)
+
+
 def test_x_accel_to_another_server_has_that_ones_type(place):
     def answer(path, target):
         place.says(path, response(b"", fields=[("X-Accel-Redirect", target), ("Content-Type", "text/x-own"),
@@ -381,6 +421,9 @@ def test_x_accel_to_another_server_has_that_ones_type(place):
     answer("/second", "/second")
     circle = place.get("/first")
     assert (circle.status, circle.all("Content-Type")) == (500, ["text/html"])
+    answer("/first", "/files/folder")
+    moved = place.get("/first")
+    assert (moved.status, moved.all("Content-Type")) == (301, ["text/html"])
     # Cookies are changed on this way, too.
     answer("/cookies/x", "/files/secret.txt")
     assert place.get("/cookies/x").all("Set-Cookie") == [

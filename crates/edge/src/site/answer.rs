@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use config::model::http::{Content, ErrorPage, Value};
+use config::model::http::{ErrorPage, Value};
 use exchange::{Body, Browser, Name, Request, Response, Scheme};
 use filters::nginx::{How, Verdict};
 use routing::Scope;
@@ -161,7 +161,7 @@ impl Visit<'_, '_> {
             response.fields.remove(Name::LastModified);
         }
         if let Some(kept) = self.kept.take() {
-            let answers = matches!(self.content, Content::App(_) | Content::Bound(_) | Content::Proxy(_));
+            let answers = self.is_passed_on();
             for (name, field, value) in kept.iter() {
                 match name {
                     // A file has that of the application that led to it; who answers instead knows better.

@@ -189,7 +189,8 @@ impl Visit<'_, '_> {
         self.location_valid &= !(ran.rewritten && ran.outcome == Outcome::Continue);
         if ran.settings.is_some() || ran.content.is_some() {
             let settings = ran.settings.unwrap_or(self.place.id);
-            let content = ran.content.unwrap_or_else(|| self.content.clone());
+            let stays = ran.back && self.is_passed_on();
+            let content = ran.content.filter(|_| !stays).unwrap_or_else(|| self.content.clone());
             self.enter(settings, content);
         }
         Ran::Step(match ran.outcome {

@@ -394,6 +394,7 @@ impl<'s> Visit<'_, 's> {
                     }
                 }
                 Step::Special(mut response) => {
+                    self.forget_type();
                     let Some(step) = self.error_page_for(request, response.status) else {
                         let status = response.status;
                         self.make_page(request, &mut response, status);
@@ -450,6 +451,11 @@ impl<'s> Visit<'_, 's> {
                 self.exchange.close_after();
             }
         }
+    }
+
+    /// Who answers here is a server or an application.
+    pub(super) const fn is_passed_on(&self) -> bool {
+        matches!(self.content, Content::App(_) | Content::Bound(_) | Content::Proxy(_))
     }
 
     /// What holds now.

@@ -9,7 +9,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use exchange::{
-    Body, Chunk, ChunkStream, Fields, FileBody, Name, Piece, Request, Response, StreamError, parse_http_date,
+    Body, Chunk, ChunkStream, Fields, FileBody, Method, Name, Piece, Request, Response, StreamError,
+    parse_http_date,
 };
 
 use super::Verdict;
@@ -47,19 +48,20 @@ impl Ranges {
                 [Piece { prefix, len, .. }] if prefix.is_empty() && suffix.is_empty() => *len,
                 _ => return Verdict::Send,
             },
-            Body::Empty => 0,
-            // Of what comes as it comes, one range.
-            Body::Stream(_) => match response.fields.only(Name::ContentLength).and_then(number) {
+            // Of what comes as it comes, one range. HEAD has but the length, if another server said it.
+            Body::Empty if request.method != Method::Head || response.of_file.is_some() => 0,
+            Body::Stream(_) | Body::Empty => match response.fields.only(Name::ContentLength).and_then(number)
+            {
                 Some(length) => length,
                 None => return Verdict::Send,
             },
         };
-        let is_stream = matches!(response.body, Body::Stream(_));
+        let is_whole = matches!(response.body, Body::Full(_) | Body::File(_));
         if self.max == Some(0) {
             response.fields.remove(Name::AcceptRanges);
             return Verdict::Send;
         }
-        let max = if is_stream { Some(1) } else { self.max };
+        let max = if is_whole { self.max } else { Some(1) };
         let set = if asked { set(request, response, size, max) } else { Set::Whole };
         match set {
             Set::Whole => {
@@ -90,7 +92,7 @@ impl Ranges {
         if let [span] = spans {
             let range = format!("bytes {}", content_range(*span, size));
             response.fields.push_known(Name::ContentRange, range.as_bytes());
-            if matches!(body, Body::Stream(_)) {
+            if matches!(body, Body::Stream(_) | Body::Empty) {
                 let length = (span.1 - span.0).to_string();
                 response.fields.push_known(Name::ContentLength, length.as_bytes());
             }

@@ -34,6 +34,8 @@ pub struct Rewritten {
     pub settings: Option<SettingsId>,
     /// Who answers, by the last `if` that held and says so.
     pub content: Option<Content>,
+    /// An `if` that held after it says nothing of that: the location's own server or application answers, if it has one.
+    pub back: bool,
 }
 
 /// What comes after a run of rewrite directives.
@@ -90,6 +92,7 @@ impl Variables {
             target_changed: false,
             settings: None,
             content: None,
+            back: false,
         };
         let mut run =
             Run { variables: self, request, state, environment, quote: true, changed: false, result };
@@ -142,6 +145,7 @@ impl Run<'_> {
             Step::If(branch) => {
                 if self.holds(&branch.condition)? {
                     self.result.settings = Some(branch.settings);
+                    self.result.back = branch.content.is_none();
                     if let Some(content) = &branch.content {
                         self.result.content = Some(content.clone());
                     }

@@ -259,6 +259,13 @@ fn the_last_if_that_holds_decides_what_holds_from_there_on() {
     assert_eq!((ran.stored("a"), ran.stored("b"), ran.stored("c")), ("1", "2", "3"));
     let rewritten = ran.result.unwrap();
     assert_eq!((rewritten.settings, rewritten.content), (Some(2), Some(Content::StubStatus)));
+    assert!(rewritten.back, "and a server of the location's own answers again");
+    let turned = [
+        branch(truth(), 2, None, vec![]),
+        branch(truth(), 1, Some(Content::StubStatus), vec![]),
+        branch(never(), 3, None, vec![]),
+    ];
+    assert!(!run(&turned, request("/a", "/a", "")).result.unwrap().back);
     assert_eq!((rewritten.outcome, rewritten.rewritten), (Outcome::Continue, false));
 }
 
