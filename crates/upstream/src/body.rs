@@ -256,6 +256,12 @@ impl AnswerBody {
         if matches!(self.state, State::Done | State::Close) || self.rate.is_some() {
             return Held::Ready;
         }
+        // What most answers are, at no cost.
+        if let (State::Length(left), Some(connection)) = (&self.state, &self.connection)
+            && connection.input.len() as u64 >= *left
+        {
+            return Held::Ready;
+        }
         if let Some(whole) = self.gather() {
             self.state = State::Done;
             self.held.push_back(whole);

@@ -149,7 +149,8 @@ pub fn cookie<'l>(line: &'l [u8], name: &[u8]) -> Option<&'l [u8]> {
             }
             rest = behind.get(1..).unwrap_or_default();
         }
-        let next = memchr::memchr(b';', rest).map_or(rest.len(), |at| at + 1);
+        // As in nginx, other cookies end at a comma, too.
+        let next = memchr::memchr2(b';', b',', rest).map_or(rest.len(), |at| at + 1);
         rest = skip_spaces(&rest[next..]);
     }
     None

@@ -169,6 +169,8 @@ fn an_argument_is_the_first_of_its_name_in_either_case() {
 fn cookies_are_read_as_nginx_reads_them() {
     let cases: &[(&[&str], Option<&str>)] = &[
         (&["a=1"], Some("1")),
+        (&["b=2, a=1"], Some("1")),
+        (&["a=1, b=2"], Some("1, b=2")),
         (&["b=2; a=1"], Some("1")),
         (&["b=2;a=1;c=3"], Some("1")),
         (&["A=1"], Some("1")),
