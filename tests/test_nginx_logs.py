@@ -496,6 +496,45 @@ def test_the_request_line_is_as_the_client_has_sent_it(serve_nginx):
     wait_until(lambda: b', request: "BAD"' in read(server, "info.log"), "the line in the error log")
 
 
+def test_what_the_head_says_of_length_and_connection_is_known_to_the_log(serve_nginx):
+    site = serve_nginx(r"""
+        log_format of '$uri $sent_http_content_length $sent_http_transfer_encoding $sent_http_connection $sent_http_keep_alive';
+        server {
+            listen 127.0.0.1:%PORT%;
+            root %DIR%;
+            access_log %DIR%/of.log of;
+            location /text { return 200 "hello"; }
+            location /none { return 204; }
+            location /ssi.html { ssi on; }
+            location /told { keepalive_timeout 60s 20s; return 200 "told"; }
+        }
+    """, files={"file": "0123456789", "ssi.html": "<!--#echo var='uri' --><!--#include virtual='/file' -->" + "x" * 70_000})
+    expected = []
+    with site.connect() as client:
+        for method, target, line in (
+            ("GET", "/file", "10 - keep-alive -"),
+            ("HEAD", "/file", "10 - keep-alive -"),
+            ("GET", "/text", "5 - keep-alive -"),
+            ("GET", "/none", "- - keep-alive -"),
+            ("GET", "/told", "4 - keep-alive timeout=20"),
+            ("GET", "/ssi.html", None),
+        ):
+            answer = client.request(method, target)
+            if line is None:
+                line = f"{answer.get('Content-Length', '-')} {answer.get('Transfer-Encoding', '-')} keep-alive -"
+            expected.append(f"{target} {line}")
+        client.request("GET", "/text", {"Connection": "close"})
+        expected.append("/text 5 - close -")
+    log = site.directory / "of.log"
+
+    def lines():
+        # Without that of whoever looked whether it is there.
+        return [line for line in log.read_text().splitlines() if line.startswith("/")]
+
+    wait_until(lambda: len(lines()) == len(expected), "all lines")
+    assert lines() == expected
+
+
 def test_a_page_knows_the_status_that_it_is_for(serve_nginx):
     server = serve_nginx("""
         server {

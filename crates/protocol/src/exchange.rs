@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use exchange::{BodyError, BodySource, Fields, NoBody, Response};
+use exchange::{BodyError, BodySource, Fields, Name, NoBody, Response};
 use http1::HeadError;
 
 use crate::pace::Pace;
@@ -282,6 +282,18 @@ impl Exchange<'_> {
         match self {
             Self::Http1(_) | Self::Nobody(_) => {}
             Self::Http2(exchange) => exchange.adapt(response),
+        }
+    }
+
+    /// Makes of a response's fields, kept for the logs, those that its head will have of its length and the connection.
+    pub fn tell_framing(&self, response: &Response, fields: &mut Fields) {
+        match self {
+            Self::Http1(connection) => connection.tell_framing(response, fields),
+            Self::Http2(_) | Self::Nobody(_) => {
+                if let Some(length) = response.body.len().filter(|_| !fields.has(Name::ContentLength)) {
+                    fields.push_known(Name::ContentLength, length.to_string().as_bytes());
+                }
+            }
         }
     }
 

@@ -327,10 +327,10 @@ impl View<'_> {
     /// A field of the response by its variable's name. Those that the connection adds are known to it alone.
     fn sent_field(&self, name: &[u8], text: &mut Text<'_>) -> bool {
         let Some(fields) = self.sent.fields else { return false };
-        let found = joined(fields, name, text.0);
         if name == b"connection" && self.sent.status == 101 {
             return text.bytes(b"upgrade");
         }
+        let found = joined(fields, name, text.0);
         if !found
             && name == b"content_length"
             && let Some(length) = self.sent.length

@@ -62,7 +62,11 @@ fn begin_response(visit: &mut Visit<'_, '_>) -> Option<Begun> {
     let fields = visit.wants_fields();
     let response = visit.response.as_deref_mut()?;
     visit.exchange.adapt(response);
-    let fields = fields.then(|| response.fields.clone());
+    let fields = fields.then(|| {
+        let mut fields = response.fields.clone();
+        visit.exchange.tell_framing(response, &mut fields);
+        fields
+    });
     let sent = visit.exchange.try_respond(response, &visit.event_loop.date());
     // One that could not leave as it was is another by now.
     Some(Begun { status: response.status, fields, sent })

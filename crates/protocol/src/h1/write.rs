@@ -349,6 +349,27 @@ impl Connection {
         }
     }
 
+    /// Makes of a response's fields those that tell, in its head, of its length and of the connection.
+    pub fn tell_framing(&self, response: &Response, fields: &mut Fields) {
+        for name in [Name::TransferEncoding, Name::Connection, Name::KeepAlive] {
+            fields.remove(name);
+        }
+        let framing = self.framing(response);
+        let is_bare = self.is_head && matches!(response.body, Body::Empty);
+        match framing {
+            Framing::Length(length) if !is_bare => {
+                fields.set(Name::ContentLength, length.to_string().as_bytes());
+            }
+            Framing::Chunked => fields.push_known(Name::TransferEncoding, b"chunked"),
+            _ => {}
+        }
+        let stays = self.keep_alive && framing != Framing::Close;
+        fields.push_known(Name::Connection, if stays { b"keep-alive" } else { b"close" });
+        if stays && let Some(told) = self.settings.keepalive_header {
+            fields.push_known(Name::KeepAlive, format!("timeout={}", told.as_secs()).as_bytes());
+        }
+    }
+
     fn encode_head(&mut self, response: &Response, framing: Framing, date: &[u8]) -> Result<(), EncodeError> {
         let (keep_alive, is_http10, is_head) = (self.keep_alive, self.is_http10, self.is_head);
         let settings = &*self.settings;
