@@ -187,3 +187,24 @@ def test_auth_request_is_one_of_them(server):
     assert server.get("/auth/x").text == "let in"
     # As in nginx, a page for the status of the asked location answers in its place.
     assert server.get("/auth-page/x").text == "page"
+
+
+def test_what_is_asked_within_a_request_leaves_it_its_captures(serve_nginx):
+    # `try_files /$1` looked for what the location of `auth_request` had captured.
+    site = serve_nginx(r"""
+        map $uri $by_pattern { ~^/(asked)/(.*)$ $2; }
+        server {
+            listen 127.0.0.1:%PORT%;
+            root %DIR%/www;
+            location ~ ^/auth/(.*)$ { auth_request /asked/else$by_pattern; try_files /$1 =404; add_header X-1 $1; }
+            location ~ ^/add/(.*)$ { add_before_body /asked/else; addition_types *; try_files /$1 =404; add_header X-1 $1; }
+            location ~ ^/ssi/(.*)$ { ssi on; ssi_types *; try_files /$1 =404; add_header X-1 $1; }
+            location ~ ^/asked/(.*)$ { internal; add_header X-Asked $1$by_pattern; return 200 "[$1]"; }
+        }
+    """, files={"www/f.txt": "text", "www/s.txt": "<!--#include virtual='/asked/more' -->|<!--#echo var='1' -->"})
+    answer = site.get("/auth/f.txt")
+    assert (answer.status, answer.text, answer.get("X-1")) == (200, "text", "f.txt")
+    answer = site.get("/add/f.txt")
+    assert (answer.status, answer.text, answer.get("X-1")) == (200, "[else]text", "f.txt")
+    answer = site.get("/ssi/s.txt")
+    assert (answer.status, answer.text.split("|")[0], answer.get("X-1")) == (200, "[more]", "s.txt")

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use config::model::http::{ErrorPage, Value};
-use exchange::{Body, Browser, Name, Request, Response, Scheme};
+use exchange::{Body, Browser, Fields, Name, Request, Response, Scheme};
 use filters::nginx::{How, Verdict};
 use routing::Scope;
 
@@ -94,10 +94,17 @@ impl Visit<'_, '_> {
         handlers::special::page(request, response, status, signature.as_bytes(), settings.msie_padding);
     }
 
-    /// As in nginx the type that `X-Accel-Redirect` came with is not that of a page for an error.
+    /// As in nginx the type that `X-Accel-Redirect` came with is that of a file, not that of a page for an error.
     pub(super) fn forget_type(&mut self) {
         if let Some(kept) = &mut self.kept {
             kept.remove(Name::ContentType);
+        }
+    }
+
+    /// Who answers says what it is.
+    pub(super) fn take_own_type(&mut self, fields: &Fields) {
+        if fields.has(Name::ContentType) {
+            self.forget_type();
         }
     }
 
@@ -161,11 +168,8 @@ impl Visit<'_, '_> {
             response.fields.remove(Name::LastModified);
         }
         if let Some(kept) = self.kept.take() {
-            let answers = self.is_passed_on();
             for (name, field, value) in kept.iter() {
                 match name {
-                    // A file has that of the application that led to it; who answers instead knows better.
-                    Name::ContentType if answers && response.fields.has(Name::ContentType) => continue,
                     Name::ContentType => {
                         response.fields.remove(Name::ContentType);
                     }

@@ -305,6 +305,7 @@ impl Visit<'_, '_> {
         if let Some(target) = response.fields.first(Name::XAccelRedirect).map(<[u8]>::to_vec) {
             return self.accelerate(request, &response, &target);
         }
+        self.take_own_type(&response.fields);
         response.charset =
             response.fields.first(Name::XAccelCharset).filter(|c| !c.is_empty()).map(Into::into);
         for name in [Name::XAccelBuffering, Name::XAccelCharset, Name::XAccelExpires, Name::XAccelLimitRate] {
@@ -433,7 +434,7 @@ impl Visit<'_, '_> {
     }
 
     /// What is kept of an application becomes the response.
-    fn kept_of_app(&self, stored: &Stored) -> Step {
+    fn kept_of_app(&mut self, stored: &Stored) -> Step {
         let mut response = Response::new(stored.head.status);
         for (name, value) in stored.head.lines(&stored.meta.head) {
             if stored.meta.without_body || Name::of(name) != Name::ContentLength {
@@ -443,6 +444,7 @@ impl Visit<'_, '_> {
         if !stored.meta.without_body {
             response.body = stored.body();
         }
+        self.take_own_type(&response.fields);
         self.facts.keeps.set(true);
         self.facts.ranges.set(response.status == 200);
         Step::respond(response)

@@ -102,6 +102,7 @@ impl Visit<'_, '_> {
             body_length: facts.body_length.get(),
             found_length: facts.found_length.take(),
             body: facts.body.borrow().clone(),
+            captures: self.state.swap_captures(routing::Captures::default()),
         };
         self.depth += 1;
         outer
@@ -130,6 +131,7 @@ impl Visit<'_, '_> {
         facts.body_length.set(outer.body_length);
         facts.found_length.set(outer.found_length);
         facts.body.replace(outer.body);
+        self.state.swap_captures(outer.captures);
         self.internal = outer.internal;
         self.error_page = outer.error_page;
         self.pages_ended = outer.pages_ended;
@@ -156,6 +158,7 @@ pub(super) struct Outer {
     status: Option<u16>,
     error_status: u16,
     uri_changes: u32,
+    captures: routing::Captures,
     kept: Option<exchange::Fields>,
     ranges: bool,
     adds_to_alias: bool,

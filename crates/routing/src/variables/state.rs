@@ -58,6 +58,11 @@ impl State {
         regex.execute(subject, captures, |variable, text| store(slots, block, variable, text))
     }
 
+    /// For a request within this one, which has captures of its own; what is put back are those of before.
+    pub fn swap_captures(&mut self, captures: Captures) -> Captures {
+        std::mem::replace(&mut self.captures, captures)
+    }
+
     pub(crate) fn forget_captures(&mut self) {
         self.captures.clear();
     }

@@ -93,6 +93,7 @@ impl Visit<'_, '_> {
         let mut response = Response::new(head.status);
         set_reason(&mut response, &head, &bytes);
         self.pass_fields(request, place, pass, &head, &bytes, &mut response.fields);
+        self.take_own_type(&response.fields);
         if let Source::Server(body) = &body
             && let Some(lease) = body.lease()
         {
@@ -224,6 +225,7 @@ impl Visit<'_, '_> {
         let mut response = Response::new(head.status);
         set_reason(&mut response, head, bytes);
         self.pass_fields(request, place, pass, head, bytes, &mut response.fields);
+        self.take_own_type(&response.fields);
         if !settings.ignore.accel_charset
             && let Some(charset) = accel.charset
         {
