@@ -548,3 +548,26 @@ def test_what_an_asked_location_says_may_become_the_arguments(serve_nginx):
         }
     """, files={"html/page": ""})
     assert server.get("/page?a=b").get("X-Said") == "user=joe204 joe204"
+
+
+@pytest.mark.parametrize(("page", "status"), [
+    ("/page.html", 403), ("@page", 403), ("/said", 403), ("@said", 403), ("=404 /page.html", 500), ("=401 @said", 401),
+    ("http://other.example/", 500), ("=302 @said", 500), ("=200 /page.html", 200), ("= /page.html", 200), ("=204 @said", 200)])
+def test_a_page_for_the_error_of_who_is_asked_lets_nobody_in(serve_nginx, page, status):
+    # A page that went out for 403 was taken for the 200 that it was made of.
+    site = serve_nginx("""
+        server {
+            listen 127.0.0.1:%PORT%;
+            root %DIR%;
+            error_page 403 PAGE;
+            location = /asked { internal; return 403; }
+            location /private/ { auth_request /asked; }
+            location = /said { return 200 said; }
+            location @said { return 200 said; }
+            location @page { try_files /page.html =404; }
+        }
+    """.replace("PAGE", page), files={"page.html": "page", "private/secret": "secret"})
+    answer = site.get("/private/secret")
+    assert answer.status == status
+    # Only who says that it is no error lets through, as in nginx.
+    assert (answer.text == "secret") == (status == 200)

@@ -170,6 +170,7 @@ impl Visit<'_, '_> {
         if let Some(kept) = self.kept.take() {
             for (name, field, value) in kept.iter() {
                 match name {
+                    Name::ContentType if asked.unwrap_or(response.status) == 204 => continue,
                     Name::ContentType => {
                         response.fields.remove(Name::ContentType);
                     }

@@ -63,6 +63,10 @@ impl Visit<'_, '_> {
             self.begin(&mut inner)
         };
         let mut answer = Box::pin(self.finish(&mut inner, step)).await;
+        // A page for an error is one: `auth_request` would let everybody in otherwise.
+        if let (Some(answer), Some(status)) = (&mut answer, self.status.take()) {
+            answer.status = status;
+        }
         if let (Some(answer), Some(shown)) = (&mut answer, &ask.shown) {
             Box::pin(self.filter_inner(&mut inner, answer, shown)).await;
         }
