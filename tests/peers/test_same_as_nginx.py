@@ -4,6 +4,7 @@ What is known to differ (docs/reference/differences.md) is not made. A seed that
 the same requests again: `pytest tests/peers/test_same_as_nginx.py -k 'seed-17'`.
 """
 
+import itertools
 import os
 import random
 import re
@@ -44,6 +45,10 @@ CONFIGURATION = r"""
         location ~ ^/never(.*)(.*)$ { return 200 $1$2; }
         location = /allowed { internal; return 204; }
         location = /forbidden { internal; return 403; }
+        location = /unknown { internal; proxy_pass http://group/u?~s=401&~xa=1; %INTERCEPT% }
+        location = /refused { internal; proxy_pass http://group/r?~s=403&~xa=2; %INTERCEPT% }
+        location ~ ^/granted(.*)$ { internal; proxy_pass http://group/g$1?~s=204&~xa=3; set $v2 "$1"; }
+        location = /broken { internal; proxy_pass http://127.0.0.1:%NOBODY%; }
         add_header X-Seen "u=$uri a=$args v=$v1,$v2 m=$mapped s=$split g=$geo 1=$1 n=$named" always;
         %REST%
     }
@@ -106,9 +111,9 @@ class Chance:
             (.3, f"add_header X-{self.one('AB')} {self.text()}{self.one(['', ' always'])};"),
             (.12, f"expires {self.one(['1h', '-1', 'max', 'epoch', 'off', 'modified 1h'])};"),
             (.1, f"default_type {self.one(['text/plain', 'x/y', 'text/html', 'image/png'])};"),
-            (.25, f"error_page {self.one(['404', '403', '500 404', '405', '410'])} "
+            (.25, f"error_page {self.one(['404', '403', '500 404', '405', '410', '401 403', '401'])} "
                   f"{self.one(['', '=', '=200', '=404', '=302'])} "
-                  f"{self.one(['/404.html', '/e.html', '@one', '@two', 'http://err.test/x', '/50x.html?q=1'])};"),
+                  f"{self.one(['/404.html', '/e.html', '@one', '@two', '/allowed', 'http://err.test/x', '/50x.html?q=1'])};"),
             (.1, f"index {self.one(['index.html', 'index.htm index.html', 'e.html', 'f.txt /e.html', 'none'])};"),
             (.06, "recursive_error_pages on;"),
             (.06, f"charset {self.one(['utf-8', 'off'])};"),
@@ -123,7 +128,8 @@ class Chance:
             (.03, "port_in_redirect off;"),
             (.03, f"client_max_body_size {self.one([1, 100, 0])};"),
             (.04, f"auth_basic realm; auth_basic_user_file {'%USERS%'};"),
-            (.04, f"auth_request {self.one(['/allowed', '/forbidden'])};"),
+            (.08, f"auth_request {self.one(['/allowed', '/forbidden', '/unknown', '/refused', '/granted/x', '/broken'])};"),
+            (.03, "auth_request_set $v2 $upstream_http_x_a;"),
         ]
         return [directive for of, directive in candidates if self.odds(of)]
 
@@ -179,8 +185,9 @@ class Chance:
         rest += [self.location() for _ in range(self.random.randint(2, 8))]
         for name in ("@one", "@two"):
             rest.append(f"location {name} {{ {self.one(['return 200 named$uri;', 'return 404;', 'root %ROOT%/a;', 'try_files /f.txt =404;'])} }}")
+        intercept = self.one(["", "proxy_intercept_errors on;"])
         mapped = self.one(["$uri", "$args", "$arg_a", "$host"])
-        return CONFIGURATION.replace("%MAPPED%", mapped).replace("%REST%", "\n".join(rest))
+        return CONFIGURATION.replace("%MAPPED%", mapped).replace("%REST%", "\n".join(rest)).replace("%INTERCEPT%", intercept)
 
     def request(self):
         segments = [*SEGMENTS, "A", "ab", ".", "%2F", "q+", "index.html", "%41", "big.txt", "404.html", "x;y", "p%25", "a/.."]
@@ -297,17 +304,22 @@ def asked(port, method, target, fields, body):
 
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: f"seed-{seed}")
 def test_chance(seed, nginx, serve_nginx, tmp_path):
-    chance = Chance(seed)
     for path, text in FILES.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     with Upstream(behind) as up:
-        conf = chance.configuration()
-        for name, value in (("ROOT", tmp_path / "root"), ("USERS", tmp_path / "users"), ("UP", up.port), ("NOBODY", free_port())):
-            conf = conf.replace(f"%{name}%", str(value))
-        theirs = Nginx(nginx, tmp_path / "nginx", conf)
-        if refused := theirs.verdict():
-            pytest.skip(f"no configuration: {refused.splitlines()[0]}")
+        places = {"ROOT": tmp_path / "root", "USERS": tmp_path / "users", "UP": up.port, "NOBODY": free_port()}
+        # Chance makes some that are none: the same directive twice.
+        for attempt in itertools.count():
+            chance = Chance(f"{seed} {attempt}")
+            conf = chance.configuration()
+            for name, value in places.items():
+                conf = conf.replace(f"%{name}%", str(value))
+            theirs = Nginx(nginx, tmp_path / f"theirs{attempt}", conf)
+            refused = theirs.verdict()
+            if not refused:
+                break
+            assert attempt < 20, f"{refused}\n{conf}"
         ours = serve_nginx("include mime.types;\n" + conf, files={"mime.types": (theirs.directory / "mime.types").read_text()})
         with theirs:
             for number in range(REQUESTS):
