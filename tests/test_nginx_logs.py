@@ -722,7 +722,7 @@ def test_a_head_that_is_refused_after_it_has_said_whom_it_is_for_is_that_servers
         client.send(b"GET /x HTTP/1.1\r\nHost: second\r\nX-A: known\r\nFo o: x\r\nX-B: not\r\n\r\n")
         response = client.response()
     assert (response.status, response.text) == (402, "second known 402")
-    assert lines(heads, "second.log", 1)[0].startswith("402 1 47 ")
+    assert lines(heads, "second.log", 1)[0].startswith("402 1 43 ")
 
 
 def test_fields_that_are_left_out_are_told(heads):
