@@ -150,7 +150,7 @@ mod tests {
             ("Foo\r\n\r\n", &[], 0, Some("Foo\r")),
             ("Foo\n\n", &[], 0, Some("Foo\n")),
             ("Host: a\nX_Y: b\nContent-Length: x\n\n", &["Host"], 34, None),
-            ("Host:\r\n\r\n", &["Host"], 7, None),
+            ("Host:\r\n\r\n", &["Host"], 9, None),
             ("Host: a\r\nLong: 123456789012345678901234567890123456789\r\n\r\n", &["Host"], 9, None),
         ] {
             let text = format!("{line}{rest}");

@@ -257,8 +257,6 @@ pub struct MainSettings {
     pub worker_processes: Option<NonZeroU32>,
     /// `worker_connections`; `None` is nginx's 512.
     pub worker_connections: Option<u32>,
-    /// The names of `thread_pool`.
-    pub thread_pools: Vec<Vec<u8>>,
     /// `worker_rlimit_nofile`
     pub rlimit_nofile: Option<u64>,
     /// `worker_shutdown_timeout`
@@ -283,7 +281,6 @@ impl Default for MainSettings {
             user: None,
             worker_processes: NonZeroU32::new(1),
             worker_connections: None,
-            thread_pools: Vec::new(),
             rlimit_nofile: None,
             shutdown_timeout: None,
             pid: None,
@@ -434,9 +431,14 @@ impl<'a> Reader<'a> {
             let (what, value) = match (value(b"threads="), value(b"max_queue=")) {
                 (Some(value), _) => ("threads", value),
                 (_, Some(value)) => ("max_queue", value),
+                // nginx does not look at it.
                 _ => {
-                    self.invalid_parameter(word).help("write `threads=32`, and perhaps `max_queue=65536`");
-                    is_right = false;
+                    let text = word.text().into_owned();
+                    self.warning(
+                        word.span,
+                        format!("unknown parameter \"{text}\" of \"thread_pool\", ignored"),
+                    )
+                    .help("write `threads=32`, and perhaps `max_queue=65536`");
                     continue;
                 }
             };
@@ -448,12 +450,12 @@ impl<'a> Reader<'a> {
                 is_right = false;
             }
         }
-        if self.main.thread_pools.iter().any(|pool| pool == name.value) {
+        if self.thread_pools.iter().any(|pool| pool == name.value) {
             let text = name.text().into_owned();
             self.error(name.span, format!("duplicate thread pool \"{text}\"")).help("remove one of them");
             return;
         }
-        self.main.thread_pools.push(name.value.to_vec());
+        self.thread_pools.push(name.value.to_vec());
         if is_right {
             let why = "files are read without blocking other requests anyway";
             self.note(directive.name.span, format!("`thread_pool` changes nothing here: {why}"));

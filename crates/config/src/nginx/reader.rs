@@ -59,6 +59,8 @@ pub(super) struct Reader<'a> {
     pub passes_at: Vec<Span>,
     /// Groups whose servers' names are asked for while serving: the first such, the group, its `resolver_timeout`.
     pub resolving: Vec<(Span, usize, Option<std::time::Duration>)>,
+    /// The names of `thread_pool` so far.
+    pub thread_pools: Vec<Vec<u8>>,
     /// `health_check`s of the location that is being read.
     pub checks: Vec<super::health::Check<'a>>,
     pub health_checks: Vec<HealthCheck>,
