@@ -26,7 +26,8 @@ impl Visit<'_, '_> {
             return None;
         }
         let tell = |message: std::fmt::Arguments<'_>| {
-            self.facts.log_about(Level::Info, Some(request), self.reading(request, false), None, message);
+            let action = self.reading(request, false);
+            self.facts.log_about(Level::Info, Some(request), Some(action), None, message);
         };
         // The handshake has looked at what the server of its name trusts; nginx lets a certificate that the default
         // server trusts pass with another, if the client has named none.

@@ -21,7 +21,7 @@ impl Visit<'_, '_> {
         let words = words(refusal, request, h1);
         let level = if refusal == Refusal::TooLarge { Level::Error } else { Level::Info };
         let action = self.reading(request, is_of_line(refusal, request));
-        let action = action.filter(|_| refusal != Refusal::TooLarge);
+        let action = Some(action).filter(|_| refusal != Refusal::TooLarge);
         self.facts.log_about(level, Some(request), action, None, format_args!("{words}"));
         if let Refusal::Head(error) = refusal {
             self.facts.debug(format_args!("http head refused: {error}"));
@@ -35,13 +35,13 @@ impl Visit<'_, '_> {
     }
 
     /// What was being done while a head was read.
-    pub(super) fn reading(&self, request: &Request, is_line: bool) -> Option<&'static str> {
-        Some(match is_line {
+    pub(super) fn reading(&self, request: &Request, is_line: bool) -> &'static str {
+        match is_line {
             _ if request.version == Version::Http2 => "processing HTTP/2 connection",
             true if self.facts.pipelined => "reading client pipelined request line",
             true => READING_LINE,
             false => READING_HEADERS,
-        })
+        }
     }
 
     /// A host that is none.
@@ -50,7 +50,7 @@ impl Visit<'_, '_> {
         let is_line = request.version != Version::Http2 && !request.target.starts_with(b"/");
         let words = if is_line { IN_LINE } else { "client sent invalid host header" };
         let action = self.reading(request, is_line);
-        self.facts.log_about(Level::Info, Some(request), action, None, format_args!("{words}"));
+        self.facts.log_about(Level::Info, Some(request), Some(action), None, format_args!("{words}"));
     }
 
     /// Fields that are left out, for who wonders where they are.
@@ -68,8 +68,7 @@ const IN_LINE: &str = "client sent invalid host in request line";
 /// Whether it was the request line that was no good, or did not come.
 fn is_of_line(refusal: Refusal, request: &Request) -> bool {
     match refusal {
-        Refusal::Path(_) => true,
-        Refusal::Head(HeadError::Target) => true,
+        Refusal::Path(_) | Refusal::Head(HeadError::Target) => true,
         _ => request.target.is_empty(),
     }
 }

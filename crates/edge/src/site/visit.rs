@@ -206,11 +206,11 @@ impl<'v, 's> Visit<'v, 's> {
         }
         let tell = |visit: &Self, request: &Request, words: std::fmt::Arguments<'_>| {
             let action = visit.reading(request, false);
-            visit.facts.log_about(Level::Info, Some(request), action, None, words);
+            visit.facts.log_about(Level::Info, Some(request), Some(action), None, words);
         };
         if let Err((words, is_line)) = self.check_head(request) {
             let action = self.reading(request, is_line);
-            self.facts.log_about(Level::Info, Some(request), action, None, format_args!("{words}"));
+            self.facts.log_about(Level::Info, Some(request), Some(action), None, format_args!("{words}"));
             return (Step::Page(400), End::Last);
         }
         if self.ends.plain {
