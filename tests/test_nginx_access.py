@@ -180,6 +180,15 @@ def test_wrong_passwords_are_logged(server):
     server.wait_log(r'\[error\] .*user "stranger" was not found in "[^"]*users"')
 
 
+@pytest.mark.parametrize("stored", ["ab", "a", "", "$", "$9$abc$def", "$zz$x", "..x", "*", "!", "$apr1$", "{SSHA}!!"])
+def test_a_hash_that_is_none_is_nobodys(server, stored):
+    server.write("broken", f"eve:{stored}\n")
+    for password in ("secret", "", "ab"):
+        response = server.get("/basic-file/x?file=broken", basic("eve", password))
+        assert (response.status, response.get("WWW-Authenticate")) == (401, 'Basic realm="r"')
+    server.wait_log(r'\[error\] .*user "eve": password mismatch')
+
+
 @pytest.mark.parametrize(("target", "fields", "status"), [
     ("/all/x", {}, 403), ("/all/x", basic("plain"), 403),
     ("/any/x", {}, 401), ("/any/x", basic("plain"), 200), ("/any/x", basic("plain", "wrong"), 401),

@@ -550,8 +550,8 @@ def test_a_page_knows_the_status_that_it_is_for(serve_nginx):
             location /500 { return 500; }
         }
     """)
-    for target, status, text in (("/none", 404, "404"), ("/403", 402, "402"), ("/410", 200, "000"),
-                                 ("/500", 500, "named 500"), ("/page", 200, "000")):
+    for target, status, text in (("/none", 404, "404"), ("/403", 402, "402"), ("/410", 200, "200"),
+                                 ("/500", 500, "named 500"), ("/page", 200, "200")):
         response = server.get(target)
         assert (response.status, response.text) == (status, text), target
 
@@ -607,13 +607,152 @@ def test_what_is_too_large_or_too_late_is_told_in_nginxs_words_with_the_limit(se
          r'server: shop, request: "POST /up HTTP/1.1", host: "shop"'),
         (b"POST /up HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n0\r\n\r\n",
          r"client intended to send too large chunked body: client_max_body_size is 10 bytes, client"),
-        (b"GET /" + long, r"client sent too long URI \(large_client_header_buffers allow 1024 bytes\), client"),
+        (b"GET /" + long, r"client sent too long URI \(large_client_header_buffers allow 1024 bytes\) "
+                          r"while reading client request line, client"),
         (b"GET /one HTTP/1.1\r\nHost: shop\r\nA: " + long,
-         r'client sent too long header line \(large_client_header_buffers allow 1024 bytes\), .* "GET /one HTTP/1.1"'),
+         r'client sent too long header line: "A: x{61}\.\.\." \(large_client_header_buffers allow 1024 bytes\) '
+         r'while reading client request headers, client: .* "GET /one HTTP/1.1", host: "shop"'),
         (b"GET /late HTTP/1.1\r\nHo",
-         r"client timed out while it sent its request \(client_header_timeout 1s\), .*GET /late"),
+         r"client timed out \(110: Connection timed out\) \(client_header_timeout 1s\) "
+         r"while reading client request headers, .*GET /late"),
     ]:
         with site.connect() as client:
             client.send(data)
             client.response()
         site.wait_log(words)
+
+
+HEADS = """
+    error_log stderr info;
+    log_format heads '$status $connection_requests $request_length $http_user_agent "$request"';
+    server {
+        listen 127.0.0.1:%PORT%;
+        server_name first;
+        access_log %DIR%/heads.log heads;
+        keepalive_timeout 2s;
+        client_header_timeout 1s;
+        location / { return 200 "ok"; }
+        location /up { proxy_pass http://127.0.0.1:9; }
+    }
+    server { listen 127.0.0.1:%PORT%; server_name second; access_log %DIR%/second.log heads;
+             error_page 400 =402 /bad; location = /bad { return 200 "$host $http_x_a $status"; } }
+"""
+LINE, FIELDS = "while reading client request line", "while reading client request headers"
+
+
+@pytest.fixture(scope="module")
+def heads(serve_nginx_module):
+    return serve_nginx_module(HEADS)
+
+
+@pytest.mark.parametrize("data, status, length, words", [
+    # All of it is what nginx 1.22.1 writes.
+    (b"get / HTTP/1.1\r\nHost: t\r\n\r\n", 400, 0, f"client sent invalid method {LINE}"),
+    (b"\x16\x03\x01\r\n", 400, 0, f"client sent invalid method {LINE}"),
+    (b"GET\r\n\r\n", 400, 0, f"client sent invalid method {LINE}"),
+    (b"GET / HTTX/1.1\r\n\r\n", 400, 0, f"client sent invalid request {LINE}"),
+    (b"GET /\x01 HTTP/1.1\r\n\r\n", 400, 0, f"client sent invalid request {LINE}"),
+    (b"GET / HTTP/3.0\r\n\r\n", 505, 0, f"client sent invalid version {LINE}"),
+    (b"GET /../x HTTP/1.1\r\nHost: t\r\n\r\n", 400, None, f"client sent invalid request {LINE}"),
+    (b"GET http://a..b/ HTTP/1.1\r\nHost: t\r\n\r\n", 400, None, f"client sent invalid host in request line {LINE}"),
+    (b"GET / HTTP/1.1\r\n\r\n", 400, 18, f'client sent HTTP/1.1 request without "Host" header {FIELDS}'),
+    (b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400, None, f"client sent invalid host header {FIELDS}"),
+    (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, 34,
+     f'client sent duplicate host header: "Host: b", previous value: "Host: a" {FIELDS}'),
+    (b"GET / HTTP/1.1\r\nHost: t\r\nFo o: x\r\n\r\n", 400, 25,
+     f'client sent invalid header line: "Fo\\x20..." {FIELDS}'),
+    (b"GET / HTTP/1.1\r\nHost: t\r\nFoo: x\0y\r\n\r\n", 400, 25,
+     f'client sent invalid header line: "Foo: x\\x00..." {FIELDS}'),
+    (b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1x\r\n\r\n", 400, 48,
+     f'client sent invalid "Content-Length" header {FIELDS}'),
+    (b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, 64,
+     f'client sent duplicate header line: "Content-Length: 2", previous value: "Content-Length: 1" {FIELDS}'),
+    (b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, None,
+     f'client sent "Content-Length" and "Transfer-Encoding" headers at the same time {FIELDS}'),
+    (b"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501, None,
+     f'client sent unknown "Transfer-Encoding": "gzip, chunked" {FIELDS}'),
+    (b"POST / HTTP/1.0\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n", 400, None,
+     f'client sent HTTP/1.0 request with "Transfer-Encoding" header {FIELDS}'),
+    (b"GET / HTTP/1.1\r\nHost: t\r\nAuthorization: a\r\nAuthorization: b\r\n\r\n", 400, None,
+     f'client sent duplicate header line: "Authorization: b", previous value: "Authorization: a" {FIELDS}'),
+    (b"TRACE / HTTP/1.1\r\nHost: t\r\n\r\n", 405, 29, f"client sent TRACE method {FIELDS}"),
+    # The client leaves, or is too slow.
+    (b"GET /ab", 400, 0, f"client prematurely closed connection {LINE}"),
+    (b"GET / HTTP/1.1\r\nHost: t\r\nUser-Agent: me\r\nX: y", 400, 41,
+     f"client prematurely closed connection {FIELDS}"),
+])
+def test_refused_heads_are_told_in_nginxs_words(heads, data, status, length, words):
+    before = len(lines(heads, "heads.log", 0))
+    with heads.connect() as client:
+        client.send(data)
+        client.half_close()
+        while client.socket.recv(65536):
+            pass
+    heads.wait_log(rf"\[info\] \d+#\d+: \*\d+ {re.escape(words)}, client: 127\.0\.0\.1, server: first, request: ")
+    line = lines(heads, "heads.log", before + 1)[before].split()
+    agent = "me" if b"User-Agent" in data else "-"
+    assert (line[0], line[1], line[3]) == (str(status), "1", agent)
+    assert length is None or line[2] == str(length)
+
+
+def test_a_reset_and_a_client_that_is_slow_while_it_sends_its_head(heads):
+    with heads.connect() as client:
+        client.send(b"GET /reset HTTP/1.1\r\nHost: t\r\n")
+        time.sleep(0.2)
+        client.reset()
+    heads.wait_log(rf"recv\(\) failed \(104: Connection reset by peer\) {FIELDS}, .*GET /reset HTTP/1.1\", host: \"t\"")
+    with heads.connect() as client:
+        client.send(b"GET /slow")
+        client.response()
+    heads.wait_log(rf"client timed out \(110: Connection timed out\) \(client_header_timeout 1s\) {LINE}, .*GET /slow\"")
+
+
+def test_the_second_head_of_a_connection_is_counted_and_pipelined(heads):
+    before = len(lines(heads, "heads.log", 0))
+    with heads.connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\nget /second HTTP/1.1\r\n\r\n")
+        assert client.response().status == 200
+        assert client.response().status == 400
+    heads.wait_log(r"client sent invalid method while reading client pipelined request line, .*get /second")
+    assert [line.split()[1] for line in lines(heads, "heads.log", before + 2)[before:]] == ["1", "2"]
+
+
+def test_a_head_that_is_refused_after_it_has_said_whom_it_is_for_is_that_servers(heads):
+    with heads.connect() as client:
+        client.send(b"GET /x HTTP/1.1\r\nHost: second\r\nX-A: known\r\nFo o: x\r\nX-B: not\r\n\r\n")
+        response = client.response()
+    assert (response.status, response.text) == (402, "second known 402")
+    assert lines(heads, "second.log", 1)[0].startswith("402 1 43 ")
+
+
+def test_fields_that_are_left_out_are_told(heads):
+    assert heads.get("/left-out", {"X_A": "1", "X.B": "2", "X-C": "3"}).status == 200
+    for field in ("X_A: 1", "X\\.B: 2"):
+        heads.wait_log(rf'\[info\] .* client sent invalid header line: "{field}" {FIELDS}, .*GET /left-out HTTP/1.1')
+    assert "X-C: 3" not in heads.log()
+
+
+def test_connections_without_a_request_are_told(heads):
+    port = heads.ports["%PORT%"]
+    with heads.connect():
+        pass
+    heads.wait_log(r"\[info\] \d+#\d+: \*\d+ client closed connection while waiting for request, client: 127\.0\.0\.1, "
+                   rf"server: 127\.0\.0\.1:{port}\n")
+    with heads.connect() as client:
+        assert client.socket.recv(1) == b""
+    heads.wait_log(r"client timed out \(110: Connection timed out\) while waiting for request, client: 127\.0\.0\.1")
+    with heads.connect() as client:
+        client.request("GET", "/kept")
+    heads.wait_log(r"\[info\] \d+#\d+: \*\d+ client 127\.0\.0\.1 closed keepalive connection\n")
+
+
+def test_a_client_that_leaves_within_its_body_is_400(heads):
+    before = len(lines(heads, "heads.log", 0))
+    with heads.connect() as client:
+        client.send(b"POST /up HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nabc")
+    heads.wait_log(r"\[info\] .* client prematurely closed connection, client: .*POST /up")
+    assert lines(heads, "heads.log", before + 1)[before].startswith("400 ")
+    with heads.connect() as client:
+        client.send(b"POST /up HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        assert client.response().status == 400
+    heads.wait_log(r"\[error\] .* client sent invalid chunked body, client: .*POST /up")

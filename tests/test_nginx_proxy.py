@@ -1,9 +1,11 @@
 """`proxy_pass`: what another server is asked, and what becomes of its answer."""
 
+import re
 import threading
 import time
 
 import pytest
+from support import wait_until
 from support.client import Broken
 from support.upstream import Upstream, reset, response
 
@@ -506,6 +508,52 @@ def test_an_answer_that_breaks_off_is_seen_to(place, answer, prefix):
     place.says(f"{prefix}broken", lambda _, connection: connection.sendall(answer))
     with pytest.raises((Broken, ConnectionResetError)):
         place.get(f"{prefix}broken")
+
+
+@pytest.mark.parametrize("answer, words", [
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabcde", "upstream prematurely closed connection"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", "upstream prematurely closed connection"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\nzz\r\n",
+     "upstream sent invalid chunked response"),
+])
+@pytest.mark.parametrize("prefix", ["/path/", "/stream/"])
+def test_who_broke_off_is_told(place, answer, words, prefix):
+    asked = f"{prefix}cut-{len(place.script.answers)}?q"
+    target = asked.replace("/path/", "/other/")
+    place.says(target[:-2], lambda _, connection: connection.sendall(answer))
+    with pytest.raises((Broken, ConnectionResetError)):
+        place.get(asked)
+    line = (f'[error] {words} while reading upstream, client: 127.0.0.1, server: , request: "GET {asked} HTTP/1.1", '
+            f'upstream: "http://127.0.0.1:{place.up.port}{target}", host: "test.example"')
+    wait_until(lambda: line in re.sub(r"\d+#\d+: \*\d+ ", "", error_log(place)), line)
+
+
+def test_who_was_asked_is_told_of_what_comes_after(place):
+    place.says("/unsafe", response(b"", fields=[("X-Accel-Redirect", "/../../x")]))
+    assert place.get("/unsafe").status == 404
+    assert ('unsafe URI "/../../x" was detected while reading response header from upstream, client: 127.0.0.1, '
+            f'server: , request: "GET /unsafe HTTP/1.1", upstream: "http://127.0.0.1:{place.up.port}/unsafe"'
+            ) in error_log(place)
+
+    def answer(_, connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab")
+        time.sleep(0.3)
+        reset(connection)
+
+    place.says("/reset", answer)
+    with pytest.raises((Broken, ConnectionResetError)):
+        place.get("/reset")
+    words = "recv() failed (104: Connection reset by peer) while reading upstream, client: 127.0.0.1"
+    wait_until(lambda: words in error_log(place), words)
+
+
+def test_a_socket_that_is_not_there_is_critical(serve_nginx):
+    site = serve_nginx("""
+        server { listen 127.0.0.1:%PORT%; location / { proxy_pass http://unix:%DIR%/none.sock; } }
+    """)
+    assert site.get("/x").status == 502
+    site.wait_log(r"\[crit\] .*connect\(\) to unix:[^ ]*/none.sock failed \(2: No such file or directory\) while connecting to "
+                  r'upstream, .*upstream: "http://unix:[^ ]*/none.sock:/x"')
 
 
 def test_a_server_that_is_not_there(place):

@@ -330,6 +330,28 @@ def test_a_precompressed_form_for_who_takes_it(server):
     assert server.get("/pre/only.html").status == 404
 
 
+def test_no_ranges_are_taken_of_what_is_made_or_precompressed(server):
+    # As in nginx: of a listing and of a file beside the one that was asked for.
+    for target, fields in (("/pre/page.html", {"Accept-Encoding": "gzip"}), ("/pre-always/only.html", {}),
+                           ("/list/", {})):
+        for more in ({}, {"Range": "bytes=0-1"}):
+            response = server.get(target, {**fields, **more})
+            assert (response.status, response.get("Accept-Ranges")) == (200, None), target
+    assert server.get("/pre/page.html").get("Accept-Ranges") == "bytes"
+    assert server.get("/pre/page.html", {"Range": "bytes=0-1"}).status == 206
+
+
+def test_a_page_for_an_error_has_no_date_of_its_file(serve_nginx):
+    site = serve_nginx("""
+        server { listen 127.0.0.1:%PORT%; root %DIR%; error_page 404 /page.html; error_page 410 =200 /page.html;
+                 location /gone { return 410; } }
+    """, files={"page.html": "a page"})
+    for target, status in (("/none", 404), ("/gone", 200), ("/page.html", 200)):
+        response = site.get(target)
+        assert (response.status, response.text) == (status, "a page")
+        assert (response.get("Last-Modified") is not None) == (status == 200) and response.get("ETag")
+
+
 def test_always_precompressed_and_unpacked(server):
     assert server.get("/pre-always/only.html").get("Content-Encoding") == "gzip"
     unpacked = server.get("/pre-gunzip/only.html")

@@ -313,3 +313,28 @@ def test_mistakes_are_found_at_the_start(serve_nginx, conf, words):
     server = serve_nginx(conf, wait=False)
     assert server.exit_code() == 1
     assert words in server.log()
+
+
+def test_the_status_of_a_return_is_known_to_its_text(serve_nginx):
+    site = serve_nginx("""
+        map $status $kind { default other; 404 missing; }
+        server {
+            listen 127.0.0.1:%PORT%;
+            absolute_redirect off;
+            location = /200 { return 200 "$status"; }
+            location = /404 { add_header X-Status $status always; return 404 "$status $kind"; }
+            location = /301 { return 301 /x/$status; }
+            location = /before { if ($status = 000) { return 200 "none yet"; } return 200 "$status"; }
+            location = /page { error_page 404 /made; return 404; }
+            location = /page-own { error_page 404 = /made; return 404; }
+            location = /rewritten { rewrite ^ /made last; }
+            location = /made { return 200 "made $status"; }
+        }
+    """)
+    for target, status, text in (("/200", 200, "200"), ("/404", 404, "404 missing"), ("/before", 200, "none yet"),
+                                 ("/page", 404, "made 404"), ("/page-own", 200, "made 200"),
+                                 ("/rewritten", 200, "made 200")):
+        response = site.get(target)
+        assert (response.status, response.text) == (status, text), target
+    assert site.get("/404").get("X-Status") == "404"
+    assert site.get("/301").get("Location") == "/x/301"

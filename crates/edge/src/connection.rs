@@ -92,7 +92,9 @@ pub async fn serve(event_loop: &Rc<EventLoop>, accepted: Box<Accepted>, refused:
         {
             return leave(event_loop, client, place);
         }
-        if client.connection.idle().await == Idle::Over {
+        let idle = client.connection.idle().await;
+        if idle != Idle::Readable {
+            ended(event_loop, &client.connection, &client.ends, idle == Idle::Late);
             break;
         }
         if let Some(own) = http2_of(event_loop, &client)
@@ -238,6 +240,51 @@ async fn proxy_header(connection: &mut Connection, ends: &Ends) -> Option<proxy_
     header
 }
 
+/// A connection that has ended between two requests, or before the first.
+#[inline]
+fn ended(event_loop: &EventLoop, connection: &Connection, ends: &Ends, is_late: bool) {
+    if error_log::enabled(Level::Info) {
+        tell_end(event_loop, connection, ends, is_late);
+    }
+}
+
+/// nginx's lines; gunicorn has none.
+#[cold]
+fn tell_end(event_loop: &EventLoop, connection: &Connection, ends: &Ends, is_late: bool) {
+    let runtime = event_loop.runtime();
+    let Some(site) = &runtime.site else { return };
+    let client = ends.peer.remote.map_or_else(|| "unix:".to_owned(), |r| r.ip().to_canonical().to_string());
+    let context = error_log::Context {
+        log: site.error_log(ends),
+        connection: ends.number,
+        ..error_log::Context::default()
+    };
+    if connection.requests() > 0 {
+        if !is_late {
+            let words = format_args!("client {client} closed keepalive connection");
+            error_log::write_with(Level::Info, &context, words);
+        }
+        return;
+    }
+    let server = match &*ends.address {
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix(path) => format!("unix:{}", path.display()),
+        Address::Fd(number) => format!("fd:{number}"),
+    };
+    let context = error_log::Context {
+        action: Some("waiting for request"),
+        client: Some(client.as_bytes()),
+        server: Some(server.as_bytes()),
+        ..context
+    };
+    let words = match is_late {
+        true if connection.is_ending() => return,
+        true => "client timed out (110: Connection timed out)",
+        false => "client closed connection",
+    };
+    error_log::write_with(Level::Info, &context, format_args!("{words}"));
+}
+
 /// A response that was written to the logs did not reach the client.
 #[cold]
 fn lost(ends: &Ends, error: WriteError) {
@@ -317,6 +364,7 @@ fn exchange<'a>(
     match connection.poll_head(cx, request) {
         Poll::Ready(Ok(false)) => {
             connection.close_after();
+            ended(event_loop, connection, ends, false);
             None
         }
         Poll::Ready(read) => {
@@ -327,6 +375,7 @@ fn exchange<'a>(
             let read = rest_of_head(event_loop, connection, request).await;
             if read == Ok(false) {
                 connection.close_after();
+                ended(event_loop, connection, ends, false);
                 return;
             }
             // What holds may be another since then.

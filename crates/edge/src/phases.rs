@@ -128,7 +128,7 @@ impl Phases<'_> {
         let h1 = &self.runtime.h1;
         let seconds = h1.header_timeout.as_secs_f64();
         let words = match refusal {
-            Refusal::Gone => return None,
+            Refusal::Gone | Refusal::Reset => return None,
             Refusal::Timeout => {
                 format!("the head did not arrive within client_header_timeout ({seconds} s)")
             }

@@ -112,6 +112,9 @@ pub struct Request {
     pub method_sent: Option<Method>,
     /// The first line as it came, of a head that is refused because that is no request line; for the logs.
     pub line: Vec<u8>,
+    /// For the error log: the lines of the head that were left out, each with a line feed behind it; of a head that is
+    /// refused, what is wrong with it, in quotation marks.
+    pub flaw: Vec<u8>,
     /// Version.
     pub version: Version,
     /// The request target as received.
@@ -154,6 +157,7 @@ impl Request {
         self.method = Method::Get;
         self.method_sent = None;
         self.line.clear();
+        self.flaw.clear();
         self.target.clear();
         self.path.clear();
         self.raw_path.clear();

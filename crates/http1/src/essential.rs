@@ -21,6 +21,8 @@ pub(crate) struct Essential {
     expect_other: bool,
     expect_again: bool,
     repeated: Option<HeadError>,
+    /// Fields were left out.
+    pub(crate) leaves_out: bool,
 }
 
 impl Essential {

@@ -78,7 +78,7 @@ pub(crate) fn whole_section(
 
 /// The field line that begins at `at`, and where its value stops with the white space behind it.
 #[inline]
-fn field_line(buf: &[u8], at: usize) -> Result<(FieldLine, usize), FieldError> {
+pub(crate) fn field_line(buf: &[u8], at: usize) -> Result<(FieldLine, usize), FieldError> {
     let colon = find_colon(buf, at).ok_or(FieldError::Name)?;
     let name = &buf[at..colon];
     let known = Name::of(name);

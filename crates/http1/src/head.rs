@@ -97,6 +97,8 @@ pub struct RequestHead {
     pub fields: Vec<FieldLine>,
     /// How many fields were left out under [`UnderscoreFields::Drop`].
     pub dropped: u32,
+    /// Fields were left out, for whatever reason: [`RequestHead::left_out`] tells them.
+    pub leaves_out: bool,
     /// How the body is delimited.
     pub framing: BodyFraming,
     /// Whether the client wants the connection to stay open after the response. That the framing allows it
@@ -161,6 +163,16 @@ impl RequestHead {
     /// Whether the request line was read and good, whatever became of the rest.
     pub fn has_request_line(&self) -> bool {
         self.progress.fields > 0
+    }
+
+    /// Where the request line begins.
+    pub(crate) const fn begin_of_line(&self) -> usize {
+        self.progress.begin
+    }
+
+    /// Where the field lines begin; 0 as long as the request line is not complete.
+    pub(crate) const fn begin_of_fields(&self) -> usize {
+        self.progress.fields
     }
 
     /// The path as sent, not decoded: `/` for an absolute-form without one, `*` for asterisk-form, empty
@@ -358,6 +370,12 @@ fn parse_request_line(
     Ok(())
 }
 
+/// Whether a field of this name, which is none of those that the program looks at, is left out.
+pub(crate) fn is_left_out(policy: &Policy, name: &[u8]) -> bool {
+    (policy.underscore_fields != UnderscoreFields::Keep && memchr(b'_', name).is_some())
+        || (policy.plain_names_only && !name.iter().all(|&b| is_plain(b)))
+}
+
 /// Of these the names of fields are made that everybody understands.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
@@ -414,8 +432,10 @@ fn note(
         essential.note(&line, buf);
     } else if policy.underscore_fields != UnderscoreFields::Keep && memchr(b'_', name).is_some() {
         *dropped += 1;
+        essential.leaves_out = true;
         return;
     } else if policy.plain_names_only && !name.iter().all(|&b| is_plain(b)) {
+        essential.leaves_out = true;
         return;
     }
     fields.push(line);
@@ -427,6 +447,7 @@ fn settle(
     essential: &Essential,
     head: &mut RequestHead,
 ) -> Result<(), HeadError> {
+    head.leaves_out = essential.leaves_out;
     if head.dropped > 0 && policy.underscore_fields == UnderscoreFields::Refuse {
         return Err(HeadError::Underscore);
     }

@@ -17,8 +17,10 @@ use crate::{h1, h2};
 /// Why there is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The client closed or reset the connection; nobody is left to answer.
+    /// The client closed the connection; nobody is left to answer.
     Gone,
+    /// The same by a reset.
+    Reset,
     /// The head did not arrive in time: 408.
     Timeout,
     /// The head is refused.
@@ -35,7 +37,7 @@ impl Refusal {
     /// The status to answer with; `None` when nobody is left to answer.
     pub const fn status(self) -> Option<u16> {
         match self {
-            Self::Gone => None,
+            Self::Gone | Self::Reset => None,
             Self::Timeout => Some(408),
             Self::Head(error) => Some(error.status()),
             Self::Path(_) => Some(400),

@@ -47,6 +47,7 @@ pub(crate) fn start(
         globals: options.directives.as_ref().map(|d| d.to_string_lossy().into_owned()),
         by_own_name: false,
     };
+    tell_unopened(options, &source.paths);
     let conf = source.paths.conf.display();
     let site = source.read().map_err(|report| {
         eprint!("{}", report.nginx_text());
@@ -66,6 +67,24 @@ pub(crate) fn start(
     }
     let detach = site.daemon.unwrap_or(true);
     run(source, site, detach, arguments, environment, embedded)
+}
+
+/// As nginx, which opens it before it reads anything: that `-e` names a file that cannot be opened.
+fn tell_unopened(options: &Options, paths: &Paths) {
+    let Some(path) = options.error_log.as_ref().and(paths.error_log.as_ref()) else { return };
+    // Without making one: what serves does that.
+    let opened = match fs::OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = path.parent().unwrap_or(path);
+            fs::metadata(directory).map(drop)
+        }
+        opened => opened.map(drop),
+    };
+    if let Err(error) = opened {
+        let why = errno(&error);
+        let path = path.display();
+        eprintln!("nginx: [alert] could not open error log file: open() \"{path}\" failed ({why})");
+    }
 }
 
 /// The program's own command line for an nginx.conf.

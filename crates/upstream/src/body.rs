@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -399,7 +400,14 @@ impl AnswerBody {
                         rate.read += read as u64;
                     }
                 }
-                Poll::Ready(Err(_)) => return broken("recv() failed while reading upstream"),
+                Poll::Ready(Err(error)) => {
+                    return broken(match error.kind() {
+                        io::ErrorKind::ConnectionReset => {
+                            "recv() failed (104: Connection reset by peer) while reading upstream"
+                        }
+                        _ => "recv() failed while reading upstream",
+                    });
+                }
                 Poll::Pending if connection.deadline.is_past(cx) => {
                     return Poll::Ready(Some(Err(Broken::TIMEOUT)));
                 }
@@ -455,7 +463,9 @@ impl AnswerBody {
                     input.clear();
                     Poll::Pending
                 }
-                Err(_) => Poll::Ready(Some(Err("upstream sent invalid chunked response"))),
+                Err(_) => {
+                    Poll::Ready(Some(Err("upstream sent invalid chunked response while reading upstream")))
+                }
             },
         }
     }

@@ -79,6 +79,25 @@ impl Fault {
         }
     }
 
+    /// A server that cannot be reached is an everyday thing. What else keeps from connecting (no such socket, no
+    /// permission) is for somebody to put right, and nginx's `crit`.
+    pub fn is_critical(&self) -> bool {
+        use io::ErrorKind::{
+            ConnectionRefused, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut,
+        };
+        let Self::Connect(error, _) = self else { return false };
+        error.raw_os_error().is_some()
+            && !matches!(
+                error.kind(),
+                ConnectionRefused
+                    | ConnectionReset
+                    | HostUnreachable
+                    | NetworkDown
+                    | NetworkUnreachable
+                    | TimedOut
+            )
+    }
+
     /// The status that the client gets.
     pub const fn status(&self) -> u16 {
         match self {
@@ -104,9 +123,9 @@ impl fmt::Display for Fault {
             Self::Http2(words, _) => write!(f, "upstream {words}"),
             Self::Refused(code) => write!(f, "upstream rejected request with error {code}"),
             Self::Flood => f.write_str("upstream sent too many interim responses"),
-            Self::Gone => {
-                f.write_str("client prematurely closed connection, so upstream connection is closed too")
-            }
+            Self::Gone => f.write_str(
+                "epoll_wait() reported that client prematurely closed connection, so upstream connection is closed too",
+            ),
             Self::Body(_) => f.write_str("the client's body broke off, so upstream connection is closed too"),
         }
     }

@@ -174,11 +174,11 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "connection_pool_size",
         HEAD,
-        Apply::Quiet(Argument::Size, MEMORY),
+        Apply::Quiet(Argument::Pool, MEMORY),
         "512",
         "Memory of a connection.",
     ),
-    Row::one("request_pool_size", HEAD, Apply::Quiet(Argument::Size, MEMORY), "4k", "Memory of a request."),
+    Row::one("request_pool_size", HEAD, Apply::Quiet(Argument::Pool, MEMORY), "4k", "Memory of a request."),
     Row::new(
         "output_buffers",
         ALL,

@@ -175,9 +175,21 @@ pub(super) const ROWS: &[Row] = &[
         "16 8k",
         "Memory of Zstandard.",
     ),
-    Row::one("gzip_window", ALL, Apply::Quiet(Argument::Size, WINDOW), "32k", "The window of gzip."),
+    Row::one(
+        "gzip_window",
+        ALL,
+        Apply::Quiet(Argument::Power(512, 32 * 1024), WINDOW),
+        "32k",
+        "The window of gzip.",
+    ),
     Row::one("brotli_window", ALL, Apply::Quiet(Argument::Size, WINDOW), "512k", "The window of Brotli."),
-    Row::one("gzip_hash", ALL, Apply::Quiet(Argument::Size, MEMORY), "64k", "Memory of gzip."),
+    Row::one(
+        "gzip_hash",
+        ALL,
+        Apply::Quiet(Argument::Power(512, 128 * 1024), MEMORY),
+        "64k",
+        "Memory of gzip.",
+    ),
     Row::one(
         "gzip_no_buffer",
         ALL,

@@ -57,7 +57,7 @@ fn entry(text: &mut String, row: &Row) {
     }
     let _ = writeln!(text, "{}\n\n{}", facts.join(" · "), row.doc);
     match row.apply {
-        Apply::Quiet(_, why) => {
+        Apply::Quiet(_, why) | Apply::Checked(_, why) => {
             let _ = writeln!(text, "\nChanges nothing: {why}.");
         }
         Apply::NotYet(why) | Apply::OnlyOff(why) => {
@@ -74,10 +74,10 @@ fn entry(text: &mut String, row: &Row) {
 fn later(text: &mut String) {
     let rows: Vec<_> = TABLE.rows.iter().filter(|r| r.feature == LATER).collect();
     let why = |row: &Row| match row.apply {
-        Apply::Quiet(_, why) | Apply::NotYet(why) | Apply::OnlyOff(why) => why,
+        Apply::Quiet(_, why) | Apply::Checked(_, why) | Apply::NotYet(why) | Apply::OnlyOff(why) => why,
         _ => "",
     };
-    let is_error = |row: &Row| !matches!(row.apply, Apply::Quiet(..));
+    let is_error = |row: &Row| !matches!(row.apply, Apply::Quiet(..) | Apply::Checked(..));
     for group in rows.chunk_by(|a, b| (why(a), is_error(a)) == (why(b), is_error(b))) {
         let names: Vec<_> = group.iter().map(|r| format!("`{}`", r.name)).collect();
         let kind = if is_error(group[0]) { "" } else { " (accepted)" };

@@ -215,7 +215,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "aio",
         ALL,
-        Apply::Quiet(Argument::Any, "files are read without blocking other requests anyway"),
+        Apply::Checked(|r, d| r.aio(d), "files are read without blocking other requests anyway"),
         "off",
         "How files are read.",
     ),

@@ -11,6 +11,41 @@ pub(super) fn advice(name: &str) -> Option<&'static str> {
     ADVICE.iter().find(|(names, _)| names.iter().any(is)).map(|(_, advice)| *advice)
 }
 
+/// The same of a parameter, as it is written: by its name, or by name and value.
+pub(super) fn parameter(text: &str) -> Option<&'static str> {
+    let name = text.split('=').next().unwrap_or_default();
+    PARAMETERS
+        .iter()
+        .find(|(names, _)| names.contains(&text) || names.contains(&name))
+        .map(|(_, advice)| *advice)
+}
+
+const PARAMETERS: &[(&[&str], &str)] = &[
+    (
+        &["type=grpc"],
+        "gRPC's health protocol is of nginx's paid edition, and not spoken here; without it servers are asked by HTTP: \
+         `uri=/health` and a `match` that wants what they answer",
+    ),
+    (
+        &["type=tcp"],
+        "a server that only takes connections is not thereby healthy here: remove it, and `uri=/` is asked by HTTP",
+    ),
+    (
+        &["purger", "purger_files", "purger_sleep", "purger_threshold"],
+        "it is of nginx's paid edition: remove it; `proxy_cache_purge` removes what a request names, also with an \
+         asterisk at the end",
+    ),
+    (
+        &["status_zone"],
+        "it is of nginx's paid edition: remove it; `stub_status` and `upstream_status` are there",
+    ),
+    (&["sync"], "it is of nginx's paid edition, for several machines: remove it"),
+    (&["http3"], "it was never one of nginx's own, which has `quic`; HTTP/3 is not there yet: remove it"),
+    (&["spdy"], "SPDY is gone, and HTTP/2 has come in its place: write `http2 on;` in the server"),
+    (&["udp"], "it is of `stream`, which is not there yet"),
+    (&["setfib", "accept_filter"], "it is of another system than Linux: remove it"),
+];
+
 /// Names, or what they begin or end with.
 const ADVICE: &[(&[&str], &str)] = &[
     (

@@ -213,7 +213,12 @@ impl<'a> Reader<'a> {
                  `ipv6only=`, `so_keepalive=`, `rcvbuf=`, `sndbuf=` and `fastopen=`",
             ),
         };
-        self.error(word.span, message).help(help);
+        let advice = super::foreign::parameter(&text);
+        let problem = self.error(word.span, message);
+        if let Some(advice) = advice {
+            problem.advise(advice);
+        }
+        problem.help(help);
     }
 
     fn listen_addresses(&mut self, word: Word<'a>) -> Option<Vec<Address>> {

@@ -383,6 +383,7 @@ impl<'a> Reader<'a> {
             proxies: Vec::new(),
             passes_at: Vec::new(),
             resolving: Vec::new(),
+            thread_pools: Vec::new(),
             checks: Vec::new(),
             health_checks: Vec::new(),
             matches: Vec::new(),

@@ -59,6 +59,12 @@ pub(super) struct Problem {
 }
 
 impl Problem {
+    /// A help that stays, whatever else would be said.
+    pub(super) fn advise(&mut self, help: &str) {
+        self.help = Some(help.to_owned());
+        self.is_hinted = true;
+    }
+
     pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
         if !self.is_hinted {
             self.help = Some(help.into());

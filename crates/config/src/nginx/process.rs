@@ -10,6 +10,7 @@ use super::error_log::ErrorLog;
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use super::units;
+use crate::host::Entry;
 use crate::model::http::Who;
 
 const MAIN: Context = Context::MAIN;
@@ -97,13 +98,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "worker_connections",
         EVENTS,
-        Apply::Custom(|r, _, d| {
-            r.main.worker_connections = d
-                .args
-                .first()
-                .and_then(|w| r.number(w, "worker_connections"))
-                .map(|n| n.min(u64::from(u32::MAX)) as u32);
-        }),
+        Apply::Custom(|r, _, d| r.worker_connections(d)),
         "512",
         "Client connections of one event loop at most.",
     ),
@@ -126,7 +121,7 @@ pub(super) const ROWS: &[Row] = &[
         "thread_pool",
         MAIN,
         Count::between(2, 3),
-        Apply::Quiet(Argument::Any, "files are read without blocking other requests anyway"),
+        Apply::Checked(|r, d| r.thread_pool(d), "files are read without blocking other requests anyway"),
         "default threads=32 max_queue=65536",
         "Threads that read files.",
     )
@@ -155,7 +150,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "worker_priority",
         MAIN,
-        Apply::Quiet(Argument::Any, "the priority stays the caller's"),
+        Apply::Quiet(Argument::Signed, "the priority stays the caller's"),
         "0",
         "Priority of the workers.",
     ),
@@ -163,7 +158,7 @@ pub(super) const ROWS: &[Row] = &[
         "worker_cpu_affinity",
         MAIN,
         Count::at_least(1),
-        Apply::Quiet(Argument::Any, "the kernel places event loops"),
+        Apply::Checked(|r, d| r.cpu_affinity(d), "the kernel places event loops"),
         "",
         "Binds workers to cores.",
     ),
@@ -185,8 +180,8 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "load_module",
         MAIN,
-        Apply::Quiet(
-            Argument::Any,
+        Apply::Checked(
+            |r, d| r.load_module(d),
             "what is there needs no loading; a directive of a module that is not there is told of where it stands",
         ),
         "",
@@ -225,10 +220,7 @@ pub(super) const ROWS: &[Row] = &[
     Row::one(
         "use",
         EVENTS,
-        Apply::Quiet(
-            Argument::OneOf(&["epoll", "poll", "select", "kqueue", "eventport", "/dev/poll"]),
-            "epoll is used, whatever is named",
-        ),
+        Apply::Checked(|r, d| r.use_events(d), "epoll is used anyway"),
         "",
         "How events are waited for.",
     ),
@@ -334,12 +326,140 @@ impl<'a> Reader<'a> {
             self.main.worker_processes = None;
             return;
         }
-        let number = units::number(word.value).and_then(|n| u32::try_from(n).ok()).and_then(NonZeroU32::new);
+        let number = units::number(word.value).and_then(|n| u32::try_from(n).ok());
+        if number == Some(0) {
+            self.warning(word.span, "\"worker_processes 0\" leaves nobody to answer requests, taken for 1")
+                .help("write a number, or `auto`");
+        }
+        let number = number.map(|n| NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN));
         if number.is_none() {
             self.error(word.span, "\"worker_processes\" directive invalid value")
                 .help("write a number, or `auto`");
         }
         self.main.worker_processes = number.or(self.main.worker_processes);
+    }
+
+    fn worker_connections(&mut self, directive: Directive<'a>) {
+        let Some(word) = directive.args.first() else { return };
+        let number = self.number(word, "worker_connections").map(|n| n.min(u64::from(u32::MAX)) as u32);
+        if number == Some(0) {
+            self.error(word.span, "0 worker_connections are not enough for 0 listening sockets")
+                .help("write how many clients an event loop may have at once, as `1024`");
+        }
+        self.main.worker_connections = number;
+    }
+
+    fn use_events(&mut self, directive: Directive<'a>) {
+        let Some(word) = directive.args.first() else { return };
+        if word.value == b"epoll" {
+            self.note(directive.name.span, "`use` changes nothing here: epoll is used anyway");
+            return;
+        }
+        let text = word.text().into_owned();
+        let help = match word.value {
+            b"kqueue" | b"eventport" | b"/dev/poll" | b"devpoll" => {
+                "it is of another system than Linux; remove it"
+            }
+            b"poll" | b"select" | b"rtsig" | b"io_uring" => "epoll is used; remove it",
+            _ => "epoll is used, and need not be named; remove it",
+        };
+        self.error(word.span, format!("invalid event type \"{text}\"")).help(help);
+    }
+
+    /// nginx refuses a file that is not there. Here nothing is loaded, and whoever comes from nginx may have none of its
+    /// files any more; but a slip in writing is to be seen.
+    fn load_module(&mut self, directive: Directive<'a>) {
+        let Some(word) = directive.args.first() else { return };
+        let path = self.full_path(word.value);
+        if self.machine.entry(&path) == Entry::File {
+            let why = "what is there needs no loading; a directive of a module that is not there is told of where it stands";
+            self.note(directive.name.span, format!("`load_module` changes nothing here: {why}"));
+            return;
+        }
+        self.warning(word.span, format!("\"{}\" is not there, and nothing is loaded", path.display()))
+            .help("modules need no loading: remove it, unless nginx is to read this file too");
+    }
+
+    /// Masks of processors, or `auto` and one.
+    fn cpu_affinity(&mut self, directive: Directive<'a>) {
+        let mut is_right = true;
+        for (at, word) in directive.args.iter().enumerate() {
+            if at == 0 && word.value == b"auto" {
+                continue;
+            }
+            let wrong = word.value.iter().find(|byte| !matches!(byte, b'0' | b'1'));
+            if let Some(byte) = wrong {
+                let shown = byte.escape_ascii();
+                self.error(word.span, format!("invalid character \"{shown}\" in \"worker_cpu_affinity\""))
+                    .help("write `auto`, or for each worker a mask of processors, as `0101 1010`");
+                is_right = false;
+            }
+        }
+        if is_right {
+            let why = "the kernel places event loops";
+            self.note(directive.name.span, format!("`worker_cpu_affinity` changes nothing here: {why}"));
+        }
+    }
+
+    /// `aio`, of files
+    pub(super) fn aio(&mut self, directive: Directive<'a>) {
+        let Some(word) = directive.args.first() else { return };
+        match word.value {
+            b"on" | b"off" | b"threads" => {}
+            b"threads=" => {
+                self.error(word.span, "unknown thread pool \"\"")
+                    .help("write `threads`, or name a `thread_pool`");
+                return;
+            }
+            value if value.starts_with(b"threads=") => {}
+            _ => {
+                self.error(word.span, "\"aio\" directive invalid value")
+                    .help("write `threads`, `on` or `off`");
+                return;
+            }
+        }
+        let why = "files are read without blocking other requests anyway";
+        self.note(directive.name.span, format!("`aio` changes nothing here: {why}"));
+    }
+
+    fn thread_pool(&mut self, directive: Directive<'a>) {
+        let mut words = directive.args.iter();
+        let Some(name) = words.next() else { return };
+        let mut is_right = true;
+        for word in words {
+            let value = |key: &[u8]| word.value.strip_prefix(key);
+            let (what, value) = match (value(b"threads="), value(b"max_queue=")) {
+                (Some(value), _) => ("threads", value),
+                (_, Some(value)) => ("max_queue", value),
+                // nginx does not look at it.
+                _ => {
+                    let text = word.text().into_owned();
+                    self.warning(
+                        word.span,
+                        format!("unknown parameter \"{text}\" of \"thread_pool\", ignored"),
+                    )
+                    .help("write `threads=32`, and perhaps `max_queue=65536`");
+                    continue;
+                }
+            };
+            let number = units::number(value).filter(|number| what != "threads" || *number > 0);
+            if number.is_none() {
+                let text = word.text().into_owned();
+                self.error(word.span, format!("invalid {what} value \"{text}\""))
+                    .help(format!("write a number, as `{what}=32`"));
+                is_right = false;
+            }
+        }
+        if self.thread_pools.iter().any(|pool| pool == name.value) {
+            let text = name.text().into_owned();
+            self.error(name.span, format!("duplicate thread pool \"{text}\"")).help("remove one of them");
+            return;
+        }
+        self.thread_pools.push(name.value.to_vec());
+        if is_right {
+            let why = "files are read without blocking other requests anyway";
+            self.note(directive.name.span, format!("`thread_pool` changes nothing here: {why}"));
+        }
     }
 
     fn env(&mut self, directive: Directive<'a>) {

@@ -59,6 +59,8 @@ pub(super) struct Reader<'a> {
     pub passes_at: Vec<Span>,
     /// Groups whose servers' names are asked for while serving: the first such, the group, its `resolver_timeout`.
     pub resolving: Vec<(Span, usize, Option<std::time::Duration>)>,
+    /// The names of `thread_pool` so far.
+    pub thread_pools: Vec<Vec<u8>>,
     /// `health_check`s of the location that is being read.
     pub checks: Vec<super::health::Check<'a>>,
     pub health_checks: Vec<HealthCheck>,
@@ -237,6 +239,7 @@ impl<'a> Reader<'a> {
             Apply::Value(slot) => *slot(level) = word.map(|w| self.value(w)),
             Apply::Custom(custom) => custom(self, level, directive),
             Apply::Quiet(argument, why) => self.quiet(row, argument, directive, why),
+            Apply::Checked(check, _) => check(self, directive),
             // They were dealt with.
             Apply::Later | Apply::NotYet(_) | Apply::OnlyOff(_) => {}
         }
@@ -254,9 +257,24 @@ impl<'a> Reader<'a> {
             }
             (Argument::Millis, Some(w)) => self.millis(w, row.name).is_some(),
             (Argument::Number, Some(w)) => self.number(w, row.name).is_some(),
-            (Argument::Buffers, Some(w)) => {
-                self.number(w, row.name).is_some()
-                    && words.next().is_none_or(|w| self.size(w, row.name).is_some())
+            (Argument::Buffers, Some(w)) => self.buffers(w, words.next(), row.name),
+            (Argument::Pool, Some(w)) => self.pool(w, row.name),
+            (Argument::Power(least, most), Some(w)) => {
+                let help = format!("it is a power of two from {least} to {most}");
+                let is_one =
+                    self.size(w, row.name).map(|n| n.is_power_of_two() && (least..=most).contains(&n));
+                if is_one == Some(false) {
+                    self.error(w.span, format!("\"{}\" directive invalid value", row.name)).help(help);
+                }
+                is_one == Some(true)
+            }
+            (Argument::Signed, Some(w)) => {
+                let digits = w.value.strip_prefix(b"-").unwrap_or(w.value);
+                let is_one = units::number(digits).is_some();
+                if !is_one {
+                    self.number(w, row.name);
+                }
+                is_one
             }
             (Argument::OneOf(allowed), Some(w)) => {
                 let found = allowed.iter().any(|a| a.as_bytes() == w.value);
@@ -269,6 +287,34 @@ impl<'a> Reader<'a> {
         if is_right {
             self.note(directive.name.span, format!("`{}` changes nothing here: {why}", row.name));
         }
+    }
+
+    /// How many, and bytes of each: none of nothing.
+    fn buffers(&mut self, count: Word<'a>, size: Option<Word<'a>>, name: &str) -> bool {
+        for (word, is_count) in [(Some(count), true), (size, false)] {
+            let Some(word) = word else { continue };
+            let value = if is_count { units::number(word.value) } else { units::size(word.value) };
+            if value.is_none_or(|value| value == 0) {
+                self.error(word.span, format!("\"{name}\" directive invalid value"))
+                    .help("write how many, and bytes of each, as `32 4k`");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// nginx's pools hold at least their own heads.
+    fn pool(&mut self, word: Word<'a>, name: &str) -> bool {
+        let Some(size) = self.size(word, name) else { return false };
+        let message = if size < 112 {
+            "the pool size must be no less than 112"
+        } else if size % 16 != 0 {
+            "the pool size must be a multiple of 16"
+        } else {
+            return true;
+        };
+        self.error(word.span, message).help("for example `4k`; or remove it, as it changes nothing here");
+        false
     }
 
     // Arguments.
@@ -360,7 +406,12 @@ impl<'a> Reader<'a> {
     /// nginx's `invalid parameter "…"`.
     pub(super) fn invalid_parameter(&mut self, word: Word<'a>) -> &mut Problem {
         let text = word.text().into_owned();
-        self.error(word.span, format!("invalid parameter \"{text}\""))
+        let advice = super::foreign::parameter(&text);
+        let problem = self.error(word.span, format!("invalid parameter \"{text}\""));
+        if let Some(advice) = advice {
+            problem.advise(advice);
+        }
+        problem
     }
 
     // What to tell.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use conf_syntax::{Directive, Span, Word};
+use conf_syntax::{Directive, Span};
 
 use super::reader::Reader;
 use super::table::{Apply, Context, Count, Row};
@@ -20,10 +20,15 @@ pub(super) const ROWS: &[Row] = &[Row::new(
 )
 .repeats()];
 
+const WILDCARDS: &str = "an asterisk stands for whole labels at one end: `*.example.com`, `www.example.*`; anything else is a regular \
+     expression, `~^www\\d+\\.example\\.com$`";
+
 /// The names of one server.
 #[derive(Debug, Default)]
 pub(super) struct ServerNames {
     pub list: Vec<(ServerName, Span)>,
+    /// Those that can be no name.
+    pub wrong: Vec<(String, Span)>,
     /// `$server_name`
     pub first: Option<Vec<u8>>,
 }
@@ -51,8 +56,22 @@ impl<'a> Reader<'a> {
                     ServerName::Regex(self.regex(pattern, caseless, word, 1))
                 }
                 None => {
+                    // What nginx refuses at once.
+                    let is_wrong = match text.as_slice() {
+                        [b'*', rest @ ..] => rest.len() < 2 || rest[0] != b'.',
+                        [b'.', rest @ ..] => rest.is_empty(),
+                        _ => false,
+                    };
+                    if is_wrong {
+                        let text = word.text().into_owned();
+                        self.error(word.span, format!("server name \"{text}\" is invalid")).help(WILDCARDS);
+                        continue;
+                    }
                     let Some(name) = plain_name(&text) else {
-                        self.invalid_name(word);
+                        if let Some(names) = self.sockets.names.last_mut() {
+                            names.first.get_or_insert_with(|| text.to_ascii_lowercase());
+                            names.wrong.push((word.text().into_owned(), word.span));
+                        }
                         continue;
                     };
                     name
@@ -71,20 +90,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn invalid_name(&mut self, word: Word<'a>) {
-        let text = word.text().into_owned();
-        self.error(word.span, format!("server name \"{text}\" is invalid")).help(
-            "an asterisk stands for whole labels at one end: `*.example.com`, `www.example.*`; anything else is a \
-             regular expression, `~^www\\d+\\.example\\.com$`",
-        );
-    }
-
     /// A server without a name is the one for requests without `Host`.
     pub(super) fn end_of_server_names(&mut self) {
         self.listen_by_default();
         let at = self.sockets.server_span();
         if let (Some(names), Some(at)) = (self.sockets.names.last_mut(), at)
             && names.list.is_empty()
+            && names.wrong.is_empty()
         {
             names.list.push((ServerName::Exact(Vec::new()), at));
         }
@@ -95,6 +107,17 @@ impl<'a> Reader<'a> {
         let (mut exact, mut leading, mut trailing) = (HashSet::new(), HashSet::new(), HashSet::new());
         let mut found = Vec::new();
         let mut conflicts = Vec::new();
+        // As in nginx: where there is one server only, names do not matter.
+        for server in servers {
+            for (name, at) in self.sockets.names[*server as usize].wrong.clone() {
+                let problem = if servers.len() > 1 {
+                    self.error(at, format!("invalid server name or wildcard \"{name}\" on {address}"))
+                } else {
+                    self.warning(at, format!("no request is for the server name \"{name}\", ignored"))
+                };
+                problem.help(WILDCARDS);
+            }
+        }
         for server in servers {
             for (name, at) in &self.sockets.names[*server as usize].list {
                 let is_new = match name {

@@ -118,6 +118,8 @@ pub(super) enum Apply {
     Later,
     /// Its arguments are checked and change nothing; the text says why.
     Quiet(Argument, &'static str),
+    /// The same where the arguments need a look of their own, which says so too.
+    Checked(for<'a> fn(&mut Reader<'a>, Directive<'a>), &'static str),
     /// An error, because it would change something: the text is what comes later.
     NotYet(&'static str),
     /// The same, unless it says `off`.
@@ -129,6 +131,12 @@ pub(super) enum Apply {
 pub(super) enum Argument {
     Flag,
     Size,
+    /// Of a pool of memory, of which nginx has a least.
+    Pool,
+    /// A power of two between these, both included.
+    Power(u64, u64),
+    /// A whole number, perhaps with a minus.
+    Signed,
     Offset,
     Millis,
     Number,

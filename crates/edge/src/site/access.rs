@@ -9,7 +9,7 @@ use std::time::Duration;
 use config::model::http::{LogLevel, RealIpHeader, Satisfy, Variable};
 use exchange::{Name, Request, Response};
 use limits::access::Verdict;
-use limits::auth_basic::{self, Credentials};
+use limits::auth_basic::{self, Credentials, UserFileError};
 use limits::{connections, rate};
 use telemetry::error_log::Level;
 
@@ -189,6 +189,12 @@ impl Visit<'_, '_> {
         let user = String::from_utf8_lossy(credentials.user()).into_owned();
         let password = match self.site.user_files.borrow_mut().password(&path, credentials.user()) {
             Ok(password) => password,
+            // A hash that is none is nobody's.
+            Err(UserFileError::Password { source, .. }) => {
+                let words = format_args!("user \"{user}\": password mismatch ({source})");
+                self.facts.log(Level::Error, Some(request), words);
+                return Says::No(challenge(&realm));
+            }
             Err(error) => {
                 self.facts.log(level(error.level()), Some(request), format_args!("{error}"));
                 return Says::No(Step::Page(error.status()));

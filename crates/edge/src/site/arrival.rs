@@ -25,7 +25,10 @@ impl Visit<'_, '_> {
         if verify == Verify::Off {
             return None;
         }
-        let tell = |message: std::fmt::Arguments<'_>| self.facts.log(Level::Info, Some(request), message);
+        let tell = |message: std::fmt::Arguments<'_>| {
+            let action = self.reading(request, false);
+            self.facts.log_about(Level::Info, Some(request), Some(action), None, message);
+        };
         // The handshake has looked at what the server of its name trusts; nginx lets a certificate that the default
         // server trusts pass with another, if the client has named none.
         let is_another = match tls.server_name.as_deref() {
@@ -51,11 +54,18 @@ impl Visit<'_, '_> {
         }
     }
 
-    /// What nginx looks at before the phases and the protocol does not.
-    pub(super) fn check_head(&self, request: &mut Request) -> Result<(), String> {
-        if let Some(name) = repeated(request) {
-            let name = String::from_utf8_lossy(name);
-            return Err(format!("client sent duplicate header line: \"{name}\""));
+    /// What nginx looks at before the phases and the protocol does not. An error is for the log; `true`: it is the
+    /// request line's.
+    pub(super) fn check_head(&self, request: &mut Request) -> Result<(), (String, bool)> {
+        if let Some([before, again]) = repeated(request) {
+            let line = |(name, value): (&[u8], &[u8])| {
+                format!("\"{}: {}\"", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
+            };
+            let (again, before) = (line(again), line(before));
+            return Err((
+                format!("client sent duplicate header line: {again}, previous value: {before}"),
+                false,
+            ));
         }
         let server = &self.site.http().servers[self.server as usize];
         // The path was read by the listener's default server, which may see slashes otherwise.
@@ -63,17 +73,17 @@ impl Visit<'_, '_> {
         let has_both = || request.path.windows(2).any(|pair| pair == b"//");
         if request.raw_path.starts_with(b"/") && (!merge || has_both()) {
             protocol::normalize(&request.raw_path, merge, &mut request.path)
-                .map_err(|error| error.as_str().to_owned())?;
+                .map_err(|_| ("client sent invalid request".to_owned(), true))?;
         }
         Ok(())
     }
 }
 
-/// A field that stands more than once and has room for one value, as in nginx. `Host`, `Content-Length` and
-/// `Transfer-Encoding` are the protocol's.
-fn repeated(request: &Request) -> Option<&[u8]> {
+/// A field that stands more than once and has room for one value, as in nginx: its first two lines. `Host`,
+/// `Content-Length` and `Transfer-Encoding` are the protocol's.
+fn repeated(request: &Request) -> Option<[(&[u8], &[u8]); 2]> {
     let mut seen = 0_u8;
-    for (name, field, _) in request.fields.iter() {
+    for (name, field, value) in request.fields.iter() {
         let bit = match name {
             Name::IfModifiedSince => 1,
             Name::IfUnmodifiedSince => 2,
@@ -86,7 +96,9 @@ fn repeated(request: &Request) -> Option<&[u8]> {
             _ => continue,
         };
         if seen & bit != 0 {
-            return Some(field);
+            let mut first = request.fields.iter().filter(|(known, ..)| *known == name);
+            let (_, name, before) = first.next()?;
+            return Some([(name, before), (field, value)]);
         }
         seen |= bit;
     }
@@ -154,6 +166,7 @@ pub(super) fn facts_of_connection<'a>(
         ends: ends.peer,
         server: Cell::new(server),
         settings: Cell::new(settings),
+        inner: Cell::new(false),
         host: RefCell::default(),
         port: Cell::new(None),
         closed: Cell::new(false),

@@ -122,7 +122,8 @@ impl Visit<'_, '_> {
         let files = FilePlace { path: &path, uri: &request.path };
         match place.files.serve(request, files, exchange::now(), &mut self.eyes(request)) {
             Outcome::Response(response) => {
-                self.facts.ranges.set(true);
+                // Not of listings and precompressed files.
+                self.facts.ranges.set(response.fields.has(Name::AcceptRanges));
                 Step::respond(response)
             }
             Outcome::Redirect(path) => Step::Redirect(path, None),
@@ -522,7 +523,12 @@ impl Visit<'_, '_> {
                 self.exchange.close_after();
                 Err(Step::Page(status))
             }
-            Err(_) => Err(Step::Gone),
+            Err(_) => {
+                let words = format_args!("client prematurely closed connection");
+                self.facts.log(Level::Info, Some(request), words);
+                self.unanswered = 400;
+                Err(Step::Gone)
+            }
         }
     }
 
@@ -549,7 +555,10 @@ impl Visit<'_, '_> {
         }
         let Some((path, args)) = safe_target(target) else {
             let shown = String::from_utf8_lossy(target).into_owned();
-            self.facts.log(Level::Error, Some(request), format_args!("unsafe URI \"{shown}\" was detected"));
+            let passed = self.facts.passed_on();
+            let action = passed.then_some("reading response header from upstream");
+            let words = format_args!("unsafe URI \"{shown}\" was detected");
+            self.facts.log_about(Level::Error, Some(request), action, None, words);
             return Step::Page(404);
         };
         Self::ask_with_get(request);

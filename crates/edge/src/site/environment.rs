@@ -304,6 +304,13 @@ impl Environment for View<'_> {
         }
     }
 
+    fn answers_with(&self, status: u16) {
+        // The status that a page is for goes before its own.
+        if self.facts.error_status.get() == 0 {
+            self.facts.error_status.set(status);
+        }
+    }
+
     fn file(&self, path: &[u8], test: FileTest, text: &mut dyn FnMut(&Value) -> Vec<u8>) -> bool {
         self.facts.probe(path, test, text)
     }
@@ -423,6 +430,10 @@ fn basic_user(request: &Request) -> Option<Vec<u8>> {
 
 /// Line, fields and body: as they came, or as they would have come in HTTP/1.
 fn length_of(request: &Request, body: u64) -> u64 {
+    // What is no request line is not counted, as in nginx.
+    if !request.line.is_empty() {
+        return 0;
+    }
     if request.head_length > 0 {
         return request.head_length as u64 + body;
     }

@@ -42,6 +42,8 @@ pub struct Facts<'a> {
     pub ends: Peer,
     /// The server.
     pub server: Cell<ServerId>,
+    /// A location is asked on behalf of the client's request.
+    pub inner: Cell<bool>,
     /// What holds.
     pub settings: Cell<SettingsId>,
     /// The host that the request is for, lower case, without its port.
@@ -58,7 +60,8 @@ pub struct Facts<'a> {
     pub limit_rate: RefCell<Option<Vec<u8>>>,
     /// 16 random bytes, made when they are first asked for.
     pub id: Cell<Option<u128>>,
-    /// The status of the page that `error_page` asks for, as long as there is none; 0: whatever it has.
+    /// The status of the page that `error_page` asks for, as long as there is none, or that a `return` answers with;
+    /// 0: whatever it has.
     pub error_status: Cell<u16>,
     /// `$limit_req_status`
     pub rate_status: Cell<&'static str>,
@@ -186,19 +189,32 @@ impl Facts<'_> {
         if let Some(request) = request {
             routing::request_variable(&config::model::http::Variable::Request, request, &mut line);
         }
+        // As in nginx whoever was asked last is named in all that comes after.
+        let last = match upstream {
+            None if request.is_some() => {
+                self.upstream.try_borrow().ok().and_then(|asked| asked.as_ref()?.last())
+            }
+            _ => None,
+        };
         let context = Context {
             log: settings.and_then(|s| s.error_log),
             debug: self.site.debugs(self.ends.remote),
             connection: self.connection,
             action,
-            upstream,
+            upstream: upstream.or(last.as_deref()),
             client: Some(client.as_bytes()),
             server: server.map(|s| s.name.as_slice()),
             request: (!line.is_empty()).then_some(line.as_slice()),
+            subrequest: request.filter(|_| self.inner.get()).map(|request| request.path.as_slice()),
             host: request.and_then(|r| r.fields.first(exchange::Name::Host)),
             referrer: request.and_then(|r| r.fields.first(exchange::Name::Referer)),
         };
         error_log::write_with(level, &context, message);
+    }
+
+    /// Whether a server was asked.
+    pub fn passed_on(&self) -> bool {
+        self.upstream.borrow().as_ref().is_some_and(|asked| !asked.attempts.is_empty())
     }
 
     /// A line for whoever looks for a defect.

@@ -34,19 +34,14 @@ impl Visit<'_, '_> {
             .debug(format_args!("http finalize request: {status}, \"{}\"", request.target.escape_ascii()));
         match written.map(|written| written.outcome) {
             None | Some(Ok(())) => {}
-            Some(Err(WriteError::Gone)) => {
-                self.facts.log(
-                    Level::Info,
-                    Some(request),
-                    format_args!("client prematurely closed connection"),
-                );
-            }
-            Some(Err(WriteError::Timeout)) => {
-                self.facts.log(
-                    Level::Info,
-                    Some(request),
-                    format_args!("client timed out while it was sent to"),
-                );
+            Some(Err(error @ (WriteError::Gone | WriteError::Timeout))) => {
+                let words = match error {
+                    WriteError::Gone => "client prematurely closed connection",
+                    _ => "client timed out (110: Connection timed out)",
+                };
+                let passed = self.facts.passed_on();
+                let action = if passed { "sending to client" } else { "sending response to client" };
+                self.facts.log_about(Level::Info, Some(request), Some(action), None, format_args!("{words}"));
             }
             Some(Err(WriteError::Broken(why))) => {
                 self.facts.log(Level::Error, Some(request), format_args!("{why}"));

@@ -19,6 +19,7 @@ mod pace;
 mod pieces;
 mod place;
 mod proxy;
+mod refused;
 mod send;
 mod slice;
 mod ssi;
@@ -183,6 +184,12 @@ impl Site {
     pub fn listen(&self, ends: &Ends) -> Option<&routing::Listen> {
         let local = ends.peer.local.map(|local| local.ip());
         self.routing.listens.listen(self.listener(ends)?, local)
+    }
+
+    /// The error log that holds before there is a request.
+    pub fn error_log(&self, ends: &Ends) -> Option<u32> {
+        let server = self.routing.server(self.listen(ends)?.default_server)?;
+        self.http().settings.get(server.settings as usize)?.error_log
     }
 
     /// The server that a client names in its handshake.

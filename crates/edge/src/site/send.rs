@@ -105,7 +105,7 @@ async fn finish(
             (response.status, fields, Some(sent))
         } else {
             visit.exchange.close_after();
-            (if visit.facts.closed.get() { 444 } else { 499 }, None, None)
+            (if visit.facts.closed.get() { 444 } else { visit.unanswered }, None, None)
         };
     if visit.has_after() {
         visit.exchange.depart().await;

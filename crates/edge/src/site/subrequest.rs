@@ -109,6 +109,7 @@ impl Visit<'_, '_> {
             captures: self.state.swap_captures(routing::Captures::default()),
         };
         self.depth += 1;
+        facts.inner.set(true);
         outer
     }
 
@@ -116,6 +117,7 @@ impl Visit<'_, '_> {
     pub(super) fn step_out(&mut self, outer: Outer) {
         self.depth -= 1;
         let facts = &self.facts;
+        facts.inner.set(self.depth > 0);
         facts.ranges.set(outer.ranges);
         facts.adds_to_alias.set(outer.adds_to_alias);
         facts.retry_after.set(outer.retry_after);

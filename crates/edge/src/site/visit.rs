@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use config::model::http::{Content, ServerId, Settings, Variable};
 use exchange::{Browser, Method, Name, Request, Response};
-use http1::{HeadError, Limits};
 use protocol::{Exchange, Refusal};
 use routing::{Scope, State, URI_CHANGES};
 use telemetry::error_log::Level;
@@ -17,6 +16,7 @@ use super::after::Company;
 use super::arrival::{facts, which_server};
 use super::environment::{Sent, View};
 use super::facts::Facts;
+use super::refused::too_large;
 use super::slice::Slice;
 use super::{Place, Site};
 use crate::connection::Ends;
@@ -103,6 +103,8 @@ pub struct Visit<'v, 's> {
     pub(super) guards: limits::connections::Guards,
     /// What `X-Accel-Redirect` keeps of the application's fields.
     pub(super) kept: Option<exchange::Fields>,
+    /// The status in the log where nobody is left to answer.
+    pub(super) unanswered: u16,
     end: End,
     /// What is sent, once it is known; `None`: the connection ends without.
     pub(super) response: Option<Box<Response>>,
@@ -131,8 +133,8 @@ impl<'v, 's> Visit<'v, 's> {
         refused: bool,
     ) -> Self {
         let mut state = site.take_state();
-        // A head that is refused is answered by the default server.
-        let chosen = if refused {
+        // A head that is refused before it says whom it is for is answered by the default server.
+        let chosen = if refused && request.authority.is_empty() {
             Err(site.listen(ends).map_or(0, |listen| listen.default_server))
         } else {
             which_server(site, ends, request, &mut state)
@@ -150,6 +152,9 @@ impl<'v, 's> Visit<'v, 's> {
             }
             None => visit.end = End::Last,
         }
+        if refused {
+            visit.end = End::Last;
+        }
         visit
     }
 
@@ -158,7 +163,7 @@ impl<'v, 's> Visit<'v, 's> {
         let step = match refusal {
             Some(refusal) => self.refuse(request, refusal)?,
             None if matches!(self.end, End::Last) => {
-                self.facts.log(Level::Info, Some(request), format_args!("client sent invalid host header"));
+                self.log_invalid_host(request);
                 Step::Page(400)
             }
             None => {
@@ -194,43 +199,27 @@ impl<'v, 's> Visit<'v, 's> {
         }
     }
 
-    /// A head that is refused.
-    fn refuse(&mut self, request: &Request, refusal: Refusal) -> Option<Step> {
-        let h1 = &self.place.h1;
-        let seconds = h1.header_timeout.as_secs_f64();
-        let (status, words) = match refusal {
-            Refusal::Gone => (None, "client closed connection while it sent its request".to_owned()),
-            Refusal::Timeout => (
-                Some(408),
-                format!("client timed out while it sent its request (client_header_timeout {seconds}s)"),
-            ),
-            Refusal::Head(error) => (Some(error.status()), head_words(error, &h1.limits)),
-            Refusal::Path(error) => (Some(400), error.as_str().to_owned()),
-            Refusal::TooEarly => (Some(425), "the TLS handshake did not come to its end".to_owned()),
-            Refusal::TooLarge => {
-                let (length, limit) = (request.content_length.unwrap_or_default(), h1.max_body);
-                (Some(413), too_large(length, limit.unwrap_or_default()))
-            }
-        };
-        self.facts.log(Level::Info, Some(request), format_args!("{words}"));
-        // nginx's own number for heads that are too large; the client sees 400.
-        status.map(|status| Step::Page(if status == 431 { 494 } else { status }))
-    }
-
     /// What is looked at before the phases, and the first of them.
     fn begin_whole(&mut self, request: &mut Request) -> (Step, End) {
-        if let Err(words) = self.check_head(request) {
-            self.facts.log(Level::Info, Some(request), format_args!("{words}"));
+        if !request.flaw.is_empty() {
+            self.log_left_out(request);
+        }
+        let tell = |visit: &Self, request: &Request, words: std::fmt::Arguments<'_>| {
+            let action = visit.reading(request, false);
+            visit.facts.log_about(Level::Info, Some(request), Some(action), None, words);
+        };
+        if let Err((words, is_line)) = self.check_head(request) {
+            let action = self.reading(request, is_line);
+            self.facts.log_about(Level::Info, Some(request), Some(action), None, format_args!("{words}"));
             return (Step::Page(400), End::Last);
         }
-        let tell = |words: std::fmt::Arguments<'_>| self.facts.log(Level::Info, Some(request), words);
         if self.ends.plain {
-            tell(format_args!("client sent plain HTTP request to HTTPS port"));
+            tell(self, request, format_args!("client sent plain HTTP request to HTTPS port"));
             return (Step::Page(497), End::Last);
         }
         if matches!(request.method, Method::Trace | Method::Connect) {
             let method = if request.method == Method::Trace { "TRACE" } else { "CONNECT" };
-            tell(format_args!("client sent {method} method"));
+            tell(self, request, format_args!("client sent {method} method"));
             // What follows a CONNECT is not for us: whoever sent it may take it for the inside of a tunnel.
             return (Step::Page(405), End::Last);
         }
@@ -284,25 +273,6 @@ impl<'v, 's> Visit<'v, 's> {
     }
 }
 
-/// nginx's words, and what is allowed.
-fn too_large(length: u64, limit: u64) -> String {
-    format!("client intended to send too large body: {length} bytes (client_max_body_size {limit})")
-}
-
-/// nginx's words for heads that are too large, and what is allowed.
-fn head_words(error: HeadError, limits: &Limits) -> String {
-    let (words, limit) = match error {
-        HeadError::RequestLineTooLong => ("client sent too long URI", limits.request_line),
-        HeadError::FieldTooLong => ("client sent too long header line", limits.field_size),
-        HeadError::HeadTooLong => ("client sent too large request", limits.head),
-        HeadError::TooManyFields => {
-            return format!("client sent too many header lines (max_headers {})", limits.fields);
-        }
-        error => return error.to_string(),
-    };
-    format!("{words} (large_client_header_buffers allow {limit} bytes)")
-}
-
 pub(super) fn visit<'v, 's>(
     event_loop: &'s Rc<EventLoop>,
     site: &'s Site,
@@ -339,6 +309,7 @@ pub(super) fn visit<'v, 's>(
         connections_counted: false,
         guards: limits::connections::Guards::default(),
         kept: None,
+        unanswered: 499,
         end: End::Open,
         response: None,
         after: None,

@@ -45,8 +45,8 @@ enum Kind {
     Locked,
 }
 
-/// A stored password that cannot be checked. As in nginx, where crypt(3) fails, the answer is 500: the client may
-/// be right.
+/// A stored password that cannot be checked: nobody can prove it, as in nginx, where crypt(3) makes of such a one a hash
+/// that is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnsupportedPassword {
     /// Not of a known form.

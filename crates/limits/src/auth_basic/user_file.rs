@@ -22,13 +22,13 @@ const MOST_KEPT: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum UserFileError {
     /// There is no such file.
-    #[error("auth_basic_user_file \"{}\": there is no such file", path.display())]
+    #[error("open() \"{}\" failed (2: No such file or directory)", path.display())]
     Missing {
         /// Which.
         path: PathBuf,
     },
     /// It cannot be read.
-    #[error("auth_basic_user_file \"{}\": {source}", path.display())]
+    #[error("open() \"{}\" failed ({})", path.display(), errno(source))]
     Unreadable {
         /// Which.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum UserFileError {
         source: io::Error,
     },
     /// A directory, a socket or the like.
-    #[error("auth_basic_user_file \"{}\" is no regular file", path.display())]
+    #[error("pread() \"{}\" failed (21: Is a directory), or it is no regular file", path.display())]
     NoFile {
         /// Which.
         path: PathBuf,
@@ -59,10 +59,23 @@ pub enum UserFileError {
     },
 }
 
+/// An error of the system as nginx writes it.
+fn errno(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(number) => format!("{number}: {}", text.split(" (os error").next().unwrap_or(&text)),
+        None => text,
+    }
+}
+
 impl UserFileError {
     /// What the request is answered with, as nginx does.
     pub const fn status(&self) -> u16 {
-        if matches!(self, Self::Missing { .. }) { 403 } else { 500 }
+        match self {
+            Self::Missing { .. } => 403,
+            Self::Password { .. } => 401,
+            _ => 500,
+        }
     }
 
     /// How grave it is, as in nginx.
@@ -261,7 +274,7 @@ mod tests {
             unknown.to_string().contains("\"new\"") && unknown.to_string().contains("no form"),
             "{unknown}"
         );
-        assert_eq!(unknown.status(), 500);
+        assert_eq!(unknown.status(), 401);
         assert!(files.password(&path, b"other").unwrap().is_none());
     }
 

@@ -105,9 +105,7 @@ impl Connection {
                     buffers.input.clear();
                     Poll::Pending
                 }
-                Err(_) => {
-                    Poll::Ready(Some(Err(BodyError::Malformed("a chunked body that breaks RFC 9112 §7.1"))))
-                }
+                Err(_) => Poll::Ready(Some(Err(BodyError::Malformed("client sent invalid chunked body")))),
             },
         }
     }

@@ -216,6 +216,11 @@ impl Connection {
         self.requests
     }
 
+    /// Whether the server lets its connections end.
+    pub fn is_ending(&self) -> bool {
+        self.deadline.is_ending()
+    }
+
     /// What holds from now on: a location's time-outs and limits in the place of the listener's.
     pub fn set_settings(&mut self, settings: Rc<Settings>) {
         self.settings = settings;

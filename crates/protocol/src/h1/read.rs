@@ -5,7 +5,9 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use exchange::{Method, Name, Request};
-use http1::{Limits, Policy, RequestHead, RequestTarget, parse_request_head};
+use http1::{
+    FieldLine, Flaw, HeadError, Limits, Policy, RequestHead, RequestTarget, Salvage, parse_request_head,
+};
 
 use super::{Connection, PIPELINE_LIMIT, READ_SIZE};
 use crate::deadline::FRESH;
@@ -16,8 +18,10 @@ use crate::{ClientEvent, Refusal, path};
 pub enum Idle {
     /// Bytes are there.
     Readable,
-    /// The client closed, or was idle too long: nothing is owed.
+    /// The client closed: nothing is owed.
     Over,
+    /// The client was idle too long, or the server ends: nothing is owed either.
+    Late,
 }
 
 /// Reads a head that is there as a whole, as one that has come on a connection.
@@ -69,6 +73,43 @@ fn take_path(request: &mut Request, merge_slashes: bool) -> Result<(), Refusal> 
     path::normalize(&request.raw_path, merge_slashes, &mut request.path).map_err(Refusal::Path)
 }
 
+/// So much of a line that is too long is shown.
+const SHOWN: usize = 64;
+
+/// What is wrong with a head, as nginx shows it: the line up to the byte in question, or two that exclude each other.
+fn describe(error: HeadError, salvage: &Salvage, buf: &[u8], out: &mut Vec<u8>) {
+    let line = |field: &FieldLine| [field.name.of(buf), b": ", field.value.of(buf)].concat();
+    match (error, salvage.flaw) {
+        (
+            HeadError::HostRepeated | HeadError::ContentLengthRepeated | HeadError::TransferEncodingRepeated,
+            Flaw::Repeated(before, again),
+        ) => {
+            for part in [b"\"", &line(&again)[..], b"\", previous value: \"", &line(&before), b"\""] {
+                out.extend_from_slice(part);
+            }
+        }
+        (HeadError::FieldName | HeadError::FieldValue | HeadError::ObsFold, Flaw::Line(from, at)) => {
+            out.push(b'"');
+            out.extend_from_slice(&buf[from..at]);
+            out.extend_from_slice(format!("\\x{:02x}...\"", buf[at]).as_bytes());
+        }
+        (HeadError::TransferEncoding | HeadError::TransferCoding, _) => {
+            let value = salvage.encoding.map_or(&b""[..], |line| line.value.of(buf));
+            for part in [b"\"", value, b"\""] {
+                out.extend_from_slice(part);
+            }
+        }
+        (HeadError::FieldTooLong | HeadError::HeadTooLong, _) => {
+            let rest = &buf[salvage.end..];
+            let end = rest.iter().take(SHOWN).position(|byte| *byte == b'\r' || *byte == b'\n');
+            out.push(b'"');
+            out.extend_from_slice(&rest[..end.unwrap_or(rest.len().min(SHOWN))]);
+            out.extend_from_slice(b"...\"");
+        }
+        _ => {}
+    }
+}
+
 impl Connection {
     /// Waits for the first byte of the next request.
     pub async fn idle(&mut self) -> Idle {
@@ -77,7 +118,7 @@ impl Connection {
             return Idle::Readable;
         }
         if self.half_closed || (self.requests > 0 && self.deadline.is_ending()) {
-            return Idle::Over;
+            return Idle::Late;
         }
         // A fresh connection owes its first head within header_timeout, as with nginx.
         let limit =
@@ -89,7 +130,7 @@ impl Connection {
         let idle = poll_fn(|cx| match self.stream.poll_read_ready(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Idle::Readable),
             Poll::Ready(Err(_)) => Poll::Ready(Idle::Over),
-            Poll::Pending if self.deadline.is_past(cx) => Poll::Ready(Idle::Over),
+            Poll::Pending if self.deadline.is_past(cx) => Poll::Ready(Idle::Late),
             Poll::Pending => Poll::Pending,
         })
         .await;
@@ -117,23 +158,26 @@ impl Connection {
                     Ok(false) => {}
                     Err(refusal) => {
                         self.keep_alive = false;
-                        if matches!(refusal, Refusal::Head(_)) {
-                            self.read_line(request);
+                        if let Refusal::Head(error) = refusal {
+                            self.salvage(request, Some(error));
                         }
                         return Poll::Ready(Err(refusal));
                     }
                 }
             }
             match self.poll_fill(cx) {
-                Poll::Ready(Ok(0)) if self.buffers().input.is_empty() => return Poll::Ready(Ok(false)),
-                Poll::Ready(Ok(0) | Err(_)) => {
-                    self.read_line(request);
-                    return Poll::Ready(Err(Refusal::Gone));
+                Poll::Ready(Ok(0) | Err(_)) if self.buffers().input.is_empty() => {
+                    return Poll::Ready(Ok(false));
+                }
+                Poll::Ready(ended @ (Ok(0) | Err(_))) => {
+                    self.salvage(request, None);
+                    let is_reset = ended.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
+                    return Poll::Ready(Err(if is_reset { Refusal::Reset } else { Refusal::Gone }));
                 }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending if self.deadline.is_past(cx) => {
                     self.keep_alive = false;
-                    self.read_line(request);
+                    self.salvage(request, None);
                     return Poll::Ready(Err(Refusal::Timeout));
                 }
                 Poll::Pending => return Poll::Pending,
@@ -141,11 +185,14 @@ impl Connection {
         }
     }
 
-    /// Of a head that is no good or not whole, the request line, or what stands in its place; for the logs. What the
-    /// object held is another client's.
-    fn read_line(&mut self, request: &mut Request) {
+    /// Of a head that is no good or not whole, the request line, or what stands in its place, the fields before what
+    /// is wrong with it, and that; for the logs, and to know which server it is for. What the object held is another
+    /// client's.
+    fn salvage(&mut self, request: &mut Request, error: Option<HeadError>) {
+        // It counts as any other.
+        self.requests += 1;
         request.clear();
-        let Some(buffers) = &self.buffers else { return };
+        let Some(buffers) = &mut self.buffers else { return };
         if !buffers.head.has_request_line() {
             let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
             let begin = buffers.input.iter().take_while(|byte| is_end(byte)).count();
@@ -154,12 +201,25 @@ impl Connection {
             request.line.extend_from_slice(&line[..end.min(self.settings.limits.request_line)]);
             return;
         }
-        let (head, buf): (_, &[u8]) = (&buffers.head, &buffers.input);
+        let buf: &[u8] = &buffers.input;
+        let salvage = buffers.head.salvage(buf, &self.settings.limits, &self.settings.policy);
+        let head = &buffers.head;
         request.method = Method::of(head.method.of(buf));
         request.version = head.version.into();
         request.target.extend_from_slice(head.target.of(buf));
         request.raw_path.extend_from_slice(head.path(buf));
         request.query.extend_from_slice(head.query(buf).unwrap_or_default());
+        request.head_length = salvage.end;
+        let (section, lines) = head.places(salvage.end);
+        request.fields.push_block(&buf[section], lines);
+        if let Some(RequestTarget::Absolute { authority, .. }) = head.form {
+            request.authority.extend_from_slice(authority.of(buf));
+        } else if let Some(host) = request.fields.first(Name::Host) {
+            request.authority.extend_from_slice(host);
+        }
+        if let Some(error) = error {
+            describe(error, &salvage, buf, &mut request.flaw);
+        }
     }
 
     fn parse(&mut self, request: &mut Request) -> Result<bool, Refusal> {
@@ -181,6 +241,13 @@ impl Connection {
         self.is_http10 = head.version == http1::Version::Http10;
         take_head(head, buf, consumed, request);
         self.is_head = request.method == Method::Head;
+        if head.leaves_out {
+            let flaw = &mut request.flaw;
+            head.left_out(buf, consumed, &self.settings.policy, |line| {
+                flaw.extend_from_slice(line);
+                flaw.push(b'\n');
+            });
+        }
         let framing = head.framing;
         bytes::Buf::advance(&mut buffers.input, consumed);
         self.begin_body(framing);

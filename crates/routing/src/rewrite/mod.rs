@@ -177,6 +177,7 @@ impl Run<'_> {
         }
         let mut out = Vec::new();
         if let Some(text) = text {
+            self.environment.answers_with(status);
             let scope = Scope { request: self.request, environment: self.environment };
             self.variables.evaluate(text, self.state, scope, &mut out);
         }

@@ -49,6 +49,9 @@ pub trait Environment {
     /// `set` of a variable that is there by itself and can be set, other than `$args`: `$limit_rate`.
     fn set(&self, variable: &Variable, value: &[u8]);
 
+    /// The status that a `return` answers with, before the values are asked for that its text is made of.
+    fn answers_with(&self, _status: u16) {}
+
     /// Whether what is at a path is of this kind, links followed. Executable is what its owner may execute, a directory
     /// too. `text` says what a value of the place is worth.
     fn file(&self, path: &[u8], test: FileTest, text: &mut dyn FnMut(&Value) -> Vec<u8>) -> bool;

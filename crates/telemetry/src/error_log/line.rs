@@ -26,6 +26,8 @@ pub struct Context<'a> {
     pub server: Option<&'a [u8]>,
     /// The request line.
     pub request: Option<&'a [u8]>,
+    /// The path that is asked within the request.
+    pub subrequest: Option<&'a [u8]>,
     /// Who was to answer.
     pub upstream: Option<&'a [u8]>,
     /// The request's `Host`.
@@ -97,6 +99,7 @@ fn append(out: &mut Vec<u8>, context: &Context<'_>) {
     }
     for (name, value) in [
         (", request: \"", context.request),
+        (", subrequest: \"", context.subrequest),
         (", upstream: \"", context.upstream),
         (", host: \"", context.host),
         (", referrer: \"", context.referrer),

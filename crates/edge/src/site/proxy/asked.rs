@@ -22,6 +22,8 @@ pub struct Asked {
     pub attempts: Vec<(bool, Rc<Attempt>)>,
     /// The head of the last answer, as it came.
     pub head: Bytes,
+    /// `http://`, and the target that the servers are asked for, once they have been.
+    pub url: (&'static str, Vec<u8>),
     /// `$proxy_host`
     pub host: Vec<u8>,
     /// `$proxy_port`
@@ -37,6 +39,12 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// The server that was asked last, and what for, as the error log has it.
+    pub fn last(&self) -> Option<Vec<u8>> {
+        let (scheme, uri) = &self.url;
+        self.attempts.last().map(|(_, attempt)| url(scheme, &attempt.address, uri))
+    }
+
     /// Appends a variable; `false` if there is no such thing.
     pub fn variable(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
         match variable {
@@ -141,6 +149,14 @@ pub fn add_forwarded(request: &Request, out: &mut Vec<u8>) -> bool {
         }
         None => put(b"unix:", out),
     }
+}
+
+/// A server's URL as the error log has it.
+pub(super) fn url(scheme: &str, server: &str, uri: &[u8]) -> Vec<u8> {
+    // Of gRPC nginx tells the server only.
+    let uri = if scheme.starts_with("grpc") { &[] } else { uri };
+    let colon: &[u8] = if server.starts_with("unix:") { b":" } else { b"" };
+    [scheme.as_bytes(), server.as_bytes(), colon, uri].concat()
 }
 
 fn put(value: &[u8], out: &mut Vec<u8>) -> bool {

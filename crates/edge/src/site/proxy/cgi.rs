@@ -11,6 +11,7 @@ use upstream::Attempt;
 use super::super::facts::Facts;
 use super::super::kept::Keeping;
 use super::super::visit::Visit;
+use super::asked::url;
 use super::outgoing::{Head, Target, is_condition};
 use super::place::ProxyPlace;
 
@@ -160,7 +161,7 @@ impl Facts<'_> {
         let texts = std::mem::take(&mut attempt.complaints.borrow_mut().texts);
         for text in texts {
             let end = text.iter().rposition(|byte| !b"\r\n. ".contains(byte)).map_or(0, |last| last + 1);
-            let url = [Family::FastCgi.scheme(false).as_bytes(), attempt.address.as_bytes()].concat();
+            let url = url(Family::FastCgi.scheme(false), &attempt.address, b"");
             let text = String::from_utf8_lossy(&text[..end]).into_owned();
             let what = format_args!("FastCGI sent in stderr: \"{text}\"");
             self.log_about(Level::Error, Some(request), Some(action), Some(&url), what);

@@ -143,6 +143,9 @@ impl Visit<'_, '_> {
             }
             (Err(status), _) => Err((Step::Page(status), Unanswered::Error)),
         };
+        if let Some(asked) = &mut *self.facts.upstream.borrow_mut() {
+            asked.url = (target.scheme, target.uri);
+        }
         let step = match asked {
             Ok(answer) => self.answered(request, &place, pass, &head, answer, keeping),
             Err((step, why)) => self.instead(request, (&place, pass), keeping, step, why),
@@ -385,13 +388,16 @@ impl Visit<'_, '_> {
                 }
                 Err(failed) => failed,
             };
-            attempt.status.set(failure.fault.status());
+            // As in nginx, a client that leaves says nothing of the server.
+            if !matches!(failure.fault, Fault::Gone | Fault::Body(_)) {
+                attempt.status.set(failure.fault.status());
+            }
             attempt.end();
             if let Some(step) = self.ended_by_client(request, target, &lease, &failure) {
                 return Err((step, Unanswered::Client));
             }
             self.log_upstream(
-                Level::Error,
+                if failure.fault.is_critical() { Level::Critical } else { Level::Error },
                 request,
                 target,
                 &lease.peer.name,
@@ -536,9 +542,7 @@ impl Visit<'_, '_> {
         if !telemetry::error_log::enabled(level) {
             return;
         }
-        let colon = if server.starts_with("unix:") { ":" } else { "" };
-        let mut url = format!("{}{server}{colon}", target.scheme).into_bytes();
-        url.extend_from_slice(&target.uri);
+        let url = asked::url(target.scheme, server, &target.uri);
         self.facts.log_about(level, Some(request), action, Some(&url), message);
     }
 }

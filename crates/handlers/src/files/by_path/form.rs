@@ -148,7 +148,8 @@ impl Form {
         if let Some(coding) = coding {
             fields.push_known(Name::ContentEncoding, coding.as_str().as_bytes());
         }
-        if ranges {
+        // As in nginx none are taken of a precompressed file.
+        if ranges && coding.is_none() {
             fields.push_known(Name::AcceptRanges, b"bytes");
         }
         let settled = is_settled(identity);
