@@ -1,11 +1,13 @@
 """`monoceros check`, and what is told of a configuration that cannot be used: everything, once, with its place."""
 
 import os
+import pwd
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 
 import pytest
 from support import wait_until
@@ -302,3 +304,28 @@ def test_the_check_loads_the_application_as_the_user_who_would(tmp_path):
     done = subprocess.run([server.argv[0], "check", *server.argv[1:], "--preload"], cwd=server.directory,
                           env=environment, text=True, capture_output=True, timeout=30)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("user", ["root", "nobody"])
+def test_an_import_that_hangs_ends_with_a_check_that_is_killed(user):
+    conf = f"user {user};\nevents {{}}\nhttp {{\n{CONF}\n}}"
+    conf = conf.replace("%MORE%", "boot_timeout 300;").replace("%LOG%", "off").replace("%PYTHON%", sys.executable)
+    app = "import sys, time\nsys.stderr.write('begun\\n')\nsys.stderr.flush()\ntime.sleep(1000)\n"
+    # One that anybody may enter.
+    with tempfile.TemporaryDirectory(prefix="monoceros-") as base:
+        os.chmod(base, 0o755)
+        server = Site(os.path.join(base, "site"), conf, files={"code/shop.py": app})
+        check = subprocess.Popen([server.argv[0], "check", "-c", "nginx.conf"], cwd=server.directory, env=server.env,
+                                 stderr=subprocess.PIPE, text=True)
+        try:
+            while (line := check.stderr.readline()) != "begun\n":
+                assert line, "the check has ended"
+            assert len(server.processes()) == 2
+            owners = {os.stat(f"/proc/{pid}").st_uid for pid in server.processes() if pid != check.pid}
+            assert owners == {pwd.getpwnam(user).pw_uid}
+        finally:
+            check.kill()
+            check.wait()
+            check.stderr.close()
+        wait_until(lambda: server.processes() == {}, "the process that imports to end")

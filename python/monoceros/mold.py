@@ -176,7 +176,10 @@ class Mold:
             if not check:
                 self.cfg.run("on_starting" if first else "on_reload", self.server)
             elif not self.cfg.value("preload_app", False):
+                parent = os.getppid()
                 drop_privileges(self.cfg)
+                # A change of user undoes what the check has arranged: that its end is this process's.
+                self.extension.end_with(parent)
         except Exception as error:
             self.log.exception("Exception in the mold")
             raise Fatal(WORKER_BOOT_ERROR, describe(error)) from None

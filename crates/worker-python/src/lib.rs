@@ -1,13 +1,14 @@
 //! The extension module of a Python worker: claims requests from the bridge and runs a WSGI application on them.
 //!
-//! It is loaded in the mold, where it only holds types, and used in the workers that the mold forks.
-//! `python/monoceros/worker.py` is its only user.
+//! It is loaded in the mold, where it only holds types and looks after the end of a check, and used in the workers that
+//! the mold forks. `python/monoceros/worker.py` and `mold.py` are its only users.
 
 mod environ;
 mod file;
 mod head;
 mod input;
 mod link;
+mod parent;
 mod runner;
 mod start;
 mod text;
@@ -18,6 +19,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn monoceros_worker(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(link::connect, module)?)?;
+    module.add_function(wrap_pyfunction!(parent::end_with, module)?)?;
     module.add_class::<link::Link>()?;
     module.add_class::<runner::Runner>()?;
     module.add_class::<file::FileWrapper>()?;
