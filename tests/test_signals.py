@@ -1,12 +1,14 @@
 """Signals on the master: gunicorn's meanings, and no client notices."""
 
+import contextlib
 import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
-from support import Load, build, free_port, wait_until
+from support import Load, Stopwatch, build, free_port, wait_until
 
 APP = """
 import os, time
@@ -45,10 +47,10 @@ def test_term_is_bounded_by_graceful_timeout(serve):
     server = serve(APP.replace("time.sleep(1)", "time.sleep(50)"), "--graceful-timeout", "1s")
     with server.connect() as busy:
         begin_slow(server, busy)
-        began = time.monotonic()
+        began = Stopwatch()
         server.signal(signal.SIGTERM)
         assert server.exit_code() == 0
-        assert time.monotonic() - began < 8
+        assert began.seconds() < 8
     wait_until(lambda: server.processes() == {}, "all to be gone")
 
 
@@ -152,10 +154,10 @@ def test_int_after_term_ends_at_once(serve, number):
         begin_slow(server, busy)
         server.signal(signal.SIGTERM)
         server.wait_log("Shutting down: finishing requests first")
-        began = time.monotonic()
+        began = Stopwatch()
         server.signal(number)
         assert server.exit_code() == 0
-        assert time.monotonic() - began < 8
+        assert began.seconds() < 8
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
@@ -163,10 +165,10 @@ def test_int_and_quit_end_at_once(serve, number):
     server = serve(APP.replace("time.sleep(1)", "time.sleep(50)"))
     with server.connect() as busy:
         begin_slow(server, busy)
-        began = time.monotonic()
+        began = Stopwatch()
         server.signal(number)
         assert server.exit_code() == 0
-        assert time.monotonic() - began < 5
+        assert began.seconds() < 5
     wait_until(lambda: server.processes() == {}, "all to be gone")
 
 
@@ -321,6 +323,15 @@ def test_one_worker_is_no_plural(serve):
     server.wait_log("1 worker instead of 2")
 
 
+def descriptors(pid):
+    """What the descriptors of a process lead to."""
+    found = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(os.readlink(path))
+    return found
+
+
 def test_usr1_reopens_the_logs(serve):
     server = serve(APP, "--access-logfile", "access.log", "--error-logfile", "error.log")
     access, error = server.directory / "access.log", server.directory / "error.log"
@@ -330,6 +341,9 @@ def test_usr1_reopens_the_logs(serve):
     error.rename(server.directory / "error.log.1")
     server.signal(signal.SIGUSR1)
     wait_until(lambda: access.exists() and error.exists(), "the new files")
+    # The master makes them; until the edge has opened its own anew, it writes to the old one, as nginx's workers do.
+    old = str(server.directory / "access.log.1")
+    wait_until(lambda: old not in descriptors(server.edge()), "the edge to let go of the old file")
     server.get("/after")
     wait_until(lambda: "/after" in access.read_text(), "the access line in the new file")
     assert "/after" not in (server.directory / "access.log.1").read_text()
@@ -367,10 +381,10 @@ SLOW = "import time\nprint('it runs', flush=True)\ntime.sleep(60)\n"
 def told_while_starting(server, number, where):
     """Waits until the user's code runs, and tells the master alone to end. Its exit code, and what was there."""
     wait_until(lambda: "it runs" in server.out_path.read_text() + server.log(), f"{where} to run")
-    began = time.monotonic()
+    began = Stopwatch()
     server.signal(number)
     code = server.exit_code()
-    assert time.monotonic() - began < 10, "it waited for the code"
+    assert began.seconds() < 10, "it waited for the code"
     wait_until(lambda: server.processes() == {}, "all to be gone")
     return code
 
@@ -402,10 +416,10 @@ def test_an_order_to_end_while_another_program_has_the_address_is_obeyed(serve):
         other.listen()
         server = serve(APP, bind=["-b", f"127.0.0.1:{other.getsockname()[1]}"], wait=False)
         wait_until(lambda: "trying for 4 seconds" in server.log(), "the address to be found in use")
-        began = time.monotonic()
+        began = Stopwatch()
         server.signal(signal.SIGINT)
         assert server.exit_code() == 1
-        assert time.monotonic() - began < 2.5, "it went on trying"
+        assert began.seconds() < 2.5, "it went on trying"
     assert "another program listens there" in server.log()
     wait_until(lambda: server.processes() == {}, "all to be gone")
 

@@ -16,6 +16,7 @@ import uuid
 from pathlib import Path
 
 from .client import Broken, Client
+from .stopwatch import Stopwatch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,15 +54,27 @@ def free_port():
 
 
 def wait_until(condition, what, timeout=10.0):
-    """Polls until `condition()` is true and returns what it gave."""
-    deadline = time.monotonic() + timeout
+    """Polls until `condition()` is true and returns what it gave. `timeout`: seconds of a machine that has them."""
+    watch = Stopwatch()
     while True:
+        is_over = watch.unhindered() > timeout
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        if is_over:
             raise AssertionError(f"waited {timeout} s for {what}")
         time.sleep(0.02)
+
+
+def ended(process, timeout):
+    """The exit code of a `Popen` that is waited for; `None` if it goes on."""
+    watch = Stopwatch()
+    while (left := timeout - watch.unhindered()) > 0:
+        try:
+            return process.wait(left)
+        except subprocess.TimeoutExpired:
+            continue
+    return process.poll()
 
 
 def _state(path):
@@ -181,14 +194,12 @@ class Monoceros:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         problems = []
-        try:
-            self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
+        if ended(self.process, timeout) is None:
             problems.append(f"still running {timeout} s after TERM")
             self.process.kill()
             self.process.wait()
-        deadline = time.monotonic() + 5
-        while (left := self.processes()) and time.monotonic() < deadline:
+        watch = Stopwatch()
+        while (left := self.processes()) and watch.unhindered() < 5:
             time.sleep(0.02)
         for pid, (_, command) in left.items():
             problems.append(f"left behind: {pid} {command}")
@@ -202,10 +213,9 @@ class Monoceros:
 
     def exit_code(self, timeout=20.0):
         """Waits for the end that the program comes to by itself."""
-        try:
-            return self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"still running after {timeout} s:\n{self.log()}") from None
+        code = ended(self.process, timeout)
+        assert code is not None, f"still running after {timeout} s:\n{self.log()}"
+        return code
 
     def signal(self, number):
         self.process.send_signal(number)

@@ -5,6 +5,7 @@ import socket
 import time
 
 from .listening import Listening
+from .stopwatch import Stopwatch
 
 
 class Seen:
@@ -42,9 +43,9 @@ class Upstream(Listening):
 
     def wait_open(self, count, timeout=10):
         """Until so many connections are open."""
-        deadline = time.monotonic() + timeout
+        watch = Stopwatch()
         while len(self.open) != count:
-            assert time.monotonic() < deadline, f"{len(self.open)} connections are open, not {count}"
+            assert watch.unhindered() < timeout, f"{len(self.open)} connections are open, not {count}"
             time.sleep(0.01)
 
     def serve(self, connection, number):

@@ -205,20 +205,30 @@ fn idle_states_go_when_others_come() {
     // Not before a minute, and not while its bucket holds anything.
     decisions(&limits, "c", &[59_999]);
     assert_eq!(states(&limits), 3);
-    // The zone has four shards: ask until the shard of each has been looked at.
-    for (count, now) in (0u64..64).zip(60_001..) {
-        decisions(&limits, &count.to_string(), &[now]);
-    }
+    let shards = &limits.limits[0].states.shards;
     let is_known = |key: &str| {
-        let states = &limits.limits[0].states;
-        let (hash, shard) = states.shards.locate(key.as_bytes());
-        states.shards.lock(shard).contains(hash, key.as_bytes())
+        let (hash, shard) = shards.locate(key.as_bytes());
+        shards.lock(shard).contains(hash, key.as_bytes())
     };
+    // Each key looks at two states of its shard: so many of them that all have their turn in each of the four. Which
+    // keys these are is another matter in every run.
+    let ask_all = |keys: &mut dyn Iterator<Item = String>, now: Millis| {
+        let mut left = vec![16; shards.all().count()];
+        assert_eq!(left.len(), 4);
+        while left.iter().any(|left| *left > 0) {
+            let key = keys.next().unwrap();
+            let left = &mut left[shards.locate(key.as_bytes()).1];
+            if *left > 0 {
+                *left -= 1;
+                decisions(&limits, &key, &[now]);
+            }
+        }
+    };
+    let mut keys = (0..).map(|number: u64| number.to_string());
+    ask_all(&mut keys, 60_001);
     assert!(is_known("busy"));
     decisions(&limits, "busy", &[60_200]);
-    for (count, now) in (64u64..128).zip(140_000..) {
-        decisions(&limits, &count.to_string(), &[now]);
-    }
+    ask_all(&mut keys, 140_000);
     assert!(!is_known("busy") && !is_known("idle") && !is_known("c"));
 }
 
