@@ -224,6 +224,27 @@ def test_hook_reloads_the_server(serve):
     assert server.get().status == 200
 
 
+def test_signals_of_a_worker_to_its_parent_are_for_the_master(serve):
+    server = serve("""
+    import os, signal
+
+    def application(environ, start_response):
+        os.kill(os.getppid(), getattr(signal, environ["PATH_INFO"][1:]))
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"ok"]
+    """, "--error-logfile", "error.log")
+    path = server.directory / "error.log"
+    assert server.get("/SIGTTIN").status == 200
+    wait_until(lambda: len(server.workers()) == 2, "a second worker")
+    assert server.get("/SIGTTOU").status == 200
+    wait_until(lambda: len(server.workers()) == 1, "one worker")
+    path.rename(server.directory / "error.log.1")
+    assert server.get("/SIGUSR1").status == 200
+    wait_until(path.exists, "the log to be opened again")
+    assert server.get("/SIGHUP").status == 200
+    wait_until(lambda: "Generation 2 serves" in path.read_text(), "the reload")
+
+
 RAISES = "raise ValueError('of the hook')"
 LEAVES = "import sys; sys.exit(7)"
 FIRST = ["nworkers_changed(server, new, old)", "on_starting(server)", "when_ready(server)", "pre_fork(server, worker)"]

@@ -29,6 +29,10 @@ APP_LOAD_ERROR = 4
 HELD = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGABRT}
 
 
+# Signals to a mold that are meant for the master. systemd sends TERM and its like to everybody: those are not.
+PASSED_ON = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2)
+
+
 class Forked(BaseException):
     """Unwinds a fresh worker out of the mold's frames; carries what it needs."""
 
@@ -248,6 +252,8 @@ class Mold:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         # systemd sends it to all processes of a service: the master, which has it too, says what is to happen.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in PASSED_ON:
+            signal.signal(number, self.pass_on)
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(self.wakeup[0], select.POLLIN)
@@ -266,6 +272,12 @@ class Mold:
                         return 0
                 else:
                     self.side_message(fd)
+
+    def pass_on(self, number, frame):
+        """To a worker its parent is gunicorn's master: `os.kill(os.getppid(), signal.SIGHUP)` reloads."""
+        # A worker that has just been forked has this handler, too.
+        if os.getpid() == self.server.pid and os.getppid() == self.server._master:
+            os.kill(self.server._master, number)
 
     def obey(self, message, fds):
         """Does one order; False when the mold is to end."""

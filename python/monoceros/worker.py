@@ -133,7 +133,7 @@ class Boot:
         drop_privileges(self.cfg)
 
     def signals(self):
-        for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD):
+        for number in (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, self.on_term)
         signal.signal(signal.SIGINT, self.on_quit)

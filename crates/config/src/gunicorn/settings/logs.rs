@@ -21,7 +21,8 @@ pub(super) const ROWS: &[Setting] = &[
         .flags(&["--error-logfile", "--log-file"])
         .meta("FILE")
         .default("-")
-        .doc("Where messages go: a file, or `-` for standard error."),
+        .doc("Where messages go: a file, or `-` for standard error.")
+        .differs("What an application writes to standard error goes to the file as well, without `capture_output` too."),
     Setting::new("loglevel", Section::Logging, Kind::Words(&["debug", "info", "warning", "error", "critical"]))
         .flags(&["--log-level"])
         .meta("LEVEL")
