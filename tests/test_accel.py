@@ -89,3 +89,14 @@ def test_no_way_out_by_sendfile(server, query):
 def test_without_configuration_the_field_is_not_obeyed(serve):
     response = serve(APP).get("/accel?/internal/a.bin")
     assert response.body == b"from the application /accel" or response.status >= 400
+
+
+def test_without_a_place_it_is_told_once_what_to_set(serve):
+    server = serve(APP)
+    for _ in range(3):
+        response = server.get("/accel?/internal/a.bin")
+        # As before: somebody in front may obey it.
+        assert (response.status, response.get("X-Accel-Redirect")) == (200, "/internal/a.bin")
+    server.wait_log(r"\[WARNING\] .*`X-Accel-Redirect`.*--accel /internal/=")
+    server.stop()
+    assert server.log().count("told once") == 1

@@ -329,3 +329,37 @@ def test_an_import_that_hangs_ends_with_a_check_that_is_killed(user):
             check.wait()
             check.stderr.close()
         wait_until(lambda: server.processes() == {}, "the process that imports to end")
+
+
+def gunicorns(tmp_path, *args, conf="", env=None, pass_fds=()):
+    (tmp_path / "shop.py").write_text(APP)
+    (tmp_path / "gunicorn.conf.py").write_text(conf)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **(env or {})}
+    return subprocess.run([binary(), "check", "shop", "--python", sys.executable, *args], cwd=tmp_path, env=environment,
+                          text=True, timeout=60, stdin=subprocess.DEVNULL, capture_output=True, pass_fds=pass_fds)
+
+
+def test_check_tells_of_a_descriptor_that_is_not_there(tmp_path):
+    done = gunicorns(tmp_path, "-b", "fd://99")
+    assert done.returncode == 1
+    assert "error: fd://99 cannot be listened on: there is no such descriptor" in done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        number = listener.fileno()
+        assert gunicorns(tmp_path, "-b", f"fd://{number}", pass_fds=[number]).returncode == 0
+        # The same number is one of the program's own when nobody has given it.
+        assert gunicorns(tmp_path, "-b", f"fd://{number}").returncode == 1
+    with open(tmp_path / "shop.py") as file:
+        done = gunicorns(tmp_path, "-b", f"fd://{file.fileno()}", pass_fds=[file.fileno()])
+    assert "it is no socket" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "value", "words"), [
+    ("websocket_max_message_size", "5", "websocket_max_message_size changes nothing: ASGI is not there yet"),
+    ("debug", "True", "`debug` changes nothing: it was a setting before gunicorn 19"),
+    ("worker_tmp_dir", "'/nowhere'", "worker_tmp_dir: `/nowhere` is not a directory"),
+    ("own_business", "5", None),
+])
+def test_a_setting_that_changes_nothing_is_told(tmp_path, name, value, words):
+    done = gunicorns(tmp_path, conf=f"{name} = {value}\n")
+    assert done.returncode == 0, done.stderr
+    assert words is None and name not in done.stderr or words in done.stderr, done.stderr

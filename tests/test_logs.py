@@ -49,6 +49,33 @@ def test_every_atom(serve):
     assert re.fullmatch(r"\d\.\d{6}", parts[21]) and parts[22:] == ["1", "100%"]
 
 
+def test_variables_that_the_application_adds(serve):
+    app = """
+    class Lazy:
+        def __str__(self):
+            return "lazy"
+
+    def application(environ, start_response):
+        environ["shop.user"] = "Ada\\nForged"
+        environ["Lazy"] = Lazy()
+        environ["number"] = 5
+        start_response("200 OK", [("Content-Type", "text/plain"), ("X-Twice", "one"), ("X-Twice", "two")])
+        return [b"ok"]
+    """
+    form = ("%({shop.user}e)s|%({Lazy}e)s|%({NUMBER}e)s|%({none}e)s|%({wsgi.multithread}e)s|%({REQUEST_METHOD}e)s|"
+            "%({x-twice}o)s")
+    server = serve(app, "--access-logfile", "access.log", "--access-logformat", form, validate=False)
+    with server.connect() as client:
+        response = client.request("GET", "/")
+    assert response.status == 200
+    assert not [name for name, _ in response.fields if name.startswith(":") or "shop" in name.lower()]
+    path = server.directory / "access.log"
+    wait_until(lambda: path.exists() and "lazy" in path.read_text(), "the line")
+    # Its line end must not make two lines of it.
+    assert [line for line in path.read_text().splitlines() if "lazy" in line] == [
+        r"Ada\x0AForged|lazy|5|-|False|GET|two"]
+
+
 def test_to_standard_output(serve):
     server = serve(APP, "--access-logfile", "-")
     server.get("/there")

@@ -81,6 +81,12 @@ def test_temporary_files_have_no_name_and_go_away(serve, tmp_path):
         wait_until(lambda: not spilled(), "the temporary file to be closed")
 
 
+def test_a_temporary_directory_that_is_not_there_is_told_and_costs_no_upload(serve):
+    server = serve(APP, env={"TMPDIR": "/nowhere"})
+    server.wait_log(r"\[WARNING\] \$TMPDIR: /nowhere is no directory; temporary files are made in /tmp")
+    assert server.request("POST", "/", body=b"x" * 500_000).status == 200
+
+
 def test_cap_on_all_temporary_space(serve):
     server = serve(APP, "--client-max-body-size", "64m", "--max-temp-space", "1m")
     with server.connect() as client:

@@ -43,6 +43,8 @@ def application(environ, start_response):
             "size": lambda: [str(sum(len(line) for line in stream)), stream.read(1).decode()],
             "nothing": lambda: [],
             "zero": lambda: [stream.read(0).decode(), stream.read().decode()],
+            "named": lambda: [stream.read(size=2).decode(), stream.readline(size=4).decode(),
+                              b"".join(stream.readlines(size=-1)).decode()],
         }[query]()
         start_response("200 OK", plain)
         return [json.dumps(out).encode()]
@@ -119,6 +121,14 @@ def application(environ, start_response):
     if path == "/string":
         start_response("200 OK", plain)
         return ["a string"]
+    if path == "/headers":
+        pairs = [("Content-Type", "text/plain"), ("X-One", "1"), ("X-Two", "2")]
+        how = {"tuple": tuple, "lists": lambda pairs: [list(pair) for pair in pairs], "iterator": iter,
+               "items": lambda pairs: dict(pairs).items(), "three": lambda pairs: [(*pair, "3") for pair in pairs],
+               "one": lambda pairs: [pair[:1] for pair in pairs], "names": dict, "none": lambda pairs: None,
+               "injected": lambda pairs: (["X", "a\r\nSet-Cookie: b"],)}
+        start_response(status="200 OK", headers=how[query](pairs), exc_info=None)
+        return [b"hello"]
     if path == "/204":
         start_response("204 No Content", [])
         return [b"ignored"]
@@ -207,6 +217,7 @@ TEXT = b"line one\nline two\nline three"
     ("iterate", ["line one\n", "line two\n", "line three"]),
     ("zero", ["", TEXT.decode()]),
     ("nothing", []),
+    ("named", ["li", "ne o", TEXT.decode()[6:]]),  # gunicorn's name
 ])
 def test_input_in_memory_and_on_file(server, query, expected, filler):
     body, tail = TEXT, ""
@@ -310,6 +321,21 @@ def test_illegal_fields_are_refused(server, query):
     response = server.get("/field?" + query)
     assert response.status == 500
     assert response.get("Set-Cookie") is None
+    assert server.get("/").text == "ok"
+
+
+@pytest.mark.parametrize("query", ["tuple", "lists", "iterator", "items"])
+def test_headers_may_be_whatever_gives_pairs(server, query):
+    # PEP 3333 wants a list of tuples; gunicorn does not look.
+    response = server.get("/headers?" + query)
+    assert response.status == 200, server.log()[-2000:]
+    assert (response.get("X-One"), response.get("X-Two"), response.text) == ("1", "2", "hello")
+
+
+@pytest.mark.parametrize("query", ["three", "one", "names", "none", "injected"])
+def test_headers_that_are_no_pairs_are_500(server, query):
+    response = server.get("/headers?" + query)
+    assert response.status == 500 and response.get("Set-Cookie") is None
     assert server.get("/").text == "ok"
 
 

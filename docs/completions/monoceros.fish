@@ -13,6 +13,7 @@ complete -c monoceros -l graceful-timeout -d 'How long requests may go on after 
 complete -c monoceros -l boot-timeout -d 'How long a worker, or with preload_app the process that forks them, may take to load the application; then its Python stacks are logged and it is killed [120]' -r
 complete -c monoceros -l keep-alive -l keepalive-timeout -d 'How long an idle connection is kept for the client\'s next request; 0 closes after every response [75]' -r
 complete -c monoceros -l max-worker-rss -d 'Replace a worker whose resident memory passes this, once its requests are done; 0 is never [0]' -r
+complete -c monoceros -l websocket-max-message-size -d 'Bytes of a message that an ASGI application gets by WebSocket [16777216]' -r
 complete -c monoceros -l queue-size -d 'How many complete requests may wait for a free worker [2048]' -r
 complete -c monoceros -l queue-timeout -d 'How long a request may wait for a free worker; then it is answered with 503 and Retry-After [30]' -r
 complete -c monoceros -l limit-request-line -d 'Bytes of the request line: method, target and version [4094]' -r

@@ -8,6 +8,10 @@ handlers and level for theirs.
 import logging
 import os
 import sys
+import threading
+import time
+
+from .facade import Facade
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -18,10 +22,24 @@ LEVELS = {
 }
 
 
-class Log:
-    """What hooks get as `server.log` and `worker.log`."""
+class Log(Facade):
+    """What hooks get as `server.log` and `worker.log`, and gunicorn's `cfg.logger_class`."""
+
+    ABSENT = {
+        "the edge writes the access log; `accesslog` and `access_log_format` say where and what":
+            "access atoms access_log_enabled access_handlers atoms_wrapper_class",
+        "USR1 to the master opens the log files again, everywhere": "reopen_files close_on_exec setup error_handlers",
+    }
+    LOG_LEVELS = LEVELS
+    error_fmt = "%(asctime)s [%(process)d] [%(levelname)s] %(message)s"
+    datefmt = "[%Y-%m-%d %H:%M:%S %z]"
+    access_fmt = "%(message)s"
+    syslog_fmt = "[%(process)d] %(message)s"
 
     def __init__(self, level="info"):
+        self.cfg = None
+        self.logfile = None
+        self.lock = threading.Lock()
         self.error_log = logging.getLogger("gunicorn.error")
         self.access_log = logging.getLogger("gunicorn.access")
         self.error_log.propagate = False
@@ -29,9 +47,7 @@ class Log:
         for handler in list(self.error_log.handlers):
             self.error_log.removeHandler(handler)
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(
-            logging.Formatter("%(asctime)s [%(process)d] [%(levelname)s] %(message)s", "[%Y-%m-%d %H:%M:%S %z]")
-        )
+        handler.setFormatter(logging.Formatter(self.error_fmt, self.datefmt))
         self.error_log.addHandler(handler)
         # The edge writes the access log; a library that logs here must not fall back to standard error.
         if not self.access_log.handlers:
@@ -66,6 +82,9 @@ class Log:
         if isinstance(level, str):
             level = LEVELS.get(level.lower(), logging.INFO)
         self.error_log.log(level, msg, *args, **kwargs)
+
+    def now(self):
+        return time.strftime("[%d/%b/%Y:%H:%M:%S %z]")
 
 
 def reopen(fds, path=None):

@@ -21,11 +21,16 @@ from .log import Log, reopen
 
 # gunicorn's exit codes.
 BAD_SETTINGS = 1
+HOOK_RAISED = 1
 WORKER_BOOT_ERROR = 3
 APP_LOAD_ERROR = 4
 
 # Between a fork and the worker's own handlers these wait: the default would end it without a word.
 HELD = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGABRT}
+
+
+# Signals to a mold that are meant for the master. systemd sends TERM and its like to everybody: those are not.
+PASSED_ON = (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Forked(BaseException):
@@ -104,8 +109,8 @@ class Mold:
         self.log = None
         self.cfg = None
         self.server = None
-        self.app = None
         self.children = {}
+        self.spawned = 0
         self.wakeup = None
         self.frozen = False
 
@@ -115,7 +120,14 @@ class Mold:
         except (BrokenPipeError, ConnectionResetError):
             # The master was killed meanwhile: nobody asks any more.
             code = 0
-        return self.serve() if code is None else code
+        try:
+            return self.serve() if code is None else code
+        except Fatal as fatal:
+            return self.fail(fatal)
+
+    def fail(self, fatal):
+        self.control.send("failed", code=fatal.code, text=fatal.text)
+        return fatal.code
 
     def begin(self):
         """All that comes before the first order. Returns an exit code when there is nothing to serve."""
@@ -128,8 +140,7 @@ class Mold:
             reopen(fds)
             self.configure(evaluated, message)
         except Fatal as fatal:
-            self.control.send("failed", code=fatal.code, text=fatal.text)
-            return fatal.code
+            return self.fail(fatal)
         self.control.send("ready", pid=os.getpid())
         return None
 
@@ -169,13 +180,12 @@ class Mold:
         try:
             self.surroundings()
             self.extension = load_extension(self.extension_fd)
-            self.server = facade.Server(self.cfg, self.log)
+            self.log.cfg = self.cfg
+            self.server = facade.Server(self.cfg, self.log, body.get("workers_before"))
             first = message.get("generation", body.get("generation", 1)) <= 1
             # A check of the settings starts nothing, and loads the application as who would load it.
             check = body.get("check", False)
-            if not check:
-                self.cfg.run("on_starting" if first else "on_reload", self.server)
-            elif not self.cfg.value("preload_app", False):
+            if check and not self.cfg.value("preload_app", False):
                 parent = os.getppid()
                 drop_privileges(self.cfg)
                 # A change of user undoes what the check has arranged: that its end is this process's.
@@ -184,8 +194,34 @@ class Mold:
             self.log.exception("Exception in the mold")
             raise Fatal(WORKER_BOOT_ERROR, describe(error)) from None
         self.first_generation = first
+        if not check:
+            self.run_first("nworkers_changed", self.server.resized, self.cfg.value("workers", 1))
+            name = "on_starting" if first else "on_reload"
+            self.run_first(name, self.cfg.run, name, self.server)
         if check or self.cfg.value("preload_app", False):
             self.preload()
+
+    def run_first(self, name, call, *arguments):
+        """Runs a hook without which there is no start."""
+        try:
+            call(*arguments)
+        except SystemExit as leave:
+            raise Fatal(exit_code(leave), hook_left(name, leave)) from None
+        except Exception as error:
+            self.log.exception("Exception in the hook %s", name)
+            raise Fatal(HOOK_RAISED, describe(error)) from None
+
+    def run_hook(self, name, call, *arguments, ends=False):
+        """Runs a hook of the master's. As with gunicorn, `sys.exit()` in it ends the program; whether what it raises
+        does so, too, is for `ends` to say."""
+        try:
+            call(*arguments)
+        except SystemExit as leave:
+            self.control.send("failed", code=exit_code(leave), text=hook_left(name, leave))
+        except Exception:
+            self.log.exception("Exception in the hook %s", name)
+            if ends:
+                self.control.send("failed", code=HOOK_RAISED, text="")
 
     def surroundings(self):
         """Directory, search path, environment and name, as the settings have them."""
@@ -200,7 +236,7 @@ class Mold:
 
     def preload(self):
         try:
-            self.app = application.load(self.cfg.value("wsgi_app"))
+            self.server.app.wsgi()
         except application.AppImportError as error:
             raise Fatal(APP_LOAD_ERROR, str(error)) from None
         except SystemExit as leave:
@@ -219,6 +255,8 @@ class Mold:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         # systemd sends it to all processes of a service: the master, which has it too, says what is to happen.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        for number in PASSED_ON:
+            signal.signal(number, self.pass_on)
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         poll.register(self.wakeup[0], select.POLLIN)
@@ -237,6 +275,12 @@ class Mold:
                         return 0
                 else:
                     self.side_message(fd)
+
+    def pass_on(self, number, frame):
+        """To a worker its parent is gunicorn's master: `os.kill(os.getppid(), signal.SIGHUP)` reloads."""
+        # A worker that has just been forked has this handler, too.
+        if os.getpid() == self.server.pid and os.getppid() == self.server._master:
+            os.kill(self.server._master, number)
 
     def obey(self, message, fds):
         """Does one order; False when the mold is to end."""
@@ -261,11 +305,10 @@ class Mold:
     def spawn(self, order, fds):
         number, age = order["worker"], order["age"]
         fd = fds.pop(0)
-        worker = facade.Worker(number, age, os.getpid(), self.cfg, self.log)
-        try:
-            self.cfg.run("pre_fork", self.server, worker)
-        except Exception:
-            self.log.exception("Exception in the hook pre_fork")
+        worker = self.server.worker_class(self.server, number, age)
+        # Of the first workers it ends the start; later there is something to lose.
+        run = self.run_first if self.spawned < self.server.num_workers else self.run_hook
+        run("pre_fork", self.cfg.run, "pre_fork", self.server, worker)
         self.before_fork()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stdout.flush()
@@ -280,6 +323,7 @@ class Mold:
         theirs.close()
         os.close(fd)
         worker.pid = pid
+        self.spawned += 1
         self.server.WORKERS[pid] = worker
         self.server.worker_age = max(self.server.worker_age, age)
         child = Child(number, pid, Control(ours), worker)
@@ -289,7 +333,7 @@ class Mold:
 
     def before_fork(self):
         others = threading.active_count() - 1
-        if others and self.app is not None:
+        if others and self.server.app.callable is not None:
             names = ", ".join(t.name for t in threading.enumerate() if t is not threading.main_thread())
             self.log.warning(
                 "preload: %d thread%s of the application (%s) will not be in the workers; "
@@ -318,7 +362,7 @@ class Mold:
 
         return Boot(
             server=self.server, worker=worker, extension=self.extension, version=self.version, fd=fd, threads=threads,
-            side=Control(side), mask=mask, app=self.app, first_generation=self.first_generation,
+            side=Control(side), mask=mask, first_generation=self.first_generation,
         )
 
     def send_signal(self, number, what):
@@ -328,13 +372,11 @@ class Mold:
                 os.kill(child.pid, number_of)
 
     def hook(self, name, arguments):
-        try:
-            if name == "nworkers_changed":
-                self.cfg.settings["workers"].set(arguments[0])
-            if name in settings.HOOKS:
-                self.cfg.run(name, self.server, *arguments)
-        except Exception:
-            self.log.exception("Exception in the hook %s", name)
+        if name == "nworkers_changed":
+            self.run_hook(name, self.server.resized, arguments[0])
+        elif name in settings.HOOKS:
+            ends = name in ("when_ready", "on_exit")
+            self.run_hook(name, self.cfg.run, name, self.server, *arguments, ends=ends)
         if name == "on_exit":
             # The master waits for it, and only then ends everything.
             self.control.send("hook_done", name=name)
@@ -391,10 +433,7 @@ class Mold:
                 pass
             child.side.close()
             child.worker.alive = False
-            try:
-                self.cfg.run("child_exit", self.server, child.worker)
-            except Exception:
-                self.log.exception("Exception in the hook child_exit")
+            self.run_hook("child_exit", self.cfg.run, "child_exit", self.server, child.worker)
             if os.WIFSIGNALED(status):
                 self.control.send("exited", worker=child.number, pid=pid, signal=os.WTERMSIG(status))
             else:
@@ -445,6 +484,17 @@ def user_name(uid):
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return None
+
+
+def exit_code(leave):
+    """What a process ends with that this SystemExit ends."""
+    if isinstance(leave.code, int):
+        return leave.code & 0xFF
+    return 0 if leave.code is None else 1
+
+
+def hook_left(name, leave):
+    return "The hook %s called sys.exit(%s)" % (name, "" if leave.code is None else repr(leave.code))
 
 
 def describe(error):

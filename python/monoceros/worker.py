@@ -5,6 +5,7 @@ import faulthandler
 import gc
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -12,7 +13,7 @@ import threading
 import time
 import traceback
 
-from . import application, cache, facade
+from . import application, cache, exchange
 from .log import reopen
 from .mold import (
     APP_LOAD_ERROR,
@@ -36,7 +37,7 @@ class Leave(SystemExit):
 class Boot:
     """Calling it boots the worker and runs it to its end; returns the exit code."""
 
-    def __init__(self, server, worker, extension, version, fd, threads, side, mask, app, first_generation):
+    def __init__(self, server, worker, extension, version, fd, threads, side, mask, first_generation):
         self.server = server
         self.worker = worker
         self.cfg = worker.cfg
@@ -47,7 +48,6 @@ class Boot:
         self.threads = threads
         self.side = side
         self.mask = mask
-        self.app = app
         self.first_generation = first_generation
         self.link = None
         self.reloader = None
@@ -100,24 +100,29 @@ class Boot:
             # The edge has ended meanwhile, and with it all that a worker is for. The master says why.
             raise SystemExit(0) from None
         self.load()
-        self.runner = self.worker.runner = self.extension.Runner(
+        self.cfg.run("post_worker_init", self.worker)
+        # The hook may have put middleware around what is called: `worker.wsgi = Traced(worker.wsgi)`.
+        self.runner = self.worker._runner = self.extension.Runner(
             self.link,
             self.worker.wsgi,
             multithread=self.threads > 1,
-            multiprocess=self.cfg.value("workers", 1) > 1,
+            multiprocess=self.server.num_workers > 1,
             server_software="monoceros/" + self.version if self.version else "monoceros",
             errors=sys.stderr,
             log=self.log.error_log,
             leave=Leave,
             before=self.before if self.cfg.has_hook("pre_request") or self.cfg.has_hook("post_request") else None,
             after=self.after if self.cfg.has_hook("post_request") else None,
+            logged=self.logged_variables(),
         )
-        self.cfg.run("post_worker_init", self.worker)
         if self.cfg.value("reload", False) and self.reloader is None:
             self.watch()
         # What is there now stays: collections in the middle of requests need not look through it.
         gc.collect()
         gc.freeze()
+        self.worker._stop = self.link.stop
+        if not self.worker.alive:
+            self.link.stop()
         self.worker.booted = True
 
     def drop_privileges(self):
@@ -128,7 +133,7 @@ class Boot:
         drop_privileges(self.cfg)
 
     def signals(self):
-        for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD):
+        for number in (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, self.on_term)
         signal.signal(signal.SIGINT, self.on_quit)
@@ -147,11 +152,8 @@ class Boot:
 
     def load(self):
         """Loads the application; with reload a broken one is shown instead of ending the first workers."""
-        if self.app is not None:
-            self.worker.app = self.worker.wsgi = self.app
-            return
         try:
-            self.app = application.load(self.cfg.value("wsgi_app"))
+            self.worker.wsgi = self.worker.app.wsgi()
         except Exception as error:
             if not (self.cfg.value("reload", False) and self.first_generation):
                 raise
@@ -163,8 +165,14 @@ class Boot:
             from .reloader import files_of
 
             self.watch(files_of(error))
-            self.app = Broken(error)
-        self.worker.app = self.worker.wsgi = self.app
+            self.worker.wsgi = Broken(error)
+
+    def logged_variables(self):
+        """Of the environ, what the edge needs for the access log and does not know by itself."""
+        if self.cfg.value("accesslog") is None:
+            return []
+        names = re.findall(r"%\(\{([^}]+)\}e\)", self.cfg.value("access_log_format", ""))
+        return sorted({name.lower() for name in names if not name.lower().startswith("http_")})
 
     def watch(self, known=()):
         from .reloader import Reloader
@@ -234,25 +242,33 @@ class Boot:
     # Hooks around a request.
 
     def before(self, environ):
-        request = facade.Request(environ)
-        self.cfg.run("pre_request", self.worker, request)
+        request = exchange.Request(self.cfg, environ)
+        try:
+            self.cfg.run("pre_request", self.worker, request)
+        except BaseException:
+            # As with gunicorn, there is nothing yet that the other hook could look at.
+            try:
+                self.cfg.run("post_request", self.worker, request, {}, None)
+            except Exception:
+                self.log.exception("Exception in post_request hook")
+            raise
         return request
 
     def after(self, request, environ, status, headers, sent):
-        self.cfg.run("post_request", self.worker, request, environ, facade.Response(request, status, headers, sent))
+        self.cfg.run("post_request", self.worker, request, environ, exchange.Response(request, status, headers, sent))
 
     # Signals.
 
     def on_term(self, number, frame):
         """Finishes what runs, then ends."""
-        self.worker.alive = False
+        self.worker._alive = False
         if self.link is None:
             raise Leave(0)
         self.link.stop()
 
     def on_quit(self, number, frame):
         """Ends at once."""
-        self.worker.alive = False
+        self.worker._alive = False
         try:
             self.cfg.run("worker_int", self.worker)
         except SystemExit as leave:
@@ -266,7 +282,7 @@ class Boot:
 
     def on_abort(self, number, frame):
         """The master found a request that overran; its stacks are in the log already."""
-        self.worker.alive = False
+        self.worker._alive = False
         self.worker.aborted = True
         try:
             self.cfg.run("worker_abort", self.worker)

@@ -262,9 +262,10 @@ pub enum FromMold {
         /// The mold.
         pid: i32,
     },
-    /// It could not start.
+    /// It could not start, or a hook is to end the program.
     Failed {
-        /// gunicorn's exit code: 1 settings, 3 a worker failed to boot, 4 the application failed to load.
+        /// gunicorn's exit code: 1 settings or a hook, 3 a worker failed to boot, 4 the application failed to load; or
+        /// what a hook has called `sys.exit` with.
         code: i32,
         /// Why, for the log.
         text: String,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::thread;
@@ -104,13 +105,23 @@ fn make_room(model: &Model) {
     sys::make_room_for_fds((model.edge.connections as usize).saturating_add(256));
 }
 
+/// `$TMPDIR`, and as with Python's tempfile `/tmp` where that is no directory.
+fn temp_dir() -> PathBuf {
+    let named = std::env::temp_dir();
+    if named.is_dir() {
+        return named;
+    }
+    telemetry::warning!("$TMPDIR: {} is no directory; temporary files are made in /tmp", named.display());
+    PathBuf::from("/tmp")
+}
+
 fn start(model: Model, listeners: &[OwnedFd]) -> io::Result<Started> {
     // While this process may still open what is the super-user's.
     open_error_logs(&model)?;
     let access = open_access_log(&model)?;
     make_room(&model);
     let count = model.edge.thread_count().clamp(1, 256);
-    let temp_dir = model.edge.buffers.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let temp_dir = model.edge.buffers.temp_dir.clone().unwrap_or_else(temp_dir);
     let (events_in, events) = unbounded_channel();
     let (wanted_in, wanted) = unbounded_channel();
     let (inboxes, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| unbounded_channel()).unzip();

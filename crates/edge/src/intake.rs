@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use buffering::{BodyBuffer, BufferedBody, Named, ResponseLimits};
-use exchange::{BodyError, Request};
+use exchange::{BodyError, Fields, Request};
 use handlers::app::{Answer, App, Failure, Outcome, Watch};
 use protocol::{ClientEvent, Exchange, h1};
 
@@ -84,7 +84,7 @@ fn bad_body(error: BodyError, settings: &h1::Settings, received: usize, length: 
 }
 
 /// Gives the request to the application and waits for its answer, or until the client has left. `limits` hold for the
-/// answer in place of the application's.
+/// answer in place of the application's. `hints`: what the application says before it answers goes on to the client.
 pub async fn call(
     app: &Rc<App>,
     exchange: &mut Exchange<'_>,
@@ -92,8 +92,9 @@ pub async fn call(
     body: &BufferedBody,
     server: (&str, u16),
     limits: Option<ResponseLimits>,
+    hints: bool,
 ) -> Answer {
-    let mut watch = ClientWatch { exchange, probed: false };
+    let mut watch = ClientWatch { exchange, probed: false, hints };
     app.call(request, body, server, &mut watch, limits).await
 }
 
@@ -150,12 +151,15 @@ impl Watch for Nobody {
     fn is_known(&self) -> bool {
         self.is_known
     }
+
+    fn early_hints(&mut self, _: &Fields) {}
 }
 
 /// Tells the application's queue when the client is gone.
 struct ClientWatch<'a, 'e> {
     exchange: &'a mut Exchange<'e>,
     probed: bool,
+    hints: bool,
 }
 
 impl Watch for ClientWatch<'_, '_> {
@@ -176,5 +180,11 @@ impl Watch for ClientWatch<'_, '_> {
 
     fn is_known(&self) -> bool {
         self.exchange.is_known()
+    }
+
+    fn early_hints(&mut self, fields: &Fields) {
+        if self.hints {
+            self.exchange.early_hints(fields);
+        }
     }
 }

@@ -25,7 +25,12 @@ pub struct Finished<'a> {
 
 /// The fields of a response, kept for the access log while the response is sent.
 pub fn response_fields(event_loop: &EventLoop, response: &Response) -> Option<Fields> {
-    event_loop.access.borrow().is_some().then(|| response.fields.clone())
+    event_loop.access.borrow().as_ref()?;
+    let mut fields = response.fields.clone();
+    for (_, name, value) in response.logged.iter().flat_map(|logged| logged.iter()) {
+        fields.push(name, value);
+    }
+    Some(fields)
 }
 
 /// Writes the access line, and an error line when the response did not reach the client whole.
@@ -73,12 +78,12 @@ const SHOWN: usize = 100;
 
 static NO_FIELDS: Fields = Fields::new();
 
-/// Fields as the access log asks for them.
+/// Fields as the access log asks for them. Of several lines gunicorn writes the last.
 struct Section<'a>(&'a Fields);
 
 impl FieldSource for Section<'_> {
     fn field(&self, name: &[u8]) -> Option<&[u8]> {
-        self.0.named(name)
+        self.0.iter().filter(|(_, n, _)| n.eq_ignore_ascii_case(name)).map(|(.., value)| value).last()
     }
 }
 

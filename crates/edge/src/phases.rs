@@ -1,6 +1,7 @@
 //! A request by gunicorn's command line: directories, and everything else is the application's.
 
 use std::rc::Rc;
+use std::sync::Once;
 
 use buffering::BufferedBody;
 use exchange::{Method, Name, Request, Response};
@@ -94,7 +95,7 @@ impl Phases<'_> {
         let app = Rc::clone(&self.runtime.apps[0]);
         let server = (self.ends.server.0.as_str(), self.ends.server.1);
         let Answer { result, outcome } =
-            intake::call(&app, &mut self.exchange, request, body, server, None).await;
+            intake::call(&app, &mut self.exchange, request, body, server, None, true).await;
         self.outcome = Some(outcome);
         match result {
             Ok(response) => Some(response),
@@ -114,11 +115,30 @@ impl Phases<'_> {
     /// `X-Accel-Redirect` and `X-Sendfile` of the application.
     fn accelerate(&self, request: &Request, response: Response) -> Response {
         match self.runtime.accel.apply(request, response, exchange::now()) {
-            AccelAnswer::Untouched(response) | AccelAnswer::File(response) => response,
+            AccelAnswer::Untouched(response) => {
+                self.tell_of_accel(request, &response);
+                response
+            }
+            AccelAnswer::File(response) => response,
             AccelAnswer::Refused(response, why) => {
                 log::fault(Level::Error, request, response.status, why, self.outcome);
                 response
             }
+        }
+    }
+
+    /// Says once that what the application points at is not sent: who stood in front of it before may have done that.
+    fn tell_of_accel(&self, request: &Request, response: &Response) {
+        static TOLD: Once = Once::new();
+        let fields = [Name::XAccelRedirect, Name::XSendfile];
+        let Some(name) = fields.into_iter().find(|name| response.fields.has(*name)) else { return };
+        if self.runtime.accel.is_empty() {
+            let words = format!(
+                "the application answers with `{}`, which goes to the client as it is; to send the file in its place, \
+                 say where it may point, as `--accel /internal/=/srv/files` (told once)",
+                if name == Name::XSendfile { "X-Sendfile" } else { "X-Accel-Redirect" },
+            );
+            TOLD.call_once(|| log::fault(Level::Warning, request, response.status, &words, self.outcome));
         }
     }
 

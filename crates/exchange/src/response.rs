@@ -26,6 +26,8 @@ pub struct Response {
     pub of_file: Option<Rc<FileIdentity>>,
     /// The connection must not be used again after this response.
     pub close: bool,
+    /// For the access log, and for nobody else: variables of the application's environ. Each has a `:` before its name.
+    pub logged: Option<Box<Fields>>,
 }
 
 impl Response {

@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bridge::control::FromMold;
-use config::model::{ErrorTarget, LogTarget, Model};
+use config::model::{Address, ErrorTarget, LogTarget, Model};
 use config::{Diagnostic, Report, Site};
-use rustix::fs::Access;
+use rustix::fs::{Access, OFlags};
 
 use crate::channel::Incoming;
 use crate::configuration::Application;
@@ -142,6 +143,14 @@ pub(crate) fn load(
 /// written to them.
 pub(crate) fn files(model: &Model, place: impl Fn(&Path) -> Option<config::Place>) -> Vec<Diagnostic> {
     let mut wrong: Vec<Diagnostic> = vec![];
+    let logs = &model.logs;
+    for listener in &model.listeners {
+        if let Address::Fd(number) = listener.address
+            && let Err(why) = inherited(number)
+        {
+            wrong.push(Diagnostic::error(format!("fd://{number} cannot be listened on: {why}")));
+        }
+    }
     let mut tell = |what: &str, path: &Path, outcome: Result<(), String>| {
         if let Err(why) = outcome {
             let text = format!("the {what} {} cannot be written: {why}", path.display());
@@ -152,7 +161,6 @@ pub(crate) fn files(model: &Model, place: impl Fn(&Path) -> Option<config::Place
             }
         }
     };
-    let logs = &model.logs;
     if let Some(LogTarget::File(path)) = &logs.access {
         tell("access log", path, file(path));
     }
@@ -182,6 +190,22 @@ pub(crate) fn files(model: &Model, place: impl Fn(&Path) -> Option<config::Place
         wrong.push(Diagnostic::error(format!("access_log_format: {error}")));
     }
     wrong
+}
+
+/// Whether there is a socket of that number that this process was started with: its own close when it starts another.
+fn inherited(number: i32) -> Result<(), String> {
+    let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).ok().and_then(|info| {
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        u32::from_str_radix(flags.trim(), 8).ok()
+    });
+    if flags.is_none_or(|flags| flags & OFlags::CLOEXEC.bits() != 0) {
+        return Err("there is no such descriptor".to_owned());
+    }
+    let is_socket = std::fs::metadata(format!("/proc/self/fd/{number}"));
+    match is_socket.map(|there| there.file_type().is_socket()) {
+        Ok(true) => Ok(()),
+        _ => Err("it is no socket".to_owned()),
+    }
 }
 
 fn file(path: &Path) -> Result<(), String> {

@@ -332,7 +332,9 @@ impl Master {
         let prepared = configuration.and_then(|c| c.prepared.as_ref());
         let log = prepared.map_or_else(Vec::new, |p| p.error_log.copies());
         let plan = settled.plan();
-        mold.channel.send(configure(mold.cycle), Some(settled.body(false)), log);
+        let mut body = settled.body(false);
+        body["workers_before"] = self.state.workers_of(mold.application).into();
+        mold.channel.send(configure(mold.cycle), Some(body), log);
         self.event(Event::Configured { generation, plan });
     }
 

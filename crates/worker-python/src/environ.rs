@@ -77,6 +77,7 @@ keys! {
     remote_port = "REMOTE_PORT";
     scheme = "wsgi.url_scheme";
     input = "wsgi.input";
+    early_hints = "wsgi.early_hints";
 }
 
 /// One more than fit in a table of 32 entries, which is two thirds full at most.
@@ -143,10 +144,12 @@ impl Environs {
         py: Python<'py>,
         request: &RequestView,
         body: Body<'py>,
+        early_hints: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyDict>> {
         // SAFETY: `base` is a dict; the result is a new dict or null with an error set.
         let environ = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyDict_Copy(self.base.as_ptr()))? };
         let keys = &self.keys;
+        set(&environ, &keys.early_hints, early_hints)?;
         let target = self.target.text(py, request.target())?;
         set(&environ, &keys.method, &self.method.text(py, request.method())?)?;
         set(&environ, &keys.raw_uri, &target)?;

@@ -2,9 +2,9 @@
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
-use crate::text::with_latin1;
+use crate::text::{latin1, with_latin1};
 
 /// A checked status and headers.
 pub(crate) struct Head {
@@ -46,16 +46,21 @@ impl Head {
     pub(crate) fn fill(&mut self, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
         self.clear();
         self.set_status(status)?;
-        let Ok(headers) = headers.cast_exact::<PyList>() else {
-            return Err(PyTypeError::new_err(format!(
-                "the headers must be a list, not {}",
-                headers.get_type().name()?
-            )));
-        };
-        for header in headers {
+        let headers = list_of(headers)?;
+        for header in &headers {
             self.add_header(&header).inspect_err(|_| self.fields.clear())?;
         }
-        self.headers = Some(headers.clone().unbind());
+        self.headers = Some(headers.unbind());
+        Ok(())
+    }
+
+    /// Takes what `wsgi.early_hints` was given: the fields of a 103. Names and values may be bytes, as with gunicorn.
+    pub(crate) fn fill_hints(&mut self, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.clear();
+        for header in &list_of(headers)? {
+            let (name, value) = pair_of(&header)?;
+            self.add_field(&text_of(name)?, &text_of(value)?)?;
+        }
         Ok(())
     }
 
@@ -96,25 +101,25 @@ impl Head {
     }
 
     fn add_header(&mut self, header: &Bound<'_, PyAny>) -> PyResult<()> {
-        let Ok(pair) = header.cast::<PyTuple>() else {
-            return Err(PyTypeError::new_err(format!(
-                "a header must be a tuple of name and value, not {header:?}"
-            )));
-        };
-        if pair.len() != 2 {
-            return Err(PyTypeError::new_err(format!(
-                "a header must be a tuple of name and value, not {header:?}"
-            )));
+        if let Ok(pair) = header.cast::<PyTuple>()
+            && pair.len() == 2
+        {
+            let (name, value) = (pair.get_borrowed_item(0)?, pair.get_borrowed_item(1)?);
+            return self.add_field(&name, &value);
         }
-        let (name, value) = (pair.get_borrowed_item(0)?, pair.get_borrowed_item(1)?);
+        let (name, value) = pair_of(header)?;
+        self.add_field(&name, &value)
+    }
+
+    fn add_field(&mut self, name: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let (Ok(name), Ok(value)) = (name.cast::<PyString>(), value.cast::<PyString>()) else {
             return Err(PyTypeError::new_err(format!(
-                "a header's name and value must be str, not {header:?}"
+                "a header's name and value must be str, not {name:?} and {value:?}"
             )));
         };
         let start = self.bytes.len();
         let bytes = &mut self.bytes;
-        let name_ok = with_latin1(&name, |name| {
+        let name_ok = with_latin1(name, |name| {
             bytes.extend_from_slice(name);
             !name.is_empty() && u16::try_from(name.len()).is_ok() && name.iter().all(|b| is_token(*b))
         })?;
@@ -122,7 +127,7 @@ impl Head {
             return Err(PyValueError::new_err(format!("Invalid HTTP header name: {name:?}")));
         }
         let name_end = bytes.len();
-        let value_ok = with_latin1(&value, |value| {
+        let value_ok = with_latin1(value, |value| {
             let value = value.trim_ascii();
             bytes.extend_from_slice(value);
             u32::try_from(value.len()).is_ok() && !value.iter().any(|b| forbidden_in_value(*b))
@@ -195,6 +200,40 @@ impl Head {
 
     pub(crate) fn headers(&self) -> Option<&Py<PyList>> {
         self.headers.as_ref()
+    }
+}
+
+/// The headers, which PEP 3333 wants as a list; gunicorn takes whatever gives pairs.
+fn list_of<'py>(headers: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    if let Ok(list) = headers.cast_exact::<PyList>() {
+        return Ok(list.clone());
+    }
+    let list = PyList::empty(headers.py());
+    let Ok(each) = headers.try_iter() else {
+        let kind = headers.get_type();
+        return Err(PyTypeError::new_err(format!("the headers must be a list, not {}", kind.name()?)));
+    };
+    for header in each {
+        list.append(header?)?;
+    }
+    Ok(list)
+}
+
+fn text_of(part: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    match part.cast::<PyBytes>() {
+        Ok(bytes) => latin1(part.py(), bytes.as_bytes()),
+        Err(_) => Ok(part),
+    }
+}
+
+/// Name and value, which PEP 3333 wants as a tuple; gunicorn takes any two things.
+fn pair_of<'py>(header: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let wrong =
+        || PyTypeError::new_err(format!("a header must be a tuple of name and value, not {header:?}"));
+    let mut parts = header.try_iter().map_err(|_| wrong())?;
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(name), Some(value), None) => Ok((name?, value?)),
+        _ => Err(wrong()),
     }
 }
 

@@ -108,7 +108,7 @@ impl Input {
 
 #[pymethods]
 impl Input {
-    #[pyo3(signature = (size=None, /))]
+    #[pyo3(signature = (size=None))]
     fn read<'py>(
         &mut self,
         py: Python<'py>,
@@ -118,7 +118,7 @@ impl Input {
         self.take(py, most)
     }
 
-    #[pyo3(signature = (size=None, /))]
+    #[pyo3(signature = (size=None))]
     fn readline<'py>(
         &mut self,
         py: Python<'py>,
@@ -128,16 +128,16 @@ impl Input {
         self.line(py, most)
     }
 
-    /// The rest by lines; with a hint, no more lines once they have that many bytes.
-    #[pyo3(signature = (hint=None, /))]
+    /// The rest by lines; with a size, no more lines once they have that many bytes.
+    #[pyo3(signature = (size=None))]
     fn readlines<'py>(
         &mut self,
         py: Python<'py>,
-        hint: Option<&Bound<'py, PyAny>>,
+        size: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let enough = match amount(hint)? {
+        let enough = match amount(size)? {
             0 => u64::MAX,
-            hint => hint,
+            size => size,
         };
         let lines = PyList::empty(py);
         let start = self.position;

@@ -1,6 +1,7 @@
 //! Claims requests and runs the application on them.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bridge::worker::{Claimer, Exchange, Next, RequestBody};
@@ -29,13 +30,15 @@ pub(crate) struct Runner {
     /// Called with the environ before the application; what it returns is `after`'s first argument.
     before: Option<Py<PyAny>>,
     after: Option<Py<PyAny>>,
+    /// Variables of the environ that the access log wants, in lower case.
+    logged: Arc<[String]>,
     requests: AtomicU64,
 }
 
 #[pymethods]
 impl Runner {
     #[new]
-    #[pyo3(signature = (link, app, *, multithread, multiprocess, server_software, errors, log, leave, before=None, after=None))]
+    #[pyo3(signature = (link, app, *, multithread, multiprocess, server_software, errors, log, leave, before=None, after=None, logged=Vec::new()))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments in Python")]
     fn new(
         py: Python<'_>,
@@ -49,6 +52,7 @@ impl Runner {
         leave: Py<PyType>,
         before: Option<Py<PyAny>>,
         after: Option<Py<PyAny>>,
+        logged: Vec<String>,
     ) -> PyResult<Self> {
         let common = Common {
             multithread,
@@ -58,7 +62,17 @@ impl Runner {
             file_wrapper: py.get_type::<FileWrapper>().into_any().unbind(),
             no_input: Py::new(py, Input::empty())?.into_any(),
         };
-        Ok(Self { link, app, common, log, leave, before, after, requests: AtomicU64::new(0) })
+        Ok(Self {
+            link,
+            app,
+            common,
+            log,
+            leave,
+            before,
+            after,
+            logged: logged.into(),
+            requests: AtomicU64::new(0),
+        })
     }
 
     /// How many requests all threads have run.
@@ -117,11 +131,16 @@ impl Thread<'_> {
                 return self.failed(py, &start, None, error);
             }
         };
-        let environ = self.environs.make(py, exchange.request(), body);
         let start = self.start(py)?;
+        let hints = StartResponse::hints(&start)?.into_any();
+        let environ = self.environs.make(py, exchange.request(), body, &hints);
+        drop(hints);
         start.borrow_mut().response.0.begin(exchange);
         let outcome = match environ {
             Ok(environ) => {
+                if !self.runner.logged.is_empty() {
+                    start.borrow_mut().response.0.log(&self.runner.logged, &environ);
+                }
                 let (request, outcome) = self.call(py, &environ, &start);
                 let outcome = match outcome {
                     Ok(()) => Ok(()),

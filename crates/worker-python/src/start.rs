@@ -1,10 +1,12 @@
 //! `start_response`, the `write` that it returns, and the response behind both.
 
+use std::sync::Arc;
+
 use bridge::worker::Exchange;
 use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use crate::file::Extent;
 use crate::head::Head;
@@ -29,6 +31,8 @@ pub(crate) struct Response {
     pub(crate) cut: u64,
     /// The client has left or the edge is gone: nothing more can be sent.
     pub(crate) gone: bool,
+    /// What of an environ the access log wants, when the head leaves.
+    logged: Option<(Arc<[String]>, Py<PyDict>)>,
 }
 
 impl Response {
@@ -43,6 +47,7 @@ impl Response {
             written: 0,
             cut: 0,
             gone: false,
+            logged: None,
         }
     }
 
@@ -56,6 +61,12 @@ impl Response {
         self.written = 0;
         self.cut = 0;
         self.gone = false;
+        self.logged = None;
+    }
+
+    /// The access log wants these variables of the environ, whose names are in lower case.
+    pub(crate) fn log(&mut self, names: &Arc<[String]>, environ: &Bound<'_, PyDict>) {
+        self.logged = Some((Arc::clone(names), environ.clone().unbind()));
     }
 
     /// Whether the body is read but not sent.
@@ -81,6 +92,12 @@ impl Response {
             ));
         }
         self.head_sent = true;
+        if let Some((names, environ)) = self.logged.take() {
+            for (name, value) in variables(environ.bind(py), &names) {
+                // No application can write a field with such a name; the edge keeps it for the log.
+                self.head.add(format!(":{name}").as_bytes(), &value);
+            }
+        }
         let Some(exchange) = &mut self.exchange else { return Err(finished()) };
         let head = &self.head;
         let sent = put(py, &mut self.written, head.size(), || {
@@ -181,11 +198,35 @@ impl Response {
     }
 
     fn finish(&mut self, py: Python<'_>, failed: bool) {
+        self.logged = None;
         if let Some(mut exchange) = self.exchange.take() {
             let ended = put(py, &mut self.written, 0, || exchange.end(failed));
             self.note(&ended);
         }
     }
+}
+
+/// The longest text of one variable in the access log.
+const LONGEST_LOGGED: usize = 4096;
+
+/// Those of the variables that are there, as texts. As with gunicorn their case does not count, and the last one does.
+fn variables<'a>(environ: &Bound<'_, PyDict>, names: &'a [String]) -> Vec<(&'a str, Vec<u8>)> {
+    let mut found: Vec<Option<Bound<'_, PyAny>>> = vec![None; names.len()];
+    for (key, value) in environ.iter() {
+        let Ok(key) = key.cast::<PyString>().map(|key| key.to_string_lossy().to_lowercase()) else {
+            continue;
+        };
+        if let Some(at) = names.iter().position(|name| *name == key) {
+            found[at] = Some(value);
+        }
+    }
+    // Only now, because it may be code of the application's that makes the text.
+    let texts = names.iter().zip(found).filter_map(|(name, value)| {
+        let mut text = value?.str().ok()?.to_string_lossy().into_owned().into_bytes();
+        text.truncate(LONGEST_LOGGED);
+        Some((name.as_str(), text))
+    });
+    texts.collect()
 }
 
 /// Puts `size` bytes and their frame into the ring. Other threads run meanwhile where that may have to wait for the
@@ -212,11 +253,12 @@ unsafe impl<T: Send> Sync for Exclusive<T> {}
 pub(crate) struct StartResponse {
     pub(crate) response: Exclusive<Response>,
     write: Option<Py<Write>>,
+    hints: Option<Py<EarlyHints>>,
 }
 
 #[pymethods]
 impl StartResponse {
-    #[pyo3(signature = (status, headers, exc_info=None, /))]
+    #[pyo3(signature = (status, headers, exc_info=None))]
     fn __call__(
         slf: &Bound<'_, Self>,
         status: &Bound<'_, PyAny>,
@@ -251,26 +293,40 @@ impl StartResponse {
 
 impl StartResponse {
     pub(crate) const fn new() -> Self {
-        Self { response: Exclusive(Response::new()), write: None }
+        Self { response: Exclusive(Response::new()), write: None, hints: None }
     }
 
-    /// Whether nobody but the runner has this object or its `write`.
+    /// `wsgi.early_hints` of the environ that goes with this object.
+    pub(crate) fn hints<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, EarlyHints>> {
+        let py = slf.py();
+        let mut this = slf.try_borrow_mut()?;
+        if let Some(hints) = &this.hints {
+            return Ok(hints.bind(py).clone());
+        }
+        let hints = Bound::new(py, EarlyHints { start: slf.clone().unbind() })?;
+        this.hints = Some(hints.clone().unbind());
+        Ok(hints)
+    }
+
+    /// Whether nobody but the runner has this object or one of the two that refer to it.
     pub(crate) fn is_free(slf: &Bound<'_, Self>) -> bool {
-        // The borrow is a reference of its own.
-        let Ok(write) = slf.try_borrow().map(|this| this.write.as_ref().map(Py::as_ptr)) else {
+        let Ok((write, hints)) = slf
+            .try_borrow()
+            .map(|this| (this.write.as_ref().map(Py::as_ptr), this.hints.as_ref().map(Py::as_ptr)))
+        else {
             return false;
         };
-        match write {
-            // Referred to by the runner and by `write`.
-            Some(write) => references(slf.as_ptr()) == 2 && references(write) == 1,
-            None => references(slf.as_ptr()) == 1,
-        }
+        // Each is referred to by this object alone, and this object by each of them and the runner.
+        let of_own = [write, hints].into_iter().flatten();
+        of_own.clone().all(|own| references(own) == 1)
+            && references(slf.as_ptr()) == 1 + of_own.count() as ffi::Py_ssize_t
     }
 
-    /// Lets go of an object that the application has kept: the two refer to one another.
+    /// Lets go of an object that the application has kept: it and its own refer to one another.
     pub(crate) fn abandon(slf: &Bound<'_, Self>) {
         if let Ok(mut this) = slf.try_borrow_mut() {
             this.write = None;
+            this.hints = None;
         }
     }
 }
@@ -316,6 +372,35 @@ impl Write {
         if response.gone {
             return Err(PyBrokenPipeError::new_err("the client has left"));
         }
+        Ok(())
+    }
+}
+
+/// `wsgi.early_hints`, by gunicorn's name and with its meaning: called with a list of fields, it sends a 103 with them
+/// ahead of the response. Clients of HTTP/1.0 get none.
+#[pyclass(module = "monoceros", frozen)]
+pub(crate) struct EarlyHints {
+    start: Py<StartResponse>,
+}
+
+#[pymethods]
+impl EarlyHints {
+    #[pyo3(signature = (headers))]
+    fn __call__(&self, py: Python<'_>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
+        let mut head = Head::new();
+        head.fill_hints(headers)?;
+        let mut start = self.start.bind(py).try_borrow_mut()?;
+        let response = &mut start.response.0;
+        // Too late is no error, as with gunicorn.
+        if response.head_sent || response.gone {
+            return Ok(());
+        }
+        let Some(exchange) = &mut response.exchange else { return Ok(()) };
+        let sent = put(py, &mut response.written, head.size(), || {
+            exchange.head(103, b"Early Hints", head.fields())?;
+            exchange.flush()
+        });
+        response.note(&sent);
         Ok(())
     }
 }

@@ -71,13 +71,13 @@ fn hooks_run_in_their_order_and_process() {
         text += "def nworkers_changed(server, new, old): print(new, old, server.num_workers, flush=True)\n";
         text +=
             "def pre_request(worker, req): print(req.method, req.path, req.query, req.headers, flush=True)\n";
-        text += "def post_request(worker, req, environ, resp): print(resp.status, resp.response_length, worker.nr, flush=True)\n";
+        text += "def post_request(worker, req, environ, resp): print(resp.status, resp.response_length, resp.sent, worker.nr, flush=True)\n";
         let mut site = Site::begin(python, &[("app.py", APP), ("gunicorn.conf.py", &text)]);
         site.configure(&json!({}), 1);
         assert!(matches!(site.receive(), FromMold::Ready { .. }));
         let mut worker = site.spawn(1);
         assert_eq!(site.get(&mut worker, "/a?b").text(), "hi");
-        site.wait_for_log("200 OK 2 1");
+        site.wait_for_log("200 OK None 2 1");
         site.signal(&worker, 15);
         assert_eq!(site.ended(worker.number), (Some(0), None));
         let hook = |name: &str, arguments| ToMold::Hook { name: name.into(), arguments };
@@ -89,12 +89,13 @@ fn hooks_run_in_their_order_and_process() {
         assert_eq!(
             lines,
             [
+                "1 None 1",
                 "on_starting mold",
                 "pre_fork mold",
                 "post_fork worker",
                 "post_worker_init worker",
                 "GET /a b [('HOST', 'shop.example')]",
-                "200 OK 2 1",
+                "200 OK None 2 1",
                 "worker_exit worker",
                 "child_exit mold",
                 "2 1 2",

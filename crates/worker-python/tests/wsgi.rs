@@ -289,6 +289,7 @@ fn the_environ_is_whole() {
                 "HTTP_HOST": "shop.example", "HTTP_X_TWICE": "a,b", "HTTP_COOKIE": "a=1; b=2", "HTTP_ACCEPT": "",
                 "wsgi.version": [1, 0], "wsgi.url_scheme": if round == 1 { "https" } else { "http" },
                 "wsgi.multithread": false, "wsgi.multiprocess": true, "wsgi.run_once": false, "wsgi.input_terminated": true,
+                "wsgi.early_hints": "<class 'monoceros.EarlyHints'>",
                 "wsgi.input": "<class 'monoceros.Input'>", "wsgi.errors": "<class '_io.TextIOWrapper'>",
                 "wsgi.file_wrapper": "<class 'type'>",
             });

@@ -273,6 +273,13 @@ impl CommandLine {
             if settings::find(name).is_some() || name.starts_with('_') {
                 continue;
             }
+            if let Some((_, since)) = FORMER.iter().find(|(former, _)| former == name) {
+                let origin = Origin::File(file.lines.get(name).copied());
+                let text = format!("`{name}` changes nothing: {since}");
+                let note = Diagnostic::new(Severity::Note, text);
+                diagnostics.push(note.at(self.place(&origin, 0, Some(file), host)));
+                continue;
+            }
             let Some(near) = like_a_setting(name) else { continue };
             if file.values.contains_key(near) || file.hooks.iter().any(|h| h == near) {
                 continue;
@@ -338,6 +345,16 @@ impl CommandLine {
         &self.current_dir
     }
 }
+
+/// Settings of older versions of gunicorn, which the newer ones ignore.
+const FORMER: &[(&str, &str)] = &[
+    ("debug", "it was a setting before gunicorn 19; `reload` is what restarts workers when a file changes"),
+    ("django_settings", "it was a setting before gunicorn 19; set DJANGO_SETTINGS_MODULE in `raw_env`"),
+    (
+        "x_forwarded_for_header",
+        "it was a setting before gunicorn 19; `forwarded_allow_ips` says whose X-Forwarded-For counts",
+    ),
+];
 
 /// The setting that a name which is none was most likely meant as: one that is spelt nearly so, or whose flag is.
 fn like_a_setting(name: &str) -> Option<&'static str> {

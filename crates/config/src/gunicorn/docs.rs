@@ -50,12 +50,27 @@ pub fn reference_markdown() -> String {
     }
     for section in Section::ALL {
         let _ = writeln!(text, "\n## {}", section.title());
+        if section == Section::Hooks {
+            let _ = writeln!(text, "\n{HOOKS}");
+        }
         for setting in settings::all().iter().filter(|s| s.section == section) {
             entry(&mut text, setting);
         }
     }
     text
 }
+
+/// What hooks get, before the list of them.
+const HOOKS: &str = "\
+`server`, `worker`, `req` and `resp` have the attributes of gunicorn's that a hook can use here. `server` lives in the mold, \
+the process that forks the workers: `server.pid` and a worker's `os.getppid()` are that one's, and the master is its parent. \
+HUP, TTIN, TTOU, USR1 and USR2 to it are passed on to the master. What is the edge's (sockets, \
+connections, the access log) or the master's (signals, starting and ending workers) is an AttributeError that says what to \
+do instead. `server.LISTENERS` and `worker.sockets` are addresses. `server.reload()` and `server.num_workers = N` ask the \
+master, `worker.alive = False` has the worker replaced, `worker.notify()` does nothing, because `timeout` is each request's. \
+`environ` has no `gunicorn.socket`.
+
+`sys.exit` in a hook of the mold ends the program with that code, requests first.";
 
 fn entry(text: &mut String, setting: &Setting) {
     let _ = writeln!(text, "\n### {}\n", setting.name);

@@ -45,7 +45,8 @@ const EXIT_CODES: [(u8, &str); 5] = [
     (0, "Ended as it was told to; of check and its like: nothing is wrong."),
     (
         1,
-        "The settings, the configuration, a file or an address cannot be used. The program ends before it serves.",
+        "The settings, the configuration, a file or an address cannot be used, or a hook of the start raised \
+         (nworkers_changed, on_starting, pre_fork, when_ready). The program ends before it serves. Also: on_exit raised.",
     ),
     (2, "The command line is wrong. Called by the name nginx it is 1."),
     (
@@ -56,7 +57,9 @@ const EXIT_CODES: [(u8, &str); 5] = [
 ];
 
 /// Said below the exit codes.
-const ON_EXIT: &str = "A daemon (-D, or daemon on) ends with the code of what it has started, or with 0 once that serves. \
+const ON_EXIT: &str = "Whoever calls sys.exit in a hook of the mold (on_starting, when_ready, child_exit, on_exit …) ends the \
+                       program, requests first, with that code. \
+                       A daemon (-D, or daemon on) ends with the code of what it has started, or with 0 once that serves. \
                        Whoever is told to end while settings files are read ends by that signal.";
 
 /// Variables that no setting stands for.

@@ -71,7 +71,8 @@ pub(super) const ROWS: &[Row] = &[
             l.early_hints = Some(Rc::new(values));
         }),
         "",
-        "Passes early hints (103) of servers by HTTP/1.1 and HTTP/2 on, if one of the values is neither empty nor `0`.",
+        "Passes early hints (103) of servers by HTTP/1.1 and HTTP/2, and of applications (`wsgi.early_hints`), on, if one of the \
+         values is neither empty nor `0`.",
     ),
 ];
 

@@ -373,7 +373,8 @@ impl Visit<'_, '_> {
         let called = if self.alone || alone {
             intake::call_alone(app, self.exchange.is_known(), asking, body, server, limits).await
         } else {
-            intake::call(app, &mut self.exchange, asking, body, server, limits).await
+            let hints = self.depth == 0 && self.is_any(&self.settings().early_hints, request);
+            intake::call(app, &mut self.exchange, asking, body, server, limits, hints).await
         };
         self.facts.outcome.set(Some(called.outcome));
         self.facts.pulled.set((called.outcome.pid != 0).then_some(asked + called.outcome.queued));

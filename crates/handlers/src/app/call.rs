@@ -11,7 +11,9 @@ use std::time::Instant;
 use bridge::edge::{BodyPart, PublishError, RequestFrame, ResponseHead, SlotState};
 use buffering::{BodyBuffer, BufferedBody, ResponseBuffer, ResponseLimits, SpillError};
 use bytes::BytesMut;
-use exchange::{Body, Chunk, ChunkStream, Request, Response, Scheme, SendForeign, StreamError, Version};
+use exchange::{
+    Body, Chunk, ChunkStream, Fields, Name, Request, Response, Scheme, SendForeign, StreamError, Version,
+};
 
 use super::reply::{End, Outcome, Pending, Phase, announced_length};
 use super::{App, Options};
@@ -59,6 +61,9 @@ pub trait Watch {
 
     /// Whether its connection was served before. It goes before new ones.
     fn is_known(&self) -> bool;
+
+    /// Tells the client of what the response will want (103).
+    fn early_hints(&mut self, fields: &Fields);
 }
 
 impl App {
@@ -248,6 +253,17 @@ impl App {
     ) -> Poll<Result<(), Failure>> {
         {
             let mut reply = pending.reply.borrow_mut();
+            for head in reply.hints.drain(..) {
+                let mut fields = Fields::new();
+                for (name, value) in head.fields() {
+                    fields.push(name, value);
+                }
+                // It has no body, and is no word about the connection.
+                for name in [Name::ContentLength, Name::TransferEncoding, Name::Connection, Name::Upgrade] {
+                    fields.remove(name);
+                }
+                watch.early_hints(&fields);
+            }
             if reply.head.is_some() {
                 match (reply.phase, reply.end) {
                     // Nothing of it has left, so the client need not learn of the death.
@@ -330,7 +346,10 @@ fn response_of(head: &ResponseHead) -> Response {
         response.reason = Some(head.bytes(reason));
     }
     for (name, value) in head.fields() {
-        response.fields.push(name, value);
+        let is_for_log = name.first() == Some(&b':');
+        let fields =
+            if is_for_log { &mut **response.logged.get_or_insert_default() } else { &mut response.fields };
+        fields.push(name, value);
     }
     response
 }

@@ -34,8 +34,14 @@ pub(super) enum Phase {
     Overran,
 }
 
+/// How many early hints a request may have. One is usual.
+const MOST_HINTS: u8 = 16;
+
 /// What has come back so far.
 pub(super) struct Reply {
+    /// Heads of 103 that are to go on to the client.
+    pub hints: Vec<ResponseHead>,
+    hinted: u8,
     pub head: Option<ResponseHead>,
     pub head_taken: bool,
     pub buffer: ResponseBuffer,
@@ -52,8 +58,13 @@ impl Reply {
     /// Takes a frame; says whether another may come. `unwanted`: nobody will read the body.
     pub fn take(&mut self, frame: ResponseFrame, unwanted: bool) -> ControlFlow<()> {
         match frame {
-            // WSGI has no interim responses.
-            ResponseFrame::Head(head) if head.status() < 200 => {}
+            ResponseFrame::Head(head) if head.status() < 200 => {
+                // No other interim response is the application's to send.
+                if head.status() == 103 && self.head.is_none() && self.hinted < MOST_HINTS {
+                    self.hinted += 1;
+                    self.hints.push(head);
+                }
+            }
             ResponseFrame::Head(head) => self.head = Some(head),
             ResponseFrame::Body(bytes) => {
                 self.received += bytes.len() as u64;
@@ -121,6 +132,8 @@ impl Pending {
         let now = Instant::now();
         Self {
             reply: RefCell::new(Reply {
+                hints: Vec::new(),
+                hinted: 0,
                 head: None,
                 head_taken: false,
                 buffer,

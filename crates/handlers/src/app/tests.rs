@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bridge::edge::{Message, Region, WorkerSocket};
 use bridge::worker::{Exchange, Link, Next};
 use buffering::{BodyBuffer, BufferedBody};
-use exchange::{Body, ChunkStream, Method, Request};
+use exchange::{Body, ChunkStream, Fields, Method, Request};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::sync::mpsc::unbounded_channel;
 
@@ -25,6 +25,8 @@ impl Watch for Patient {
     fn is_known(&self) -> bool {
         false
     }
+
+    fn early_hints(&mut self, _: &Fields) {}
 }
 
 struct Stage {

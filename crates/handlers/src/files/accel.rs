@@ -45,6 +45,11 @@ pub enum AccelAnswer {
 }
 
 impl Accel {
+    /// Whether there is no place that could be pointed at.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
     /// A table of internal URL prefixes, each of which begins and ends with `/`, with their directories.
     pub fn new(places: impl IntoIterator<Item = (String, FileServer)>) -> Self {
         let mut places: Vec<Place> = places

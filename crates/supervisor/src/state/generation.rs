@@ -99,13 +99,15 @@ impl State {
     }
 
     pub(super) fn mold_failed(&mut self, generation: u64, code: u8, text: &str, now: Time) {
-        if !self.boots(generation) {
-            return;
-        }
         for line in text.lines() {
-            self.log(Level::Error, line);
+            self.log(if code == 0 { Level::Info } else { Level::Error }, line);
         }
-        self.generation_failed(generation, code, now);
+        if self.boots(generation) {
+            self.generation_failed(generation, code, now);
+        } else if self.serves(generation) {
+            // A hook has ended the program, as it would have ended gunicorn.
+            self.leave_with(code, now);
+        }
     }
 
     pub(super) fn mold_gone(&mut self, generation: u64, status: Status, now: Time) {

@@ -180,6 +180,12 @@ impl State {
         })
     }
 
+    /// How many workers an application has that is served, as it was configured or TTIN and TTOU have made it.
+    pub(crate) fn workers_of(&self, application: usize) -> Option<u32> {
+        let generation = self.serving().get(application)?;
+        self.generations.get(generation).map(|g| g.target)
+    }
+
     fn act(&mut self, action: Action) {
         self.actions.push_back(action);
     }

@@ -77,6 +77,14 @@ impl State {
         }
     }
 
+    /// Ends everything with that code, requests first.
+    pub(super) fn leave_with(&mut self, code: u8, now: Time) {
+        match &mut self.stopping {
+            Some(s) => s.code = s.code.max(code),
+            None => self.begin_stop(StopMode::Graceful, code, now),
+        }
+    }
+
     fn begin_stop(&mut self, mode: StopMode, code: u8, now: Time) {
         let grace = self.grace();
         self.retry_mold = None;

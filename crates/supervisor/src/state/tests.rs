@@ -208,6 +208,20 @@ fn a_mold_that_fails_ends_the_start() {
 }
 
 #[test]
+fn a_hook_that_ends_the_program_gives_its_code() {
+    let mut w = World::serving(1);
+    w.event(Event::MoldFailed {
+        generation: 1,
+        code: 7,
+        text: "The hook child_exit called sys.exit(7)".into(),
+    });
+    assert!(w.logged("sys.exit(7)"));
+    assert!(w.seen.iter().any(|a| matches!(a, Action::StopEdge { graceful: true, .. })));
+    w.wait(60 * S);
+    assert_eq!(w.exit, Some(7));
+}
+
+#[test]
 fn an_edge_that_never_came_up_ends_the_start() {
     let mut w = World::new(1);
     let Some(Action::StartMold { .. }) = w.state.next_action() else { panic!() };

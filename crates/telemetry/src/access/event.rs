@@ -10,7 +10,7 @@ use crate::{clock, escape};
 
 /// A field section, for the atoms that write a field.
 pub trait FieldSource {
-    /// The value of the first line with that name, which comes in lower case.
+    /// The value of a line with that name, which comes in lower case.
     fn field(&self, name: &[u8]) -> Option<&[u8]>;
 }
 
@@ -123,7 +123,7 @@ fn write_atom(atom: &Atom, event: &AccessEvent<'_>, out: &mut Vec<u8>) {
         },
         Atom::Attempts => number(out, u64::from(event.attempts)),
         Atom::RequestField(name) => found(out, event.request_fields.field(name)),
-        Atom::ResponseField(name) => found(out, event.response_fields.field(name)),
+        Atom::ResponseField(name) | Atom::Told(name) => found(out, event.response_fields.field(name)),
         Atom::Environ(variable) => environ(*variable, event, out),
     }
 }

@@ -22,12 +22,11 @@ pub const DEFAULT_FORMAT: &str = r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s 
 /// | `T`, `M`, `D`, `L` | duration in seconds, milliseconds, microseconds, decimal seconds |
 /// | `p` | process that made the response, `<PID>` |
 /// | `{name}i`, `{name}o` | field of the request, of the response |
-/// | `{name}e` | a variable of the environ that the edge knows: `REMOTE_ADDR`, `REMOTE_PORT`, `SERVER_NAME` (the local address), `SERVER_PORT`, `SERVER_PROTOCOL`, `REQUEST_METHOD`, `RAW_URI`, `PATH_INFO`, `QUERY_STRING`, `CONTENT_TYPE`, `CONTENT_LENGTH`, `HTTP_*`, `wsgi.url_scheme` |
+/// | `{name}e` | a variable of the environ. The edge knows `REMOTE_ADDR`, `REMOTE_PORT`, `SERVER_NAME` (the local address), `SERVER_PORT`, `SERVER_PROTOCOL`, `REQUEST_METHOD`, `RAW_URI`, `PATH_INFO`, `QUERY_STRING`, `CONTENT_TYPE`, `CONTENT_LENGTH`, `HTTP_*`, `wsgi.url_scheme`; any other is what the application's environ has when the head of the response leaves, `-` where there is none |
 /// | `queue` | decimal seconds that it waited for a worker, `-` without one (not in gunicorn) |
 /// | `attempts` | how many workers were given the request (not in gunicorn) |
 ///
-/// The edge writes the log, and it never sees what an application puts into its environ; another variable
-/// is therefore an error rather than a `-` for ever.
+/// Of the variables that an application has put into its environ, workers send those that the format names.
 #[derive(Clone, Debug)]
 pub struct AccessFormat {
     pieces: Box<[Piece]>,
@@ -68,6 +67,8 @@ pub(super) enum Atom {
     RequestField(Box<[u8]>),
     ResponseField(Box<[u8]>),
     Environ(Variable),
+    /// A variable of the application's, with a `:` before its name: the name of the field by which a worker tells it.
+    Told(Box<[u8]>),
 }
 
 /// Variables of the environ that no other atom writes.
@@ -189,7 +190,7 @@ fn atom(name: &str) -> Result<Atom, String> {
             _ if inner.is_empty() => Err(format!("`%({name})s` names nothing between `{{` and `}}`")),
             "i" => Ok(Atom::RequestField(field())),
             "o" => Ok(Atom::ResponseField(field())),
-            "e" => environ(inner),
+            "e" => Ok(environ(inner)),
             _ => Err(format!("`%({name})s` ends with `i` (request), `o` (response) or `e` (environ)")),
         };
     }
@@ -224,9 +225,9 @@ fn atom(name: &str) -> Result<Atom, String> {
 }
 
 /// Gunicorn ignores the case of a variable.
-fn environ(name: &str) -> Result<Atom, String> {
+fn environ(name: &str) -> Atom {
     let upper = name.to_ascii_uppercase();
-    Ok(match upper.as_str() {
+    match upper.as_str() {
         "REMOTE_ADDR" => Atom::Remote,
         "REMOTE_PORT" => Atom::Environ(Variable::RemotePort),
         "SERVER_NAME" => Atom::Environ(Variable::ServerName),
@@ -243,15 +244,9 @@ fn environ(name: &str) -> Result<Atom, String> {
             Some(field) => {
                 Atom::RequestField(field.to_ascii_lowercase().replace('_', "-").into_bytes().into())
             }
-            None => {
-                return Err(format!(
-                    "`%({{{name}}}e)s`: the edge writes this log and does not see the application's environ; it \
-                     knows REMOTE_ADDR, REMOTE_PORT, SERVER_NAME, SERVER_PORT, SERVER_PROTOCOL, REQUEST_METHOD, \
-                     RAW_URI, PATH_INFO, QUERY_STRING, CONTENT_TYPE, CONTENT_LENGTH, HTTP_* and wsgi.url_scheme"
-                ));
-            }
+            None => Atom::Told(format!(":{}", name.to_lowercase()).into_bytes().into()),
         },
-    })
+    }
 }
 
 #[cfg(test)]
@@ -272,7 +267,6 @@ mod tests {
             ("%({x}z)s", 0, 7, "`i`"),
             ("%({}i)s", 0, 6, "nothing"),
             ("%({x)s", 0, 5, "`}`"),
-            ("%({DJANGO_USER}e)s", 0, 17, "DJANGO_USER"),
             ("%(h)s\n", 5, 1, "line end"),
         ] {
             let error = AccessFormat::compile(format).expect_err(format);

@@ -8,6 +8,7 @@ use crate::model::{
     Buffers, Coding, Compress, Edge, Files, Forwarded, HeaderMap, Http2, InvalidNetwork, IpNetwork, Levels,
     Limits, Location, SchemeHeader, Symlinks, Timeouts, Trusted,
 };
+use crate::report::Severity;
 
 impl Lowering<'_> {
     pub(super) fn edge(&mut self) -> Edge {
@@ -121,6 +122,13 @@ impl Lowering<'_> {
     }
 
     fn buffers(&mut self) -> Buffers {
+        if let Some(dir) = self.path("worker_tmp_dir")
+            && self.input.host.entry(&dir) != Entry::Directory
+        {
+            let message = format!("worker_tmp_dir: `{}` is not a directory", dir.display());
+            let help = "gunicorn would not start with it".to_owned();
+            self.tell(Severity::Warning, "worker_tmp_dir", message, Some(help));
+        }
         let temp_dir = self.path("tmp_upload_dir");
         if let Some(dir) = &temp_dir
             && self.input.host.entry(dir) != Entry::Directory

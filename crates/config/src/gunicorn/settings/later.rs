@@ -24,6 +24,11 @@ pub(super) const ROWS: &[Setting] = &[
         .default("3")
         .doc("How long an ASGI application may go on after its client has left.")
         .not_yet(ASGI),
+    Setting::new("websocket_max_message_size", Section::Workers, Kind::Int(0, MANY))
+        .flags(&["--websocket-max-message-size"])
+        .default("16777216")
+        .doc("Bytes of a message that an ASGI application gets by WebSocket.")
+        .no_effect(ASGI),
     Setting::new("http_parser", Section::Workers, Kind::Words(&["auto", "fast", "python"]))
         .flags(&["--http-parser"])
         .default("auto")

@@ -290,8 +290,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gunicorns_119_settings_are_there_and_nothing_is_there_twice() {
-        assert_eq!(all().iter().filter(|s| !s.ours).count(), 119);
+    fn gunicorns_120_settings_are_there_and_nothing_is_there_twice() {
+        assert_eq!(all().iter().filter(|s| !s.ours).count(), 120);
         let mut names = HashSet::new();
         let mut flags = HashSet::from(["-h", "--help", "-v", "--version"]);
         for s in all() {

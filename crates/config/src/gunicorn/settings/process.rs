@@ -98,20 +98,24 @@ pub(super) const ROWS: &[Setting] = &[
     Setting::new("default_proc_name", Section::Naming, Kind::Text)
         .default("gunicorn")
         .doc("What `proc_name` is when it is not set; the application's name replaces it when the command line has one."),
-    hook("on_starting", 1, "Runs in the mold before the application is first loaded."),
-    hook("on_reload", 1, "Runs in the new mold at a reload (HUP)."),
-    hook("when_ready", 1, "Runs in the mold when the first workers are ready."),
+    hook("on_starting", 1, "Runs in the mold before the application is first loaded.")
+        .differs("With `preload_app` too it runs before the application is loaded."),
+    hook("on_reload", 1, "Runs in the new mold at a reload (HUP). One that raises fails the reload.")
+        .differs("One that raises ends gunicorn."),
+    hook("when_ready", 1, "Runs in the mold when the first workers are ready.")
+        .differs("In gunicorn there are no workers yet."),
     hook("pre_fork", 2, "Runs in the mold before a worker is forked."),
     hook("post_fork", 2, "Runs in a worker after it has been forked."),
-    hook("post_worker_init", 1, "Runs in a worker after it has loaded the application."),
+    hook("post_worker_init", 1, "Runs in a worker after it has loaded the application, which is `worker.wsgi`: what the hook puts there is called."),
     hook("worker_int", 1, "Runs in a worker that got INT or QUIT."),
     hook("worker_abort", 1, "Runs in a worker that got ABRT, most often because of `timeout`."),
-    hook("pre_exec", 1, "Runs before a new master is executed."),
-    hook("pre_request", 2, "Runs in a worker before it calls the application."),
-    hook("post_request", 4, "Runs in a worker after a response. May take 2, 3 or 4 arguments."),
-    hook("child_exit", 2, "Runs in the mold after a worker has ended."),
+    hook("pre_exec", 1, "Runs before a new master is executed.")
+        .differs("It does not run: by gunicorn's command line there is no USR2 yet."),
+    hook("pre_request", 2, "Runs in a worker before it calls the application. One that raises is a 500."),
+    hook("post_request", 4, "Runs in a worker after a response. May take 2, 3 or 4 arguments. With `worker.alive = False` it has the worker replaced when its requests are done."),
+    hook("child_exit", 2, "Runs in the mold after a worker has ended.").differs("One that raises is logged, and ends gunicorn."),
     hook("worker_exit", 2, "Runs in a worker that is about to end."),
-    hook("nworkers_changed", 3, "Runs in the mold after the number of workers has changed."),
+    hook("nworkers_changed", 3, "Runs in the mold when the number of workers is set (before `on_starting`, with the old number None, and at each reload) or changed (TTIN, TTOU)."),
     hook("on_exit", 1, "Runs in the mold before the instance ends."),
     hook("ssl_context", 2, "Makes the TLS context.").not_yet("TLS is spoken by the edge, which runs no Python; certfile, keyfile and ciphers say what it needs"),
 ];

@@ -57,6 +57,13 @@ fn gunicorns_default_line() {
 }
 
 #[test]
+fn a_variable_of_the_application_is_what_its_worker_has_told() {
+    const TOLD: Lines<'_> = Lines(&[(":shop.user", b"Ada\n"), ("shop.user", b"a field of the response")]);
+    let line = rendered("%({Shop.User}e)s %({none}e)s", |event| event.response_fields = &TOLD);
+    assert_eq!(line, "Ada\\x0A -\n");
+}
+
+#[test]
 fn every_other_atom() {
     assert_eq!(
         rendered("%(m)s|%(U)s|%(q)s|%(H)s|%(b)s|%(B)d|%(T)s|%(D)s|%(M)s|%(L)s|%(p)s", |_| {}),
