@@ -23,6 +23,12 @@ def application(environ, start_response):
         go.wait(20)
     if path == "/injected":
         hint([("Link", "a\\r\\nSet-Cookie: b")])
+    if path == "/large":
+        try:
+            hint([("Link", "x" * 1_000_000)])
+        except ValueError as error:
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [str(error).encode()]
     if path == "/flood":
         for _ in range(1000):
             hint([("Link", "</a.css>")])
@@ -80,6 +86,11 @@ def test_a_line_end_in_a_hint_is_an_error(server):
     answer = server.get("/injected")
     assert answer.status == 500 and answer.get("Set-Cookie") is None
     assert server.get("/").text == "answer"
+
+
+def test_hints_that_are_too_large_are_an_error_and_not_the_end(server):
+    answer = server.get("/large")
+    assert answer.status == 200 and "at most 65536 are sent" in answer.text
 
 
 def test_many_hints_are_not_passed_on(server):

@@ -76,6 +76,21 @@ def test_variables_that_the_application_adds(serve):
         r"Ada\x0AForged|lazy|5|-|False|GET|two"]
 
 
+def test_variables_that_the_application_adds_stand_behind_a_file_in_its_place(serve):
+    app = """
+    def application(environ, start_response):
+        environ["shop.user"] = "Ada"
+        start_response("200 OK", [("X-Accel-Redirect", "/internal/a.txt")])
+        return [b""]
+    """
+    server = serve(app, "--access-logfile", "access.log", "--access-logformat", "%(s)s|%({shop.user}e)s",
+                   "--accel", "/internal/=files", validate=False, files={"files/a.txt": "text"})
+    answer = server.get("/")
+    assert answer.text == "text" and not [name for name, _ in answer.fields if name.startswith(":")]
+    path = server.directory / "access.log"
+    wait_until(lambda: path.exists() and "200|Ada" in path.read_text(), "the line")
+
+
 def test_to_standard_output(serve):
     server = serve(APP, "--access-logfile", "-")
     server.get("/there")

@@ -6,7 +6,7 @@ import struct
 import time
 
 import pytest
-from support import build, wait_until
+from support import Client, build, wait_until
 
 USERS = """\
 # a comment
@@ -580,3 +580,28 @@ def test_a_page_for_the_error_of_who_is_asked_lets_nobody_in(serve_nginx, page, 
     assert answer.status == status
     # Only who says that it is no error lets through, as in nginx.
     assert (answer.text == "secret") == (status == 200)
+
+
+@pytest.mark.parametrize(("head", "status"), [
+    ("GET /admin/x HTTP/1.1\r\nHost: x\r\nFo o: x\r\n\r\n", 403),
+    ("GET /admin/x HTTP/1.1\r\n\r\n", 403),
+    ("GET /admin/x HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 403),
+    ("GET /other/../admin/x HTTP/1.1\r\nHost: x\r\nFo o: x\r\n\r\n", 403),
+    # What has no path gets no further.
+    ("GET /admin/../../x HTTP/1.1\r\nHost: x\r\n\r\n", 500),
+    ("GET /%2e%2e/%2e%2e/admin HTTP/1.1\r\nHost: x\r\n\r\n", 500),
+    ("GET /admin%00 HTTP/1.1\r\nHost: x\r\n\r\n", 500),
+    ("GET /fine HTTP/1.1\r\nHost: x\r\nFo o: x\r\n\r\n", 400)])
+def test_rules_about_paths_hold_for_heads_that_are_refused(serve_nginx, head, status):
+    site = serve_nginx("""
+        server { listen 127.0.0.1:%PORT%; }
+        server {
+            listen 127.0.0.1:%PORT1%;
+            error_page 400 @page;
+            location @page { if ($uri ~ ^/admin) { return 403; } add_header X-Path $uri always; try_files /page.html =404; }
+            root %DIR%;
+        }
+    """, files={"page.html": "page"})
+    with Client(("127.0.0.1", site.ports["%PORT1%"])) as client:
+        client.send(head.encode())
+        assert client.response().status == status

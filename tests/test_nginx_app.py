@@ -380,6 +380,20 @@ def test_reloads_add_and_remove_applications_without_a_failed_request(serve_ngin
     assert set(load.bodies) == {"one"}
 
 
+def test_sys_exit_in_a_hook_of_one_application_ends_no_other(serve_nginx):
+    server = serve_nginx("""
+        app one { wsgi app:application; directory %DIR%; raw_env COLOUR=one; }
+        app two { wsgi app:application; directory %DIR%; raw_env COLOUR=two; settings hooks.py; }
+        server { listen 127.0.0.1:%PORT%; location / { app_pass one; } location /two { app_pass two; } }
+    """, files={"app.py": GENERATION, "hooks.py": "def child_exit(server, worker):\n    raise SystemExit(9)\n"}, python=True)
+    before = set(server.workers())
+    for pid in before:
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: len(server.workers()) == 2 and not before & set(server.workers()), "other workers", 20)
+    assert (server.get("/").text, server.get("/two").text) == ("one", "two")
+    assert "The hook child_exit called sys.exit(9)" in server.log()
+
+
 REMOVED = """
     app one { wsgi app:application; directory %DIR%; queue_timeout 3; }
     server { listen 127.0.0.1:%PORT%; location / { app_pass one; } location = /which { return 200 with; } }

@@ -279,6 +279,15 @@ def test_a_client_does_not_reach_another_server_by_the_name_in_its_request(ask, 
     assert ask("x.example", "good", host="on.example").status == 421
     assert ask("optional.example", host="on.example").status == 421
     assert ask("on.example", "good", host="x.example").text == "default SUCCESS"
+    # A head that is no good does not lead there either.
+    for name, host, certificate, status in (
+        ("x.example", "on.example", "good", 421), ("on.example", "on.example", None, 400), ("x.example", "x.example", None, 400)):
+        made = with_certificate(tmp_path, certificate and KNOWN[certificate])
+        with TlsClient(("127.0.0.1", site.ports["%PORT%"]), made, name) as client:
+            client.send(f"GET / HTTP/1.1\r\nHost: {host}\r\nCookie: a=1\r\nFo o: x\r\n\r\n".encode())
+            answer = client.response()
+            assert answer.status == status
+            assert ("No required SSL certificate" in answer.text) == (host == "on.example" and not certificate)
     # Without a name the default server's offer has been taken.
     assert ask("on.example", sni=False, host="on.example").status == 400
     assert ask("other.example", "stranger", port="%PORT1%", sni=False).status == 421

@@ -113,7 +113,15 @@ impl Phases<'_> {
     }
 
     /// `X-Accel-Redirect` and `X-Sendfile` of the application.
-    fn accelerate(&self, request: &Request, response: Response) -> Response {
+    fn accelerate(&self, request: &Request, mut response: Response) -> Response {
+        // What the application has told the log stays true of the file in its place.
+        let logged = response.logged.take();
+        let mut response = self.accelerated(request, response);
+        response.logged = logged;
+        response
+    }
+
+    fn accelerated(&self, request: &Request, response: Response) -> Response {
         match self.runtime.accel.apply(request, response, exchange::now()) {
             AccelAnswer::Untouched(response) => {
                 self.tell_of_accel(request, &response);

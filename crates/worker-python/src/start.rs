@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bridge::worker::Exchange;
-use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
@@ -389,6 +389,12 @@ impl EarlyHints {
     fn __call__(&self, py: Python<'_>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut head = Head::new();
         head.fill_hints(headers)?;
+        if head.size() > LARGEST_HINTS {
+            return Err(PyValueError::new_err(format!(
+                "early hints of {} bytes: at most {LARGEST_HINTS} are sent",
+                head.size()
+            )));
+        }
         let mut start = self.start.bind(py).try_borrow_mut()?;
         let response = &mut start.response.0;
         // Too late is no error, as with gunicorn.
@@ -404,6 +410,9 @@ impl EarlyHints {
         Ok(())
     }
 }
+
+/// Bytes that early hints may have: what does not fit between the processes would end the response.
+const LARGEST_HINTS: usize = 64 * 1024;
 
 /// For a piece of the body that is none.
 pub(crate) fn not_bytes(data: &Bound<'_, PyAny>) -> PyErr {

@@ -136,6 +136,17 @@ impl Visit<'_, '_> {
     /// From a named location on.
     pub(super) fn named(&mut self, request: &mut Request, name: &[u8]) -> Step {
         let site = self.site;
+        // A head that was refused for its path, or before it had one: what asks about paths would let it through.
+        if request.path.is_empty() {
+            let name = String::from_utf8_lossy(name);
+            self.facts.log(
+                Level::Error,
+                Some(request),
+                format_args!("empty URI in redirect to named location \"{name}\""),
+            );
+            self.forget_type();
+            return Step::Respond(self.special(request, 500));
+        }
         let found = match site.routing.named(self.server, name) {
             Ok(found) => found,
             Err(error) => return self.failed(request, &error),

@@ -161,7 +161,12 @@ impl<'v, 's> Visit<'v, 's> {
     /// Serves the request as far as that is possible without waiting. `None`: there is a response, or will be none.
     pub fn serve(&mut self, request: &mut Request, refusal: Option<Refusal>) -> Option<Waiting> {
         let step = match refusal {
-            Some(refusal) => self.refuse(request, refusal)?,
+            Some(refusal) => {
+                let step = self.refuse(request, refusal)?;
+                // Its server's pages are for those whom that server talks to.
+                let stranger = self.ends.tls.as_ref().and_then(|tls| self.check_client(request, tls));
+                stranger.map_or(step, Step::Page)
+            }
             None if matches!(self.end, End::Last) => {
                 self.log_invalid_host(request);
                 Step::Page(400)

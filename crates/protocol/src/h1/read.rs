@@ -70,7 +70,10 @@ fn take_path(request: &mut Request, merge_slashes: bool) -> Result<(), Refusal> 
         request.path.extend_from_slice(&request.raw_path);
         return Ok(());
     }
-    path::normalize(&request.raw_path, merge_slashes, &mut request.path).map_err(Refusal::Path)
+    path::normalize(&request.raw_path, merge_slashes, &mut request.path).map_err(|why| {
+        request.path.clear();
+        Refusal::Path(why)
+    })
 }
 
 /// So much of a line that is too long is shown.
@@ -209,6 +212,8 @@ impl Connection {
         request.target.extend_from_slice(head.target.of(buf));
         request.raw_path.extend_from_slice(head.path(buf));
         request.query.extend_from_slice(head.query(buf).unwrap_or_default());
+        // Rules about paths hold for it, too; without a path it gets no further than a page.
+        let _ = take_path(request, self.settings.merge_slashes);
         request.head_length = salvage.end;
         let (section, lines) = head.places(salvage.end);
         request.fields.push_block(&buf[section], lines);

@@ -104,8 +104,9 @@ impl State {
         }
         if self.boots(generation) {
             self.generation_failed(generation, code, now);
-        } else if self.serves(generation) {
-            // A hook has ended the program, as it would have ended gunicorn.
+        } else if self.serves(generation) && !self.is_nginx() {
+            // A hook has ended the program, as it would have ended gunicorn. With an nginx.conf it is one of several
+            // that are served, and its mold goes on.
             self.leave_with(code, now);
         }
     }

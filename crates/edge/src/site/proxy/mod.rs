@@ -340,7 +340,7 @@ impl Visit<'_, '_> {
                         && (head.is_idempotent || settings.next.non_idempotent);
                     if !may_follow || !wants_next(settings.next, status) {
                         let held = if may_follow {
-                            self.hold(&mut answer, settings, keeping).await
+                            self.hold(&mut answer, settings, keeping, head.without_body).await
                         } else {
                             Held::Ready
                         };
@@ -454,8 +454,10 @@ impl Visit<'_, '_> {
         answer: &mut Answer,
         settings: &ProxySettings,
         keeping: Option<&Keeping>,
+        without_body: bool,
     ) -> Held {
         let may = settings.buffering
+            && !without_body
             && settings.limit_rate.is_none()
             && (settings.next.error || settings.next.timeout)
             && !says_no_buffering(answer);
