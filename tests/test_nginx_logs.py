@@ -240,6 +240,10 @@ def test_logs_are_opened_again(serve_nginx):
         (server.directory / f"{name}.log").rename(server.directory / f"{name}.old")
     server.signal(signal.SIGUSR1)
     wait_until(lambda: (server.directory / "a.log").exists() and (server.directory / "buffer.log").exists(), "new files")
+    # The master makes them; until the edge has opened its own anew, it writes to the old one, as nginx's workers do.
+    for name in ("a", "b", "buffer"):
+        old = server.directory / f"{name}.old"
+        wait_until(lambda old=old: not server.edge_has_open(old), f"the edge to let go of {old}")
     server.get("/2")
     server.get("/by?x=b")
     assert "GET /2 " in lines(server, "a.log", 1)[0]

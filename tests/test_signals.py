@@ -1,11 +1,9 @@
 """Signals on the master: gunicorn's meanings, and no client notices."""
 
-import contextlib
 import os
 import signal
 import socket
 import time
-from pathlib import Path
 
 import pytest
 from support import Load, Stopwatch, build, free_port, wait_until
@@ -323,15 +321,6 @@ def test_one_worker_is_no_plural(serve):
     server.wait_log("1 worker instead of 2")
 
 
-def descriptors(pid):
-    """What the descriptors of a process lead to."""
-    found = []
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(path))
-    return found
-
-
 def test_usr1_reopens_the_logs(serve):
     server = serve(APP, "--access-logfile", "access.log", "--error-logfile", "error.log")
     access, error = server.directory / "access.log", server.directory / "error.log"
@@ -342,8 +331,8 @@ def test_usr1_reopens_the_logs(serve):
     server.signal(signal.SIGUSR1)
     wait_until(lambda: access.exists() and error.exists(), "the new files")
     # The master makes them; until the edge has opened its own anew, it writes to the old one, as nginx's workers do.
-    old = str(server.directory / "access.log.1")
-    wait_until(lambda: old not in descriptors(server.edge()), "the edge to let go of the old file")
+    old = server.directory / "access.log.1"
+    wait_until(lambda: not server.edge_has_open(old), "the edge to let go of the old file")
     server.get("/after")
     wait_until(lambda: "/after" in access.read_text(), "the access line in the new file")
     assert "/after" not in (server.directory / "access.log.1").read_text()

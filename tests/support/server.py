@@ -244,6 +244,14 @@ class Monoceros:
         """The edge's pid: the master's child that runs the master's own executable."""
         return next(iter(self._own("edge")), None)
 
+    def edge_has_open(self, path):
+        """Whether the edge still has that file open: until it lets go of it, it writes there."""
+        for link in Path(f"/proc/{self.edge()}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(link) == str(path):
+                    return True
+        return False
+
     def acme(self):
         """The pid of the process that orders certificates."""
         return next(iter(self._own("acme")), None)
