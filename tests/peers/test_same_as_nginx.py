@@ -294,6 +294,7 @@ def asked(port, method, target, fields, body):
     kept = sorted((name.lower(), value.replace(str(port), "PORT")) for name, value in answer.fields if name.lower() not in own)
     # A second more between the two is a second more.
     kept = [(name, "soon" if name == "expires" and " 20" in value and "2037" not in value else value) for name, value in kept]
+    kept = [(name, re.sub(r"max-age=3[56]\d\d$", "max-age=soon", value)) for name, value in kept]
     kept = [(name, re.sub("boundary=.*", "boundary=", value)) for name, value in kept]
     if answer.status == 416:
         # nginx runs its filters twice.
