@@ -11,7 +11,7 @@ import subprocess
 import time
 
 import pytest
-from support import Client, Stopwatch, wait_until
+from support import Client, wait_until
 from support.http2 import (
     CANCEL,
     CONTINUATION,
@@ -338,12 +338,12 @@ def application(environ, start_response):
         def events():
             for n in range(3):
                 yield b"data: %d\\n\\n" % n
-                deadline = time.monotonic() + 120
+                deadline = time.monotonic() + 20
                 while not os.path.exists(os.path.join(HERE, "go%d" % n)) and time.monotonic() < deadline:
                     time.sleep(0.01)
         return events()
     elif path == "/wait":
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 20
         while not os.path.exists(os.path.join(HERE, "go")) and time.monotonic() < deadline:
             time.sleep(0.01)
         body = b"waited"
@@ -572,10 +572,10 @@ def test_after_keepalive_requests_the_client_is_sent_away(server):
 
 def test_an_idle_connection_is_ended(server):
     with connect(server, "%PORT2%") as client:
-        begun = Stopwatch()
+        begun = time.monotonic()
         client.get(1, "/small")
         assert client.goaway() == NO_ERROR
-        assert 0.5 < begun.seconds() < 5
+        assert 0.5 < time.monotonic() - begun < 5
 
 
 def test_a_connection_without_a_request_is_ended(server):
@@ -616,10 +616,10 @@ def test_an_early_response_is_there_before_the_reset(server):
 
 def test_a_client_that_opens_no_window_is_not_waited_for(server):
     with connect(server, "%PORT2%", x4=0) as client:
-        begun = Stopwatch()
+        begun = time.monotonic()
         client.request(1, "/small")
         assert client.reset_of(1) == CANCEL
-        assert 0.5 < begun.seconds() < 5
+        assert 0.5 < time.monotonic() - begun < 5
         assert client.goaway() == NO_ERROR
 
 

@@ -3,6 +3,5 @@
 from .client import Client, Response, build
 from .load import Load
 from .server import Monoceros, Site, free_port, wait_until
-from .stopwatch import Stopwatch
 
-__all__ = ["Client", "Load", "Monoceros", "Response", "Site", "Stopwatch", "build", "free_port", "wait_until"]
+__all__ = ["Client", "Load", "Monoceros", "Response", "Site", "build", "free_port", "wait_until"]

@@ -14,7 +14,7 @@ def note(word):
         file.write(word + "\\n")
 
 def wait_for(name):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 20
     while not os.path.exists(os.path.join(HERE, name)) and time.monotonic() < deadline:
         time.sleep(0.01)
 

@@ -8,8 +8,6 @@ import socket
 import struct
 import time
 
-from .stopwatch import Stopwatch
-
 STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)")
 FIELD_LINE = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*"
@@ -48,17 +46,6 @@ class Response:
 
     def __repr__(self):
         return f"<{self.status} {self.fields} {self.body[:200]!r}>"
-
-
-def receive(connection):
-    """What comes next. The socket's time-out is for the peer: time that the machine does not have is not counted."""
-    watch = Stopwatch()
-    while True:
-        try:
-            return connection.recv(65536)
-        except socket.timeout:
-            if watch.unhindered() >= connection.gettimeout():
-                raise
 
 
 class Client:
@@ -102,7 +89,7 @@ class Client:
     # Reading
 
     def _more(self):
-        data = receive(self.socket)
+        data = self.socket.recv(65536)
         self.buffer += data
         return bool(data)
 

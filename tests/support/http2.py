@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 
 import hpack
 
-from .client import receive
-
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
@@ -143,7 +141,7 @@ class Http2:
     def _exactly(self, count):
         while len(self.buffer) < count:
             try:
-                data = receive(self.socket)
+                data = self.socket.recv(65536)
             except ConnectionError:
                 raise Closed from None
             if not data:

@@ -16,7 +16,6 @@ import uuid
 from pathlib import Path
 
 from .client import Broken, Client
-from .stopwatch import Stopwatch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,27 +53,15 @@ def free_port():
 
 
 def wait_until(condition, what, timeout=10.0):
-    """Polls until `condition()` is true and returns what it gave. `timeout`: seconds of a machine that has them."""
-    watch = Stopwatch()
+    """Polls until `condition()` is true and returns what it gave."""
+    deadline = time.monotonic() + timeout
     while True:
-        is_over = watch.unhindered() > timeout
         value = condition()
         if value:
             return value
-        if is_over:
+        if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout} s for {what}")
         time.sleep(0.02)
-
-
-def ended(process, timeout):
-    """The exit code of a `Popen` that is waited for; `None` if it goes on."""
-    watch = Stopwatch()
-    while (left := timeout - watch.unhindered()) > 0:
-        try:
-            return process.wait(left)
-        except subprocess.TimeoutExpired:
-            continue
-    return process.poll()
 
 
 def _state(path):
@@ -194,12 +181,14 @@ class Monoceros:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         problems = []
-        if ended(self.process, timeout) is None:
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
             problems.append(f"still running {timeout} s after TERM")
             self.process.kill()
             self.process.wait()
-        watch = Stopwatch()
-        while (left := self.processes()) and watch.unhindered() < 5:
+        deadline = time.monotonic() + 5
+        while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.02)
         for pid, (_, command) in left.items():
             problems.append(f"left behind: {pid} {command}")
@@ -213,9 +202,10 @@ class Monoceros:
 
     def exit_code(self, timeout=20.0):
         """Waits for the end that the program comes to by itself."""
-        code = ended(self.process, timeout)
-        assert code is not None, f"still running after {timeout} s:\n{self.log()}"
-        return code
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {timeout} s:\n{self.log()}") from None
 
     def signal(self, number):
         self.process.send_signal(number)

@@ -21,7 +21,7 @@ pub fn connect(region: &Arc<Region>, claimers: u16) -> (WorkerSocket, Link, std:
 
 /// The next message, within ten seconds.
 pub fn wait_for(socket: &WorkerSocket) -> Message {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     loop {
         match socket.recv() {
             Ok(message) => return message.expect("the worker is gone"),

@@ -286,15 +286,13 @@ fn the_time_of_a_worker_that_hangs_behind_a_large_answer_runs_when_its_ring_is_e
     stage.app.tick();
     assert!(!exchange.is_cancelled(), "its client may be what it waits for");
     let mut left = 100 * 1024;
-    let begun = Instant::now();
     while left > 0 {
         let sent = stream
             .send_foreign(u64::MAX, &mut |pieces| Ok(pieces.iter().fold(0, |all, piece| all + piece.len())));
         left -= sent.expect("large").unwrap();
     }
     stage.app.tick();
-    // Unless this thread had to wait for a processor for so long.
-    assert!(!exchange.is_cancelled() || begun.elapsed() >= limit, "it has time from now on");
+    assert!(!exchange.is_cancelled(), "it has time from now on");
     std::thread::sleep(limit + limit / 4);
     stage.app.tick();
     assert!(exchange.is_cancelled());
