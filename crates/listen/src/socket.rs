@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{SendFlags, Shutdown};
 use sys::Foreign;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
@@ -93,15 +94,14 @@ impl Socket {
 
     /// Writes some of the bytes of all slices.
     pub fn try_write_vectored(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(s) => s.try_write_vectored(bufs),
-            Self::Unix(s) => s.try_write_vectored(bufs),
-        }
+        let all = bufs.iter().map(|buf| buf.len()).sum();
+        self.try_fill(all, || Ok(rustix::io::writev(self.as_fd(), bufs)?))
     }
 
     /// Writes some of `head`, and of what lies in another process's reach behind it.
     pub fn try_write_foreign(&self, head: &[u8], pieces: &[Foreign<'_>]) -> io::Result<usize> {
-        self.try_io(Interest::WRITABLE, || sys::send_foreign(self.as_fd(), head, pieces))
+        let all = head.len() + pieces.iter().map(Foreign::len).sum::<usize>();
+        self.try_fill(all, || sys::send_foreign(self.as_fd(), head, pieces))
     }
 
     /// Writes some of the bytes and tells the kernel that more follow at once, so that they share a segment.
@@ -111,12 +111,46 @@ impl Socket {
 
     /// Not by the runtime: the C library's call would first look whether its thread is to be cancelled.
     fn try_send(&self, buf: &[u8], flags: SendFlags) -> io::Result<usize> {
-        self.try_io(Interest::WRITABLE, || Ok(rustix::net::send(self.as_fd(), buf, flags)?))
+        self.try_fill(buf.len(), || Ok(rustix::net::send(self.as_fd(), buf, flags)?))
     }
 
     /// Sends some bytes of a file from `offset`, which moves with them. 0 is the end of the file.
     pub fn try_send_file(&self, file: &File, offset: &mut u64, count: usize) -> io::Result<usize> {
-        self.try_io(Interest::WRITABLE, || Ok(rustix::fs::sendfile(self.as_fd(), file, Some(offset), count)?))
+        let sent = self.try_io(Interest::WRITABLE, || {
+            Ok(rustix::fs::sendfile(self.as_fd(), file, Some(offset), count)?)
+        })?;
+        // Other than a send, sendfile may stop for no reason at all, and then nothing would say when to go on.
+        if sent > 0 && sent < count {
+            let _ = self.try_io(Interest::WRITABLE, || {
+                if self.has_room()? { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+            });
+        }
+        Ok(sent)
+    }
+
+    /// Whether the kernel would wake who waits to write: a third of its buffer is free.
+    fn has_room(&self) -> io::Result<bool> {
+        let fd = self.as_fd();
+        let mut polled = [PollFd::new(&fd, PollFlags::OUT)];
+        Ok(rustix::event::poll(&mut polled, Some(&Timespec::default()))? > 0)
+    }
+
+    /// Writes some of `all` bytes by `call`.
+    ///
+    /// A write that takes less than all has filled the kernel's buffer, which the runtime remembers: the next one waits
+    /// until there is room worth a call. Tried at once, it would go on with each segment that a client on the same
+    /// machine takes, for ten times the calls.
+    fn try_fill(&self, all: usize, call: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        let mut short = None;
+        let outcome = self.try_io(Interest::WRITABLE, || {
+            let written = call()?;
+            if written > 0 && written < all {
+                short = Some(written);
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(written)
+        });
+        short.map_or(outcome, Ok)
     }
 
     fn try_io<T>(&self, interest: Interest, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
@@ -160,5 +194,72 @@ impl AsFd for Socket {
             Self::Tcp(s) => s.as_fd(),
             Self::Unix(s) => s.as_fd(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::time::Duration;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const BLOCK: usize = 1024 * 1024;
+
+    /// Both ends of a connection, the second one of the test's own.
+    async fn connected() -> (Socket, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Socket::Tcp(listener.accept().await.unwrap().0), client)
+    }
+
+    async fn writable(socket: &Socket) -> bool {
+        let ready = std::future::poll_fn(|cx| socket.poll_write_ready(cx));
+        tokio::time::timeout(Duration::from_secs(20), ready).await.is_ok_and(|r| r.is_ok())
+    }
+
+    /// Writes by `write`, with what was written before, until the client has it all. After each short write the client
+    /// takes a little, which is no reason to write again, then all there is, which is one.
+    async fn deliver(mut write: impl FnMut(&Socket, usize) -> io::Result<usize>) {
+        let (socket, mut client) = connected().await;
+        let (mut sent, mut taken, mut stops) = (0, 0, 0);
+        let mut block = vec![0; 2 * BLOCK];
+        while sent < 32 * BLOCK {
+            let written = write(&socket, sent).unwrap();
+            sent += written;
+            if written < BLOCK {
+                stops += 1;
+                taken += client.read(&mut block[..128 * 1024]).unwrap();
+                assert_eq!(write(&socket, sent).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+                while taken < sent {
+                    taken += client.read(&mut block).unwrap();
+                }
+                assert!(writable(&socket).await, "room was not noticed");
+            }
+        }
+        assert!(stops > 1, "no write was short");
+    }
+
+    #[tokio::test]
+    async fn a_short_write_waits_for_room_worth_a_call() {
+        let bytes = vec![7; BLOCK];
+        deliver(|socket, _| socket.try_write(&bytes)).await;
+        let (head, tail) = bytes.split_at(100);
+        deliver(|socket, _| socket.try_write_vectored(&[IoSlice::new(head), IoSlice::new(tail)])).await;
+    }
+
+    #[tokio::test]
+    async fn a_file_is_sent_whole_though_sends_are_short() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&vec![7; 64 * BLOCK]).unwrap();
+        deliver(|socket, sent| {
+            let mut offset = sent as u64;
+            let written = socket.try_send_file(&file, &mut offset, BLOCK)?;
+            assert_eq!(offset, (sent + written) as u64);
+            Ok(written)
+        })
+        .await;
     }
 }

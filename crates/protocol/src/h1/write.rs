@@ -651,6 +651,9 @@ impl Connection {
         }
         let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
         let (mut done, mut offset, end) = (0, start, start + len);
+        // A large file's head leaves alone: it does not wait for the disk, and what a client reads behind it begins where
+        // a page of the cache does, which makes its copies cheaper by more than another packet costs.
+        let is_large = len > SENDFILE_LIMIT;
         let result = poll_fn(|cx| {
             let mut budget = SENDFILE_LIMIT;
             while done < buffers.output.len() || offset < end {
@@ -658,7 +661,8 @@ impl Connection {
                 let is_head = done < buffers.output.len();
                 let written = if is_head {
                     let head = &buffers.output[done..];
-                    self.stream.try_write_more(&head[..head.len().min(most)])
+                    let head = &head[..head.len().min(most)];
+                    if is_large { self.stream.try_write(head) } else { self.stream.try_write_more(head) }
                 } else {
                     let count = (end - offset).min(SENDFILE_LIMIT) as usize;
                     self.stream.try_send_file(file, &mut offset, count.min(most))
