@@ -1,6 +1,7 @@
 //! What one server's part in a request was, for variables and logs.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,10 @@ pub struct Attempt {
     pub trailers: RefCell<Option<Fields>>,
     /// What a FastCGI application complains of, and nobody has taken yet.
     pub complaints: RefCell<Complaints>,
+    /// Why another was asked for the rest of the answer, or why that was not to be had from this one.
+    pub gave_up: RefCell<Option<String>>,
+    /// Who was asked for the rest.
+    pub next: RefCell<Option<Rc<Self>>>,
 }
 
 /// See [`Attempt::complaints`]. There is a bound to what is kept of them.
@@ -67,6 +72,11 @@ impl Complaints {
 }
 
 impl Attempt {
+    /// This one, and those that were asked for the rest of its answer, in order.
+    pub fn chain(self: &Rc<Self>) -> impl Iterator<Item = Rc<Self>> {
+        std::iter::successors(Some(Rc::clone(self)), |attempt| attempt.next.borrow().clone())
+    }
+
     /// One that begins now.
     pub fn new(address: impl Into<Arc<str>>) -> Self {
         Self {
@@ -81,6 +91,8 @@ impl Attempt {
             sent: Cell::new(0),
             trailers: RefCell::new(None),
             complaints: RefCell::default(),
+            gave_up: RefCell::default(),
+            next: RefCell::default(),
         }
     }
 

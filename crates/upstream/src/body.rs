@@ -17,6 +17,7 @@ use tokio::time::{Sleep, sleep};
 use crate::connection::has_body;
 use crate::http2;
 use crate::incoming::{Incoming, Records};
+use crate::successor::{Following, Successor};
 use crate::{Attempt, Connection, Lease, Limits, Pool, Stream};
 
 /// Longest body that is handed on in one piece when it is there with its head.
@@ -104,7 +105,11 @@ pub struct AnswerBody {
     connection: Option<Box<Connection>>,
     state: State,
     /// What was read while nobody was to see it yet.
-    held: VecDeque<Bytes>,
+    pub(crate) held: VecDeque<Bytes>,
+    /// Who is asked for the rest, should it break off.
+    pub(crate) following: Option<Box<Following>>,
+    /// The rest, while it is asked for.
+    taking_up: Option<Pin<Box<dyn Future<Output = Option<Self>>>>>,
     read_timeout: Duration,
     /// The deadline runs.
     waiting: bool,
@@ -142,6 +147,8 @@ impl AnswerBody {
             connection: Some(connection),
             state,
             held: VecDeque::new(),
+            following: None,
+            taking_up: None,
             read_timeout: limits.read_timeout,
             waiting: false,
             reusable,
@@ -164,6 +171,8 @@ impl AnswerBody {
             connection: Some(connection),
             state: if incoming.is_over() { State::Done } else { State::Http2(incoming) },
             held: VecDeque::new(),
+            following: None,
+            taking_up: None,
             read_timeout: limits.read_timeout,
             waiting: false,
             reusable,
@@ -213,8 +222,21 @@ impl AnswerBody {
 
     /// `proxy_limit_rate`
     pub fn set_rate(&mut self, rate: u64) {
+        debug_assert!(self.following.is_none(), "what takes its place would have no limit");
         let read = self.connection.as_ref().map_or(0, |connection| connection.input.len() as u64);
         self.rate = Some(Box::new(Rate { read, ..Rate::new(rate) }));
+    }
+
+    /// From now on, should it break off, another server is asked for the rest. Not for one that is there already.
+    pub fn follow(&mut self, head: &ResponseHead, bytes: &[u8], successor: impl FnOnce() -> Successor) {
+        let has_come = match (&self.state, &self.connection) {
+            (State::Length(left), Some(connection)) => connection.input.len() as u64 >= *left,
+            // Of one that ends with its connection nobody knows that it broke off.
+            (state, _) => matches!(state, State::Done | State::Close),
+        };
+        if !has_come {
+            self.following = Some(successor().follow(head, bytes));
+        }
     }
 
     /// The server that answers.
@@ -341,6 +363,14 @@ impl AnswerBody {
 
     /// The next bytes; `None` after the last. An error is told in nginx's words.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, &'static str>>> {
+        if let Some(taking_up) = &mut self.taking_up {
+            let rest = ready!(taking_up.as_mut().poll(cx));
+            self.taking_up = None;
+            match rest {
+                Some(rest) => *self = rest,
+                None => return Poll::Ready(Some(Err("no other upstream could go on with the response"))),
+            }
+        }
         let next = match self.held.pop_front() {
             Some(data) => Some(Ok(data)),
             None => ready!(self.poll_piece(cx)),
@@ -348,11 +378,21 @@ impl AnswerBody {
         match next {
             Some(Ok(data)) => {
                 Attempt::add(&self.attempt.length, data.len());
+                if let Some(following) = &mut self.following {
+                    following.passes(&data);
+                }
                 Poll::Ready(Some(Ok(data)))
             }
             Some(Err(broken)) => {
                 self.fail();
-                Poll::Ready(Some(Err(broken.words)))
+                match self.following.take().filter(|following| following.may_follow(broken)) {
+                    None => Poll::Ready(Some(Err(broken.words))),
+                    Some(following) => {
+                        *self.attempt.gave_up.borrow_mut() = Some(broken.words.to_owned());
+                        self.taking_up = Some(Box::pin(following.take_up(Rc::clone(&self.attempt))));
+                        self.poll_next(cx)
+                    }
+                }
             }
             None => {
                 self.finish();

@@ -24,6 +24,7 @@ mod incoming;
 mod pool;
 mod resolver;
 mod stream;
+mod successor;
 mod tls;
 
 pub use answer::{buffered, direct};
@@ -38,4 +39,5 @@ pub use group::{Choice, Found, Group, Key, Lease, Peer, PeerStatus, Place, Waits
 pub use pool::Pool;
 pub use resolver::{Resolver, Service, Unresolved};
 pub use stream::Stream;
+pub use successor::Successor;
 pub use tls::Tls;

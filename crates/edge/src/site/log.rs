@@ -32,6 +32,11 @@ impl Visit<'_, '_> {
     ) {
         self.facts
             .debug(format_args!("http finalize request: {status}, \"{}\"", request.target.escape_ascii()));
+        if let Some(asked) = &*self.facts.upstream.borrow() {
+            for (url, why) in asked.given_up() {
+                self.facts.log_about(Level::Error, Some(request), None, Some(&url), format_args!("{why}"));
+            }
+        }
         match written.map(|written| written.outcome) {
             None | Some(Ok(())) => {}
             Some(Err(error @ (WriteError::Gone | WriteError::Timeout))) => {

@@ -42,7 +42,21 @@ impl Asked {
     /// The server that was asked last, and what for, as the error log has it.
     pub fn last(&self) -> Option<Vec<u8>> {
         let (scheme, uri) = &self.url;
-        self.attempts.last().map(|(_, attempt)| url(scheme, &attempt.address, uri))
+        self.last_attempt().map(|attempt| url(scheme, &attempt.address, uri))
+    }
+
+    fn last_attempt(&self) -> Option<Rc<Attempt>> {
+        self.attempts.last().and_then(|(_, attempt)| attempt.chain().last())
+    }
+
+    /// Why servers were left in the middle of their answers, with their URLs as the error log has them.
+    pub fn given_up(&self) -> impl Iterator<Item = (Vec<u8>, String)> {
+        let (scheme, uri) = &self.url;
+        let all = self.attempts.iter().flat_map(|(_, attempt)| attempt.chain());
+        all.filter_map(move |attempt| {
+            let why = attempt.gave_up.borrow().clone()?;
+            Some((url(scheme, &attempt.address, uri), why))
+        })
     }
 
     /// Appends a variable; `false` if there is no such thing.
@@ -89,11 +103,15 @@ impl Asked {
 
     fn each(&self, out: &mut Vec<u8>, mut write: impl FnMut(&Attempt, &mut String)) -> bool {
         let mut text = String::new();
-        for (index, (is_first, attempt)) in self.attempts.iter().enumerate() {
-            if index > 0 {
-                text.push_str(if *is_first { " : " } else { ", " });
+        for (is_first, attempt) in &self.attempts {
+            let mut between = if *is_first { " : " } else { ", " };
+            for attempt in attempt.chain() {
+                if !text.is_empty() {
+                    text.push_str(between);
+                }
+                write(&attempt, &mut text);
+                between = ", ";
             }
-            write(attempt, &mut text);
         }
         !text.is_empty() && put(text.as_bytes(), out)
     }
@@ -129,7 +147,7 @@ impl Asked {
     }
 
     pub(in crate::site) fn trailer(&self, name: &[u8], out: &mut Vec<u8>) -> bool {
-        let Some((_, attempt)) = self.attempts.last() else { return false };
+        let Some(attempt) = self.last_attempt() else { return false };
         let trailers = attempt.trailers.borrow();
         let Some(fields) = &*trailers else { return false };
         environment::joined(fields, name, out)

@@ -28,7 +28,7 @@ use protocol::{ClientEvent, Exchange};
 use telemetry::error_log::Level;
 use upstream::{
     Again, Answer, Attempt, Client, Connection, Failure, Fault, Held, Lease, Limits, Outgoing, OutgoingBody,
-    Route, Via,
+    Route, Successor, Via,
 };
 
 use super::kept::{self, Consulted, Keeping};
@@ -345,7 +345,24 @@ impl Visit<'_, '_> {
                             Held::Ready
                         };
                         let broken = match held {
-                            Held::Ready => return Ok(answer),
+                            Held::Ready => {
+                                let is_bare = matches!(body, OutgoingBody::Bytes(body) if body.is_empty());
+                                if may_follow && is_bare && may_hold(settings, head.without_body, &answer) {
+                                    let timeout = settings.next_timeout;
+                                    answer.body.follow(&answer.head, &answer.bytes, || Successor {
+                                        choice,
+                                        pool,
+                                        limits,
+                                        deadlines,
+                                        request: Bytes::copy_from_slice(&head.bytes),
+                                        to,
+                                        keep: head.keeps,
+                                        after: (settings.next.error, settings.next.timeout),
+                                        until: (!timeout.is_zero()).then(|| begun + timeout),
+                                    });
+                                }
+                                return Ok(answer);
+                            }
                             Held::Broken(broken) => Some(broken),
                             Held::Gone => None,
                         };
@@ -456,12 +473,7 @@ impl Visit<'_, '_> {
         keeping: Option<&Keeping>,
         without_body: bool,
     ) -> Held {
-        let may = settings.buffering
-            && !without_body
-            && settings.limit_rate.is_none()
-            && (settings.next.error || settings.next.timeout)
-            && !says_no_buffering(answer);
-        if !may {
+        if !may_hold(settings, without_body, answer) {
             return Held::Ready;
         }
         let is_alone = self.alone || settings.ignore_client_abort || Keeping::is_cacheable(keeping);
@@ -564,9 +576,29 @@ fn head_limits(settings: &ProxySettings) -> http1::Limits {
 /// not say that it is short. (One that does is passed on as a whole.)
 const HOLD: Duration = Duration::from_millis(20);
 
-fn says_no_buffering(answer: &Answer) -> bool {
-    let mut lines = answer.head.lines(&answer.bytes);
-    lines.any(|(name, value)| name.eq_ignore_ascii_case(b"x-accel-buffering") && value == b"no")
+/// Whether an answer is kept from the client for the sake of its end, or followed for it: it is no stream, and has no
+/// speed.
+fn may_hold(settings: &ProxySettings, without_body: bool, answer: &Answer) -> bool {
+    settings.buffering
+        && !without_body
+        && settings.limit_rate.is_none()
+        && (settings.next.error || settings.next.timeout)
+        && !is_stream(answer)
+}
+
+fn is_stream(answer: &Answer) -> bool {
+    answer.head.fields.iter().any(|line| {
+        let value = line.value.of(&answer.bytes);
+        match line.known {
+            Name::XAccelBuffering => value.eq_ignore_ascii_case(b"no"),
+            // Who reads events comes again by itself, and wants to know when.
+            Name::ContentType => {
+                let media = value.split(|byte| *byte == b';').next().unwrap_or_default();
+                media.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+            }
+            _ => false,
+        }
+    })
 }
 
 /// Why there is no answer.
