@@ -29,16 +29,22 @@ CONF = r"""
 class Shaky(Upstream):
     """A server with moods."""
 
-    def __init__(self, name, ran):
+    def __init__(self, name, ran, shape):
         self.mood = "well"
         self.ran = ran
+        self.shape = shape
         super().__init__(self.by_mood, name=name)
 
     def by_mood(self, seen, connection):
         mood = self.mood
         with self.lock:
             self.ran[seen.target] += 1
-        whole = response(seen.target.encode() * 20)
+        whole = self.whole(seen)
+        if self.shape != "short" and seen.method == "GET" and mood.startswith("half a body"):
+            # The client has a part of it before anything goes wrong.
+            connection.sendall(whole[:len(whole) // 2])
+            time.sleep(0.1)
+            whole = whole[len(whole) // 2:]
         if mood == "hung":
             time.sleep(4.5)
             return None
@@ -66,6 +72,15 @@ class Shaky(Upstream):
             return None
         return whole
 
+    def whole(self, seen):
+        if seen.method != "GET" or self.shape == "short":
+            return response(seen.target.encode() * 20)
+        body = page(seen.target, self.shape).encode()
+        if self.shape == "long":
+            return response(body)
+        pieces = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (body[:1000], body[1000:]))
+        return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces + b"0\r\n\r\n"
+
     def kill(self):
         """As if the process had been killed: nobody listens, and what was open is reset."""
         self.mood = "killed"
@@ -89,14 +104,22 @@ class Shaky(Upstream):
         self.thread.start()
 
 
+def page(target, shape):
+    return target * {"short": 20, "long": 30_000, "in chunks": 1000}[shape]
+
+
 MOODS = ["killed", "hung", "reset", "slow", "half a head", "half a body", "half a body, then silence",
          "hung in the body"]
 
 
-@pytest.mark.parametrize("mood", MOODS)
-def test_no_client_sees_an_error_while_one_is_healthy(serve_nginx, mood):
+@pytest.mark.parametrize("mood, shape", [
+    *((mood, "short") for mood in MOODS),
+    *((mood, shape) for mood in ("killed", "half a body", "half a body, then silence", "hung in the body")
+      for shape in ("long", "in chunks")),
+])
+def test_no_client_sees_an_error_while_one_is_healthy(serve_nginx, mood, shape):
     ran, wrong, posts = collections.Counter(), [], []
-    ups = [Shaky(str(n), ran) for n in range(3)]
+    ups = [Shaky(str(n), ran, shape) for n in range(3)]
     stop, done = threading.Event(), collections.Counter()
     # Those that are well may be slow on a busy machine; only of one that hangs may nobody think so for long.
     site = serve_nginx(CONF.format(
@@ -109,7 +132,7 @@ def test_no_client_sees_an_error_while_one_is_healthy(serve_nginx, mood):
                 target = f"/get-{worker}-{n}"
                 try:
                     answer = client.request("GET", target)
-                    if answer.status != 200 or answer.text != target * 20:
+                    if answer.status != 200 or answer.text != page(target, shape):
                         wrong.append((mood, target, answer.status))
                 except (Broken, OSError) as error:
                     wrong.append((mood, target, repr(error)))

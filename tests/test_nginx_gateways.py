@@ -401,6 +401,26 @@ def test_a_short_answer_that_breaks_off_is_replaced_by_anothers(site, any_family
         assert len(good.seen) == asked
 
 
+# Of the others, an answer without a length that breaks off looks like a whole one.
+@pytest.mark.parametrize("any_family, length", [*((family, b"Content-Length: 200000\r\n") for family in ALL), ("fastcgi", b"")])
+def test_the_rest_of_a_long_answer_comes_from_another(site, any_family, length):
+    body = bytes(n * n % 251 for n in range(200_000))
+    whole = b"Content-Type: text/plain\r\n" + length + b"\r\n" + body
+
+    def cut(_):
+        first = Gateway._http(whole[:120_000]) if any_family == "proxy" else whole[:120_000]
+        if any_family == "fastcgi":
+            first = b"".join(record(STDOUT, first[at:at + 60_000]) for at in range(0, len(first), 60_000))
+        return [Raw(first), 0.3]
+
+    with Gateway(any_family, cut) as bad, Gateway(any_family, lambda _: [whole]) as good:
+        http = f"upstream u {{ server 127.0.0.1:{bad.port} max_fails=0; server 127.0.0.1:{good.port} backup; }}"
+        one = site(any_family, server(place(any_family, bad.port).replace(f"127.0.0.1:{bad.port}", "u"), http))
+        response = one.get("/")
+        assert (response.status, response.body) == (200, body)
+        assert len(bad.seen) == len(good.seen) == 1
+
+
 def test_an_answer_of_unknown_or_great_length_is_not_held_back(site, any_family):
     go = threading.Event()
 

@@ -143,6 +143,37 @@ def test_a_short_answer_that_breaks_off_is_replaced_by_anothers(site):
         assert (answer.body, answer.get("x-s")) == (b"GET ", "502, 200")
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["length", "no length"])
+def test_the_rest_of_a_long_answer_comes_from_another(site, known):
+    body = bytes(n * n % 251 for n in range(200_000))
+    fields = [("content-type", "a/b"), *([("content-length", str(len(body)))] if known else [])]
+
+    def cut(call, event):
+        if event == "end":
+            call.answer(200, fields)
+            call.data(body[:50_000])
+            call.flush()
+            time.sleep(0.3)
+            call.data(body[50_000:60_000])
+            call.flush()
+            time.sleep(0.3)
+            call.reset(2)
+
+    def whole(call, event):
+        if event == "end":
+            call.answer(200, fields)
+            call.data(body, end=True)
+
+    with GrpcServer(cut) as bad, GrpcServer(whole) as good:
+        one = site("location / { proxy_pass http://u; }",
+                   f"upstream u {{ server 127.0.0.1:{bad.port} max_fails=0; server 127.0.0.1:{good.port} backup; }}")
+        answer = one.get("/200")
+        assert (answer.status, answer.body) == (200, body)
+        with Http2(("127.0.0.1", one.port), timeout=20) as h2:
+            h2.request(1, "/200", "GET")
+            assert h2.answer(1).body == body
+
+
 def test_connections_are_kept(site):
     with GrpcServer(echo) as up:
         one = site("location / { proxy_pass http://u; }", f"upstream u {{ server 127.0.0.1:{up.port}; keepalive 2; }}")
