@@ -10,23 +10,20 @@ use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use config::model::http::{
     Family, HeaderIs, HealthCheck, HealthMatch, Http, Keepalive, ProxySettings, Resolve, ServerVersion,
     Upstream, UpstreamAddress,
 };
-use exchange::{BodyError, BodySource};
-use http1::{AnswerTo, ResponseHead};
+use http1::AnswerTo;
 use protocol::Deadlines;
 use routing::Regex;
 use telemetry::error_log::{self, Level};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use upstream::{
-    Answer, Attempt, Client, Connection, Failure, Found, Group, Limits, Outgoing, OutgoingBody, Peer, Pool,
+    Answer, Attempt, Connection, Failure, Found, Group, Limits, Nobody, Outgoing, OutgoingBody, Peer, Pool,
     Resolver, Route, Tls, Unresolved, Via,
 };
 
@@ -410,29 +407,6 @@ impl Matcher {
             _ => Ok(()),
         }
     }
-}
-
-/// Who asks only to know.
-struct Nobody;
-
-impl Client for Nobody {
-    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-
-    fn poll_body(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        Poll::Ready(None)
-    }
-
-    fn is_body_over(&self) -> bool {
-        true
-    }
-
-    fn take_body(&mut self) -> Option<Box<dyn BodySource>> {
-        None
-    }
-
-    fn interim(&mut self, _: &ResponseHead, _: &[u8]) {}
 }
 
 /// What is asked: of the location's fields those that depend on no client.

@@ -43,6 +43,29 @@ pub trait Client {
     fn interim(&mut self, head: &ResponseHead, bytes: &[u8]);
 }
 
+/// In the client's place where there is none: who only wants to know how a server is, or has gone with what it waits for.
+pub struct Nobody;
+
+impl Client for Nobody {
+    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+
+    fn poll_body(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_body_over(&self) -> bool {
+        true
+    }
+
+    fn take_body(&mut self) -> Option<Box<dyn BodySource>> {
+        None
+    }
+
+    fn interim(&mut self, _: &ResponseHead, _: &[u8]) {}
+}
+
 /// What holds for one request.
 #[derive(Clone, Debug)]
 pub struct Limits {

@@ -32,7 +32,7 @@ pub use attempt::{Attempt, Complaints};
 pub use body::{AnswerBody, Broken, Held, Rate};
 pub use connect::{Bind, Route, Via};
 pub use connection::{
-    Answer, Asked, Asking, AskingHttp1, Client, Connection, Limits, Outgoing, OutgoingBody,
+    Answer, Asked, Asking, AskingHttp1, Client, Connection, Limits, Nobody, Outgoing, OutgoingBody,
 };
 pub use failure::{Again, Failure, Fault, errno};
 pub use group::{Choice, Found, Group, Key, Lease, Peer, PeerStatus, Place, Waits};

@@ -2,17 +2,16 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use exchange::{BodyError, BodySource, Name};
+use exchange::Name;
 use http1::{AnswerTo, ResponseHead};
 use protocol::Deadlines;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::body::Broken;
-use crate::{AnswerBody, Attempt, Choice, Client, Connection, Lease, Limits, Outgoing, OutgoingBody, Pool};
+use crate::{AnswerBody, Attempt, Choice, Connection, Lease, Limits, Nobody, Outgoing, OutgoingBody, Pool};
 
 /// Bytes that are read over before others on the loop get their turn.
 const TURN: u64 = 1024 * 1024;
@@ -202,27 +201,4 @@ fn identity(head: &ResponseHead, bytes: &[u8]) -> Vec<u8> {
         }
     }
     identity
-}
-
-/// The client is not asked: should it leave, nobody waits for this any more, and it is dropped.
-struct Nobody;
-
-impl Client for Nobody {
-    fn poll_gone(&mut self, _: &mut Context<'_>) -> Poll<()> {
-        Poll::Pending
-    }
-
-    fn poll_body(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        Poll::Ready(None)
-    }
-
-    fn is_body_over(&self) -> bool {
-        true
-    }
-
-    fn take_body(&mut self) -> Option<Box<dyn BodySource>> {
-        None
-    }
-
-    fn interim(&mut self, _: &ResponseHead, _: &[u8]) {}
 }
