@@ -32,6 +32,15 @@ pub struct Again {
     pub rest: Option<Box<dyn BodySource>>,
 }
 
+impl Failure {
+    /// A kept connection failed, which may have been closed meanwhile: it says nothing of its server.
+    pub const fn is_of_kept(&self) -> bool {
+        self.reused
+            && (matches!(self.fault, Fault::Connect(..) | Fault::Tls(_) | Fault::Closed | Fault::Io(..))
+                || self.fault.is_invalid())
+    }
+}
+
 /// What was wrong.
 #[derive(Debug)]
 pub enum Fault {

@@ -136,8 +136,7 @@ impl Following {
             Ok(answer) => answer,
             Err((failure, lease)) => {
                 attempt.status.set(failure.fault.status());
-                // A kept connection that was closed meanwhile says nothing of its server.
-                if failure.reused {
+                if failure.is_of_kept() {
                     self.successor.choice.give_back(&lease);
                 } else {
                     lease.failed();

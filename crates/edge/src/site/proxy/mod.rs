@@ -421,9 +421,6 @@ impl Visit<'_, '_> {
                 Some(failure.action),
                 format_args!("{}", failure.fault),
             );
-            let is_error =
-                matches!(failure.fault, Fault::Connect(..) | Fault::Tls(_) | Fault::Closed | Fault::Io(..))
-                    || failure.fault.is_invalid();
             taken = match (failure.again.take(), taken) {
                 (Some(mut had), Some(left)) => {
                     had.given.extend(left.given);
@@ -446,8 +443,7 @@ impl Visit<'_, '_> {
                     && (!failure.sent || head.is_idempotent || settings.next.non_idempotent)
             };
             let may = may && in_time && may_be_sent;
-            // A kept connection that was closed meanwhile says nothing of its server.
-            if failure.reused && is_error {
+            if failure.is_of_kept() {
                 if may {
                     choice.give_back(&lease);
                 }
