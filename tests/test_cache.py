@@ -41,6 +41,18 @@ CONF = r"""
             proxy_cache_use_stale updating;
             proxy_cache_background_update on;
         }
+        location ~ ^/pattern/(?<name>[a-z]+)/(.+)$ {
+            proxy_pass http://127.0.0.1:UP/$2/of/$name;
+            proxy_cache_use_stale updating;
+            proxy_cache_background_update on;
+        }
+        location ~ ^/pattern-slice/(.+)$ {
+            slice 100k;
+            proxy_set_header Range $slice_range;
+            proxy_pass http://127.0.0.1:UP/$1/in/parts;
+            proxy_cache_key $uri$slice_range;
+            proxy_cache_valid 200 206 1h;
+        }
         location /revalidate/ { proxy_pass http://127.0.0.1:UP; proxy_cache_revalidate on; }
         location /twice/ { proxy_pass http://127.0.0.1:UP; proxy_cache_min_uses 2; }
         location /choose/ {
@@ -367,6 +379,21 @@ def test_it_is_fetched_in_the_background(place):
     first = place.get("/background/a").text
     wait_until(lambda: place.get("/background/a").get("X-Cache") in ("STALE", "UPDATING"), "it to be stale")
     wait_until(lambda: shown(place.get("/background/a"))[1] != first, "it to be new")
+
+
+def test_what_a_pattern_matched_is_known_in_the_background(place):
+    """What was fetched there had no captures, so it was something else that was asked for."""
+    place.says("/x/of/some", [("Cache-Control", "max-age=1")])
+    first = place.get("/pattern/some/x").text
+    wait_until(lambda: place.get("/pattern/some/x").get("X-Cache") in ("STALE", "UPDATING"), "it to be stale")
+    wait_until(lambda: shown(place.get("/pattern/some/x"))[1] != first, "it to be new")
+    assert {seen.target for seen in place.up.seen if "of" in seen.target} == {"/x/of/some"}
+
+
+def test_what_a_pattern_matched_is_known_to_each_part(place):
+    body = os.urandom(SIZE)
+    place.says("/a/in/parts", ranged(body))
+    assert place.get("/pattern-slice/a").body == body
 
 
 def test_it_is_asked_whether_it_is_still_the_same(place):

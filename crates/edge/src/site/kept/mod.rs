@@ -15,6 +15,7 @@ use config::model::http::{
     CacheKind, CacheName, CacheSettings, Content, IgnoreHeaders, SettingsId, Store, Value, Variable,
 };
 use exchange::{Body, Method, Name, Request, Response};
+use routing::Captures;
 use telemetry::error_log::Level;
 
 use self::store::StoreWriter;
@@ -52,6 +53,8 @@ pub(super) struct Renewal {
     content: Content,
     /// `internal`, `target_changed` and `location_valid` of the visit.
     way: [bool; 3],
+    /// What the place's pattern matched.
+    captures: Captures,
     pub part: Box<(Ticket, Arc<Stored>)>,
 }
 
@@ -261,6 +264,7 @@ impl Visit<'_, '_> {
             settings: self.place.id,
             content: self.content.clone(),
             way: [self.internal, self.target_changed, self.location_valid],
+            captures: self.state.captures().clone(),
             part: Box::new((ticket, Arc::clone(stored))),
         };
         self.company().renewals.push(renewal);
@@ -268,8 +272,9 @@ impl Visit<'_, '_> {
 
     /// Fetches anew what was sent although it held no more.
     pub(super) async fn renew(&mut self, renewal: Renewal) {
-        let Renewal { mut request, settings, content, way, part } = renewal;
+        let Renewal { mut request, settings, content, way, captures, part } = renewal;
         let outer = self.step_in();
+        self.state.swap_captures(captures);
         [self.internal, self.target_changed, self.location_valid] = way;
         self.enter(settings, content);
         request.content_length = Some(0);
