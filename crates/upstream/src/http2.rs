@@ -52,7 +52,7 @@ struct Moved {
 impl Http2 {
     async fn begin(stream: Stream, limits: &Limits) -> Result<Self, h2::Error> {
         let moved = Rc::new(Moved::default());
-        let wire = Wire { stream, input: BytesMut::new(), moved: Rc::clone(&moved) };
+        let wire = Wire { stream, input: BytesMut::new(), moved: Rc::clone(&moved), deaf: None };
         let (send, codec) = Builder::new()
             .initial_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
@@ -80,6 +80,8 @@ struct Wire {
     stream: Stream,
     input: BytesMut,
     moved: Rc<Moved>,
+    /// It takes nothing more, but what it said before may still be there to read: why it closed, say.
+    deaf: Option<io::ErrorKind>,
 }
 
 impl AsyncRead for Wire {
@@ -88,6 +90,9 @@ impl AsyncRead for Wire {
         if wire.input.is_empty() {
             wire.input.reserve(READ_SIZE);
             let read = ready!(wire.stream.poll_read(cx, &mut wire.input))?;
+            if let Some(kind) = wire.deaf.filter(|_| read == 0) {
+                return Poll::Ready(Err(kind.into()));
+            }
             wire.moved.read.set(wire.moved.read.get() + read as u64);
         }
         let count = wire.input.len().min(buf.remaining());
@@ -100,7 +105,18 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let wire = self.get_mut();
-        let written = ready!(wire.stream.poll_write(cx, &[IoSlice::new(buf)]))?;
+        if wire.deaf.is_some() {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        let written = match ready!(wire.stream.poll_write(cx, &[IoSlice::new(buf)])) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+            {
+                wire.deaf = Some(error.kind());
+                return Poll::Ready(Ok(buf.len()));
+            }
+            written => written?,
+        };
         wire.moved.written.set(wire.moved.written.get() + written as u64);
         Poll::Ready(Ok(written))
     }
