@@ -1,5 +1,6 @@
 """Server-side includes."""
 
+import gzip
 import re
 import time
 
@@ -25,6 +26,7 @@ CONF = r"""
         location /404 { return 404; }
         location /sub/ { sub_filter_once off; sub_filter before after; }
         location /zip.html { gzip on; gzip_min_length 1; }
+        location /pre/ { gzip_static on; gzip_vary on; }
         location /error/ { error_page 404 /error.html; }
     }
 """
@@ -67,6 +69,8 @@ PAGES = {
     "uri.html": '<!--#include virtual="/shown.html?b=c" -->', "shown.html":
         '<!--#echo var="uri" --> <!--#echo var="args" --> <!--#echo var="request_uri" -->',
     "sub/a.html": 'before <!--#echo var="arg_a" -->', "zip.html": 'x<!--#echo var="uri" -->' * 50,
+    "pre/page.html": '<!--#include virtual="/pre/a.txt" -->.', "pre/a.txt": "as it is", "pre/a.txt.gz": gzip.compress(b"compressed"),
+    "none.html": '[<!--#include virtual="$arg_a" -->]',
     "error.html": 'error of <!--#echo var="request_uri" -->',
     "large.html": "t" * 100000 + '<!--#echo var="uri" -->' + "u" * 70000 + '<!--#include virtual="/big.txt" -->',
     "big.txt": "v" * 300000,
@@ -95,6 +99,8 @@ ERROR = "[an error occurred while processing the directive]"
     ("/types/a.txt", "/types/a.txt"), ("/types/a.html", "/types/a.html"), ("/plain.txt", PAGES["plain.txt"]),
     ("/short/a.html", ERROR + "."), ("/own.html", "set by rewrite"),
     ("/uri.html?x=y", "/shown.html b=c /uri.html?x=y"), ("/sub/a.html?a=before", "after before"),
+    # Not the page's own directory.
+    ("/none.html", f"[{ERROR}]"), ("/none.html?a=shown.html", "[/shown.html (none) /none.html?a=shown.html]"),
     ("/error/x?y", "error of /error/x?y"),
     ("/large.html", "t" * 100000 + "/large.html" + "u" * 70000 + "v" * 300000),
     ("/cut.html", "s" * 65534 + "/cut.html" + "s" * 65533 + "<!--x-->e"),
@@ -127,9 +133,13 @@ def test_fields(server):
 
 
 def test_pages_are_compressed(server):
-    import gzip
     response = server.get("/zip.html", {"Accept-Encoding": "gzip"})
     assert gzip.decompress(response.body) == b"x/zip.html" * 50
+
+
+def test_what_is_included_is_not_taken_from_a_compressed_file(server):
+    assert gzip.decompress(server.get("/pre/a.txt", {"Accept-Encoding": "gzip"}).body) == b"compressed"
+    assert server.get("/pre/page.html", {"Accept-Encoding": "gzip"}).text == "as it is."
 
 
 def test_conditions_and_included_files(server):

@@ -648,6 +648,10 @@ impl FileContext for Eyes<'_> {
     }
 
     fn accepted(&mut self) -> AcceptEncoding {
+        // What is put into another answer is wanted as text.
+        if self.facts.inner.get() {
+            return AcceptEncoding::IDENTITY;
+        }
         let (place, request) = (self.place, self.request);
         place.filters.accepted(request, self)
     }

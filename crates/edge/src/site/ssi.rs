@@ -321,7 +321,8 @@ impl<'s> Visit<'_, 's> {
             }
         }
         let mut target = self.evaluated(request, target)?;
-        if !target.starts_with(b"/") {
+        // Where all variables are empty nothing is meant, and not the page's own directory.
+        if !target.is_empty() && !target.starts_with(b"/") {
             let directory = request.path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
             target = [&request.path[..directory], &target].concat();
         }
