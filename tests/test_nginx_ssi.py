@@ -56,6 +56,9 @@ PAGES = {
     "block.html": '<!--#block name="one" -->the <b>block</b> <!--#echo var="arg_a" --><!--#endblock -->'
                   '<!--#include virtual="/empty" stub="one" -->|<!--#include virtual="/404" stub="one" -->|'
                   '<!--#include virtual="/raw?r" stub="one" -->',
+    "stub-page.html": '<!--#block name="one" -->block<!--#endblock --><!--#include virtual="/error/x" stub="one" -->|'
+                      '<!--#include virtual="/stub-inner.html" stub="one" -->',
+    "stub-inner.html": 'inner <!--#include virtual="/404" stub="two" --><!--#include virtual="/404" set="x" -->',
     "time.html": '<!--#config timefmt="%s" --><!--#echo var="date_local" -->|<!--#config timefmt="%Y %Z" -->'
                  '<!--#echo var="date_gmt" -->',
     "errmsg.html": '<!--#none --><!--#config errmsg="E" --><!--#none --><!--#include -->'
@@ -95,6 +98,8 @@ ERROR = "[an error occurred while processing the directive]"
     ("/equal.html?a=one", "1"), ("/equal.html?a=two", "2!"), ("/equal.html?a=x", "0!"),
     ("/regex.html?a=a-bc", "a,bc"), ("/regex.html?a=abc", "none"), ("/nested.html?a=1", "no."), ("/nested.html", "."),
     ("/block.html?a=x", "the <b>block</b> x|the <b>block</b> x|<raw r>"),
+    # A page of `error_page` is an error as well; an error within what is included is its own affair.
+    ("/stub-page.html", f"block|inner {ERROR}"),
     ("/errmsg.html", ERROR + "EEEEEE|E"), ("/silent/a.html", "ab"), ("/off/a.html", PAGES["off/a.html"]),
     ("/types/a.txt", "/types/a.txt"), ("/types/a.html", "/types/a.html"), ("/plain.txt", PAGES["plain.txt"]),
     ("/short/a.html", ERROR + "."), ("/own.html", "set by rewrite"),

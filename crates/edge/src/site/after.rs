@@ -19,8 +19,10 @@ pub struct Company {
     pub(super) pages: Option<Pages>,
     /// Requests that were asked within the client's.
     pub(super) asked: u32,
-    /// The last answer was a page that the configuration does not have.
+    /// The request that is served is answered by a page that the configuration does not have.
     pub(super) made_page: bool,
+    /// In place of the last answer there is a page for an error, one of `error_page` or one that was made.
+    pub(super) failed: bool,
     /// Bytes that the last answer may have where it becomes a variable: `subrequest_output_buffer_size`.
     pub(super) answer_limit: u64,
     /// One was longer, so that there is no response to make.

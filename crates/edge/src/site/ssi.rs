@@ -341,11 +341,10 @@ impl<'s> Visit<'_, 's> {
             }
         };
         let ask = Ask { args: args.unwrap_or_default(), shown: Some(page.shown.clone()), ..Ask::get(path) };
-        self.company().made_page = false;
         let Some(answer) = self.ask(request, ask).await else {
             return Err("the subrequest of an \"include\" SSI command failed".to_owned());
         };
-        let (status, made_page) = (answer.status, self.company().made_page);
+        let (status, failed) = (answer.status, self.company().failed);
         let answer = Pieces::gather(answer.body, self.event_loop).await;
         if let Some(variable) = set {
             let limit = self.company().answer_limit;
@@ -356,7 +355,7 @@ impl<'s> Visit<'_, 's> {
                 return Err(format!("too big subrequest response for \"{}\"", shown(Some(variable))));
             };
             self.store(variable, value);
-        } else if let Some(block) = block.filter(|_| made_page || answer.is_empty()) {
+        } else if let Some(block) = block.filter(|_| failed || answer.is_empty()) {
             let mut text = Pieces::default();
             text.data(block.into());
             out.append(self.run_page(request, page.settings, page.shown.clone(), text).await);

@@ -55,6 +55,7 @@ impl Visit<'_, '_> {
         }
         let mut inner = inner_request(request, &ask);
         let outer = self.step_in();
+        let made_page = std::mem::take(&mut self.company().made_page);
         let step = if ask.path.starts_with(b"@") {
             self.named(&mut inner, &ask.path)
         } else {
@@ -67,13 +68,17 @@ impl Visit<'_, '_> {
         if let (Some(answer), Some(status)) = (&mut answer, self.status.take()) {
             answer.status = status;
         }
+        // What is asked within it may fail without its being worth less.
+        let failed = self.error_page || self.company().made_page;
         if let (Some(answer), Some(shown)) = (&mut answer, &ask.shown) {
             Box::pin(self.filter_inner(&mut inner, answer, shown)).await;
         }
         if let Some(answer) = answer.as_ref().filter(|_| self.settings().log_subrequest) {
             self.log_inner(&inner, answer);
         }
-        self.company().answer_limit = self.settings().subrequest_buffer;
+        let answer_limit = self.settings().subrequest_buffer;
+        let company = self.company();
+        (company.answer_limit, company.failed, company.made_page) = (answer_limit, failed, made_page);
         self.step_out(outer);
         answer
     }
