@@ -73,7 +73,8 @@ PAGES = {
         '<!--#echo var="uri" --> <!--#echo var="args" --> <!--#echo var="request_uri" -->',
     "sub/a.html": 'before <!--#echo var="arg_a" -->', "zip.html": 'x<!--#echo var="uri" -->' * 50,
     "pre/page.html": '<!--#include virtual="/pre/a.txt" -->.', "pre/a.txt": "as it is", "pre/a.txt.gz": gzip.compress(b"compressed"),
-    "none.html": '[<!--#include virtual="$arg_a" -->]',
+    "none.html": '[<!--#include virtual="$arg_a" -->]', "relative/own.html": '[<!--#include virtual="" -->]',
+    "relative/index.html": "its directory",
     "error.html": 'error of <!--#echo var="request_uri" -->',
     "large.html": "t" * 100000 + '<!--#echo var="uri" -->' + "u" * 70000 + '<!--#include virtual="/big.txt" -->',
     "big.txt": "v" * 300000,
@@ -105,7 +106,7 @@ ERROR = "[an error occurred while processing the directive]"
     ("/short/a.html", ERROR + "."), ("/own.html", "set by rewrite"),
     ("/uri.html?x=y", "/shown.html b=c /uri.html?x=y"), ("/sub/a.html?a=before", "after before"),
     # Not the page's own directory.
-    ("/none.html", f"[{ERROR}]"), ("/none.html?a=shown.html", "[/shown.html (none) /none.html?a=shown.html]"),
+    ("/none.html", f"[{ERROR}]"), ("/relative/own.html", "[its directory]"), ("/none.html?a=shown.html", "[/shown.html (none) /none.html?a=shown.html]"),
     ("/error/x?y", "error of /error/x?y"),
     ("/large.html", "t" * 100000 + "/large.html" + "u" * 70000 + "v" * 300000),
     ("/cut.html", "s" * 65534 + "/cut.html" + "s" * 65533 + "<!--x-->e"),

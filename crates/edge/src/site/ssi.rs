@@ -320,9 +320,11 @@ impl<'s> Visit<'_, 's> {
                 return Err(format!("invalid value \"{}\" in the \"wait\" parameter", shown(Some(wait))));
             }
         }
+        let has_variables = target.contains(&b'$');
         let mut target = self.evaluated(request, target)?;
         // Where all variables are empty nothing is meant, and not the page's own directory.
-        if !target.is_empty() && !target.starts_with(b"/") {
+        let is_meant = !target.is_empty() || !has_variables;
+        if is_meant && !target.starts_with(b"/") {
             let directory = request.path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
             target = [&request.path[..directory], &target].concat();
         }
