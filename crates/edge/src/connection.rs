@@ -289,7 +289,7 @@ fn tell_end(event_loop: &EventLoop, connection: &Connection, ends: &Ends, is_lat
 #[cold]
 fn lost(ends: &Ends, error: WriteError) {
     let why = match error {
-        WriteError::Gone => "client prematurely closed connection",
+        WriteError::Gone | WriteError::Left => "client prematurely closed connection",
         WriteError::Timeout => "client timed out",
         WriteError::Broken(why) => why,
     };

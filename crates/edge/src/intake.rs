@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use buffering::{BodyBuffer, BufferedBody, Named, ResponseLimits};
-use exchange::{BodyError, Fields, Request};
+use exchange::{Body, BodyError, Fields, Leave, Name, Request, Response};
 use handlers::app::{Answer, App, Failure, Outcome, Watch};
 use protocol::{ClientEvent, Exchange, h1};
 
@@ -95,7 +95,24 @@ pub async fn call(
     hints: bool,
 ) -> Answer {
     let mut watch = ClientWatch { exchange, probed: false, hints };
-    app.call(request, body, server, &mut watch, limits).await
+    let mut answer = app.call(request, body, server, &mut watch, limits).await;
+    if let Ok(response) = &mut answer.result
+        && matches!(response.body, Body::Stream(_))
+    {
+        response.leave = leave(response);
+    }
+    answer
+}
+
+/// When the client of an application's answer counts as gone while nothing comes. One that only sends nothing more still
+/// listens; but of events there may be none for hours, and nobody waits for them who has ended its side.
+fn leave(response: &Response) -> Leave {
+    const EVENTS: &[u8] = b"text/event-stream";
+    let kind = response.fields.first(Name::ContentType).and_then(|value| value.get(..EVENTS.len()));
+    match kind {
+        Some(kind) if kind.eq_ignore_ascii_case(EVENTS) => Leave::Ended,
+        _ => Leave::Broken,
+    }
 }
 
 /// The same for what goes on without the client. `is_known`: it was served before.

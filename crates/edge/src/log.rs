@@ -43,7 +43,7 @@ pub fn finish(
 ) {
     match sent.outcome {
         Ok(()) => {}
-        Err(WriteError::Gone) => {
+        Err(WriteError::Gone | WriteError::Left) => {
             fault(
                 Level::Debug,
                 finished.request,

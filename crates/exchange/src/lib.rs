@@ -28,6 +28,6 @@ pub use fields::Fields;
 pub use http1::Name;
 pub use precondition::{Precondition, Validators};
 pub use request::{Method, Peer, Request, Scheme};
-pub use response::Response;
+pub use response::{Leave, Response};
 pub use turn::{OthersFirst, begin_turn, now, others_first};
 pub use version::Version;

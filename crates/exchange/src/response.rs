@@ -26,8 +26,23 @@ pub struct Response {
     pub of_file: Option<Rc<FileIdentity>>,
     /// The connection must not be used again after this response.
     pub close: bool,
+    /// What ends the response while nothing of its body comes.
+    pub leave: Leave,
     /// For the access log, and for nobody else: variables of the application's environ. Each has a `:` before its name.
     pub logged: Option<Box<Fields>>,
+}
+
+/// When the client of a response counts as gone while whoever makes the body is silent. What is sent to one that is gone
+/// tells as much, but that may be long after.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Leave {
+    /// Not before something is sent to it.
+    #[default]
+    Unseen,
+    /// When the connection is broken. One that only sends nothing more may still listen.
+    Broken,
+    /// When it sends nothing more, as in nginx: a socket that is closed looks the same.
+    Ended,
 }
 
 impl Response {

@@ -61,6 +61,8 @@ pub enum ClientEvent {
 pub enum WriteError {
     /// The client closed or reset the connection.
     Gone,
+    /// The same, seen while there was nothing to send to it.
+    Left,
     /// The client took nothing for `send_timeout`.
     Timeout,
     /// The response itself broke off; the client can tell, because the connection was cut.

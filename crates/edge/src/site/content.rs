@@ -12,7 +12,7 @@ use config::model::http::{
     BodyFile, CacheKind, CacheSettings, Content, IgnoreHeaders, LogLevel, Regex as RegexModel, TryLast,
     Value, Variable,
 };
-use exchange::{AcceptEncoding, Body, Chunk, Fields, Method, Name, Request, Response};
+use exchange::{AcceptEncoding, Body, Chunk, Fields, Leave, Method, Name, Request, Response};
 use filters::nginx::{AtEnd, FilterContext};
 use handlers::app::App;
 use handlers::files::by_path::{FileContext, Kind, Outcome, Place as FilePlace};
@@ -314,6 +314,9 @@ impl Visit<'_, '_> {
         }
         let Some(keeping) = keeping else { return Step::respond(response) };
         let cacheable = keeping.cacheable && !fresh.forbidden;
+        if cacheable {
+            response.leave = Leave::Unseen;
+        }
         self.facts.keeps.set(cacheable);
         let length = response
             .fields

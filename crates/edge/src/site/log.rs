@@ -16,6 +16,10 @@ use super::place::Place;
 use super::visit::Visit;
 use crate::event_loop::EventLoop;
 
+/// The client left while a server was waited for.
+const LEFT: &str =
+    "epoll_wait() reported that client prematurely closed connection, so upstream connection is closed too";
+
 impl Visit<'_, '_> {
     /// Whether a log may ask for fields of the response.
     pub fn wants_fields(&self) -> bool {
@@ -46,6 +50,14 @@ impl Visit<'_, '_> {
                 };
                 let passed = self.facts.passed_on();
                 let action = if passed { "sending to client" } else { "sending response to client" };
+                self.facts.log_about(Level::Info, Some(request), Some(action), None, format_args!("{words}"));
+            }
+            Some(Err(WriteError::Left)) => {
+                let (action, words) = if self.facts.passed_on() {
+                    ("reading upstream", LEFT)
+                } else {
+                    ("sending response to client", "client prematurely closed connection")
+                };
                 self.facts.log_about(Level::Info, Some(request), Some(action), None, format_args!("{words}"));
             }
             Some(Err(WriteError::Broken(why))) => {

@@ -6,11 +6,11 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::task::{Context, Poll, ready};
 
-use exchange::{Body, Chunk, ChunkStream, Fields, Name, Nothing, Response};
+use exchange::{Body, Chunk, ChunkStream, Fields, Leave, Name, Nothing, Response};
 use http1::{EncodeError, ResponseEncoder, Version, response_body_allowed};
 
 use super::Connection;
-use crate::{Sent, WriteError};
+use crate::{ClientEvent, Sent, WriteError};
 
 /// A body up to this size is copied behind the head and leaves with it in one write.
 const COPY_LIMIT: usize = 16 * 1024;
@@ -324,7 +324,7 @@ impl Connection {
                 self.buffers().output.extend_from_slice(&body.suffix);
                 self.flush().await
             }
-            Body::Stream(stream) => self.write_stream(stream, framing, sent).await,
+            Body::Stream(stream) => self.write_stream(stream, framing, response.leave, sent).await,
         }
     }
 
@@ -429,6 +429,7 @@ impl Connection {
         &mut self,
         mut stream: Box<dyn ChunkStream>,
         framing: Framing,
+        leave: Leave,
         sent: &mut u64,
     ) -> Result<(), WriteError> {
         let mut budget = TURN;
@@ -443,16 +444,26 @@ impl Connection {
                 continue;
             }
             // What has been collected leaves as soon as there is nothing more to collect.
-            let mut waited = false;
+            let (mut waited, mut watched, mut gone) = (false, false, false);
             let chunk = poll_fn(|cx| match stream.poll_chunk(cx) {
                 Poll::Pending if !waited && !self.buffers().output.is_empty() => {
                     waited = true;
                     Poll::Ready(Some(Ok(Chunk::Flush)))
                 }
+                Poll::Pending if leave != Leave::Unseen => {
+                    watched = true;
+                    gone = self.has_left(cx, leave);
+                    if gone { Poll::Ready(None) } else { Poll::Pending }
+                }
                 other => other,
             })
             .await;
+            if watched {
+                // The watch has used it, and it was not the client that was waited for.
+                self.deadline.set(self.settings.send_timeout);
+            }
             match chunk {
+                None if gone => return Err(WriteError::Left),
                 None => break,
                 Some(Err(error)) => {
                     // What is whole may leave; the end that is missing says the rest.
@@ -515,6 +526,23 @@ impl Connection {
                 self.flush().await
             }
             _ => self.flush().await,
+        }
+    }
+
+    /// Whether the client is gone. Asked while there is nothing to send to it, so whoever has something at once never
+    /// asks; the task is woken when the client does something.
+    fn has_left(&mut self, cx: &mut Context<'_>, leave: Leave) -> bool {
+        match leave {
+            Leave::Unseen => false,
+            Leave::Ended if self.half_closed => true,
+            Leave::Ended => self.poll_client(cx).is_ready(),
+            Leave::Broken => loop {
+                match self.poll_client(cx) {
+                    Poll::Ready(ClientEvent::Gone) => return true,
+                    Poll::Ready(ClientEvent::HalfClosed) => {}
+                    Poll::Pending => return false,
+                }
+            },
         }
     }
 

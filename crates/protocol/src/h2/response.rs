@@ -99,7 +99,7 @@ impl Exchange {
             Body::Stream(body) => self.write_stream(&mut stream, body, length, sent).await,
         };
         match outcome {
-            Ok(()) | Err(WriteError::Gone) => {}
+            Ok(()) | Err(WriteError::Gone | WriteError::Left) => {}
             // The client can tell that what it has is not the whole.
             Err(WriteError::Broken(_)) => stream.send_reset(Reason::INTERNAL_ERROR),
             Err(WriteError::Timeout) => stream.send_reset(Reason::CANCEL),
@@ -172,13 +172,18 @@ impl Exchange {
         };
         loop {
             // What has been collected leaves as soon as there is nothing more to collect.
+            let mut gone = false;
             let chunk = poll_fn(|cx| match body.poll_chunk(cx) {
                 Poll::Pending if !collected.is_empty() => Poll::Ready(Some(Ok(Chunk::Flush))),
-                Poll::Pending if stream.poll_reset(cx).is_ready() => Poll::Ready(None),
+                Poll::Pending if stream.poll_reset(cx).is_ready() => {
+                    gone = true;
+                    Poll::Ready(None)
+                }
                 other => other,
             })
             .await;
             match chunk {
+                None if gone => return Err(WriteError::Left),
                 None => break,
                 Some(Ok(Chunk::Flush)) => {
                     self.write(stream, collected.split().freeze(), false, sent, &mut *body).await?;

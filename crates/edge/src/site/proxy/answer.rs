@@ -4,7 +4,7 @@ use buffering::{ResponseBuffer, ResponseLimits};
 use bytes::Bytes;
 use cache::Stored;
 use config::model::http::{CacheSettings, ProxyPass, ProxyTarget};
-use exchange::{Body, Fields, Method, Name, Request, Response, Version, parse_http_date};
+use exchange::{Body, Fields, Leave, Method, Name, Request, Response, Version, parse_http_date};
 use http1::ResponseHead;
 
 use super::super::kept::{self, Keeping};
@@ -134,6 +134,10 @@ impl Visit<'_, '_> {
             Some(says) if !settings.ignore.accel_buffering => says,
             _ => settings.buffering,
         };
+        // What is kept is for others, too.
+        if !settings.ignore_client_abort && !cacheable {
+            response.leave = Leave::Ended;
+        }
         let keeping = keeping.filter(|_| buffering);
         // As in nginx: what answers GET, as a whole.
         let is_stored = keeping.is_none() && head.status == 200 && request.method == Method::Get;
@@ -184,6 +188,7 @@ impl Visit<'_, '_> {
             return Step::respond(response);
         }
         if let Some(store) = store {
+            response.leave = Leave::Unseen;
             let body = body.at_once(settings.pass_trailers);
             let modified = modified(&head, &bytes);
             response.body =
