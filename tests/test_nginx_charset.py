@@ -134,3 +134,11 @@ def test_the_set_that_a_server_names(serve_nginx):
             response = server.get(target)
             assert (response.get("Content-Type"), response.body) == ("text/html" + label, body), target
             assert response.get("X-Accel-Charset") is None
+
+
+@pytest.mark.parametrize("types, is_compressed", [("*", True), ("text/plain", False)])
+def test_what_has_no_type_is_compressed_where_all_types_are(serve_nginx, types, is_compressed):
+    site = serve_nginx("server { listen 127.0.0.1:%%PORT%%; gzip on; gzip_min_length 1; gzip_types %s; default_type ''; "
+                       "location / { return 200 '%s'; } }" % (types, "a" * 100))
+    answer = site.get("/", {"Accept-Encoding": "gzip"})
+    assert (answer.get("Content-Encoding") == "gzip", answer.get("Content-Type")) == (is_compressed, None)

@@ -219,6 +219,7 @@ impl<'a> Reader<'a> {
             }
         }
         level.valid_referers = Some(Rc::new(referers));
+        level.referers_at.get_or_insert(directive.name.span);
     }
 
     fn referer(&mut self, referers: &mut ValidReferers, word: Word<'a>) {
@@ -238,7 +239,18 @@ impl<'a> Reader<'a> {
 
     /// `valid_referers server_names`, once all names of the server are known.
     pub(super) fn complete_referers(&mut self, level: &mut Level) {
+        let at = level.referers_at.take();
         if level.referers_of_server.take().is_none() {
+            if let (Some(at), Some(referers)) = (at, &level.valid_referers)
+                && (referers.none || referers.blocked)
+                && referers.names.is_empty()
+                && referers.regexes.is_empty()
+            {
+                let message = "the \"none\" or \"blocked\" referers are specified in the \"valid_referers\" \
+                               directive without any valid referer";
+                self.error(at, message)
+                    .help("add the names of the sites that may lead here, or `server_names`");
+            }
             return;
         }
         let (Some(referers), Some(names)) = (&mut level.valid_referers, self.sockets.names.last()) else {

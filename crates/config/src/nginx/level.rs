@@ -279,6 +279,7 @@ level! {
         try_files: TryFiles,
         // For checks once the block has ended.
         referers_of_server: (),
+        referers_at: Span,
         access_log_off: (),
         secure_link_at: Span,
     }

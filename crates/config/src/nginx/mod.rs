@@ -277,6 +277,7 @@ fn lower<'a>(
     reader.check_zones();
     reader.check_caches();
     reader.check_recodings();
+    reader.check_pools();
     reader.check_variables();
     reader.lead_passes();
     let (listeners, listens) = reader.listeners();
@@ -384,6 +385,7 @@ impl<'a> Reader<'a> {
             passes_at: Vec::new(),
             resolving: Vec::new(),
             thread_pools: Vec::new(),
+            pools_used: Vec::new(),
             checks: Vec::new(),
             health_checks: Vec::new(),
             matches: Vec::new(),

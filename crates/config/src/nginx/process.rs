@@ -411,7 +411,13 @@ impl<'a> Reader<'a> {
                     .help("write `threads`, or name a `thread_pool`");
                 return;
             }
-            value if value.starts_with(b"threads=") => {}
+            value if value.starts_with(b"threads=") => {
+                let pool = &value[b"threads=".len()..];
+                // Which one a variable names shows in time.
+                if pool != b"default" && !pool.contains(&b'$') {
+                    self.pools_used.push((word.span, pool.to_vec()));
+                }
+            }
             _ => {
                 self.error(word.span, "\"aio\" directive invalid value")
                     .help("write `threads`, `on` or `off`");
@@ -420,6 +426,17 @@ impl<'a> Reader<'a> {
         }
         let why = "files are read without blocking other requests anyway";
         self.note(directive.name.span, format!("`aio` changes nothing here: {why}"));
+    }
+
+    /// Once everything is read: a pool may be used before it is defined.
+    pub(super) fn check_pools(&mut self) {
+        for (span, pool) in std::mem::take(&mut self.pools_used) {
+            if !self.thread_pools.contains(&pool) {
+                let name = String::from_utf8_lossy(&pool).into_owned();
+                self.error(span, format!("unknown thread pool \"{name}\""))
+                    .help(format!("write `threads`, or `thread_pool {name} threads=32;` outside of `http`"));
+            }
+        }
     }
 
     fn thread_pool(&mut self, directive: Directive<'a>) {

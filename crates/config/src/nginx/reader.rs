@@ -61,6 +61,8 @@ pub(super) struct Reader<'a> {
     pub resolving: Vec<(Span, usize, Option<std::time::Duration>)>,
     /// The names of `thread_pool` so far.
     pub thread_pools: Vec<Vec<u8>>,
+    /// Those that `aio` names, and where.
+    pub pools_used: Vec<(Span, Vec<u8>)>,
     /// `health_check`s of the location that is being read.
     pub checks: Vec<super::health::Check<'a>>,
     pub health_checks: Vec<HealthCheck>,

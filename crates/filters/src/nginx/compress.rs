@@ -57,7 +57,6 @@ impl Compression {
         };
         let length = length.or_else(|| compress::content_length(fields));
         length.is_none_or(|length| length >= self.min_length.max(1))
-            && fields.first(Name::ContentType).is_some_and(|given| !given.is_empty())
             && !fields.has(Name::ContentEncoding)
             && self.types.take(fields)
             && !compress::forbids(fields)
