@@ -760,3 +760,44 @@ def test_a_client_that_leaves_within_its_body_is_400(heads):
         client.send(b"POST /up HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
         assert client.response().status == 400
     heads.wait_log(r"\[error\] .* client sent invalid chunked body, client: .*POST /up")
+
+
+@pytest.mark.parametrize("target, logged", [
+    # What nobody has said is missing, what the configuration has made nothing is nothing.
+    ("/missing", "-"),
+    ("/missing?a", "-"),
+    ("/page", ""),
+    ("/page?a", ""),
+    ("/tried", ""),
+    ("/tried?a", ""),
+    ("/kept?a", "a"),
+    ("/dropped", "-"),
+    ("/dropped?a", ""),
+    ("/set?a", ""),
+    ("/plain", "-"),
+    ("/plain?", "-"),
+    ("/plain?a", "a"),
+])
+def test_arguments_that_are_nothing(arguments, target, logged):
+    before = len(lines(arguments, "args.log", 0))
+    assert arguments.get(target).status in (200, 403, 404)
+    assert lines(arguments, "args.log", before + 1)[before] == f"{target} [{logged}][{logged}]"
+
+
+@pytest.fixture(scope="module")
+def arguments(serve_nginx_module):
+    return serve_nginx_module(r"""
+        log_format args '$request_uri [$args][$query_string]';
+        server {
+            listen 127.0.0.1:%PORT%;
+            access_log %DIR%/args.log args;
+            error_page 404 /plain;
+            error_page 403 /plain?;
+            location = /plain { return 200 "x"; }
+            location = /page { return 403; }
+            location = /tried { try_files /nowhere /plain; }
+            location = /kept { rewrite ^ /plain; }
+            location = /dropped { rewrite ^ /plain?; }
+            location = /set { set $args ""; return 200 "x"; }
+        }
+    """)

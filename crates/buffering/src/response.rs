@@ -165,6 +165,11 @@ impl ResponseBuffer {
         self.queue.push_back(Item::Bytes(bytes));
     }
 
+    /// Whether some of what was pushed is in a temporary file.
+    pub const fn has_file(&self) -> bool {
+        self.spill.is_some()
+    }
+
     /// Appends a range of a file, which takes no space here.
     pub fn push_file(&mut self, file: Arc<File>, start: u64, len: u64) {
         if len > 0 {

@@ -126,6 +126,8 @@ pub struct Request {
     pub raw_path: Vec<u8>,
     /// What follows the first `?`, without it; as received.
     pub query: Vec<u8>,
+    /// The configuration has said what the query is, even if that is nothing.
+    pub query_set: bool,
     /// The authority: of an absolute-form target, else of Host; lower case is not forced. Empty on an
     /// HTTP/1.0 request without Host.
     pub authority: Vec<u8>,
@@ -162,6 +164,7 @@ impl Request {
         self.path.clear();
         self.raw_path.clear();
         self.query.clear();
+        self.query_set = false;
         self.authority.clear();
         self.script_name.clear();
         self.fields.clear();

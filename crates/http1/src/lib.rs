@@ -25,6 +25,7 @@ mod encode;
 mod error;
 mod essential;
 mod field;
+mod flaw;
 mod framing;
 mod head;
 mod limits;
@@ -45,6 +46,7 @@ pub use encode::{
 };
 pub use error::{ChunkedError, HeadError};
 pub use field::FieldLine;
+pub use flaw::describe_response;
 pub use framing::{BodyFraming, response_body_allowed};
 pub use head::{Policy, RequestHead, UnderscoreFields, Version, parse_request_head};
 pub use limits::Limits;

@@ -66,7 +66,12 @@ impl ChunkStream for Buffered {
         self.buffer.set_slow();
         while self.end.is_none() && self.buffer.has_room() {
             match self.body.poll_next(cx) {
-                Poll::Ready(Some(Ok(data))) => self.buffer.push(data),
+                Poll::Ready(Some(Ok(data))) => {
+                    self.buffer.push(data);
+                    if self.buffer.has_file() {
+                        self.body.has_spilled();
+                    }
+                }
                 Poll::Ready(Some(Err(words))) => self.end = Some(Err(words)),
                 Poll::Ready(None) => self.end = Some(Ok(())),
                 Poll::Pending => return,

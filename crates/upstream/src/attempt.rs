@@ -30,6 +30,10 @@ pub struct Attempt {
     pub sent: Cell<u64>,
     /// The fields behind the body.
     pub trailers: RefCell<Option<Fields>>,
+    /// What came behind the answer's end, in nginx's words.
+    pub excess: Cell<Option<&'static str>>,
+    /// Some of the answer had to wait for the client in a temporary file.
+    pub spilled: Cell<bool>,
     /// What a FastCGI application complains of, and nobody has taken yet.
     pub complaints: RefCell<Complaints>,
     /// Why another was asked for the rest of the answer, or why that was not to be had from this one.
@@ -90,6 +94,8 @@ impl Attempt {
             received: Cell::new(0),
             sent: Cell::new(0),
             trailers: RefCell::new(None),
+            excess: Cell::new(None),
+            spilled: Cell::new(false),
             complaints: RefCell::default(),
             gave_up: RefCell::default(),
             next: RefCell::default(),

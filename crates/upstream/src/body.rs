@@ -99,6 +99,17 @@ enum State {
     Close,
 }
 
+/// What says where an answer ends.
+#[derive(Clone, Copy)]
+enum End {
+    /// Its head.
+    Length,
+    /// The last chunk.
+    Chunk,
+    /// The connection, or another protocol than HTTP/1.
+    Connection,
+}
+
 /// The body of an answer, read from its connection. When it has ended, the connection is free for the next request;
 /// dropped before, it closes the connection.
 pub struct AnswerBody {
@@ -115,10 +126,15 @@ pub struct AnswerBody {
     waiting: bool,
     reusable: bool,
     rate: Option<Box<Rate>>,
+    /// What said where it ends.
+    end: End,
     attempt: Rc<Attempt>,
     lease: Option<Lease>,
     pool: Rc<Pool>,
 }
+
+/// More came than was announced.
+const EXCESS: &str = "upstream sent more data than specified in \"Content-Length\" header";
 
 impl AnswerBody {
     pub(crate) fn new(
@@ -153,6 +169,11 @@ impl AnswerBody {
             waiting: false,
             reusable,
             rate: None,
+            end: match head.framing {
+                ResponseFraming::None | ResponseFraming::Length(_) => End::Length,
+                ResponseFraming::Chunked => End::Chunk,
+                ResponseFraming::Close => End::Connection,
+            },
             attempt,
             lease: Some(lease),
             pool,
@@ -177,10 +198,16 @@ impl AnswerBody {
             waiting: false,
             reusable,
             rate: None,
+            end: End::Connection,
             attempt,
             lease: Some(lease),
             pool,
         }
+    }
+
+    /// Some of it waits for the client in a temporary file.
+    pub(crate) fn has_spilled(&self) {
+        self.attempt.spilled.set(true);
     }
 
     /// Lets the request go on, where it has not left as a whole, though nobody takes the answer.
@@ -344,6 +371,9 @@ impl AnswerBody {
                     self.attempt.complaints.borrow_mut().add(&text, begins);
                 }
                 self.reusable &= after.exact;
+                if !after.exact {
+                    self.attempt.excess.set(Some(EXCESS));
+                }
                 body
             }
             State::Length(left) => {
@@ -467,6 +497,9 @@ impl AnswerBody {
                 let taken = records.take(input, &self.attempt);
                 if matches!(taken, Poll::Ready(None)) {
                     self.reusable &= records.exact;
+                    if !records.exact {
+                        self.attempt.excess.set(Some(EXCESS));
+                    }
                     self.state = State::Done;
                 }
                 taken
@@ -535,7 +568,13 @@ impl AnswerBody {
         let (Some(connection), Some(lease)) = (self.connection.take(), self.lease.take()) else { return };
         lease.answered();
         // What comes behind an answer belongs to no request.
-        if self.reusable && connection.input.is_empty() {
+        if !connection.input.is_empty() {
+            self.attempt.excess.set(match self.end {
+                End::Length => Some(EXCESS),
+                End::Chunk => Some("upstream sent data after final chunk"),
+                End::Connection => None,
+            });
+        } else if self.reusable {
             self.pool.give(connection);
         }
     }

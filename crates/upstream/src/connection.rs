@@ -73,7 +73,7 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// `proxy_send_timeout`
     pub send_timeout: Duration,
-    /// `proxy_read_timeout`
+    /// `proxy_read_timeout`: between two reads, and for a head from its first byte to its last.
     pub read_timeout: Duration,
     /// Of an answer's head.
     pub head: http1::Limits,
@@ -274,12 +274,16 @@ impl Connection {
             if let Some(bytes) = incoming.head(&mut self.input, limits, to, attempt, head, interim)? {
                 return Poll::Ready(Ok(bytes));
             }
+            // What a head that has begun says byte by byte is no sign of life, or it could go on for ever.
+            let has_begun = incoming.has_begun(&self.input);
             let read = self.stream.poll_read_most(cx, &mut self.input, limits.first_read);
             match read {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Fault::Closed)),
                 Poll::Ready(Ok(read)) => {
                     Attempt::add(&attempt.received, read);
-                    self.deadline.set(limits.read_timeout);
+                    if !has_begun {
+                        self.deadline.set(limits.read_timeout);
+                    }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Io("recv", error))),
                 Poll::Pending => return Poll::Pending,

@@ -54,8 +54,8 @@ pub enum Fault {
     Closed,
     /// The connection failed; what was tried.
     Io(&'static str, io::Error),
-    /// What it sent is no answer.
-    Invalid(ResponseError),
+    /// What it sent is no answer; the words for it.
+    Invalid(ResponseError, Box<str>),
     /// What it sent is no answer in the protocol of a gateway.
     Gateway(GatewayError),
     /// What was wrong in HTTP/2, and whether that was what it sent.
@@ -71,18 +71,23 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// What came from the beginning of a head on is none.
+    pub(crate) fn invalid(error: ResponseError, came: &[u8]) -> Self {
+        Self::Invalid(error, http1::describe_response(came, error).into())
+    }
+
     /// It answered, but what it sent is none.
     pub const fn is_invalid(&self) -> bool {
         matches!(
             self,
-            Self::Invalid(_) | Self::Gateway(_) | Self::Http2(_, true) | Self::Refused(_) | Self::Flood
+            Self::Invalid(..) | Self::Gateway(_) | Self::Http2(_, true) | Self::Refused(_) | Self::Flood
         )
     }
 
     /// What it sent does not even look like an answer.
     pub const fn is_noise(&self) -> bool {
         match self {
-            Self::Invalid(error) => !matches!(error, ResponseError::TooLarge),
+            Self::Invalid(error, _) => !matches!(error, ResponseError::TooLarge),
             Self::Gateway(error) => !matches!(error, GatewayError::TooLarge),
             _ => false,
         }
@@ -127,7 +132,7 @@ impl fmt::Display for Fault {
             Self::Timeout => f.write_str("upstream timed out (110: Connection timed out)"),
             Self::Closed => f.write_str("upstream prematurely closed connection"),
             Self::Io(call, error) => write!(f, "{call}() failed ({})", errno(error)),
-            Self::Invalid(error) => write!(f, "upstream sent {error}"),
+            Self::Invalid(_, words) => write!(f, "upstream sent {words}"),
             Self::Gateway(error) => write!(f, "upstream {error}"),
             Self::Http2(words, _) => write!(f, "upstream {words}"),
             Self::Refused(code) => write!(f, "upstream rejected request with error {code}"),
@@ -163,8 +168,8 @@ mod tests {
                 Fault::Connect(missing, "unix:/s".to_owned()),
                 "connect() to unix:/s failed (2: No such file or directory)",
             ),
-            (Fault::Invalid(ResponseError::StatusLine), "upstream sent no valid HTTP/1.0 header"),
-            (Fault::Invalid(ResponseError::TooLarge), "upstream sent too big header"),
+            (Fault::invalid(ResponseError::StatusLine, b""), "upstream sent no valid HTTP/1.0 header"),
+            (Fault::invalid(ResponseError::TooLarge, b""), "upstream sent too big header"),
         ] {
             assert_eq!(fault.to_string(), text);
         }

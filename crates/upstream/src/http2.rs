@@ -513,7 +513,9 @@ impl Connection {
         }
         let head_limits = http1::Limits { head: room, field_size: room, ..limits.head };
         let to = AnswerTo { upgrade: false, ..outgoing.to };
-        match parse_response_head(&bytes, &head_limits, false, to, &mut parsed).map_err(Fault::Invalid)? {
+        match parse_response_head(&bytes, &head_limits, false, to, &mut parsed)
+            .map_err(|error| Fault::invalid(error, &bytes))?
+        {
             Some(length) if length == bytes.len() && !parsed.is_interim() => {}
             _ => return Err(Fault::Gateway(gateway::GatewayError::Field)),
         }

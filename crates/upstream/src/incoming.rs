@@ -36,6 +36,15 @@ impl Incoming {
         }
     }
 
+    /// Whether a part of a head is there, once [`Incoming::head`] has found no whole one. What an application complains of
+    /// meanwhile, and interim responses, are none.
+    pub(crate) fn has_begun(&self, input: &[u8]) -> bool {
+        match self {
+            Self::Http(_) | Self::Cgi(_) => !input.is_empty(),
+            Self::Records(records) => !records.output.is_empty(),
+        }
+    }
+
     /// The head, once it is whole. What comes before it is told.
     pub(crate) fn head(
         &mut self,
@@ -51,7 +60,9 @@ impl Incoming {
         }
         match self {
             Self::Http(count) => loop {
-                match parse_response_head(input, &limits.head, true, to, head).map_err(Fault::Invalid)? {
+                match parse_response_head(input, &limits.head, true, to, head)
+                    .map_err(|error| Fault::invalid(error, input))?
+                {
                     Some(length) if head.is_interim() => {
                         *count += 1;
                         if *count > INTERIM {
@@ -119,7 +130,8 @@ fn cgi_head(
     // A status line may have been added.
     let room = bytes.len().max(limits.head.head);
     let limits = http1::Limits { head: room, field_size: room, ..limits.head };
-    let parsed = parse_response_head(&bytes, &limits, false, to, head).map_err(Fault::Invalid)?;
+    let parsed = parse_response_head(&bytes, &limits, false, to, head)
+        .map_err(|error| Fault::invalid(error, &bytes))?;
     if parsed != Some(bytes.len()) {
         return Err(Fault::Gateway(GatewayError::Field));
     }
@@ -161,8 +173,8 @@ pub(crate) struct After {
     pub(crate) exact: bool,
 }
 
-const SHORT: &str = "upstream prematurely closed FastCGI request";
-const INVALID: &str = "upstream sent invalid FastCGI record";
+const SHORT: &str = "upstream prematurely closed FastCGI request while reading upstream";
+const INVALID: &str = "upstream sent invalid FastCGI record while reading upstream";
 
 impl Records {
     fn next(&mut self, input: &mut BytesMut) -> Result<Option<Heard>, Fault> {
@@ -234,7 +246,9 @@ impl Records {
                 }
                 Ok(Some(Heard::OutputEnd)) => {
                     if self.left.is_some_and(|left| left > 0) {
-                        return Poll::Ready(Some(Err("upstream prematurely closed FastCGI stdout")));
+                        return Poll::Ready(Some(Err(
+                            "upstream prematurely closed FastCGI stdout while reading upstream",
+                        )));
                     }
                 }
                 Ok(Some(Heard::End)) => {

@@ -245,7 +245,10 @@ impl Visit<'_, '_> {
                     self.site.http().defined.get(*variable as usize).map_or("", |defined| &defined.name);
                 // As with `set`, what is there by itself is changed and not stored beside it.
                 match Variable::built_in(name) {
-                    Some(Variable::Args) => request.query = text,
+                    Some(Variable::Args) => {
+                        request.query = text;
+                        request.query_set = true;
+                    }
                     Some(Variable::LimitRate) => *self.facts.limit_rate.borrow_mut() = Some(text),
                     _ => self.state.store(*variable, &text),
                 }

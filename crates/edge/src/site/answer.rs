@@ -128,7 +128,7 @@ impl Visit<'_, '_> {
             self.ask_for_page(page.status.unwrap_or(status));
             Self::ask_with_get(request);
             let (path, args) = split_args(&target);
-            return Some(Step::Redirect(path, Some(args.or_else(|| page.args.clone()).unwrap_or_default())));
+            return Some(Step::Redirect(path, args.or_else(|| page.args.clone()).into()));
         }
         if target.starts_with(b"@") {
             self.ask_for_page(page.status.unwrap_or(status));

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use buffering::{BufferedBody, Named, ResponseLimits};
+use buffering::{BufferedBody, Named, ResponseLimits, SpilledBody};
 use bytes::Bytes;
 use cache::{Freshness, Stored};
 use config::model::http::{
@@ -26,7 +26,7 @@ use super::kept::{self, Consulted, Keeping};
 use super::observed;
 use super::proxy::wants_next;
 use super::slice::Whole;
-use super::visit::{Step, Visit};
+use super::visit::{Args, Step, Visit};
 use crate::{forwarded, intake};
 
 impl Visit<'_, '_> {
@@ -68,7 +68,7 @@ impl Visit<'_, '_> {
                 } else {
                     // As in nginx, the arguments are those that are written here, and else none.
                     let (path, args) = split_args(&target);
-                    Step::Redirect(path, Some(args.unwrap_or_default()))
+                    Step::Redirect(path, Args::Said(args.unwrap_or_default()))
                 }
             }
         })
@@ -126,7 +126,7 @@ impl Visit<'_, '_> {
                 self.facts.ranges.set(response.fields.has(Name::AcceptRanges));
                 Step::respond(response)
             }
-            Outcome::Redirect(path) => Step::Redirect(path, None),
+            Outcome::Redirect(path) => Step::Redirect(path, Args::Kept),
             Outcome::Directory => {
                 let to = handlers::files::by_path::directory_location(&request.path, &request.query);
                 self.redirect(request, 301, to)
@@ -515,7 +515,12 @@ impl Visit<'_, '_> {
         });
         let h1 = Rc::clone(&self.place.h1);
         match intake::buffer_body(self.event_loop, &mut self.exchange, request, memory, named, &h1).await {
-            Ok(body) => Ok(body),
+            Ok(body) => {
+                if let BufferedBody::File(file) = &body {
+                    self.log_spilled(request, file, named.is_some());
+                }
+                Ok(body)
+            }
             Err(intake::BodyFailure { status: Some(status), mut words, .. }) => {
                 if status == 413 {
                     let limit = h1.max_body.unwrap_or_default();
@@ -534,6 +539,18 @@ impl Visit<'_, '_> {
                 Err(Step::Gone)
             }
         }
+    }
+
+    /// Says that the client's body is in a file; which, if it has a name.
+    fn log_spilled(&self, request: &Request, file: &SpilledBody, is_named: bool) {
+        let path = file.path();
+        let (level, at, path) = match path.parent() {
+            Some(directory) if !is_named => (Level::Warning, "in ", directory),
+            _ => (Level::Notice, "", path),
+        };
+        let path = path.display();
+        let words = format_args!("a client request body is buffered to a temporary file {at}{path}");
+        self.facts.log(level, Some(request), words);
     }
 
     /// `X-Accel-Redirect`: the application names what is to be sent in its place.
@@ -566,7 +583,7 @@ impl Visit<'_, '_> {
             return Step::Page(404);
         };
         Self::ask_with_get(request);
-        Step::Redirect(path, Some(args.unwrap_or_default()))
+        Step::Redirect(path, args.into())
     }
 
     /// `SERVER_NAME` and `SERVER_PORT` of the application.

@@ -6,7 +6,7 @@ use routing::{Answer, Outcome};
 use telemetry::error_log::Level;
 
 use super::environment::{Sent, View};
-use super::visit::{Step, Visit};
+use super::visit::{Args, Step, Visit};
 
 /// How rewrite directives ended.
 enum Ran {
@@ -19,13 +19,15 @@ enum Ran {
 }
 
 impl Visit<'_, '_> {
-    pub(super) fn go_to(&mut self, request: &mut Request, path: Vec<u8>, args: Option<Vec<u8>>) -> Step {
+    pub(super) fn go_to(&mut self, request: &mut Request, path: Vec<u8>, args: Args) -> Step {
         if let Some(step) = self.count_change(request) {
             return step;
         }
         request.path = path;
-        if let Some(args) = args {
-            request.query = args;
+        match args {
+            Args::Kept => {}
+            Args::Missing => (request.query, request.query_set) = (Vec::new(), false),
+            Args::Said(args) => (request.query, request.query_set) = (args, true),
         }
         self.internal = true;
         self.target_changed = true;

@@ -9,6 +9,7 @@ use protocol::{Sent as Written, WriteError};
 use routing::{Scope, State};
 use telemetry::Way;
 use telemetry::error_log::Level;
+use upstream::Attempt;
 
 use super::environment::{Sent, View};
 use super::facts::Facts;
@@ -67,6 +68,7 @@ impl Visit<'_, '_> {
         if let Some(asked) = &*self.facts.upstream.borrow() {
             for (_, attempt) in &asked.attempts {
                 self.facts.log_complaints(request, attempt, "reading upstream");
+                self.log_warnings(request, attempt);
             }
         }
         let sent = Sent {
@@ -78,6 +80,20 @@ impl Visit<'_, '_> {
             whole: written.is_some_and(|written| written.outcome.is_ok()),
         };
         write(self.event_loop, &self.facts, &mut self.state, request, sent);
+    }
+
+    /// What nginx warns of while it reads an answer.
+    fn log_warnings(&self, request: &Request, attempt: &Attempt) {
+        let warn = |words: std::fmt::Arguments<'_>| {
+            self.facts.log_about(Level::Warning, Some(request), Some("reading upstream"), None, words);
+        };
+        if attempt.spilled.get() {
+            let directory = self.event_loop.process.temp.dir().display();
+            warn(format_args!("an upstream response is buffered to a temporary file in {directory}"));
+        }
+        if let Some(excess) = attempt.excess.get() {
+            warn(format_args!("{excess}"));
+        }
     }
 
     /// Gives back what the next request can use again.

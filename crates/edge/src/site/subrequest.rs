@@ -61,6 +61,7 @@ impl Visit<'_, '_> {
         } else {
             inner.path.clone_from(&ask.path);
             inner.query.clone_from(&ask.args);
+            inner.query_set = false;
             self.begin(&mut inner)
         };
         let mut answer = Box::pin(self.finish(&mut inner, step)).await;

@@ -22,6 +22,22 @@ use super::{Place, Site};
 use crate::connection::Ends;
 use crate::event_loop::EventLoop;
 
+/// The arguments behind an internal redirect.
+pub enum Args {
+    /// Those that were there before.
+    Kept,
+    /// None.
+    Missing,
+    /// These, though there may be nothing in them.
+    Said(Vec<u8>),
+}
+
+impl From<Option<Vec<u8>>> for Args {
+    fn from(args: Option<Vec<u8>>) -> Self {
+        args.map_or(Self::Missing, Self::Said)
+    }
+}
+
 /// How a request goes on.
 pub enum Step {
     /// With its body, which is read before the phases (`client_body_early_read`).
@@ -30,8 +46,8 @@ pub enum Step {
     Respond(Box<Response>),
     /// With the page for this status: what `error_page` says, else a small one.
     Page(u16),
-    /// With another path, from the beginning: an internal redirect. The arguments are those given, if any.
-    Redirect(Vec<u8>, Option<Vec<u8>>),
+    /// With another path, from the beginning: an internal redirect.
+    Redirect(Vec<u8>, Args),
     /// With the page for the status of this response, and its fields: a challenge, a redirect.
     Special(Box<Response>),
     /// With a named location.

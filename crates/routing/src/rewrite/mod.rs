@@ -163,6 +163,7 @@ impl Run<'_> {
             Target::Stored(id) => self.state.store(*id, &text),
             Target::Args => {
                 self.request.query.clone_from(&text);
+                self.request.query_set = true;
                 self.result.target_changed = true;
             }
             Target::BuiltIn(variable) => self.environment.set(variable, &text),

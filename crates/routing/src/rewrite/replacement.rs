@@ -108,12 +108,15 @@ impl Text {
         request.path.extend_from_slice(&self.buffer[..path]);
         if let Some(args) = self.args {
             let kept = std::mem::take(&mut request.query);
+            request.query_set = true;
             request.query.extend_from_slice(&self.buffer[args..]);
             if keep_args && !kept.is_empty() {
                 request.query.push(b'&');
                 request.query.extend_from_slice(&kept);
             }
         } else if !keep_args {
+            // As in nginx: what was there is nothing now, and what was not there is still not there.
+            request.query_set |= !request.query.is_empty();
             request.query.clear();
         }
         state.give_back(self.buffer);

@@ -13,7 +13,10 @@ use crate::server::validate_host;
 pub fn request_variable(variable: &Variable, request: &Request, out: &mut Vec<u8>) -> Option<bool> {
     let fields = &request.fields;
     let value: &[u8] = match variable {
-        Variable::Args | Variable::QueryString => return Some(put_some(&request.query, out)),
+        Variable::Args | Variable::QueryString => {
+            put(&request.query, out);
+            return Some(!request.query.is_empty() || request.query_set);
+        }
         Variable::IsArgs => return Some(put(if request.query.is_empty() { b"" } else { b"?" }, out)),
         Variable::Uri | Variable::DocumentUri => &request.path,
         Variable::RequestMethod => request.method.as_bytes(),
@@ -89,10 +92,6 @@ pub fn request_variable(variable: &Variable, request: &Request, out: &mut Vec<u8
 fn put(value: &[u8], out: &mut Vec<u8>) -> bool {
     out.extend_from_slice(value);
     true
-}
-
-fn put_some(value: &[u8], out: &mut Vec<u8>) -> bool {
-    !value.is_empty() && put(value, out)
 }
 
 fn join<'v>(values: impl Iterator<Item = &'v [u8]>, separator: &[u8], out: &mut Vec<u8>) -> bool {

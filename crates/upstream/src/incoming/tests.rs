@@ -92,7 +92,7 @@ fn what_ends_early_or_late_is_not_taken_for_whole() {
     let short = hear(&[&head, &record(6, b"ab"), &end]).unwrap();
     assert_eq!(short.1.unwrap_err(), SHORT);
     let closed = hear(&[&head, &record(6, b"ab"), &record(6, b"")]).unwrap();
-    assert_eq!(closed.1.unwrap_err(), "upstream prematurely closed FastCGI stdout");
+    assert_eq!(closed.1.unwrap_err(), "upstream prematurely closed FastCGI stdout while reading upstream");
     // What is too much is cut off, and the connection is of no use any more.
     assert_eq!(hear(&[&head, &record(6, b"abcd"), &end]), Ok((200, Ok(b"abc".to_vec()), false)));
     assert_eq!(
@@ -107,7 +107,7 @@ fn what_is_no_answer_is_refused() {
     let hear = |bytes: &[u8]| hear(Family::FastCgi, std::iter::once(bytes)).unwrap_err();
     assert_eq!(hear(&record(3, &[0; 8])), "upstream prematurely closed FastCGI stdout");
     assert_eq!(hear(&record(6, b"")), "upstream prematurely closed FastCGI stdout");
-    assert_eq!(hear(&record(6, b"no field\r\n\r\n")), "upstream sent invalid header");
+    assert_eq!(hear(&record(6, b"no field\r\n\r\n")), r#"upstream sent invalid header: "no\x20...""#);
     assert_eq!(hear(&record(6, b"Status: x\r\n\r\n")), "upstream sent invalid status");
     let flood = record(7, &vec![b'x'; 60_000]).repeat(100);
     assert_eq!(hear(&flood), "upstream sent too much in FastCGI stderr");

@@ -172,7 +172,7 @@ impl Visit<'_, '_> {
                         };
                         return Ok(Answered { head: answer, bytes, body: Source::App(Box::new(body)) });
                     }
-                    Err(error) => Fault::Invalid(error),
+                    Err(error) => Fault::Invalid(error, error.to_string().into()),
                 }
             }
         };
