@@ -2,6 +2,7 @@
 
 import random
 import re
+import threading
 import time
 
 import pytest
@@ -194,3 +195,24 @@ def test_a_client_that_leaves_meanwhile_leaves_nothing(group):
         client.reset()
     wait_until(lambda: logged(site), "the request is logged")
     second.wait_open(0)
+
+
+def test_a_short_answer_that_drips_is_passed_on_in_the_end(group):
+    """While another could be asked it is held back; each byte is a sign of life, so it was for ever."""
+    go = threading.Event()
+
+    def drips(_, connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n")
+        for _ in range(200):
+            connection.sendall(b"x")
+            go.wait(0.5)
+        return b""
+
+    first, second = Upstream(drips), Upstream()
+    site = group(first, second)
+    with site.connect(timeout=30) as client:
+        client.send(b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.head().status == 200
+        go.set()
+        assert client._exactly(200) == b"x" * 200
+    assert second.seen == []

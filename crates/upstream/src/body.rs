@@ -297,7 +297,8 @@ impl AnswerBody {
     }
 
     /// Waits for the rest of what has come in part, up to so much as is handed on in one piece; where it is not known
-    /// to be so little, only for so long. `gone` is ready when nobody waits for it.
+    /// to be so little, only for so long, and in any case for no more than twice the time between two reads. `gone` is
+    /// ready when nobody waits for it.
     pub async fn hold(
         &mut self,
         patience: Duration,
@@ -317,7 +318,8 @@ impl AnswerBody {
             self.held.push_back(whole);
             return Held::Ready;
         }
-        let is_open = self.is_open();
+        // One that is silent has timed out before; what drips is passed on all the same.
+        let patience = if self.is_open() { patience } else { self.read_timeout.saturating_mul(2) };
         let mut sleep: Option<Pin<Box<Sleep>>> = None;
         let mut length = 0;
         poll_fn(|cx| {
@@ -330,11 +332,10 @@ impl AnswerBody {
                     Poll::Ready(Some(Err(broken))) => return Poll::Ready(Held::Broken(broken)),
                     Poll::Ready(None) => break,
                     Poll::Pending if gone(cx).is_ready() => return Poll::Ready(Held::Gone),
-                    Poll::Pending if is_open => {
+                    Poll::Pending => {
                         let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
                         return sleep.as_mut().poll(cx).map(|()| Held::Ready);
                     }
-                    Poll::Pending => return Poll::Pending,
                 }
             }
             Poll::Ready(Held::Ready)
