@@ -1,5 +1,6 @@
 //! A response as handlers make it and filters change it.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -26,8 +27,9 @@ pub struct Response {
     pub of_file: Option<Rc<FileIdentity>>,
     /// The connection must not be used again after this response.
     pub close: bool,
-    /// For the access log, and for nobody else: variables of the application's environ. Each has a `:` before its name.
-    pub logged: Option<Box<Fields>>,
+    /// For the access log, and for nobody else: variables of the application's environ. Each has a `:` before its name;
+    /// the last of a name counts. They may become more until the body has ended.
+    pub logged: Option<Rc<RefCell<Fields>>>,
 }
 
 impl Response {
