@@ -51,6 +51,7 @@ def main():
     os.set_inheritable(descriptor("MONOCEROS_PY_FD"), False)
     extension = descriptor("MONOCEROS_EXT_FD")
     spec = os.environ.get("MONOCEROS_SETTINGS") or None
+    started = os.environ.get("MONOCEROS_DIRECTORY")
     version = os.environ.get("MONOCEROS_VERSION", "")
     for name in [n for n in os.environ if n.startswith("MONOCEROS_")]:
         del os.environ[name]
@@ -61,7 +62,7 @@ def main():
     for number in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, nothing)
     try:
-        return Mold(control, extension, spec, version).run()
+        return Mold(control, extension, spec, version, started).run()
     except Forked as forked:
         boot = forked.boot
     return boot()
@@ -109,12 +110,14 @@ class Child:
 
 
 class Mold:
-    def __init__(self, control, extension, spec, version):
+    def __init__(self, control, extension, spec, version, started):
         self.control = control
         self.extension_fd = extension
         self.extension = None
         self.spec = spec
         self.version = version
+        # Where the program was started; None where that is of no interest.
+        self.started = started
         self.log = None
         self.cfg = None
         self.server = None
@@ -161,8 +164,11 @@ class Mold:
 
     def evaluate(self):
         """Runs the settings file and tells the master what it holds."""
-        # gunicorn's settings files import what is beside them.
-        enter(os.getcwd())
+        # gunicorn's settings files and applications import what is here, and what is where the program was started.
+        here = os.getcwd()
+        enter(here)
+        if self.started is not None and self.started not in sys.path:
+            sys.path.insert(sys.path.index(here) + 1, self.started)
         where = self.spec
         try:
             evaluated = settings.evaluate(self.spec)

@@ -94,6 +94,10 @@ impl Launch {
             }
             None => {}
         }
+        // gunicorn's applications find modules beside `chdir`, and where the program was started.
+        if !command_line.is_block() {
+            command.env("MONOCEROS_DIRECTORY", command_line.current_dir());
+        }
         without_own(&mut command);
         let keep = [payload.package.as_fd(), payload.extension.as_fd(), theirs.as_fd()];
         let death_signal = self.only_checks.then_some(Signal::KILL.as_raw());

@@ -83,7 +83,8 @@ pub(super) const ROWS: &[Setting] = &[
         .flags(&["-m", "--umask"])
         .meta("INT")
         .default("0")
-        .doc("Permission bits that are taken away from socket files and files that workers make, in octal, as `0o027` or `027`."),
+        .doc("Permission bits that are taken away from socket files and files that workers make, in octal, as `0o027` or `027`.")
+        .differs("In gunicorn only socket files have it; what the application writes has the mask that the program was started with."),
     Setting::new("initgroups", Section::Mechanics, Kind::Flag(true))
         .flags(&["--initgroups"])
         .default("false")
