@@ -101,8 +101,7 @@ impl ErrorLog {
     /// Whether what the application itself writes to standard error goes elsewhere: as with gunicorn, where it did when
     /// the program was started. A daemon's would go nowhere, and an nginx.conf's log has it all.
     pub(crate) fn leaves_stderr(&self, model: &Model) -> bool {
-        let is_kept = !model.process.daemon || model.logs.stdio_inheritance;
-        self.file.is_some() && !self.capture && is_kept && model.logs.nginx.is_none()
+        self.file.is_some() && !self.capture && !model.process.daemon && model.logs.nginx.is_none()
     }
 
     /// Descriptors for another process: its new 2, and its new 1 when output is captured.

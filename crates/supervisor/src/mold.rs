@@ -59,7 +59,9 @@ impl Launch {
         environment: Vec<(OsString, OsString)>,
         embedded: Embedded,
     ) -> Self {
-        let stderr = io::stderr().as_fd().try_clone_to_owned().ok();
+        // A daemon lets go of it: somebody may wait for the pipe to be closed.
+        let keeps = !daemon::is_detached(&environment);
+        let stderr = keeps.then(|| io::stderr().as_fd().try_clone_to_owned().ok()).flatten();
         Self { arguments, environment, only_checks: false, embedded, stderr, payload: OnceCell::new() }
     }
 
