@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from support import Client, wait_until
 
 APP = """
@@ -83,7 +84,12 @@ def test_a_unix_socket_is_believed(serve, tmp_path):
     server.wait_ready(path)
     with Client(path) as client:
         seen = json.loads(client.request("GET", "/", FORWARDED).body)
-    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("192.0.2.1", "https")
+        assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("192.0.2.1", "https")
+        # It has no name and no port; gunicorn takes what the request says.
+        seen = [json.loads(client.request("GET", "/", fields).body) for fields in (
+            [("Host", "shop.example")], [("Host", "shop.example:81")], [("Host", "[::1]"), ("X-Forwarded-Proto", "https")])]
+    names = [(one["SERVER_NAME"], one["SERVER_PORT"]) for one in seen]
+    assert names == [("shop.example", "80"), ("shop.example", "81"), ("[::1]", "443")]
     server.stop()
     wait_until(lambda: not (tmp_path / "s").exists(), "the socket file to be removed")
 
@@ -91,6 +97,19 @@ def test_a_unix_socket_is_believed(serve, tmp_path):
 def test_root_path(serve):
     seen = environ(serve(APP, "--root-path", "/shop"), target="/shop/a")
     assert (seen["SCRIPT_NAME"], seen["PATH_INFO"]) == ("/shop", "/a")
+
+
+@pytest.mark.parametrize(("args", "env", "expected"), [
+    ([], {"SCRIPT_NAME": "/shop"}, "/shop"),
+    (["-e", "SCRIPT_NAME=/shop"], {"SCRIPT_NAME": "/other"}, "/shop"),
+    (["-e", "SCRIPT_NAME=/other", "--root-path", "/shop"], {}, "/shop"),
+])
+def test_script_name_of_the_environment_is_where_the_application_is_mounted(serve, args, env, expected):
+    server = serve(APP, *args, env=env)
+    seen = environ(server, target="/shop/a")
+    assert (seen["SCRIPT_NAME"], seen["PATH_INFO"]) == (expected, "/a")
+    seen = environ(server, {"SCRIPT_NAME": "/front"}, target="/front/a")
+    assert (seen["SCRIPT_NAME"], seen["PATH_INFO"]) == ("/front", "/a"), "a trusted proxy knows better"
 
 
 def test_script_name_only_from_a_trusted_proxy(serve):

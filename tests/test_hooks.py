@@ -317,3 +317,36 @@ def test_pre_request_that_raises_is_500_and_post_request_is_told(serve):
     assert server.get("/x").status == 500
     assert noted(server, "post") == ["/x", {}, None]
     server.wait_log("Error handling request GET /x")
+
+
+@pytest.mark.parametrize("headers", ["iter(FIELDS)", "[iter(field) for field in FIELDS]", "(iter(field) for field in FIELDS)"])
+def test_post_request_gets_fields_that_could_be_read_once_only(serve, headers):
+    server = start(serve, """
+    def post_request(worker, req, environ, resp):
+        note("resp", [resp.headers, resp.response_length])
+    """, app=f"""
+FIELDS = [("Content-Type", "text/plain"), ("Connection", "close"), ("X-Kind", " \\u00e9 "), ("Content-Length", "2")]
+
+def application(environ, start_response):
+    start_response("200 OK", {headers})
+    return [b"ok"]
+""", validate=False)
+    assert server.get().body == b"ok"
+    assert noted(server, "resp") == [[["Content-Type", "text/plain"], ["X-Kind", "\u00e9"], ["Content-Length", "2"]], 2]
+
+
+def test_a_hook_that_nobody_runs_is_told_at_the_start(serve):
+    server = start(serve, "def pre_exec(server): note('pre_exec', 1)\n")
+    assert "warning: pre_exec changes nothing: by gunicorn's command line USR2 starts no new master" in server.log()
+    server.signal(signal.SIGUSR2)
+    server.wait_log("USR2: a new binary cannot take over yet")
+    assert notes(server) == [] and server.get().status == 200
+
+
+def test_the_clients_socket_is_a_key_error(serve):
+    server = serve("""
+    def application(environ, start_response):
+        environ["gunicorn.socket"].close()
+    """, validate=False)
+    assert server.get().status == 500
+    server.wait_log("KeyError: 'gunicorn.socket'")

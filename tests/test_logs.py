@@ -1,6 +1,8 @@
 """Access and error logs in gunicorn's format."""
 
+import os
 import re
+import signal
 
 from support import build, wait_until
 
@@ -210,3 +212,129 @@ def test_a_head_that_is_refused_is_logged_under_its_own_request_line(serve):
     assert "hidden" not in access_line(server, '"POST /mine HTTP/1.1" 400 ')
     server.wait_log("400 POST /mine: invalid character")
     assert "/other" not in server.log()
+
+
+def test_variables_that_the_application_sets_while_its_body_streams(serve):
+    app = """
+    class Body:
+        def __init__(self, environ):
+            self.environ = environ
+
+        def __iter__(self):
+            yield b"a"
+            self.environ["shop.rows"] = 1
+            yield b"b"
+            self.environ["shop.rows"] = 2
+            self.environ.pop("shop.gone")
+
+        def close(self):
+            self.environ["shop.rows"] = "too late"
+
+    def application(environ, start_response):
+        environ["shop.gone"] = environ["shop.stays"] = "there"
+        fields = [("Content-Type", "text/plain")]
+        if environ["PATH_INFO"] == "/length":
+            fields.append(("Content-Length", "2"))
+        write = start_response("200 OK", fields)
+        if environ["PATH_INFO"] == "/write":
+            write(b"a")
+            environ["shop.rows"] = "behind write"
+            return [b"b"]
+        return Body(environ)
+    """
+    form = "%(U)s|%({shop.rows}e)s|%({shop.gone}e)s|%({shop.stays}e)s"
+    server = serve(app, "--access-logfile", "access.log", "--access-logformat", form, validate=False)
+    path = server.directory / "access.log"
+    for target in ("/chunks", "/length", "/write"):
+        assert server.get(target).text == "ab"
+    expected = ["/chunks|2|-|there", "/length|2|-|there", "/write|behind write|there|there"]
+    wait_until(lambda: [line for line in path.read_text().splitlines() if "there" in line] == expected, "the lines")
+
+
+def test_a_worker_that_overruns_while_a_logged_variable_becomes_text_ends(serve):
+    server = serve("""
+    import os, signal, time
+
+    class Slow:
+        def __str__(self):
+            open("texting", "w").close()
+            for _ in range(300):
+                time.sleep(0.1)
+            return "slow"
+
+    def application(environ, start_response):
+        environ["slow"] = Slow()
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"ok"]
+    """, "--access-logfile", "access.log", "--access-logformat", "%({slow}e)s", validate=False)
+    worker = server.workers()[0]
+    with server.connect() as client:
+        client.send(build("GET", "/"))
+        wait_until((server.directory / "texting").exists, "the text to be made")
+        # The master's order where a request overruns.
+        os.kill(worker, signal.SIGABRT)
+        wait_until(lambda: worker not in server.workers(), "the worker to end", 5)
+
+
+OUTSPOKEN = """
+import faulthandler, logging, os, signal, sys
+
+print("imported", file=sys.stderr)
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/raise":
+        raise ValueError("of the application")
+    name = environ["PATH_INFO"][1:]
+    print(name, "on stderr", file=sys.stderr)
+    os.write(2, (name + " on 2\\n").encode())
+    logging.getLogger("shop").warning("%s by logging", name)
+    environ["wsgi.errors"].write(name + " to wsgi.errors\\n")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"ok"]
+"""
+
+
+def test_what_the_application_writes_to_standard_error_stays_there_beside_a_log_in_a_file(serve):
+    server = serve(OUTSPOKEN, "--error-logfile", "error.log", validate=False)
+    path = server.directory / "error.log"
+
+    def spoken(name, stands_in):
+        server.get("/" + name)
+        server.wait_log(f"{name} by logging")
+        assert f"{name} on stderr" in server.log() and f"{name} on 2" in server.log()
+        wait_until(lambda: f"{name} to wsgi.errors" in stands_in.read_text(), "wsgi.errors")
+        assert f"{name} on" not in stands_in.read_text() and f"{name} by logging" not in stands_in.read_text()
+
+    spoken("first", path)
+    assert "imported" in server.log()
+    server.get("/raise")
+    wait_until(lambda: "ValueError: of the application" in path.read_text(), "the traceback")
+    assert "Traceback" not in server.log()
+    path.rename(server.directory / "error.log.1")
+    server.signal(signal.SIGUSR1)
+    wait_until(path.exists, "the new file")
+    wait_until(lambda: server.get("/raise").status == 500 and "ValueError" in path.read_text(), "the worker to follow")
+    spoken("reopened", path)
+    server.signal(signal.SIGHUP)
+    wait_until(lambda: "Generation 2 serves" in path.read_text(), "the reload")
+    spoken("reloaded", path)
+
+
+def test_the_stacks_of_a_request_that_overran_are_in_the_file_of_the_log(serve):
+    server = serve("""
+    import time
+
+    def application(environ, start_response):
+        time.sleep(30)
+    """, "--error-logfile", "error.log", "--timeout", "1", validate=False)
+    assert server.get().status == 504
+    path = server.directory / "error.log"
+    wait_until(lambda: "app.py" in path.read_text() and "WORKER TIMEOUT" in path.read_text(), "the stacks")
+
+
+def test_output_that_is_captured_is_in_the_file(serve):
+    server = serve(OUTSPOKEN, "--error-logfile", "error.log", "--capture-output", validate=False)
+    server.get("/first")
+    path = server.directory / "error.log"
+    wait_until(lambda: "first by logging" in path.read_text(), "the lines")
+    assert "first on stderr" in path.read_text() and "first" not in server.log()

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,12 @@ def test_chdir_pythonpath_env_umask_name(serve):
     commands = " ".join(command for _, command in server.processes().values())
     names = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in server.processes()}
     assert "the-shop" in commands or any("the-shop" in name for name in names), (commands, names)
+
+
+def test_modules_beside_chdir_and_where_the_program_was_started_are_found(serve):
+    server = serve("", "--chdir", "inner", spec=["inside:application"],
+                   files={"inner/inside.py": "import outside\n" + textwrap.dedent(APP), "outside.py": "", "inner/app.py": ""})
+    assert [Path(path).name for path in seen(server)["path"][:2]] == ["inner", server.directory.name], "as gunicorn has them"
 
 
 def test_processes_are_named_by_what_they_are(serve):

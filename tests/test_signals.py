@@ -417,3 +417,31 @@ def test_a_master_killed_while_the_settings_file_is_read_leaves_no_traceback(ser
     server = serve(APP, files={"gunicorn.conf.py": SLOW.replace("60", "1")}, wait=False)
     told_while_starting(server, signal.SIGKILL, "the settings file")
     assert "Traceback" not in server.log(), server.log()
+
+
+def test_a_signal_to_every_process_counts_once(serve):
+    server = serve(APP, "-w", "1", "--access-logfile", "access.log")
+
+    def tell_all(number):
+        # As kill does with a process group; the workers' default for HUP and USR2 would be their end, as gunicorn's.
+        wait_until(lambda: len(server.molds()) == 1, "one mold")
+        for pid in [server.process.pid, server.edge(), *server.molds(), *server.workers()]:
+            os.kill(pid, number)
+
+    tell_all(signal.SIGTTIN)
+    wait_until(lambda: len(server.workers()) == 2, "a second worker")
+    time.sleep(1.2)  # what came twice would have been seen by now; a sender that goes on is another event
+    assert len(server.workers()) == 2
+    tell_all(signal.SIGTTIN)
+    wait_until(lambda: len(server.workers()) == 3, "a third worker")
+    tell_all(signal.SIGTTOU)
+    wait_until(lambda: len(server.workers()) == 2, "one to go")
+    tell_all(signal.SIGUSR1)
+    time.sleep(1.2)
+    assert len(server.workers()) == 2
+    assert server.get().status == 200, "somebody was stopped"
+    for pid in [server.process.pid, *server.molds()]:
+        os.kill(pid, signal.SIGHUP)
+    server.wait_log("Generation 2 serves")
+    time.sleep(1)
+    assert "Generation 3" not in server.log()

@@ -6,11 +6,6 @@ CONNECTION = (
     "the edge has the client's connection, and workers see whole requests; "
     "`keepalive` and `keepalive_requests` say how long it stays"
 )
-# Those that PEP 3333 leaves to the server, which drops them.
-HOP_BY_HOP = {
-    "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-    "trailers", "transfer-encoding", "upgrade",
-}
 
 
 class Request(Facade):
@@ -80,14 +75,11 @@ class Response(Facade):
         self.must_close = False
         self.upgrade = False
         for name, value in headers:
-            lower = name.lower()
-            if lower in HOP_BY_HOP:
-                continue
-            if lower == "content-length":
+            if name.lower() == "content-length":
                 if self.status_code == 204:
                     continue
                 self.response_length = int(value)
-            self.headers.append((name, value.strip(" \t")))
+            self.headers.append((name, value))
         self.chunked = self.headers_sent and self.is_chunked()
 
     @property

@@ -1,7 +1,7 @@
-"""The error log as Python code sees it: gunicorn's loggers and format on descriptor 2.
+"""The error log as Python code sees it: gunicorn's loggers and format.
 
 The master points descriptor 2 at the error log, so that a line from here and one from the edge land in the
-same place. `gunicorn.error` is a logger of Python's own, because settings files and applications take its
+same place; or another descriptor, where standard error is the application's own. `gunicorn.error` is a logger of Python's own, because settings files and applications take its
 handlers and level for theirs.
 """
 
@@ -46,7 +46,7 @@ class Log(Facade):
         self.access_log.propagate = False
         for handler in list(self.error_log.handlers):
             self.error_log.removeHandler(handler)
-        handler = logging.StreamHandler(sys.stderr)
+        handler = logging.StreamHandler(stream())
         handler.setFormatter(logging.Formatter(self.error_fmt, self.datefmt))
         self.error_log.addHandler(handler)
         # The edge writes the access log; a library that logs here must not fall back to standard error.
@@ -87,19 +87,45 @@ class Log(Facade):
         return time.strftime("[%d/%b/%Y:%H:%M:%S %z]")
 
 
+# Descriptors that are the log's; the second one is standard output where that is captured.
+targets = [2, 1]
+# Of a log that is not standard error.
+own = None
+
+
+def stream():
+    """What writes to the log."""
+    return sys.stderr if own is None else own
+
+
+def descriptor():
+    """What the log's descriptor is for as long as this process lives."""
+    return targets[0]
+
+
+def part(log, stderr):
+    """From now on `log` is the error log, and what the application writes to standard error goes to `stderr`."""
+    global own, targets
+    sys.stderr.flush()
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    targets = [log]
+    own = open(log, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
 def reopen(fds, path=None):
-    """Points standard error (and output, with a second descriptor) at a new file; closes `fds`.
+    """Points the log (and standard output, with a second descriptor) at a new file; closes `fds`.
 
     Without descriptors `path` is opened; a path that this process may not open leaves all as it is.
     """
-    sys.stderr.flush()
+    stream().flush()
     sys.stdout.flush()
     if not fds and path not in (None, "-"):
         try:
             fds = [os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)]
         except OSError:
             return
-    for target, fd in zip((2, 1), fds):
-        os.dup2(fd, target)
+    for target, fd in zip(targets, fds):
+        os.dup2(fd, target, inheritable=target < 3)
     for fd in fds:
         os.close(fd)

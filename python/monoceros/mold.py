@@ -11,11 +11,13 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import threading
 import traceback
 
 from . import application, facade, settings
+from . import log as error_log
 from .control import Control
 from .log import Log, reopen
 
@@ -49,17 +51,25 @@ def main():
     os.set_inheritable(descriptor("MONOCEROS_PY_FD"), False)
     extension = descriptor("MONOCEROS_EXT_FD")
     spec = os.environ.get("MONOCEROS_SETTINGS") or None
+    started = os.environ.get("MONOCEROS_DIRECTORY")
     version = os.environ.get("MONOCEROS_VERSION", "")
     for name in [n for n in os.environ if n.startswith("MONOCEROS_")]:
         del os.environ[name]
     # A terminal sends these to everybody; they are the master's to answer.
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    # What is sent to every process must not stop or end a mold that boots.
+    for number in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, nothing)
     try:
-        return Mold(control, extension, spec, version).run()
+        return Mold(control, extension, spec, version, started).run()
     except Forked as forked:
         boot = forked.boot
     return boot()
+
+
+def nothing(number, frame):
+    """Not SIG_IGN, which the programs would inherit that hooks start."""
 
 
 def descriptor(name):
@@ -100,12 +110,14 @@ class Child:
 
 
 class Mold:
-    def __init__(self, control, extension, spec, version):
+    def __init__(self, control, extension, spec, version, started):
         self.control = control
         self.extension_fd = extension
         self.extension = None
         self.spec = spec
         self.version = version
+        # Where the program was started; None where that is of no interest.
+        self.started = started
         self.log = None
         self.cfg = None
         self.server = None
@@ -137,7 +149,11 @@ class Mold:
             if message is None:
                 return 0
             # The error log, if it is a file: what goes wrong from here on belongs there.
-            reopen(fds)
+            if (message.get("body") or {}).get("own_stderr"):
+                error_log.part(*fds)
+                faulthandler.enable(file=error_log.descriptor(), all_threads=True)
+            else:
+                reopen(fds)
             self.configure(evaluated, message)
         except Fatal as fatal:
             return self.fail(fatal)
@@ -148,8 +164,11 @@ class Mold:
 
     def evaluate(self):
         """Runs the settings file and tells the master what it holds."""
-        # gunicorn's settings files import what is beside them.
-        enter(os.getcwd())
+        # gunicorn's settings files and applications import what is here, and what is where the program was started.
+        here = os.getcwd()
+        enter(here)
+        if self.started is not None and self.started not in sys.path:
+            sys.path.insert(sys.path.index(here) + 1, self.started)
         where = self.spec
         try:
             evaluated = settings.evaluate(self.spec)
@@ -255,10 +274,11 @@ class Mold:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         # systemd sends it to all processes of a service: the master, which has it too, says what is to happen.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        for number in PASSED_ON:
-            signal.signal(number, self.pass_on)
+        self.orders, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.extension.tell_senders(tell, PASSED_ON)
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
+        poll.register(self.orders, select.POLLIN)
         poll.register(self.wakeup[0], select.POLLIN)
         self.poll = poll
         while True:
@@ -266,6 +286,8 @@ class Mold:
                 if fd == self.wakeup[0]:
                     drain(fd)
                     self.reap()
+                elif fd == self.orders:
+                    self.pass_on()
                 elif fd == self.control.fileno():
                     message, fds = self.control.receive()
                     if message is None:
@@ -276,11 +298,14 @@ class Mold:
                 else:
                     self.side_message(fd)
 
-    def pass_on(self, number, frame):
-        """To a worker its parent is gunicorn's master: `os.kill(os.getppid(), signal.SIGHUP)` reloads."""
-        # A worker that has just been forked has this handler, too.
-        if os.getpid() == self.server.pid and os.getppid() == self.server._master:
-            os.kill(self.server._master, number)
+    def pass_on(self):
+        """To a worker its parent is gunicorn's master: `os.kill(os.getppid(), signal.SIGHUP)` reloads. Who has sent it is
+        passed on, too: what was sent to all processes the master has got itself."""
+        size = self.extension.SIGNAL_BYTES
+        told = os.read(self.orders, 64 * size)
+        for at in range(0, len(told), size):
+            number, sender = struct.unpack_from("=ii", told, at)
+            self.control.send("signalled", signal=number, sender=sender)
 
     def obey(self, message, fds):
         """Does one order; False when the mold is to end."""
@@ -311,8 +336,8 @@ class Mold:
         run("pre_fork", self.cfg.run, "pre_fork", self.server, worker)
         self.before_fork()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr, error_log.stream()):
+            stream.flush()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         pid = os.fork()
         if pid == 0:
@@ -351,6 +376,7 @@ class Mold:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.close(self.wakeup[0])
         os.close(self.wakeup[1])
+        os.close(self.orders)
         self.control.close()
         ours.close()
         for child in self.children.values():
@@ -527,8 +553,9 @@ def print_own_traceback(error):
     frame = error.__traceback__
     while frame is not None and is_ours(frame.tb_frame):
         frame = frame.tb_next
-    traceback.print_exception(type(error), error, frame)
-    sys.stderr.flush()
+    stream = error_log.stream()
+    traceback.print_exception(type(error), error, frame, file=stream)
+    stream.flush()
 
 
 def is_ours(frame):

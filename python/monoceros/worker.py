@@ -14,6 +14,7 @@ import time
 import traceback
 
 from . import application, cache, exchange
+from . import log as error_log
 from .log import reopen
 from .mold import (
     APP_LOAD_ERROR,
@@ -21,6 +22,7 @@ from .mold import (
     describe,
     drop_privileges,
     exit_words,
+    nothing,
     print_own_traceback,
     set_title,
     where,
@@ -70,7 +72,8 @@ class Boot:
             if not self.worker.booted and code == 0:
                 code = WORKER_BOOT_ERROR
         except application.AppImportError as error:
-            print(error, file=sys.stderr)
+            for stream in {error_log.stream(), sys.stderr}:
+                print(error, file=stream)
             code = APP_LOAD_ERROR
         except BaseException as error:
             if self.worker.booted:
@@ -108,7 +111,7 @@ class Boot:
             multithread=self.threads > 1,
             multiprocess=self.server.num_workers > 1,
             server_software="monoceros/" + self.version if self.version else "monoceros",
-            errors=sys.stderr,
+            errors=error_log.stream(),
             log=self.log.error_log,
             leave=Leave,
             before=self.before if self.cfg.has_hook("pre_request") or self.cfg.has_hook("post_request") else None,
@@ -133,8 +136,11 @@ class Boot:
         drop_privileges(self.cfg)
 
     def signals(self):
-        for number in (signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2, signal.SIGCHLD):
+        for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        # The default would stop it; gunicorn's workers have the master's handlers, which do nothing in them.
+        for number in (signal.SIGTTIN, signal.SIGTTOU):
+            signal.signal(number, nothing)
         signal.signal(signal.SIGTERM, self.on_term)
         signal.signal(signal.SIGINT, self.on_quit)
         signal.signal(signal.SIGQUIT, self.on_quit)
@@ -146,8 +152,8 @@ class Boot:
         signal.siginterrupt(signal.SIGUSR1, False)
         # The stacks are written by C code in the signal handler itself: they come even when Python is stuck. Then the
         # handler above follows, because it is what was there before. A crash of C code shows its stack, too.
-        faulthandler.enable(file=2, all_threads=True)
-        faulthandler.register(SHOW_STACKS, file=2, all_threads=True)
+        faulthandler.enable(file=error_log.descriptor(), all_threads=True)
+        faulthandler.register(SHOW_STACKS, file=error_log.descriptor(), all_threads=True)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
 
     def load(self):
@@ -232,7 +238,7 @@ class Boot:
         ):
             return code
         atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
+        for stream in (sys.stdout, sys.stderr, error_log.stream()):
             try:
                 stream.flush()
             except (OSError, ValueError):

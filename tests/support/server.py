@@ -259,9 +259,14 @@ class Monoceros:
     def workers(self):
         """Pids of the workers: children of the master's children."""
         processes = self.processes()
-        own = self._own("edge", "acme")
-        molds = {pid for pid, (parent, _) in processes.items() if parent == self.process.pid and pid not in own}
+        molds = self.molds(processes)
         return sorted(pid for pid, (parent, _) in processes.items() if parent in molds)
+
+    def molds(self, processes=None):
+        """Pids of the master's children that run Python."""
+        own = self._own("edge", "acme")
+        processes = self.processes() if processes is None else processes
+        return {pid for pid, (parent, _) in processes.items() if parent == self.process.pid and pid not in own}
 
     def memory(self):
         """Resident bytes of all processes together, what they share counted once."""

@@ -295,6 +295,13 @@ pub enum FromMold {
         /// Its name.
         name: String,
     },
+    /// The mold got one of the signals that are for the master: to a worker it is what gunicorn's master is.
+    Signalled {
+        /// The signal's number.
+        signal: i32,
+        /// Who has sent it; 0 where nobody knows.
+        sender: i32,
+    },
     /// A file of the application has changed (`--reload`).
     Changed {
         /// Which worker saw it.

@@ -12,5 +12,5 @@ mod layout;
 mod message;
 pub mod worker;
 
-pub use frame::{Fields, RequestFrame, ResponseFrame, ResponseHead};
+pub use frame::{Fields, RequestFrame, ResponseFrame, ResponseHead, ResponseLog};
 pub use layout::{MOST_CLAIMERS, MOST_SLOTS, MOST_THREADS, REQUEST_RING, RESPONSE_RING};

@@ -126,7 +126,7 @@ fn edge(region: &Arc<Region>, index: usize, counts: &Counts) {
                         }
                         ResponseFrame::Body(bytes) => it.got.extend_from_slice(&bytes),
                         ResponseFrame::End { failed } => assert!(!failed || it.cancelled),
-                        ResponseFrame::File { .. } => panic!("a file"),
+                        ResponseFrame::File { .. } | ResponseFrame::Log(_) => panic!("a file"),
                     }
                     if it.got.len() % 3 == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 });

@@ -1,6 +1,8 @@
 //! What is written about a request.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use exchange::{Fields, Peer, Request, Response};
@@ -24,13 +26,17 @@ pub struct Finished<'a> {
 }
 
 /// The fields of a response, kept for the access log while the response is sent.
-pub fn response_fields(event_loop: &EventLoop, response: &Response) -> Option<Fields> {
+pub fn response_fields(event_loop: &EventLoop, response: &Response) -> Option<Logged> {
     event_loop.access.borrow().as_ref()?;
-    let mut fields = response.fields.clone();
-    for (_, name, value) in response.logged.iter().flat_map(|logged| logged.iter()) {
-        fields.push(name, value);
-    }
-    Some(fields)
+    Some(Logged { fields: response.fields.clone(), own: response.logged.clone() })
+}
+
+/// What the access log is to have of a response.
+#[derive(Debug)]
+pub struct Logged {
+    fields: Fields,
+    /// What only the log is told, and what may change as long as the body has not ended.
+    own: Option<Rc<RefCell<Fields>>>,
 }
 
 /// Writes the access line, and an error line when the response did not reach the client whole.
@@ -38,7 +44,7 @@ pub fn finish(
     event_loop: &EventLoop,
     finished: &Finished<'_>,
     status: u16,
-    fields: Option<&Fields>,
+    logged: Option<&Logged>,
     sent: &Sent,
 ) {
     match sent.outcome {
@@ -63,7 +69,7 @@ pub fn finish(
         }
         Err(WriteError::Broken(why)) => fault(Level::Error, finished.request, status, why, finished.outcome),
     }
-    access(event_loop, finished, status, fields, sent.body);
+    access(event_loop, finished, status, logged, sent.body);
 }
 
 /// Writes the access line of a request whose client left before there was a response: nginx's 499.
@@ -78,20 +84,22 @@ const SHOWN: usize = 100;
 
 static NO_FIELDS: Fields = Fields::new();
 
-/// Fields as the access log asks for them. Of several lines gunicorn writes the last.
-struct Section<'a>(&'a Fields);
+/// Fields as the access log asks for them, and those that are its own. Of several lines gunicorn writes the last.
+struct Section<'a>(&'a Fields, &'a Fields);
 
 impl FieldSource for Section<'_> {
     fn field(&self, name: &[u8]) -> Option<&[u8]> {
-        self.0.iter().filter(|(_, n, _)| n.eq_ignore_ascii_case(name)).map(|(.., value)| value).last()
+        let all = self.0.iter().chain(self.1.iter());
+        all.filter(|(_, n, _)| n.eq_ignore_ascii_case(name)).map(|(.., value)| value).last()
     }
 }
 
-fn access(event_loop: &EventLoop, finished: &Finished<'_>, status: u16, fields: Option<&Fields>, bytes: u64) {
+fn access(event_loop: &EventLoop, finished: &Finished<'_>, status: u16, logged: Option<&Logged>, bytes: u64) {
     let mut writer = event_loop.access.borrow_mut();
     let Some(writer) = &mut *writer else { return };
     let now = Instant::now();
     let request = finished.request;
+    let own = logged.and_then(|logged| Some(logged.own.as_ref()?.borrow()));
     let event = AccessEvent {
         remote: request.peer.remote,
         local: finished.ends.local,
@@ -108,8 +116,11 @@ fn access(event_loop: &EventLoop, finished: &Finished<'_>, status: u16, fields: 
         attempts: finished.outcome.map_or(0, |o| u8::try_from(o.attempts).unwrap_or(u8::MAX)),
         pid: finished.outcome.map(|o| o.pid).filter(|&pid| pid != 0).unwrap_or_else(std::process::id),
         time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64),
-        request_fields: &Section(&request.fields),
-        response_fields: &Section(fields.unwrap_or(&NO_FIELDS)),
+        request_fields: &Section(&request.fields, &NO_FIELDS),
+        response_fields: &Section(
+            logged.map_or(&NO_FIELDS, |logged| &logged.fields),
+            own.as_deref().unwrap_or(&NO_FIELDS),
+        ),
     };
     if writer.log(&event, now) {
         event_loop.lines.notify_one();

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Once;
 
 use buffering::BufferedBody;
-use exchange::{Method, Name, Request, Response};
+use exchange::{Method, Name, Request, Response, Scheme};
 use handlers::app::{Answer, Outcome};
 use handlers::files::{AccelAnswer, Outcome as FileOutcome};
 use http1::{HeadError, Limits};
@@ -45,7 +45,7 @@ impl Phases<'_> {
             log::refused(self.ends.peer.remote, request, 400, why);
             return Some(pages::not_tls());
         }
-        if request.scheme == exchange::Scheme::Http
+        if request.scheme == Scheme::Http
             && let Some(port) = self.runtime.redirect(self.ends)
         {
             return Some(pages::to_tls(request, port));
@@ -93,7 +93,8 @@ impl Phases<'_> {
 
     async fn application(&mut self, request: &Request, body: &BufferedBody) -> Option<Response> {
         let app = Rc::clone(&self.runtime.apps[0]);
-        let server = (self.ends.server.0.as_str(), self.ends.server.1);
+        let called = if self.ends.peer.local.is_none() { called(request) } else { None };
+        let server = called.unwrap_or((self.ends.server.0.as_str(), self.ends.server.1));
         let Answer { result, outcome } =
             intake::call(&app, &mut self.exchange, request, body, server, None, true).await;
         self.outcome = Some(outcome);
@@ -202,5 +203,19 @@ fn refuse_method(request: &Request) -> Option<Response> {
             Some(response)
         }
         _ => None,
+    }
+}
+
+/// `SERVER_NAME` and `SERVER_PORT` where the connection has neither, as over a Unix socket: what the request calls us, as
+/// with gunicorn.
+fn called(request: &Request) -> Option<(&str, u16)> {
+    let authority = std::str::from_utf8(&request.authority).ok().filter(|text| !text.is_empty())?;
+    let usual = match request.scheme {
+        Scheme::Http => 80,
+        Scheme::Https => 443,
+    };
+    match authority.rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => Some((name, port.parse().unwrap_or(usual))),
+        _ => Some((authority, usual)),
     }
 }

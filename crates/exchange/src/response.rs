@@ -1,5 +1,6 @@
 //! A response as handlers make it and filters change it.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -28,8 +29,9 @@ pub struct Response {
     pub close: bool,
     /// What ends the response while nothing of its body comes.
     pub leave: Leave,
-    /// For the access log, and for nobody else: variables of the application's environ. Each has a `:` before its name.
-    pub logged: Option<Box<Fields>>,
+    /// For the access log, and for nobody else: variables of the application's environ. Each has a `:` before its name;
+    /// the last of a name counts. They may become more until the body has ended.
+    pub logged: Option<Rc<RefCell<Fields>>>,
 }
 
 /// When the client of a response counts as gone while whoever makes the body is silent. What is sent to one that is gone

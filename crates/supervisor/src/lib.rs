@@ -13,6 +13,7 @@ mod check;
 mod children;
 mod configuration;
 mod daemon;
+mod echoes;
 mod listen;
 mod logs;
 mod master;

@@ -98,6 +98,12 @@ impl ErrorLog {
         }
     }
 
+    /// Whether what the application itself writes to standard error goes elsewhere: as with gunicorn, where it did when
+    /// the program was started. A daemon's would go nowhere, and an nginx.conf's log has it all.
+    pub(crate) fn leaves_stderr(&self, model: &Model) -> bool {
+        self.file.is_some() && !self.capture && !model.process.daemon && model.logs.nginx.is_none()
+    }
+
     /// Descriptors for another process: its new 2, and its new 1 when output is captured.
     pub(crate) fn copies(&self) -> Vec<OwnedFd> {
         let Some(file) = &self.file else { return vec![] };

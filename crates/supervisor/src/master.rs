@@ -16,11 +16,12 @@ use crate::channel::{Channel, Incoming};
 use crate::children::{self, Child};
 use crate::configuration::{Configuration, Prepared};
 use crate::daemon::Waiting;
+use crate::echoes::Echoes;
 use crate::listen::{Bound, Patience};
 use crate::mold::{Launch, Mold, configure};
 use crate::origin::Origin;
 use crate::pidfile::PidFile;
-use crate::signals::{Arrived, Signals};
+use crate::signals::{self, Arrived, Signals};
 use crate::state::{Event, Signal, State, Status, Time};
 
 /// How often memory is measured and orphans are looked after.
@@ -46,6 +47,7 @@ pub(crate) struct Master {
     pub(crate) state: State,
     pub(crate) begin: Instant,
     signals: Signals,
+    echoes: Echoes,
     pub(crate) systemd: Vec<Arc<Bound>>,
     pub(crate) pidfile: Option<PidFile>,
     /// Where configurations come from.
@@ -90,6 +92,7 @@ impl Master {
             state: State::new(origin.manners(), configuration.outline()),
             begin: Instant::now(),
             signals,
+            echoes: Echoes::default(),
             systemd,
             pidfile,
             origin,
@@ -177,10 +180,20 @@ impl Master {
     }
 
     fn take_signals(&mut self) {
+        let mut ordered = vec![];
         for arrived in self.signals.take() {
             match arrived {
                 Arrived::Child => self.reap(),
-                Arrived::Order(Signal::Winch) if !self.detached && self.state.is_nginx() => {}
+                Arrived::From(Signal::Winch, _) if !self.detached && self.state.is_nginx() => {}
+                Arrived::From(signal, sender) => {
+                    let new = self.echoes.is_new(None, signal, sender, self.begin.elapsed());
+                    // Of what came at once TTIN and TTOU count each, the others together.
+                    let each = matches!(signal, Signal::Ttin | Signal::Ttou);
+                    if new && (each || !ordered.contains(&signal)) {
+                        ordered.push(signal);
+                        self.event(Event::Signal(signal));
+                    }
+                }
                 Arrived::Order(signal) => self.event(Event::Signal(signal)),
             }
         }
@@ -271,6 +284,12 @@ impl Master {
                 self.event(Event::WorkerExited { worker, status: children::status(code, signal) });
             }
             FromMold::HookDone { .. } => self.event(Event::HookDone),
+            FromMold::Signalled { signal, sender } => {
+                let Some(signal) = signals::from(signal) else { return };
+                if self.echoes.is_new(Some(generation), signal, sender, self.begin.elapsed()) {
+                    self.event(Event::Signal(signal));
+                }
+            }
             FromMold::Changed { worker, path } => {
                 let path = path.unwrap_or_else(|| "a watched file".to_owned());
                 self.event(Event::Changed { generation, worker, path });
@@ -330,10 +349,15 @@ impl Master {
         let settled = configuration.and_then(|c| c.applications.get(mold.application)?.settled.as_ref());
         let Some(settled) = settled else { return };
         let prepared = configuration.and_then(|c| c.prepared.as_ref());
-        let log = prepared.map_or_else(Vec::new, |p| p.error_log.copies());
+        let mut log = prepared.map_or_else(Vec::new, |p| p.error_log.copies());
+        let leaves_stderr = prepared.is_some_and(|p| p.error_log.leaves_stderr(&p.model));
+        let stderr = self.launch.stderr.as_ref().filter(|_| leaves_stderr);
+        let stderr = stderr.and_then(|fd| fd.try_clone().ok());
         let plan = settled.plan();
         let mut body = settled.body(false);
         body["workers_before"] = self.state.workers_of(mold.application).into();
+        body["own_stderr"] = stderr.is_some().into();
+        log.extend(stderr);
         mold.channel.send(configure(mold.cycle), Some(body), log);
         self.event(Event::Configured { generation, plan });
     }

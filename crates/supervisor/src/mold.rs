@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Command;
 
 use bridge::control::{ControlSocket, ToMold};
@@ -47,6 +47,8 @@ pub(crate) struct Launch {
     /// Only a check: molds hang in the user's code no longer than this process is there.
     pub(crate) only_checks: bool,
     embedded: Embedded,
+    /// The standard error that the program was started with.
+    pub(crate) stderr: Option<OwnedFd>,
     /// Once there is an application.
     payload: OnceCell<Payload>,
 }
@@ -57,7 +59,10 @@ impl Launch {
         environment: Vec<(OsString, OsString)>,
         embedded: Embedded,
     ) -> Self {
-        Self { arguments, environment, only_checks: false, embedded, payload: OnceCell::new() }
+        // A daemon lets go of it: somebody may wait for the pipe to be closed.
+        let keeps = !daemon::is_detached(&environment);
+        let stderr = keeps.then(|| io::stderr().as_fd().try_clone_to_owned().ok()).flatten();
+        Self { arguments, environment, only_checks: false, embedded, stderr, payload: OnceCell::new() }
     }
 
     /// Starts the mold of an application; it evaluates the settings file at once.
@@ -90,6 +95,10 @@ impl Launch {
                 command.env("MONOCEROS_SETTINGS", format!("python:{module}"));
             }
             None => {}
+        }
+        // gunicorn's applications find modules beside `chdir`, and where the program was started.
+        if !command_line.is_block() {
+            command.env("MONOCEROS_DIRECTORY", command_line.current_dir());
         }
         without_own(&mut command);
         let keep = [payload.package.as_fd(), payload.extension.as_fd(), theirs.as_fd()];

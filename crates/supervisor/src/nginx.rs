@@ -238,7 +238,8 @@ fn run(
     if let Err(error) = sys::set_child_subreaper() {
         telemetry::warning!("Workers of a dead mold will not be ours: {}", error);
     }
-    let launch = Launch::new(arguments, environment, embedded);
+    let mut launch = Launch::new(arguments, environment, embedded);
+    launch.stderr = None;
     let molds = settle(&launch, &mut configuration, &signals)?;
     let opened = open(&configuration).map_err(|why| refuse(&why));
     let pidfile = opened.inspect_err(|_| molds.iter().for_each(end))?;

@@ -1,4 +1,4 @@
-//! Signals of the master, each through a socket of its own, so that the loop waits for them as for anything else.
+//! Signals of the master, through sockets, so that the loop waits for them as for anything else.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,12 +17,15 @@ pub(crate) enum Arrived {
     Child,
     /// An order.
     Order(Signal),
+    /// An order with its sender: a process, or 0.
+    From(Signal, i32),
 }
 
 /// The handlers, which stay for the life of the process, and where they write.
 #[derive(Debug)]
 pub(crate) struct Signals {
     streams: Vec<(Arrived, UnixStream)>,
+    senders: UnixStream,
 }
 
 impl Signals {
@@ -32,12 +35,6 @@ impl Signals {
             (Raw::TERM, Arrived::Order(Signal::Term)),
             (Raw::INT, Arrived::Order(Signal::Int)),
             (Raw::QUIT, Arrived::Order(Signal::Quit)),
-            (Raw::HUP, Arrived::Order(Signal::Hup)),
-            (Raw::TTIN, Arrived::Order(Signal::Ttin)),
-            (Raw::TTOU, Arrived::Order(Signal::Ttou)),
-            (Raw::USR1, Arrived::Order(Signal::Usr1)),
-            (Raw::USR2, Arrived::Order(Signal::Usr2)),
-            (Raw::WINCH, Arrived::Order(Signal::Winch)),
         ];
         let mut streams = Vec::with_capacity(wanted.len());
         for (raw, arrived) in wanted {
@@ -46,11 +43,15 @@ impl Signals {
             signal_hook::low_level::pipe::register(raw.as_raw(), handlers)?;
             streams.push((arrived, ours));
         }
-        Ok(Self { streams })
+        let (senders, handler) = UnixStream::pair()?;
+        senders.set_nonblocking(true)?;
+        handler.set_nonblocking(true)?;
+        sys::tell_senders(&FROM.map(|(raw, _)| raw.as_raw()), handler.into())?;
+        Ok(Self { streams, senders })
     }
 
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.streams.iter().map(|(_, stream)| stream.as_fd())
+        self.streams.iter().map(|(_, stream)| stream).chain([&self.senders]).map(|stream| stream.as_fd())
     }
 
     /// Before the loop: waits until `other` has something to say, an order to end has come or `most` is over. The order
@@ -73,8 +74,8 @@ impl Signals {
         orders.into_iter().zip(&fds).find(|(_, fd)| !fd.revents().is_empty()).map(|(order, _)| order)
     }
 
-    /// What arrived since the last call. TTIN and TTOU count each time as far as the kernel tells them apart; the
-    /// others once.
+    /// What arrived since the last call: TERM, INT and those with a sender each time as far as the kernel tells them
+    /// apart, the others once.
     pub(crate) fn take(&mut self) -> Vec<Arrived> {
         let mut arrived = vec![];
         for (what, stream) in &mut self.streams {
@@ -83,12 +84,32 @@ impl Signals {
             while let Ok(n @ 1..) = stream.read(&mut bytes) {
                 count += n;
             }
-            let each =
-                matches!(what, Arrived::Order(Signal::Ttin | Signal::Ttou | Signal::Term | Signal::Int));
+            let each = matches!(what, Arrived::Order(Signal::Term | Signal::Int));
             arrived.extend(std::iter::repeat_n(*what, if each { count } else { count.min(1) }));
+        }
+        // Each is there as a whole: it was written at once, into a place that the others' lengths are multiples of.
+        let mut bytes = [0; sys::SIGNAL_BYTES];
+        while self.senders.read_exact(&mut bytes).is_ok() {
+            let (number, sender) = sys::signal_told(bytes);
+            arrived.extend(from(number).map(|signal| Arrived::From(signal, sender)));
         }
         arrived
     }
+}
+
+/// Those whose sender counts, because molds pass on what workers send them, and WINCH, which may follow USR2.
+const FROM: [(Raw, Signal); 6] = [
+    (Raw::HUP, Signal::Hup),
+    (Raw::TTIN, Signal::Ttin),
+    (Raw::TTOU, Signal::Ttou),
+    (Raw::USR1, Signal::Usr1),
+    (Raw::USR2, Signal::Usr2),
+    (Raw::WINCH, Signal::Winch),
+];
+
+/// The order that the signal with this number is, of those with a sender.
+pub(crate) fn from(number: i32) -> Option<Signal> {
+    FROM.iter().find(|(raw, _)| raw.as_raw() == number).map(|(_, signal)| *signal)
 }
 
 /// Ends this process as the order would have, had nobody handled it. QUIT leaves no picture of the memory: to a service
@@ -114,9 +135,8 @@ mod tests {
         signal_hook::low_level::raise(Raw::TTIN.as_raw()).unwrap();
         signal_hook::low_level::raise(Raw::HUP.as_raw()).unwrap();
         let arrived = signals.take();
-        assert!(
-            arrived.contains(&Arrived::Order(Signal::Hup)) && arrived.contains(&Arrived::Order(Signal::Ttin))
-        );
+        let myself = std::process::id() as i32;
+        assert_eq!(arrived, [Arrived::From(Signal::Ttin, myself), Arrived::From(Signal::Hup, myself)]);
         assert_eq!(signals.take(), []);
         let at_once = Some(Duration::ZERO);
         assert_eq!(signals.told_to_end(None, at_once), None);

@@ -80,7 +80,7 @@ pub fn ignore_file_size_signal() {
 /// Leaves the signals that are orders to the master. Whoever sends them to all processes of a service, as systemd does
 /// with its default `KillMode`, or a terminal, reaches it as well, and it says what is to happen.
 pub fn ignore_orders() {
-    const ORDERS: [libc::c_int; 7] = [
+    const ORDERS: [libc::c_int; 9] = [
         libc::SIGTERM,
         libc::SIGINT,
         libc::SIGQUIT,
@@ -88,6 +88,8 @@ pub fn ignore_orders() {
         libc::SIGUSR1,
         libc::SIGUSR2,
         libc::SIGWINCH,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
     ];
     for signal in ORDERS {
         // SAFETY: the disposition runs no code of ours. It can't fail: the signals exist and may be ignored.

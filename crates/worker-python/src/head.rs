@@ -12,12 +12,12 @@ pub(crate) struct Head {
     reason: Vec<u8>,
     /// The status text that the two above came from.
     status_text: Option<Py<PyString>>,
-    /// The list as the application gave it, for the hooks.
-    headers: Option<Py<PyList>>,
     /// Names and values, one after the other.
     bytes: Vec<u8>,
     /// The length of each name and of its value.
     fields: Vec<(u16, u32)>,
+    /// How many of the fields the application gave.
+    given: usize,
     pub(crate) content_length: Option<u64>,
 }
 
@@ -27,18 +27,18 @@ impl Head {
             status: 0,
             reason: Vec::new(),
             status_text: None,
-            headers: None,
             bytes: Vec::new(),
             fields: Vec::new(),
+            given: 0,
             content_length: None,
         }
     }
 
     /// Forgets a response's fields. The status stays: the next one is likely the same.
     pub(crate) fn clear(&mut self) {
-        self.headers = None;
         self.bytes.clear();
         self.fields.clear();
+        self.given = 0;
         self.content_length = None;
     }
 
@@ -46,11 +46,10 @@ impl Head {
     pub(crate) fn fill(&mut self, status: &Bound<'_, PyAny>, headers: &Bound<'_, PyAny>) -> PyResult<()> {
         self.clear();
         self.set_status(status)?;
-        let headers = list_of(headers)?;
-        for header in &headers {
+        for header in &list_of(headers)? {
             self.add_header(&header).inspect_err(|_| self.fields.clear())?;
         }
-        self.headers = Some(headers.unbind());
+        self.given = self.fields.len();
         Ok(())
     }
 
@@ -198,8 +197,14 @@ impl Head {
         self.status_text.as_ref()
     }
 
-    pub(crate) fn headers(&self) -> Option<&Py<PyList>> {
-        self.headers.as_ref()
+    /// The fields that the application gave and that are sent, as pairs of texts. What it gave itself could be read once
+    /// only, or have changed meanwhile.
+    pub(crate) fn given<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for (name, value) in self.fields().take(self.given) {
+            list.append((latin1(py, name)?, latin1(py, value)?))?;
+        }
+        Ok(list)
     }
 }
 

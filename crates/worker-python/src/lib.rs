@@ -20,6 +20,8 @@ use pyo3::prelude::*;
 fn monoceros_worker(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(link::connect, module)?)?;
     module.add_function(wrap_pyfunction!(parent::end_with, module)?)?;
+    module.add_function(wrap_pyfunction!(parent::tell_senders, module)?)?;
+    module.add("SIGNAL_BYTES", sys::SIGNAL_BYTES)?;
     module.add_class::<link::Link>()?;
     module.add_class::<runner::Runner>()?;
     module.add_class::<file::FileWrapper>()?;

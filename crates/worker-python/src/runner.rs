@@ -200,17 +200,23 @@ impl Thread<'_> {
             );
             Bound::from_owned_ptr_or_err(py, result)?
         };
+        let early = start.borrow().response.0.head_sent;
         if let Some(sent) = single(py, &result, start) {
             sent?;
+            if early {
+                start.borrow_mut().response.0.tell_log(py)?;
+            }
             return start.borrow_mut().response.0.end(py);
         }
         let sent = send_all(py, &result, start);
+        // As with gunicorn before `close`, which may throw away what there was to tell.
+        let told = start.borrow_mut().response.0.tell_log(py);
         // Whatever happened (PEP 3333: "regardless of whether the current request is completed normally").
         let closed = close(py, &result, start);
         sent?;
         // All of it is there, whatever `close` has to say.
         let ended = start.borrow_mut().response.0.end(py);
-        closed?;
+        told.and(closed)?;
         ended
     }
 
@@ -276,9 +282,8 @@ impl Thread<'_> {
             let start = start.borrow();
             let head = &start.response.0.head;
             let status = head.status_text().filter(|_| start.response.0.started).map(|s| s.clone_ref(py));
-            (status, head.headers().map(|h| h.clone_ref(py)))
+            (status, head.given(py)?)
         };
-        let headers = headers.unwrap_or_else(|| PyList::empty(py).unbind());
         if let Err(error) = after.bind(py).call1((request, environ, status, headers, sent)) {
             if error.is_instance(py, self.runner.leave.bind(py)) {
                 return Err(error);

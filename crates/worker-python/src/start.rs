@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bridge::worker::Exchange;
-use pyo3::exceptions::{PyAssertionError, PyBrokenPipeError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{
+    PyAssertionError, PyBrokenPipeError, PyException, PyRuntimeError, PyTypeError, PyValueError,
+};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
@@ -31,8 +33,10 @@ pub(crate) struct Response {
     pub(crate) cut: u64,
     /// The client has left or the edge is gone: nothing more can be sent.
     pub(crate) gone: bool,
-    /// What of an environ the access log wants, when the head leaves.
+    /// What of an environ the access log wants, when the head leaves and when the body has.
     logged: Option<(Arc<[String]>, Py<PyDict>)>,
+    /// What it was told with the head, in the order of the names.
+    told: Vec<Option<Vec<u8>>>,
 }
 
 impl Response {
@@ -48,6 +52,7 @@ impl Response {
             cut: 0,
             gone: false,
             logged: None,
+            told: Vec::new(),
         }
     }
 
@@ -91,19 +96,43 @@ impl Response {
                 "the application returned a body without having called start_response",
             ));
         }
-        self.head_sent = true;
-        if let Some((names, environ)) = self.logged.take() {
-            for (name, value) in variables(environ.bind(py), &names) {
+        if let Some((names, environ)) = &self.logged {
+            self.told = variables(environ.bind(py), names)?;
+            for (name, value) in names.iter().zip(&self.told) {
+                let Some(value) = value else { continue };
                 // No application can write a field with such a name; the edge keeps it for the log.
-                self.head.add(format!(":{name}").as_bytes(), &value);
+                self.head.add(format!(":{name}").as_bytes(), value);
             }
         }
+        self.head_sent = true;
         let Some(exchange) = &mut self.exchange else { return Err(finished()) };
         let head = &self.head;
         let sent = put(py, &mut self.written, head.size(), || {
             exchange.head(head.status, head.reason(), head.fields())
         });
         self.note(&sent);
+        Ok(())
+    }
+
+    /// Tells the access log what the application has changed since the head left: gunicorn writes its line behind the
+    /// body.
+    pub(crate) fn tell_log(&mut self, py: Python<'_>) -> PyResult<()> {
+        let Some((names, environ)) = self.logged.take_if(|_| self.head_sent) else { return Ok(()) };
+        if self.gone {
+            return Ok(());
+        }
+        let now = variables(environ.bind(py), &names)?;
+        let changed = names.iter().zip(now.iter().zip(&self.told)).filter(|(_, (now, told))| now != told);
+        // What is not there any more is for the log what never was.
+        let changed: Vec<_> =
+            changed.map(|(name, (now, _))| (format!(":{name}"), now.as_deref().unwrap_or(b"-"))).collect();
+        let Some(exchange) = &mut self.exchange else { return Err(finished()) };
+        if !changed.is_empty() {
+            let size = changed.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+            let fields = changed.iter().map(|(name, value)| (name.as_bytes(), *value));
+            let sent = put(py, &mut self.written, size, || exchange.log(fields));
+            self.note(&sent);
+        }
         Ok(())
     }
 
@@ -210,7 +239,9 @@ impl Response {
 const LONGEST_LOGGED: usize = 4096;
 
 /// Those of the variables that are there, as texts. As with gunicorn their case does not count, and the last one does.
-fn variables<'a>(environ: &Bound<'_, PyDict>, names: &'a [String]) -> Vec<(&'a str, Vec<u8>)> {
+/// One whose text cannot be made is not there; what is more than an `Exception` is the caller's affair: the order to end
+/// that a signal gives may come in the application's code that makes it.
+fn variables(environ: &Bound<'_, PyDict>, names: &[String]) -> PyResult<Vec<Option<Vec<u8>>>> {
     let mut found: Vec<Option<Bound<'_, PyAny>>> = vec![None; names.len()];
     for (key, value) in environ.iter() {
         let Ok(key) = key.cast::<PyString>().map(|key| key.to_string_lossy().to_lowercase()) else {
@@ -221,10 +252,17 @@ fn variables<'a>(environ: &Bound<'_, PyDict>, names: &'a [String]) -> Vec<(&'a s
         }
     }
     // Only now, because it may be code of the application's that makes the text.
-    let texts = names.iter().zip(found).filter_map(|(name, value)| {
-        let mut text = value?.str().ok()?.to_string_lossy().into_owned().into_bytes();
-        text.truncate(LONGEST_LOGGED);
-        Some((name.as_str(), text))
+    let texts = found.into_iter().map(|value| {
+        let Some(value) = value else { return Ok(None) };
+        match value.str() {
+            Ok(text) => {
+                let mut text = text.to_string_lossy().into_owned().into_bytes();
+                text.truncate(LONGEST_LOGGED);
+                Ok(Some(text))
+            }
+            Err(error) if error.is_instance_of::<PyException>(value.py()) => Ok(None),
+            Err(error) => Err(error),
+        }
     });
     texts.collect()
 }

@@ -113,6 +113,7 @@ struct Slot {
     read: u32,
     seen: u32,
     head: bool,
+    log: bool,
     ended: bool,
     cancelled: Cell<bool>,
 }
@@ -704,6 +705,8 @@ impl Slot {
             ResponseFrame::End { failed: true } => self.ended = true,
             _ if !self.head => return Err(BridgeError::Broken("a body before the head")),
             ResponseFrame::End { failed: false } => self.ended = true,
+            _ if self.log => return Err(BridgeError::Broken("more behind what is for the log")),
+            ResponseFrame::Log(_) => self.log = true,
             ResponseFrame::Body(_) | ResponseFrame::File { .. } => {}
         }
         Ok(())

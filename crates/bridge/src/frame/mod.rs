@@ -9,7 +9,7 @@ mod tests;
 
 pub(crate) use request::parse_body_file;
 pub use request::{RequestFrame, RequestView};
-pub use response::{ResponseFrame, ResponseHead};
+pub use response::{ResponseFrame, ResponseHead, ResponseLog};
 
 pub(crate) const REQUEST: u8 = 1;
 pub(crate) const REQUEST_BODY: u8 = 2;
@@ -19,6 +19,7 @@ pub(crate) const HEAD: u8 = 16;
 pub(crate) const BODY: u8 = 17;
 pub(crate) const FILE: u8 = 18;
 pub(crate) const END: u8 = 19;
+pub(crate) const LOG: u8 = 20;
 
 /// Length and kind before each payload.
 pub(crate) const FRAME_HEADER: usize = 8;

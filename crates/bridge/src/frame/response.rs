@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{BODY, Cursor, END, Encoder, FILE, Fields, HEAD, TooLong};
+use super::{BODY, Cursor, END, Encoder, FILE, Fields, HEAD, LOG, TooLong};
 
 impl Encoder<'_> {
     pub(crate) fn head<'a>(
@@ -23,6 +23,16 @@ impl Encoder<'_> {
         self.header(FILE, 16);
         self.into.extend_from_slice(&offset.to_le_bytes());
         self.into.extend_from_slice(&length.to_le_bytes());
+    }
+
+    pub(crate) fn log<'a>(
+        &mut self,
+        fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<(), TooLong> {
+        let start = self.open(LOG);
+        self.fields(fields)?;
+        self.close(start);
+        Ok(())
     }
 
     pub(crate) fn end(&mut self, failed: bool) {
@@ -70,6 +80,25 @@ impl ResponseHead {
     }
 }
 
+/// What the access log is to say otherwise than the head did. The lengths in it were checked.
+#[derive(Debug, Clone)]
+pub struct ResponseLog {
+    payload: Bytes,
+    fields: (usize, u16),
+}
+
+impl ResponseLog {
+    fn parse(payload: &Bytes) -> Option<Self> {
+        let fields = Cursor { all: payload, at: 0 }.fields()?;
+        Some(Self { payload: payload.clone(), fields })
+    }
+
+    /// The variables, each with a `:` before its name.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields { cursor: Cursor { all: &self.payload, at: self.fields.0 }, left: self.fields.1 }
+    }
+}
+
 /// What a worker has sent.
 #[derive(Debug, Clone)]
 pub enum ResponseFrame {
@@ -84,6 +113,8 @@ pub enum ResponseFrame {
         /// How many bytes.
         length: u64,
     },
+    /// For the access log alone: variables that have changed since the head. At most one, behind all of the body.
+    Log(ResponseLog),
     /// The end. `failed`: what was sent is not the whole; there may not even have been a head.
     End {
         /// Whether the application failed.
@@ -103,6 +134,7 @@ impl ResponseFrame {
                 let fits = cursor.at == payload.len() && i64::try_from(offset.checked_add(length)?).is_ok();
                 fits.then_some(Self::File { offset, length })
             }
+            LOG => ResponseLog::parse(payload).map(Self::Log),
             END => match payload[..] {
                 [flags @ (0 | 1)] => Some(Self::End { failed: flags == 1 }),
                 _ => None,

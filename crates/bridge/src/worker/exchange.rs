@@ -143,6 +143,16 @@ impl Exchange {
         self.frame(&bytes)
     }
 
+    /// Says what the access log is to have otherwise than the head said, behind all of the body. Nothing in it is
+    /// checked. One that is larger than the ring is left out.
+    pub fn log<'a>(&mut self, fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<(), Gone> {
+        let mut bytes = vec![];
+        match (Encoder { into: &mut bytes }.log(fields)) {
+            Ok(()) if bytes.len() <= SIZE => self.frame(&bytes),
+            _ => Ok(()),
+        }
+    }
+
     /// Lets the edge have all that was written.
     pub fn flush(&mut self) -> Result<(), Gone> {
         self.publish();

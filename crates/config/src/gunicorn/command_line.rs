@@ -319,7 +319,7 @@ impl CommandLine {
     }
 
     /// Whether it stands for an app block.
-    pub(crate) fn is_block(&self) -> bool {
+    pub fn is_block(&self) -> bool {
         self.block.is_some()
     }
 
@@ -341,7 +341,7 @@ impl CommandLine {
     }
 
     /// Where the program was started.
-    pub(crate) fn current_dir(&self) -> &Path {
+    pub fn current_dir(&self) -> &Path {
         &self.current_dir
     }
 }

@@ -68,7 +68,8 @@ HUP, TTIN, TTOU, USR1 and USR2 to it are passed on to the master. What is the ed
 connections, the access log) or the master's (signals, starting and ending workers) is an AttributeError that says what to \
 do instead. `server.LISTENERS` and `worker.sockets` are addresses. `server.reload()` and `server.num_workers = N` ask the \
 master, `worker.alive = False` has the worker replaced, `worker.notify()` does nothing, because `timeout` is each request's. \
-`environ` has no `gunicorn.socket`.
+`environ` has no `gunicorn.socket` (asking for it is a KeyError): the edge has the client's connection, which may carry \
+other requests, or TLS. `wsgi.early_hints`, a generator's pieces and X-Accel-Redirect do what it is mostly wanted for.
 
 `sys.exit` in a hook of the mold ends the program with that code, requests first.";
 

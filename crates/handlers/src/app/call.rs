@@ -15,7 +15,7 @@ use exchange::{
     Body, Chunk, ChunkStream, Fields, Name, Request, Response, Scheme, SendForeign, StreamError, Version,
 };
 
-use super::reply::{End, Outcome, Pending, Phase, announced_length};
+use super::reply::{End, Outcome, Pending, Phase, announced_length, is_for_log};
 use super::{App, Options};
 
 /// A response whose body has ended by the time its head is read, up to this size, is handed on in one piece.
@@ -299,17 +299,25 @@ impl App {
 
     fn response(self: &Rc<Self>, mut guard: Guard<'_>) -> Response {
         let pending = Rc::clone(&guard.pending);
-        let (head, whole) = {
+        let (head, logged, whole) = {
             let mut reply = pending.reply.borrow_mut();
             let head = reply.head.take();
             reply.head_taken = true;
-            (head, reply.end == Some(End::Whole) && reply.buffer.len() <= WHOLE_LIMIT)
+            let whole = reply.end == Some(End::Whole) && reply.buffer.len() <= WHOLE_LIMIT;
+            // Of one that goes on the application may yet say something.
+            let logged = if whole {
+                reply.logged.take()
+            } else {
+                Some(Rc::clone(reply.logged.get_or_insert_default()))
+            };
+            (head, logged, whole)
         };
         guard.armed = false;
         if !whole {
             pending.length.set(head.as_ref().and_then(announced_length));
         }
         let mut response = head.map_or_else(|| Response::new(502), |head| response_of(&head));
+        response.logged = logged;
         let collected = if whole { collect(&pending) } else { None };
         if let Some(body) = collected {
             response.body = body;
@@ -345,11 +353,8 @@ fn response_of(head: &ResponseHead) -> Response {
     if !reason.is_empty() && reason != http1_reason(head.status()) {
         response.reason = Some(head.bytes(reason));
     }
-    for (name, value) in head.fields() {
-        let is_for_log = name.first() == Some(&b':');
-        let fields =
-            if is_for_log { &mut **response.logged.get_or_insert_default() } else { &mut response.fields };
-        fields.push(name, value);
+    for (name, value) in head.fields().filter(|(name, _)| !is_for_log(name)) {
+        response.fields.push(name, value);
     }
     response
 }

@@ -2,11 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bridge::edge::{ResponseFrame, ResponseHead, SlotId};
 use buffering::ResponseBuffer;
+use exchange::Fields;
 
 use super::Worker;
 
@@ -44,6 +46,8 @@ pub(super) struct Reply {
     hinted: u8,
     pub head: Option<ResponseHead>,
     pub head_taken: bool,
+    /// What is the access log's alone.
+    pub logged: Option<Rc<RefCell<Fields>>>,
     pub buffer: ResponseBuffer,
     pub end: Option<End>,
     /// Bytes of the body so far, those of files too.
@@ -65,7 +69,10 @@ impl Reply {
                     self.hints.push(head);
                 }
             }
-            ResponseFrame::Head(head) => self.head = Some(head),
+            ResponseFrame::Head(head) => {
+                self.log(head.fields().filter(|(name, _)| is_for_log(name)));
+                self.head = Some(head);
+            }
             ResponseFrame::Body(bytes) => {
                 self.received += bytes.len() as u64;
                 if !unwanted {
@@ -76,12 +83,24 @@ impl Reply {
                 self.awaited_file = Some((offset, length));
                 return ControlFlow::Break(());
             }
+            ResponseFrame::Log(log) => self.log(log.fields()),
             ResponseFrame::End { failed } => {
                 self.end = Some(if failed { End::AppFailed } else { End::Whole });
             }
         }
         if self.buffer.has_room() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
+
+    fn log<'a>(&mut self, fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
+        for (name, value) in fields {
+            self.logged.get_or_insert_default().borrow_mut().push(name, value);
+        }
+    }
+}
+
+/// Whether a field of a head is none, but the access log's.
+pub(super) fn is_for_log(name: &[u8]) -> bool {
+    name.first() == Some(&b':')
 }
 
 /// What the log says of a request's way through the application.
@@ -136,6 +155,7 @@ impl Pending {
                 hinted: 0,
                 head: None,
                 head_taken: false,
+                logged: None,
                 buffer,
                 end: None,
                 received: 0,

@@ -310,6 +310,7 @@ impl Site {
                 }
                 ResponseFrame::Body(bytes) => answer.body.extend_from_slice(&bytes),
                 ResponseFrame::File { offset, length } => answer.files.push((offset, length)),
+                ResponseFrame::Log(_) => {}
                 ResponseFrame::End { failed } => answer.failed = failed,
             }
             ControlFlow::Continue(())

@@ -1,6 +1,7 @@
 //! The application and its workers.
 
 use super::Lowering;
+use crate::gunicorn::Origin;
 use crate::model::{App, Kind, Target, WorkerClass};
 use crate::report::Diagnostic;
 
@@ -88,7 +89,13 @@ impl Lowering<'_> {
     }
 
     fn root_path(&mut self) -> String {
-        let text = self.text("root_path").unwrap_or_default().to_owned();
+        let mut text = self.text("root_path").unwrap_or_default().to_owned();
+        // gunicorn's workers ask their environment, which `raw_env` has a part in.
+        if matches!(self.effective.origin("root_path"), Origin::Default | Origin::Variable(_)) {
+            let mut variables = self.list("raw_env").iter().rev();
+            let name = variables.find_map(|item| item.strip_prefix("SCRIPT_NAME=")).map(str::to_owned);
+            text = name.unwrap_or(text);
+        }
         let trimmed = text.trim_end_matches('/');
         if !trimmed.is_empty() && !trimmed.starts_with('/') {
             let help = format!("write `/{trimmed}`");

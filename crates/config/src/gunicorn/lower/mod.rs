@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::app_block::elsewhere_than_in_file;
 use super::command_line::{CommandLine, Merged, SettingsFile};
 use super::effective::{Effective, Origin};
-use super::settings::{Status, all};
+use super::settings::{Kind, Status, all};
 use super::value::Value;
 use crate::host::Host;
 use crate::model::{LogTarget, Logs, Model, Reload};
@@ -130,12 +130,10 @@ impl Lowering<'_> {
             if let Status::NoEffect(why) = setting.status
                 && *self.effective.origin(setting.name) != Origin::Default
             {
-                self.tell(
-                    Severity::Note,
-                    setting.name,
-                    format!("{} changes nothing: {why}", setting.name),
-                    None,
-                );
+                // Code that somebody wrote to be run.
+                let severity =
+                    if matches!(setting.kind, Kind::Hook(_)) { Severity::Warning } else { Severity::Note };
+                self.tell(severity, setting.name, format!("{} changes nothing: {why}", setting.name), None);
             }
         }
         // The sockets are there before a settings file is evaluated.

@@ -109,8 +109,10 @@ pub(super) const ROWS: &[Setting] = &[
         ),
     Setting::new("root_path", Section::Mechanics, Kind::Text)
         .flags(&["--root-path"])
+        .env("SCRIPT_NAME")
         .default("")
-        .doc("The URL prefix that the application is mounted under, as `/shop`; it becomes `SCRIPT_NAME` and is taken off the front of `PATH_INFO`."),
+        .doc("The URL prefix that the application is mounted under, as `/shop`; it becomes `SCRIPT_NAME` and is taken off the front of `PATH_INFO`. Without it `SCRIPT_NAME` of `raw_env` counts.")
+        .differs("A path that does not begin with it is passed on as it is; where `SCRIPT_NAME` is a variable gunicorn answers 500."),
     Setting::new("proxy_protocol", Section::Mechanics, Kind::OptionalWord(&["off", "auto", "v1", "v2"]))
         .flags(&["--proxy-protocol"])
         .meta("MODE")

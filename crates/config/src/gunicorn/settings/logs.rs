@@ -15,14 +15,14 @@ pub(super) const ROWS: &[Setting] = &[
     Setting::new("access_log_format", Section::Logging, Kind::Text)
         .flags(&["--access-logformat"])
         .default(r#"%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s""#)
-        .doc("The line of the access log, with gunicorn's atoms. `%({x}e)s` of what the application puts into its environ is as it was when the response's head left.")
+        .doc("The line of the access log, with gunicorn's atoms. `%({x}e)s` of what the application puts into its environ is as it is at the end of the body.")
         .differs("An atom that gunicorn does not know is an error, and no `-`."),
     Setting::new("errorlog", Section::Logging, Kind::Text)
         .flags(&["--error-logfile", "--log-file"])
         .meta("FILE")
         .default("-")
-        .doc("Where messages go: a file, or `-` for standard error.")
-        .differs("What an application writes to standard error goes to the file as well, without `capture_output` too."),
+        .doc("Where messages go: a file, or `-` for standard error. What an application itself writes to standard error goes there only with `capture_output`.")
+        .differs("A daemon's standard error goes to the file as well, and not nowhere."),
     Setting::new("loglevel", Section::Logging, Kind::Words(&["debug", "info", "warning", "error", "critical"]))
         .flags(&["--log-level"])
         .meta("LEVEL")

@@ -83,7 +83,8 @@ pub(super) const ROWS: &[Setting] = &[
         .flags(&["-m", "--umask"])
         .meta("INT")
         .default("0")
-        .doc("Permission bits that are taken away from socket files and files that workers make, in octal, as `0o027` or `027`."),
+        .doc("Permission bits that are taken away from socket files and files that workers make, in octal, as `0o027` or `027`.")
+        .differs("In gunicorn only socket files have it; what the application writes has the mask that the program was started with."),
     Setting::new("initgroups", Section::Mechanics, Kind::Flag(true))
         .flags(&["--initgroups"])
         .default("false")
@@ -110,7 +111,7 @@ pub(super) const ROWS: &[Setting] = &[
     hook("worker_int", 1, "Runs in a worker that got INT or QUIT."),
     hook("worker_abort", 1, "Runs in a worker that got ABRT, most often because of `timeout`."),
     hook("pre_exec", 1, "Runs before a new master is executed.")
-        .differs("It does not run: by gunicorn's command line there is no USR2 yet."),
+        .no_effect("by gunicorn's command line USR2 starts no new master (HUP takes new settings and code, a restart another program), and the one that it starts with an nginx.conf asks nobody"),
     hook("pre_request", 2, "Runs in a worker before it calls the application. One that raises is a 500."),
     hook("post_request", 4, "Runs in a worker after a response. May take 2, 3 or 4 arguments. With `worker.alive = False` it has the worker replaced when its requests are done."),
     hook("child_exit", 2, "Runs in the mold after a worker has ended.").differs("One that raises is logged, and ends gunicorn."),
