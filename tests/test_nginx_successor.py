@@ -216,3 +216,25 @@ def test_a_short_answer_that_drips_is_passed_on_in_the_end(group):
         go.set()
         assert client._exactly(200) == b"x" * 200
     assert second.seen == []
+
+
+@pytest.mark.parametrize("size", [1000, 200_000])
+@pytest.mark.parametrize("more", ["", "proxy_buffering off;", "proxy_next_upstream off;"])
+def test_a_page_that_always_breaks_off_takes_no_server_out(serve_nginx, size, more):
+    """It made a group's servers one after the other look as if they were down, and all else 502."""
+    def answer(seen, connection):
+        if seen.target == "/who":
+            return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nme"
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + b"x" * (size // 2))
+        time.sleep(0.1)
+        return None
+
+    with Upstream(answer) as first, Upstream(answer) as second:
+        servers = f"server 127.0.0.1:{first.port}; server 127.0.0.1:{second.port};"
+        site = serve_nginx(CONF.format(servers=servers, more=more))
+        for _ in range(3):
+            try:
+                assert site.get("/broken").status == 502
+            except (Broken, ConnectionResetError):
+                pass
+            assert site.get("/who").text == "me"

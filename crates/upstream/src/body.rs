@@ -553,13 +553,13 @@ impl AnswerBody {
         }
     }
 
+    /// As in nginx, that is no reason to think of the server as down: what breaks off may be this answer everywhere, and
+    /// one bad page would take all servers out. One that is gone fails the next that want to connect.
     fn fail(&mut self) {
         self.state = State::Done;
         self.connection = None;
         self.attempt.end();
-        if let Some(lease) = self.lease.take() {
-            lease.failed();
-        }
+        self.lease = None;
     }
 
     /// The answer has ended where it said.

@@ -389,7 +389,6 @@ impl Visit<'_, '_> {
                         attempt.status.set(status);
                         let (server, words) = (&lease.peer.name, format_args!("{}", broken.words));
                         self.log_upstream(Level::Error, request, target, server, None, words);
-                        self.note_failed(request, target, &lease);
                         if !may || !is_in_time() || !choice.use_up() {
                             return Err((Step::Page(status), why));
                         }
