@@ -251,6 +251,31 @@ def test_variables_that_the_application_sets_while_its_body_streams(serve):
     wait_until(lambda: [line for line in path.read_text().splitlines() if "there" in line] == expected, "the lines")
 
 
+def test_what_is_written_while_the_application_is_closed_ends_no_worker(serve):
+    """It came behind what was for the log, which was a worker that did not know its protocol."""
+    app = """
+    import os
+
+    class Body:
+        def __init__(self, environ, write):
+            self.environ, self.write = environ, write
+
+        def __iter__(self):
+            self.environ["shop.rows"] = 1
+            yield b"body"
+
+        def close(self):
+            self.write(b"tail")
+
+    def application(environ, start_response):
+        return Body(environ, start_response("200 OK", [("Content-Type", "text/plain"), ("X-Pid", str(os.getpid()))]))
+    """
+    server = serve(app, "--access-logfile", "access.log", "--access-logformat", "%({shop.rows}e)s", validate=False)
+    answers = [server.get("/") for _ in range(3)]
+    assert {answer.text for answer in answers} == {"bodytail"}
+    assert len({answer.get("X-Pid") for answer in answers}) == 1
+
+
 def test_a_worker_that_overruns_while_a_logged_variable_becomes_text_ends(serve):
     server = serve("""
     import os, signal, time

@@ -38,6 +38,8 @@ PAGES = {
     "two.html": '<!--#include virtual="/relative/a.html"--><!--#include virtual="/raw" wait="yes"-->',
     "climb.html": '<!--#include virtual="/relative/../../secret" -->|',
     "self.html": 'x<!--#include virtual="/self.html" -->',
+    "stubs.html": '<!--#block name="b" -->x<!--#include virtual="/none" stub="b" --><!--#endblock -->'
+                  '<!--#include virtual="/none" stub="b" -->|end',
     "many.html": '<!--#include virtual="/raw?1" -->' * 60,
     "echo.html": '<!--#echo var="arg_a" -->|<!--#echo var="arg_a" encoding="none" -->|'
                  '<!--#echo var="arg_a" encoding="url" -->|<!--#echo var="nothing" -->|'
@@ -119,6 +121,13 @@ def test_what_includes_itself_ends(server):
     text = server.get("/self.html").text
     assert re.fullmatch(r"x{50,51}" + re.escape(ERROR), text)
     server.wait_log("subrequests cycle while processing \"/self.html\"")
+
+
+def test_a_stub_that_includes_itself_ends(server):
+    """It went on until the stack of the event loop was full."""
+    text = server.get("/stubs.html").text
+    assert text.startswith("xxx") and text.endswith("|end"), text[:200]
+    assert server.get("/raw").status == 200
 
 
 def test_time(server):

@@ -116,7 +116,11 @@ def test_one_after_the_other_breaks_off(group):
     said(WHOLE, fields=[("Content-Encoding", "gzip")]),
     said(WHOLE, status="203 Other"),
     said(b"no", status="500 Oh"),
-], ids=["first", "middle", "longer", "chunks", "etag", "coding", "status", "error"])
+    said(WHOLE, fields=[("Cache-Control", "private")]),
+    said(WHOLE, fields=[("Set-Cookie", "a=b")]),
+    said(WHOLE, fields=[("Vary", "Cookie")]),
+    said(WHOLE, fields=[("X-Accel-Redirect", "/other")]),
+], ids=["first", "middle", "longer", "chunks", "etag", "coding", "status", "error", "cache", "cookie", "vary", "accel"])
 def test_another_answer_is_not_taken_for_the_rest(group, other):
     first, second = Cut(said(WHOLE)), Cut(other, part=1)
     site = group(first, second)
@@ -148,6 +152,25 @@ def test_who_is_not_asked_again(group, more, fields, method):
         site.request(method, "/page", body=b"x" if method != "GET" else b"")
     assert len(first.seen) == 1
     assert second.seen == []
+
+
+def test_what_differs_from_server_to_server_is_no_other_answer(group):
+    def fields(server):
+        return [("Date", f"Mon, 30 Nov 2026 00:00:0{server} GMT"), ("Server", f"s{server}"), ("Age", str(server)),
+                ("X-Served-By", f"s{server}"), ("Via", f"1.1 s{server}"), ("Vary", "Accept"), ("Cache-Control", "no-cache")]
+
+    site = group(Cut(said(WHOLE, fields=fields(1))), Cut(said(WHOLE, fields=fields(2)), part=1))
+    assert site.get("/page").body == WHOLE
+
+
+def test_who_ends_without_saying_so_is_not_asked_to_go_on(group):
+    """Should it break off too, half an answer would look like the whole."""
+    half = b"HTTP/1.1 200 OK\r\n\r\n" + WHOLE[:2_000_000]
+    first, second = Cut(said(WHOLE, chunked=True)), Upstream(lambda _, connection: connection.sendall(half))
+    site = group(first, second)
+    with pytest.raises((Broken, ConnectionResetError)):
+        site.get("/page")
+    assert len(second.seen) == 1
 
 
 def test_nobody_else_is_there(group):

@@ -52,6 +52,25 @@ def test_term_is_bounded_by_graceful_timeout(serve):
     wait_until(lambda: server.processes() == {}, "all to be gone")
 
 
+def test_who_comes_while_all_ends_is_refused(serve):
+    """The kernel took connections in that nobody would ever answer, and reset them in the end."""
+    server = serve(APP)
+    with server.connect() as busy:
+        begin_slow(server, busy)
+        server.signal(signal.SIGTERM)
+        wait_until(lambda: is_refused(server), "connections to be refused")
+        assert busy.response().status == 200
+    assert server.exit_code() == 0
+
+
+def is_refused(server):
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 LATE = """
 import atexit, time
 

@@ -72,6 +72,9 @@ impl Master {
             Action::StopEdge { graceful, seconds } => {
                 self.notify("STOPPING=1");
                 self.tell_edge(ToEdge::Stop { graceful, seconds }, vec![]);
+                if self.state.is_stopping() {
+                    self.close_sockets();
+                }
             }
             Action::KillEdge => {
                 if let Some(edge) = &self.edge {

@@ -91,6 +91,15 @@ impl Master {
         }
     }
 
+    /// The edge has its own copies, which it closes as it is told to stop. Who comes from now on is refused, as by nginx
+    /// and gunicorn, and goes elsewhere, where the kernel would have taken it in for nobody.
+    pub(crate) fn close_sockets(&mut self) {
+        self.leave_sockets();
+        for prepared in self.configurations.values_mut().filter_map(|c| c.prepared.as_mut()) {
+            prepared.listeners.clear();
+        }
+    }
+
     /// At the end of a program whose successor serves: the files of Unix sockets are the successor's now.
     pub(crate) fn leave_sockets(&self) {
         if self.successor.is_some() {

@@ -544,6 +544,11 @@ impl AnswerBody {
         }
     }
 
+    /// Nobody would know that it broke off: there is nothing but its connection to say where it ends.
+    pub(crate) fn ends_unseen(&self) -> bool {
+        matches!(self.state, State::Close)
+    }
+
     /// The end of the connection is the end of the answer, and no accident.
     fn ends_with_the_connection(&self) -> bool {
         match &self.state {

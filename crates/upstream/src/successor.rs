@@ -17,9 +17,11 @@ use crate::{AnswerBody, Attempt, Choice, Connection, Lease, Limits, Nobody, Outg
 const TURN: u64 = 1024 * 1024;
 /// After so many it is seen whether it is the same answer at all, however many follow.
 const FIRST: u64 = 16 * 1024;
-/// How long it may take a server to come as far as the one before, if nobody knows how far it is to the end: that may be
-/// a stream that comes as things happen, whose reader would rather know that it broke off.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take a server to come as far as the one before.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The same if nobody knows how far it is to the end: that may be a stream that comes as things happen, whose reader
+/// would rather know that it broke off.
+const PATIENCE_WITH_STREAMS: Duration = Duration::from_secs(10);
 
 const OTHER: &str = "upstream sent another response than the one that broke off";
 const LATE: &str = "upstream took too long to come as far as the one that broke off";
@@ -100,13 +102,9 @@ impl Following {
             let next = Rc::new(Attempt::new(lease.peer.name.clone()));
             *attempt.next.borrow_mut() = Some(Rc::clone(&next));
             attempt = next;
-            let asked = if self.is_bounded {
-                self.ask(lease, &attempt).await
-            } else {
-                let asking = tokio::time::timeout(PATIENCE, self.ask(lease, &attempt));
-                asking.await.unwrap_or_else(|_| Err(LATE.to_owned()))
-            };
-            match asked {
+            let patience = if self.is_bounded { PATIENCE } else { PATIENCE_WITH_STREAMS };
+            let asking = tokio::time::timeout(patience, self.ask(lease, &attempt));
+            match asking.await.unwrap_or_else(|_| Err(LATE.to_owned())) {
                 Ok(mut body) => {
                     body.following = Some(self);
                     return Some(body);
@@ -144,7 +142,7 @@ impl Following {
                 return Err(format!("{} while {}", failure.fault, failure.action));
             }
         };
-        let is_same = identity(&answer.head, &answer.bytes) == self.known_by;
+        let is_same = !answer.body.ends_unseen() && identity(&answer.head, &answer.bytes) == self.known_by;
         if is_same && self.reads_over(&mut answer.body, attempt).await? {
             return Ok(answer.body);
         }
@@ -183,17 +181,21 @@ impl Following {
     }
 }
 
-/// What two servers say of the same bytes in the same way.
+/// What of a head has to be the same, for the client has the first one's: all but what differs from one server, or one
+/// moment, to the next and says nothing of the body. A cache keeps the head, too.
 fn identity(head: &ResponseHead, bytes: &[u8]) -> Vec<u8> {
     let mut identity = format!("{} {:?}\n", head.status, head.content_length).into_bytes();
     for line in &head.fields {
-        if let Name::ContentType
-        | Name::ContentEncoding
-        | Name::ContentRange
-        | Name::ETag
-        | Name::LastModified = line.known
-        {
-            identity.extend_from_slice(&line.name.of(bytes).to_ascii_lowercase());
+        let name = line.name.of(bytes).to_ascii_lowercase();
+        let is_own = match line.known {
+            Name::Connection | Name::KeepAlive | Name::TransferEncoding | Name::Date | Name::Server => true,
+            _ => {
+                matches!(name.as_slice(), b"age" | b"via")
+                    || (name.starts_with(b"x-") && !name.starts_with(b"x-accel-"))
+            }
+        };
+        if !is_own {
+            identity.extend_from_slice(&name);
             identity.push(b':');
             identity.extend_from_slice(line.value.of(bytes));
             identity.push(b'\n');

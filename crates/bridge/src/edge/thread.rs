@@ -705,7 +705,8 @@ impl Slot {
             ResponseFrame::End { failed: true } => self.ended = true,
             _ if !self.head => return Err(BridgeError::Broken("a body before the head")),
             ResponseFrame::End { failed: false } => self.ended = true,
-            _ if self.log => return Err(BridgeError::Broken("more behind what is for the log")),
+            ResponseFrame::Log(_) if self.log => return Err(BridgeError::Broken("a second one for the log")),
+            // What an application writes while it is closed comes behind.
             ResponseFrame::Log(_) => self.log = true,
             ResponseFrame::Body(_) | ResponseFrame::File { .. } => {}
         }

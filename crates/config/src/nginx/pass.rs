@@ -82,7 +82,7 @@ macro_rules! common {
                 Count::at_least(1),
                 Apply::Custom(|r, l, d| r.pass_next_upstream(pass(l, $family), d)),
                 "error timeout",
-                "After what another server of the group is asked. `error` and `timeout` mean an answer that breaks off or stops, too (with buffering, without a rate, and no event stream). As long as nothing of it has gone to the client it is asked for anew: while another server could be asked, one that says that it has no more than 64 KiB is passed on when it is there as a whole, any other when a fiftieth of a second is over. Where a part of it has gone, another server goes on with it, if the request has no body and that server answers with the same status, length, type and validators, and the same bytes up to there; else the client sees that it broke off, as in nginx.",
+                "After what another server of the group is asked. `error` and `timeout` mean an answer that breaks off or stops, too (with buffering, without a rate, and no event stream). As long as nothing of it has gone to the client it is asked for anew: while another server could be asked, one that says that it has no more than 64 KiB is passed on when it is there as a whole, any other when a fiftieth of a second is over. Where a part of it has gone, another server goes on with it, if the request has no body and that server answers with the same status and fields, and the same bytes up to there; else the client sees that it broke off, as in nginx.",
             ),
             Row::one(
                 concat!($prefix, "_next_upstream_tries"),

@@ -23,6 +23,8 @@ pub struct Company {
     pub(super) made_page: bool,
     /// In place of the last answer there is a page for an error, one of `error_page` or one that was made.
     pub(super) failed: bool,
+    /// Stubs of `ssi` that are run within each other.
+    pub(super) stubs: u32,
     /// Bytes that the last answer may have where it becomes a variable: `subrequest_output_buffer_size`.
     pub(super) answer_limit: u64,
     /// One was longer, so that there is no response to make.

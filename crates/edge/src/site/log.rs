@@ -66,9 +66,9 @@ impl Visit<'_, '_> {
             }
         }
         if let Some(asked) = &*self.facts.upstream.borrow() {
-            for (_, attempt) in &asked.attempts {
-                self.facts.log_complaints(request, attempt, "reading upstream");
-                self.log_warnings(request, attempt);
+            for attempt in asked.attempts.iter().flat_map(|(_, attempt)| attempt.chain()) {
+                self.facts.log_complaints(request, &attempt, "reading upstream");
+                self.log_warnings(request, &attempt);
             }
         }
         let sent = Sent {

@@ -15,7 +15,7 @@ use telemetry::error_log::Level;
 
 use super::compose::{changed, takes};
 use super::pieces::Pieces;
-use super::subrequest::{Ask, Shown};
+use super::subrequest::{Ask, DEPTH, Shown};
 use super::visit::Visit;
 
 /// Bytes of a file that are read at once.
@@ -358,9 +358,16 @@ impl<'s> Visit<'_, 's> {
             };
             self.store(variable, value);
         } else if let Some(block) = block.filter(|_| failed || answer.is_empty()) {
+            // One may include what has it as its stub.
+            if self.company().stubs == DEPTH {
+                return Err("the stubs of \"include\" SSI commands lead to each other in a circle".to_owned());
+            }
             let mut text = Pieces::default();
             text.data(block.into());
-            out.append(self.run_page(request, page.settings, page.shown.clone(), text).await);
+            self.company().stubs += 1;
+            let stub = self.run_page(request, page.settings, page.shown.clone(), text).await;
+            self.company().stubs -= 1;
+            out.append(stub);
         } else {
             out.append(answer);
         }

@@ -9,7 +9,7 @@ use super::slice::Slice;
 use super::visit::Visit;
 
 /// Requests that may lie within each other, as in nginx.
-const DEPTH: u32 = 50;
+pub(super) const DEPTH: u32 = 50;
 /// Requests that one of a client may lead to, all together.
 const COUNT: u32 = 1000;
 

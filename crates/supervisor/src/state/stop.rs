@@ -85,6 +85,11 @@ impl State {
         }
     }
 
+    /// Whether all is to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
     fn begin_stop(&mut self, mode: StopMode, code: u8, now: Time) {
         let grace = self.grace();
         self.retry_mold = None;

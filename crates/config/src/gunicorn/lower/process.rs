@@ -98,9 +98,13 @@ impl Lowering<'_> {
     fn pidfile(&mut self) -> Option<PathBuf> {
         let path = self.path("pidfile")?;
         let parent = path.parent().map_or(Entry::Missing, |p| self.input.host.entry(p));
-        if parent != Entry::Directory || self.input.host.entry(&path) == Entry::Directory {
-            let message =
-                format!("pidfile: `{}` cannot be a file, for want of its directory", path.display());
+        let why = if self.input.host.entry(&path) == Entry::Directory {
+            Some("it is a directory")
+        } else {
+            (parent != Entry::Directory).then_some("its directory is not there")
+        };
+        if let Some(why) = why {
+            let message = format!("pidfile: `{}` cannot be a file: {why}", path.display());
             self.error("pidfile", 0, message, None);
         }
         Some(path)
