@@ -113,7 +113,8 @@ pub enum ResponseFrame {
         /// How many bytes.
         length: u64,
     },
-    /// For the access log alone: variables that have changed since the head. At most one, behind all of the body.
+    /// For the access log alone: variables that have changed since the head. At most one, behind all that the application
+    /// had iterated over; what it writes while it is closed comes later.
     Log(ResponseLog),
     /// The end. `failed`: what was sent is not the whole; there may not even have been a head.
     End {
