@@ -4,7 +4,6 @@ What is known to differ (docs/reference/differences.md) is not made. A seed that
 the same requests again: `pytest tests/peers/test_same_as_nginx.py -k 'seed-17'`.
 """
 
-import itertools
 import os
 import random
 import re
@@ -12,7 +11,7 @@ import re
 import pytest
 from support import Client, free_port
 from support.client import Broken
-from support.nginx import Nginx
+from support.nginx import first_accepted
 from support.server import which
 from support.upstream import Upstream, response
 
@@ -273,17 +272,17 @@ def test_chance(seed, nginx, serve_nginx, tmp_path):
         (tmp_path / path).write_text(text)
     with Upstream(behind) as up:
         places = {"ROOT": tmp_path / "root", "USERS": tmp_path / "users", "UP": up.port, "NOBODY": free_port()}
-        # Chance makes some that are none: the same directive twice.
-        for attempt in itertools.count():
-            chance = Chance(f"{seed} {attempt}")
-            conf = chance.configuration()
+        chances = []
+
+        def make(attempt):
+            chances.append(Chance(f"{seed} {attempt}"))
+            conf = chances[-1].configuration()
             for name, value in places.items():
                 conf = conf.replace(f"%{name}%", str(value))
-            theirs = Nginx(nginx, tmp_path / f"theirs{attempt}", conf)
-            refused = theirs.verdict()
-            if not refused:
-                break
-            assert attempt < 20, f"{refused}\n{conf}"
+            return conf
+
+        conf, theirs = first_accepted(nginx, tmp_path, make)
+        chance = chances[-1]
         ours = serve_nginx("include mime.types;\n" + conf, files={"mime.types": (theirs.directory / "mime.types").read_text()})
         with theirs:
             for number in range(REQUESTS):

@@ -6,14 +6,13 @@ every `if` and `block` ends. `SEEDS=1000` tries more.
 """
 
 import gzip
-import itertools
 import os
 import random
 import zlib
 
 import pytest
 from support import Client
-from support.nginx import Nginx
+from support.nginx import first_accepted
 from support.server import which
 
 SEEDS = range(int(os.environ.get("SEEDS", "25")))
@@ -121,13 +120,8 @@ def test_chance(seed, serve_nginx, tmp_path):
         place = tmp_path / "root" / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(text if isinstance(text, bytes) else text.encode())
-    for attempt in itertools.count():
-        conf = chance.configuration().replace("%ROOT%", str(tmp_path / "root"))
-        theirs = Nginx(nginx, tmp_path / f"theirs{attempt}", conf)
-        refused = theirs.verdict()
-        if not refused:
-            break
-        assert attempt < 20, f"{refused}\n{conf}"
+    conf, theirs = first_accepted(
+        nginx, tmp_path, lambda _: chance.configuration().replace("%ROOT%", str(tmp_path / "root")))
     ours = serve_nginx("include mime.types;\n" + conf, files={"mime.types": (theirs.directory / "mime.types").read_text()})
     with theirs:
         for number in range(REQUESTS):

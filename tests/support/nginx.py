@@ -1,10 +1,23 @@
 """The system's nginx."""
 
+import itertools
 import os
 import subprocess
 
 from .client import Broken, Client
 from .server import free_port, wait_until
+
+
+def first_accepted(path, directory, make):
+    """The first of what `make(attempt)` gives that nginx takes, and the nginx with it. Chance makes some that are none:
+    the same directive twice."""
+    for attempt in itertools.count():
+        conf = make(attempt)
+        nginx = Nginx(path, directory / f"theirs{attempt}", conf)
+        refused = nginx.verdict()
+        if not refused:
+            return conf, nginx
+        assert attempt < 20, f"{refused}\n{conf}"
 
 
 class Nginx:
