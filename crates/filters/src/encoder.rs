@@ -239,10 +239,13 @@ impl Encoder {
 }
 
 impl Drop for Encoder {
-    /// A client that left does not cost the next one a new context.
+    /// A client that left does not cost the next one a new context, but for gzip: zlib-rs's reset leaves at
+    /// level 1 the block open that a broken off body was in, and the next body would not decompress.
     fn drop(&mut self) {
         let context = mem::replace(&mut self.context, Context::Done);
-        self.keep(context);
+        if let Context::Zstd(_) = context {
+            self.keep(context);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use exchange::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::encoder::Encoder;
 
 fn options() -> CompressOptions {
     CompressOptions {
@@ -72,6 +73,30 @@ fn decode_whole(coding: &str, data: &[u8]) -> Vec<u8> {
     }
     .unwrap();
     out
+}
+
+/// A body that broke off must not show in the next one, whose context is the same.
+#[test]
+fn a_body_that_breaks_off_leaves_the_next_one_whole() {
+    let noise: Vec<u8> = (0..100_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for (coding, levels) in Coding::ALL.iter().flat_map(|&coding| (1..=9).map(move |level| (coding, level))) {
+        let spare = Rc::default();
+        let levels = Levels { gzip: levels, br: levels, zstd: levels };
+        for (length, flush) in [(1, false), (1, true), (1000, false), (100_000, false), (100_000, true)] {
+            let mut broken = Encoder::new(coding, levels, None, &spare).unwrap();
+            broken.write(&noise[..length]).unwrap();
+            if flush {
+                broken.flush().unwrap();
+                broken.write(b"and more").unwrap();
+            }
+            drop(broken);
+            let next = Encoder::new(coding, levels, None, &spare).unwrap().whole(&noise[..2000]).unwrap();
+            assert!(
+                decode_whole(coding.as_str(), &next) == noise[..2000],
+                "{coding:?} at {levels:?} behind {length} bytes, flushed: {flush}"
+            );
+        }
+    }
 }
 
 struct Script(std::vec::IntoIter<Option<Chunk>>);
