@@ -182,6 +182,15 @@ impl Socket {
         }
     }
 
+    /// Bytes that were written and have not reached the other side's kernel, as far as the system says.
+    pub fn unacknowledged(&self) -> Option<u64> {
+        match self {
+            Self::Tcp(s) => sys::unacknowledged(s.as_fd()),
+            // There is no reset that could overtake them.
+            Self::Unix(_) => None,
+        }
+    }
+
     /// Makes the close that follows a reset, so that the client can tell that what it got is not the whole.
     pub fn reset_on_close(&self) {
         let _ = rustix::net::sockopt::set_socket_linger(self.as_fd(), Some(std::time::Duration::ZERO));

@@ -165,11 +165,22 @@ impl Stream {
         self.socket().set_nodelay(nodelay);
     }
 
-    /// Makes the close that follows a reset, so that the client can tell that what it got is not the whole.
-    pub fn reset_on_close(&mut self) {
+    /// Bytes that were written and have not reached the other side's kernel, as far as the system says; of an encrypted
+    /// stream, encrypted.
+    pub fn unacknowledged(&self) -> Option<u64> {
+        self.socket().unacknowledged()
+    }
+
+    /// The close that follows is to come without a farewell, where the protocol has one: something is missing.
+    pub fn say_no_farewell(&mut self) {
         if let Self::Tls(encrypted) = self {
             encrypted.no_farewell();
         }
+    }
+
+    /// Makes the close that follows a reset, so that the client can tell that what it got is not the whole.
+    pub fn reset_on_close(&mut self) {
+        self.say_no_farewell();
         self.socket().reset_on_close();
     }
 

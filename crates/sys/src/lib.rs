@@ -25,6 +25,6 @@ pub use process::{
 };
 pub use region::{Foreign, MOST_FOREIGN, SharedRegion, page_out, send_foreign};
 pub use senders::{SIGNAL_BYTES, signal_told, tell_senders};
-pub use tcp::{TcpInfo, tcp_info};
+pub use tcp::{TcpInfo, tcp_info, unacknowledged};
 #[cfg(feature = "watch")]
 pub use watch::Watched;

@@ -1,6 +1,6 @@
 //! What the kernel knows of a TCP connection.
 
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 /// What nginx's `$tcpinfo_…` show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +43,44 @@ pub fn tcp_info(socket: RawFd) -> Option<TcpInfo> {
     })
 }
 
+/// Bytes that were written to a TCP connection and that the other side's kernel has not acknowledged; `None` where the
+/// system does not say.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> Option<u64> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ, which Linux names TIOCOUTQ as well, writes one int to `bytes`.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result < 0 { None } else { u64::try_from(bytes).ok() }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsFd, AsRawFd};
+    use std::time::{Duration, Instant};
 
-    use super::tcp_info;
+    use super::{tcp_info, unacknowledged};
+
+    #[test]
+    fn what_nobody_takes_stays_unacknowledged() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut other, _) = listener.accept().unwrap();
+        assert_eq!(unacknowledged(stream.as_fd()), Some(0));
+        stream.set_nonblocking(true).unwrap();
+        let mut written = 0;
+        while let Ok(more) = stream.write(&[0; 8192]) {
+            written += more;
+        }
+        let left = unacknowledged(stream.as_fd()).unwrap();
+        assert!(left > 0 && left <= written as u64, "{left} of {written}");
+        other.read_exact(&mut vec![0; written]).unwrap();
+        let begun = Instant::now();
+        while unacknowledged(stream.as_fd()) != Some(0) {
+            assert!(begun.elapsed() < Duration::from_secs(20));
+            std::thread::yield_now();
+        }
+    }
 
     #[test]
     fn only_a_tcp_connection_has_it() {

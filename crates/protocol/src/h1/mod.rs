@@ -168,6 +168,8 @@ pub struct Connection {
     ends_with_close: bool,
     /// Something of the current response has been written.
     response_begun: bool,
+    /// Bytes of the current response that the kernel, or a TLS session, was given.
+    wrote: u64,
     /// The current response is whole, in the output, and is to leave.
     departing: bool,
     /// The close is to be a reset.
@@ -206,6 +208,7 @@ impl Connection {
             head_length: 0,
             ends_with_close: false,
             response_begun: false,
+            wrote: 0,
             departing: false,
             resets: false,
         }
@@ -284,6 +287,12 @@ impl Connection {
     /// The stream, for its addresses and options.
     pub fn stream(&self) -> &Stream {
         &self.stream
+    }
+
+    /// Whether something of earlier responses may not have reached the client's kernel: a reset would throw it away.
+    /// What encrypting adds may make it say so wrongly.
+    fn owes_earlier_responses(&self) -> bool {
+        self.requests > 1 && self.stream.unacknowledged().is_some_and(|bytes| bytes > self.wrote)
     }
 
     /// Makes the close that follows a reset.

@@ -144,6 +144,7 @@ impl Connection {
     /// The next head is to be read.
     pub fn begin_head(&mut self) {
         self.response_begun = false;
+        self.wrote = 0;
         self.expects_continue = false;
         self.is_head = false;
         self.is_http10 = false;

@@ -100,6 +100,7 @@ impl Connection {
             return;
         }
         if let Ok(written) = self.stream.try_write(output) {
+            self.wrote += written as u64;
             output.drain(..written);
         }
         // What is left leaves before the response, and nothing may take it away.
@@ -145,13 +146,17 @@ impl Connection {
         if outcome.is_err() {
             self.keep_alive = false;
             let resets = match outcome {
-                // Whatever the framing is, a reset can't be taken for the end of the page.
-                Err(WriteError::Broken(_)) => true,
+                // Whatever the framing is, a reset can't be taken for the end of the page. But it would take from a client
+                // that pipelines, or is slow, the rest of earlier pages, which are whole; where there are such, the
+                // framing has to tell.
+                Err(WriteError::Broken(_)) => self.ends_with_close || !self.owes_earlier_responses(),
                 Err(WriteError::Timeout) => self.settings.reset_timedout || self.ends_with_close,
                 _ => false,
             };
             if resets && self.response_begun {
                 self.reset_on_close();
+            } else if matches!(outcome, Err(WriteError::Broken(_))) && self.response_begun {
+                self.stream.say_no_farewell();
             }
         }
         self.pace = None;
@@ -570,6 +575,7 @@ impl Connection {
             Ok(written - of_head)
         });
         buffers.output.drain(..of_head);
+        self.wrote += of_head as u64;
         self.buffers = Some(buffers);
         let Some(result) = result else { return Ok(None) };
         Ok(self.written(result)?.map(|of_body| of_body as u64))
@@ -654,6 +660,7 @@ impl Connection {
         match result {
             Ok(n) => {
                 self.response_begun = true;
+                self.wrote += n as u64;
                 if let Some(pace) = &mut self.pace {
                     pace.wrote(n);
                 }
