@@ -11,7 +11,7 @@ use upstream::{Choice, Lease, Waits};
 
 use super::super::kept::Keeping;
 use super::super::visit::{Step, Visit};
-use super::Unanswered;
+use super::{Unanswered, poll_left};
 use super::outgoing::Target;
 use super::place::ProxyPlace;
 
@@ -52,7 +52,7 @@ impl Visit<'_, '_> {
                         }
                         pause.as_mut().reset(until.min(now + LOOK_AGAIN));
                     }
-                    if alone { Poll::Pending } else { self.exchange.poll_client(cx).map(|_| None) }
+                    if alone { Poll::Pending } else { poll_left(&mut self.exchange, self.depth > 0, cx).map(|()| None) }
                 })
                 .await;
                 match found {
