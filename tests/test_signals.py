@@ -438,6 +438,35 @@ def test_a_master_killed_while_the_settings_file_is_read_leaves_no_traceback(ser
     assert "Traceback" not in server.log(), server.log()
 
 
+def test_ttin_while_the_first_workers_boot_counts(serve):
+    wait = "open('boots', 'w').close()\nwhile not os.path.exists('go'):\n    time.sleep(0.01)\n"
+    server = serve(APP.replace("VERSION =", wait + "VERSION ="), "-w", "1", wait=False)
+    wait_until((server.directory / "boots").exists, "a worker to boot")
+    server.signal(signal.SIGTTIN)
+    server.wait_log("2 workers instead of 1")
+    server.write("go", "")
+    wait_until(lambda: len(server.workers()) == 2, "two workers")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("preload", [[], ["--preload"]])
+def test_a_reload_that_fails_while_all_ends_is_not_told(serve, preload, number):
+    boot = "if os.path.exists('slow'):\n    open('boots', 'w').close()\n    time.sleep(1)\n    raise ValueError\n"
+    server = serve(APP.replace("VERSION =", boot + "VERSION =").replace("time.sleep(1)\n    body", "time.sleep(2)\n    body"),
+                   "-w", "1", "--threads", "2", *preload)
+    server.write("slow", "")
+    with server.connect() as busy:
+        begin_slow(server, busy)
+        server.signal(signal.SIGHUP)
+        wait_until((server.directory / "boots").exists, "the reload to boot")
+        began = time.monotonic()
+        server.signal(number)
+        assert server.exit_code() == 0
+        assert time.monotonic() - began < 3.5
+    assert server.processes() == {}
+    assert "ERROR" not in server.log() and "Traceback" not in server.log(), server.log()
+
+
 def test_a_signal_to_every_process_counts_once(serve):
     server = serve(APP, "-w", "1", "--access-logfile", "access.log")
 
