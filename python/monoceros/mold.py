@@ -299,13 +299,13 @@ class Mold:
                     self.side_message(fd)
 
     def pass_on(self):
-        """To a worker its parent is gunicorn's master: `os.kill(os.getppid(), signal.SIGHUP)` reloads. Who has sent it is
-        passed on, too: what was sent to all processes the master has got itself."""
+        """To a worker its parent is gunicorn's master: `os.kill(os.getppid(), signal.SIGHUP)` reloads. Who has sent it, and
+        when, is passed on, too: what was sent to all processes the master has got itself."""
         size = self.extension.SIGNAL_BYTES
         told = os.read(self.orders, 64 * size)
         for at in range(0, len(told), size):
-            number, sender = struct.unpack_from("=ii", told, at)
-            self.control.send("signalled", signal=number, sender=sender)
+            number, sender, when = struct.unpack_from("=iiQ", told, at)
+            self.control.send("signalled", signal=number, sender=sender, at=when)
 
     def obey(self, message, fds):
         """Does one order; False when the mold is to end."""
