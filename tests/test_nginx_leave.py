@@ -21,6 +21,7 @@ CONF = r"""
         location /direct/ { proxy_pass http://127.0.0.1:UP; proxy_buffering off; }
         location /stays/ { proxy_pass http://127.0.0.1:UP; proxy_buffering off; proxy_ignore_client_abort on; }
         location /kept/ { proxy_pass http://127.0.0.1:UP; proxy_cache c; proxy_cache_valid 1h; }
+        location /stored/ { proxy_pass http://127.0.0.1:UP; proxy_store on; root %DIR%; }
     }
 """
 LEFT = "epoll_wait() reported that client prematurely closed connection, so upstream connection is closed too"
@@ -158,6 +159,44 @@ def test_one_that_is_not_waited_for(place, target, how):
         wait_until(lambda: list((place.directory / "cache").glob("*")), "the file")
 
 
+def is_whole(file):
+    return file.exists() and file.read_bytes().endswith(b"helloworld")
+
+
+@pytest.mark.parametrize("how", ["reset", "close"])
+@pytest.mark.parametrize("target", ["/stays/none", "/stays/head", "/stays/some", "/kept/none", "/kept/head",
+                                    "/kept/some", "/stored/head", "/stored/some"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_one_that_is_not_waited_for_by_either_version(place, target, how, version):
+    if version == 1:
+        client = begin(place, target)
+        getattr(client, how)()
+    else:
+        client = http2.Http2(place.address, timeout=20)
+        client.request(1, target)
+        assert place.silent.entered.wait(10)
+        if not target.endswith("none"):
+            client.until(lambda frame: frame.kind == (http2.DATA if "some" in target else http2.HEADERS))
+        if how == "close":
+            client.socket.close()
+        else:
+            client.reset(1)
+    assert not place.silent.left.wait(0.5), "the server is let go"
+    place.silent.go.set()
+    if "kept" in target:
+        files = (place.directory / "cache").glob
+        wait_until(lambda: any(is_whole(file) for file in files("*")), "the file")
+    elif "stored" in target:
+        wait_until(lambda: is_whole(place.directory / target[1:]), "the file")
+    else:
+        status, body = line(place, target).split()[1:]
+        assert status in ("200", "499")
+        assert body in ("0", "5", "10")
+    if version == 2 and how == "reset":
+        assert client.get(3, "/other").body == b"other"
+    assert LEFT not in (place.directory / "error.log").read_text()
+
+
 @pytest.mark.parametrize("how", ["reset", "close"])
 @pytest.mark.parametrize("target", ["/none", "/head", "/some", "/direct/none", "/direct/head", "/direct/some"])
 def test_a_stream_of_http_2(place, target, how):
@@ -198,6 +237,7 @@ APP_CONF = r"""
     app one { wsgi app:application; directory %DIR%; threads 4; }
     server {
         listen 127.0.0.1:%PORT%;
+        http2 on;
         access_log %DIR%/access.log l;
         location / { app_pass one; }
     }
@@ -215,10 +255,9 @@ APP_CONF = r"""
 def test_a_stream_of_an_application(serve, serve_nginx, target, how, leaves, language):
     if language == "nginx":
         site = serve_nginx(APP_CONF, files={"app.py": APP})
-        log = site.directory / "access.log"
     else:
         site = serve(APP, "--threads", "4", "--access-logfile", "access.log")
-        log = site.directory / "access.log"
+    log = site.directory / "access.log"
     client = site.connect(timeout=20)
     client.send(build("GET", target))
     client.head()
@@ -234,4 +273,24 @@ def test_a_stream_of_an_application(serve, serve_nginx, target, how, leaves, lan
         site.write("go", "")
         assert client.chunk() == b"second"
         assert client.chunk() == b""
+    assert site.connect().request("GET", "/after").status == 200
+
+
+@pytest.mark.parametrize("target", ["/sse", "/text"])
+@pytest.mark.parametrize("how", ["reset", "close"])
+def test_a_stream_of_an_application_by_http_2(serve_nginx, target, how):
+    """What is cancelled is as good as broken."""
+    site = serve_nginx(APP_CONF, files={"app.py": APP})
+    with http2.Http2(site.address, timeout=20) as client:
+        client.request(1, target)
+        client.until(lambda frame: frame.kind == http2.DATA)
+        if how == "close":
+            client.socket.close()
+        else:
+            client.reset(1)
+        log = site.directory / "access.log"
+        wait_until(lambda: target in log.read_text(), "the access log", 5)
+        site.write("go", "")
+        if how == "reset":
+            assert client.get(3, "/after").status == 200
     assert site.connect().request("GET", "/after").status == 200

@@ -319,6 +319,36 @@ def test_a_kept_connection_that_was_closed_costs_nothing(serve_nginx):
             assert site.get("/").status == 200
 
 
+def test_a_server_that_is_gone_is_not_asked_once_for_each_kept_connection(serve_nginx):
+    """It takes no new connections, and has not closed those that wait."""
+    count = 6
+    together, gone = threading.Barrier(2 * count), threading.Event()
+
+    def answer(seen, connection):
+        if seen.target == "/together":
+            together.wait(20)
+        return response(b"x")
+
+    def of_second(seen, connection):
+        return None if gone.is_set() else answer(seen, connection)
+
+    with servers(answer, of_second) as ups:
+        both = " ".join(f"server 127.0.0.1:{up.port};" for up in ups)
+        site = serve_nginx(conf(f"upstream u {{ {both} keepalive {2 * count}; }}", kept()))
+        threads = [threading.Thread(target=site.get, args=("/together",)) for _ in range(2 * count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert ups[1].connections == count
+        gone.set()
+        ups[1].listener.shutdown(socket.SHUT_RDWR)
+        before = len(ups[1].seen)
+        assert [site.get("/").status for _ in range(4 * count)] == [200] * (4 * count)
+        # By a kept connection, and then there is no new one.
+        assert len(ups[1].seen) - before == 1
+
+
 @pytest.mark.parametrize("fields", [
     "", "proxy_http_version 1.1;", "proxy_http_version 1.1; proxy_set_header Connection 'Close, x';"])
 def test_no_request_follows_one_that_said_close(serve_nginx, fields):

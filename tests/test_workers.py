@@ -3,6 +3,7 @@
 import os
 import time
 
+import pytest
 from support import Load, wait_until
 
 APP = """
@@ -158,9 +159,24 @@ def test_missing_module(serve):
 
 def test_failing_preload_exits(serve):
     server = serve("raise RuntimeError('no database')\n", "--preload", wait=False)
-    assert server.exit_code() in (1, 3)
+    assert server.exit_code() == 1
     assert "RuntimeError: no database" in server.log()
     assert server.processes() == {}
+
+
+@pytest.mark.parametrize("app, spec, preloaded, forked", [
+    ("", "no_such_module:application", 1, 3),
+    ("", "app:nothing", 1, 4),
+    ("application = 5\n", "app:application", 1, 4),
+    ("raise ValueError\n", "app:application", 1, 3),
+    ("def :\n", "app:application", 1, 3),
+    ("import sys\nsys.exit(7)\n", "app:application", 7, 3),
+])
+def test_what_cannot_be_loaded_ends_with_gunicorns_codes(serve, app, spec, preloaded, forked):
+    """Of workers there are two codes; before there are workers the master ends as any program of Python's."""
+    for code, *args in [(preloaded, "--preload"), (forked,)]:
+        server = serve(app, *args, wait=False, validate=False, spec=[spec])
+        assert server.exit_code() == code
 
 
 def test_asgi_is_refused_with_a_sentence(serve):

@@ -24,6 +24,7 @@ from .log import Log, reopen
 # gunicorn's exit codes.
 BAD_SETTINGS = 1
 HOOK_RAISED = 1
+PRELOAD_ERROR = 1
 WORKER_BOOT_ERROR = 3
 APP_LOAD_ERROR = 4
 
@@ -254,16 +255,19 @@ class Mold:
         set_title("mold", self.cfg.proc_name)
 
     def preload(self):
+        """Loads the application. Where it cannot be, gunicorn's master ends with a traceback, and so with 1: its codes of
+        boots are those of workers."""
         try:
             self.server.app.wsgi()
         except application.AppImportError as error:
-            raise Fatal(APP_LOAD_ERROR, str(error)) from None
+            raise Fatal(PRELOAD_ERROR, str(error)) from None
         except SystemExit as leave:
             print_own_traceback(leave)
-            raise Fatal(WORKER_BOOT_ERROR, exit_words(leave)) from None
+            # Nobody serves: that is no success.
+            raise Fatal(exit_code(leave) or WORKER_BOOT_ERROR, exit_words(leave)) from None
         except BaseException as error:
             print_own_traceback(error)
-            raise Fatal(WORKER_BOOT_ERROR, describe(error) + where(error)) from None
+            raise Fatal(PRELOAD_ERROR, describe(error) + where(error)) from None
 
     # Serving.
 
@@ -299,13 +303,13 @@ class Mold:
                     self.side_message(fd)
 
     def pass_on(self):
-        """To a worker its parent is gunicorn's master: `os.kill(os.getppid(), signal.SIGHUP)` reloads. Who has sent it is
-        passed on, too: what was sent to all processes the master has got itself."""
+        """To a worker its parent is gunicorn's master: `os.kill(os.getppid(), signal.SIGHUP)` reloads. Who has sent it, and
+        when, is passed on, too: what was sent to all processes the master has got itself."""
         size = self.extension.SIGNAL_BYTES
         told = os.read(self.orders, 64 * size)
         for at in range(0, len(told), size):
-            number, sender = struct.unpack_from("=ii", told, at)
-            self.control.send("signalled", signal=number, sender=sender)
+            number, sender, when = struct.unpack_from("=iiQ", told, at)
+            self.control.send("signalled", signal=number, sender=sender, at=when)
 
     def obey(self, message, fds):
         """Does one order; False when the mold is to end."""

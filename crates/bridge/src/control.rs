@@ -301,6 +301,8 @@ pub enum FromMold {
         signal: i32,
         /// Who has sent it; 0 where nobody knows.
         sender: i32,
+        /// When it came, in nanoseconds of the machine's monotonic clock.
+        at: u64,
     },
     /// A file of the application has changed (`--reload`).
     Changed {

@@ -14,6 +14,7 @@ use handlers::app::{self, App};
 use handlers::files::{Accel, FileOptions, FileServer};
 use listen::tls::{Choice, Hello};
 use protocol::{h1, h2};
+use telemetry::AccessFormat;
 
 use crate::configuration::Configuration;
 use crate::connection::Ends;
@@ -183,6 +184,8 @@ pub fn app_options(model: &Model, app: &config::model::App) -> app::Options {
         root_path: app.root_path.clone(),
         response_memory: usize::try_from(model.edge.buffers.response).unwrap_or(usize::MAX),
         response_file: model.edge.buffers.response_temp,
+        told: model.logs.access.is_some()
+            && AccessFormat::compile(&model.logs.access_format).is_ok_and(|format| format.is_told()),
     }
 }
 

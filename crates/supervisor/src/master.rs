@@ -184,9 +184,9 @@ impl Master {
         for arrived in self.signals.take() {
             match arrived {
                 Arrived::Child => self.reap(),
-                Arrived::From(Signal::Winch, _) if !self.detached && self.state.is_nginx() => {}
-                Arrived::From(signal, sender) => {
-                    let new = self.echoes.is_new(None, signal, sender, self.begin.elapsed());
+                Arrived::From(Signal::Winch, ..) if !self.detached && self.state.is_nginx() => {}
+                Arrived::From(signal, sender, at) => {
+                    let new = self.echoes.is_new(None, signal, sender, at);
                     // Of what came at once TTIN and TTOU count each, the others together.
                     let each = matches!(signal, Signal::Ttin | Signal::Ttou);
                     if new && (each || !ordered.contains(&signal)) {
@@ -284,9 +284,9 @@ impl Master {
                 self.event(Event::WorkerExited { worker, status: children::status(code, signal) });
             }
             FromMold::HookDone { .. } => self.event(Event::HookDone),
-            FromMold::Signalled { signal, sender } => {
+            FromMold::Signalled { signal, sender, at } => {
                 let Some(signal) = signals::from(signal) else { return };
-                if self.echoes.is_new(Some(generation), signal, sender, self.begin.elapsed()) {
+                if self.echoes.is_new(Some(generation), signal, sender, Duration::from_nanos(at)) {
                     self.event(Event::Signal(signal));
                 }
             }

@@ -17,8 +17,8 @@ pub(crate) enum Arrived {
     Child,
     /// An order.
     Order(Signal),
-    /// An order with its sender: a process, or 0.
-    From(Signal, i32),
+    /// An order with its sender: a process, or 0; and when it came, see [`sys::Told`].
+    From(Signal, i32, Duration),
 }
 
 /// The handlers, which stay for the life of the process, and where they write.
@@ -90,8 +90,8 @@ impl Signals {
         // Each is there as a whole: it was written at once, into a place that the others' lengths are multiples of.
         let mut bytes = [0; sys::SIGNAL_BYTES];
         while self.senders.read_exact(&mut bytes).is_ok() {
-            let (number, sender) = sys::signal_told(bytes);
-            arrived.extend(from(number).map(|signal| Arrived::From(signal, sender)));
+            let told = sys::Told::read(bytes);
+            arrived.extend(from(told.signal).map(|signal| Arrived::From(signal, told.sender, told.at)));
         }
         arrived
     }
@@ -136,7 +136,11 @@ mod tests {
         signal_hook::low_level::raise(Raw::HUP.as_raw()).unwrap();
         let arrived = signals.take();
         let myself = std::process::id() as i32;
-        assert_eq!(arrived, [Arrived::From(Signal::Ttin, myself), Arrived::From(Signal::Hup, myself)]);
+        let [Arrived::From(Signal::Ttin, first, at), Arrived::From(Signal::Hup, second, then)] = arrived[..]
+        else {
+            panic!("{arrived:?}");
+        };
+        assert!((first, second) == (myself, myself) && at <= then);
         assert_eq!(signals.take(), []);
         let at_once = Some(Duration::ZERO);
         assert_eq!(signals.told_to_end(None, at_once), None);

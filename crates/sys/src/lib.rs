@@ -24,7 +24,7 @@ pub use process::{
     spawn,
 };
 pub use region::{Foreign, MOST_FOREIGN, SharedRegion, page_out, send_foreign};
-pub use senders::{SIGNAL_BYTES, signal_told, tell_senders};
+pub use senders::{SIGNAL_BYTES, Told, tell_senders};
 pub use tcp::{TcpInfo, tcp_info, unacknowledged};
 #[cfg(feature = "watch")]
 pub use watch::Watched;

@@ -1,14 +1,16 @@
-//! Signals with who has sent them.
+//! Signals with who has sent them, and when.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Pid, getpid};
 
-/// Bytes of one that is told: the signal's number and its sender's, both i32 of this machine.
-pub const SIGNAL_BYTES: usize = 8;
+/// Bytes of one that is told: the signal's number and its sender's, both i32 of this machine, and the nanoseconds of its
+/// monotonic clock as u64.
+pub const SIGNAL_BYTES: usize = 16;
 
 /// Where the handlers write, for the life of the process.
 static TARGET: OnceLock<OwnedFd> = OnceLock::new();
@@ -39,10 +41,32 @@ pub fn tell_senders(signals: &[i32], target: OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// A signal's number and its sender's.
-pub fn signal_told(bytes: [u8; SIGNAL_BYTES]) -> (i32, i32) {
-    let both = u64::from_ne_bytes(bytes);
-    ((both & 0xffff_ffff) as i32, (both >> 32) as i32)
+/// A signal that was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Its number.
+    pub signal: i32,
+    /// Who has sent it: a process, or 0.
+    pub sender: i32,
+    /// When it reached this process, however late it is read: by the clock that all processes of a machine share.
+    pub at: Duration,
+}
+
+impl Told {
+    /// What a handler has written.
+    pub fn read(bytes: [u8; SIGNAL_BYTES]) -> Self {
+        let word = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&bytes[at..at + 8]);
+            u64::from_ne_bytes(word)
+        };
+        let both = word(0);
+        Self {
+            signal: (both & 0xffff_ffff) as i32,
+            sender: (both >> 32) as i32,
+            at: Duration::from_nanos(word(8)),
+        }
+    }
 }
 
 extern "C" fn tell(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
@@ -59,13 +83,19 @@ extern "C" fn tell(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc
     } else {
         0
     };
+    let mut bytes = [0; SIGNAL_BYTES];
     let both = u64::from(signal as u32) | u64::from(sender as u32) << 32;
-    let bytes = both.to_ne_bytes();
-    // SAFETY: errno is the thread's own, and what is interrupted may be about to look at it. `write` may be called in
-    // a handler; the descriptor is open for ever, the bytes live until it returns.
+    bytes[..8].copy_from_slice(&both.to_ne_bytes());
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: errno is the thread's own, and what is interrupted may be about to look at it. `clock_gettime` and `write`
+    // may be called in a handler; `now` is theirs to fill in, the descriptor is open for ever, the bytes live until it
+    // returns.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;
+        libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now);
+        let at = (now.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec as u64);
+        bytes[8..].copy_from_slice(&at.to_ne_bytes());
         libc::write(target.as_fd().as_raw_fd(), bytes.as_ptr().cast(), bytes.len());
         *errno = before;
     }
@@ -79,19 +109,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_comes_with_its_sender() {
+    fn a_signal_comes_with_its_sender_and_its_time() {
         let (mut ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_nonblocking(true).unwrap();
         tell_senders(&[libc::SIGURG, libc::SIGWINCH], theirs.into()).unwrap();
         let myself = getpid().as_raw_nonzero().get();
         signal_hook::low_level::raise(libc::SIGURG).unwrap();
         rustix::process::kill_process(getpid(), rustix::process::Signal::WINCH).unwrap();
-        let mut told = [(0, 0); 2];
-        for one in &mut told {
+        let told = [(); 2].map(|()| {
             let mut bytes = [0; SIGNAL_BYTES];
             ours.read_exact(&mut bytes).unwrap();
-            *one = signal_told(bytes);
-        }
-        assert_eq!(told, [(libc::SIGURG, myself), (libc::SIGWINCH, myself)]);
+            Told::read(bytes)
+        });
+        assert_eq!(
+            told.map(|told| (told.signal, told.sender)),
+            [(libc::SIGURG, myself), (libc::SIGWINCH, myself)]
+        );
+        let clock =
+            || Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::Monotonic)).unwrap();
+        assert!(told[0].at <= told[1].at && told[1].at <= clock());
+        assert!(told[0].at + Duration::from_secs(60) > clock());
     }
 }

@@ -89,6 +89,12 @@ impl Pool {
         idle.push_front(Idle { connection, since: exchange::now() });
     }
 
+    /// Closes those to this address: the server was gone when one of them was used, and may be so for all. Whoever asks it
+    /// again finds out by a new one.
+    pub fn forget(&self, address: &UpstreamAddress) {
+        self.idle.borrow_mut().retain(|idle| idle.connection.address != *address);
+    }
+
     /// Closes those that the servers have closed, and those that have been idle too long. To be called now and then.
     pub fn sweep(&self) {
         let Some(keepalive) = &self.keepalive else { return };

@@ -135,6 +135,7 @@ impl Following {
             Err((failure, lease)) => {
                 attempt.status.set(failure.fault.status());
                 if failure.is_of_kept() {
+                    pool.forget(&lease.peer.address);
                     self.successor.choice.give_back(&lease);
                 } else {
                     lease.failed();

@@ -19,7 +19,7 @@ pub(crate) fn end_with(parent: i32) -> PyResult<()> {
 }
 
 /// Has each of these signals written to `target`, a descriptor that is handed over: as `SIGNAL_BYTES` with the signal's
-/// number and its sender's. Handlers of Python's for the same signals are not called any more.
+/// number, its sender's and its time. Handlers of Python's for the same signals are not called any more.
 #[pyfunction]
 #[pyo3(signature = (target, signals, /))]
 #[expect(clippy::needless_pass_by_value, reason = "Python's tuple becomes this")]

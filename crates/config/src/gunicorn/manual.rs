@@ -46,12 +46,14 @@ const EXIT_CODES: [(u8, &str); 5] = [
     (
         1,
         "The settings, the configuration, a file or an address cannot be used, or a hook of the start raised \
-         (nworkers_changed, on_starting, pre_fork, when_ready). The program ends before it serves. Also: on_exit raised.",
+         (nworkers_changed, on_starting, pre_fork, when_ready), or with preload_app the application cannot be loaded. \
+         The program ends before it serves. Also: on_exit raised.",
     ),
     (2, "The command line is wrong. Called by the name nginx it is 1."),
     (
         3,
-        "The first workers did not boot: the application raised while it was imported, or took longer than boot_timeout.",
+        "The first workers did not boot: the application raised while it was imported, or (with preload_app, too) took \
+         longer than boot_timeout.",
     ),
     (4, "There is no application where one is named."),
 ];

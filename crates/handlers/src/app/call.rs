@@ -304,11 +304,11 @@ impl App {
             let head = reply.head.take();
             reply.head_taken = true;
             let whole = reply.end == Some(End::Whole) && reply.buffer.len() <= WHOLE_LIMIT;
-            // Of one that goes on the application may yet say something.
-            let logged = if whole {
-                reply.logged.take()
-            } else {
+            let logged = if !whole && self.options.borrow().told {
+                // The application may yet say something.
                 Some(Rc::clone(reply.logged.get_or_insert_default()))
+            } else {
+                reply.logged.take()
             };
             (head, logged, whole)
         };

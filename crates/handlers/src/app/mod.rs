@@ -56,6 +56,8 @@ pub struct Options {
     pub response_memory: usize,
     /// Bytes of a response in a temporary file.
     pub response_file: u64,
+    /// The access log has variables that only the application's environ has.
+    pub told: bool,
 }
 
 /// One event loop's side of the application.

@@ -54,6 +54,7 @@ impl Stage {
             root_path: String::new(),
             response_memory: 1024 * 1024,
             response_file: 0,
+            told: false,
         };
         let app = App::new(Arc::clone(&shared), 0, options, TempSpace::new(std::env::temp_dir(), 1 << 20));
         let (ours, theirs) = pair();
@@ -199,6 +200,24 @@ fn all_announced_bytes_are_a_whole_response_without_an_end() {
     let body = answer.result.unwrap().body;
     assert!(matches!(body, Body::Full(ref bytes) if bytes[..] == b"all of it"[..]), "{body:?}");
     assert_eq!(answer.outcome.attempts, 1);
+}
+
+#[test]
+fn what_only_the_log_is_told_has_a_place_only_where_the_log_asks() {
+    for told in [false, true] {
+        let stage = Stage::new();
+        let options = Options { told, ..Options::clone(&stage.app.options.borrow()) };
+        stage.app.set_options(options);
+        let (app, get, mut watch) = (Rc::clone(&stage.app), request(Method::Get), Patient);
+        let mut call = pin!(app.call(&get, &BufferedBody::Empty, ("localhost", 80), &mut watch, None));
+        assert!(poll(call.as_mut()).is_pending());
+        let mut exchange = stage.claim();
+        begin(&mut exchange, None, b"some");
+        stage.turn();
+        let response = answer!(call).result.unwrap();
+        assert_eq!(response.logged.is_some(), told);
+        exchange.end(false).unwrap();
+    }
 }
 
 #[test]

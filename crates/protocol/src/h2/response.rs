@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use ::h2::{Reason, SendStream};
 use bytes::{Bytes, BytesMut};
-use exchange::{Body, Chunk, ChunkStream, Fields, Name, Nothing, Response};
+use exchange::{Body, Chunk, ChunkStream, Fields, Leave, Name, Nothing, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http1::response_body_allowed;
 
@@ -96,7 +96,7 @@ impl Exchange {
                     other => other,
                 }
             }
-            Body::Stream(body) => self.write_stream(&mut stream, body, length, sent).await,
+            Body::Stream(body) => self.write_stream(&mut stream, body, length, response.leave, sent).await,
         };
         match outcome {
             Ok(()) | Err(WriteError::Gone | WriteError::Left) => {}
@@ -164,6 +164,7 @@ impl Exchange {
         stream: &mut SendStream<Bytes>,
         mut body: Box<dyn ChunkStream>,
         length: Option<u64>,
+        leave: Leave,
         sent: &mut Sent,
     ) -> Result<(), WriteError> {
         let mut collected = BytesMut::new();
@@ -175,7 +176,8 @@ impl Exchange {
             let mut gone = false;
             let chunk = poll_fn(|cx| match body.poll_chunk(cx) {
                 Poll::Pending if !collected.is_empty() => Poll::Ready(Some(Ok(Chunk::Flush))),
-                Poll::Pending if stream.poll_reset(cx).is_ready() => {
+                // A stream that was cancelled is never one that only sends nothing more.
+                Poll::Pending if leave != Leave::Unseen && stream.poll_reset(cx).is_ready() => {
                     gone = true;
                     Poll::Ready(None)
                 }

@@ -36,9 +36,16 @@ pub(super) struct Generation {
     /// How often each worker has told of a change in each file. Every worker watches, so that the first to tell of
     /// the n-th change is news and the others are echoes.
     changes: BTreeMap<String, BTreeMap<u64, u32>>,
+    /// What TTIN and TTOU have said before its settings were known.
+    resized: i64,
 }
 
 impl Generation {
+    /// How many workers it may have: the region has room for 1024 claimers, half of which are for a second generation.
+    fn most_workers(&self) -> i64 {
+        i64::from((512 / self.plan.threads.max(1)).max(1))
+    }
+
     pub(super) fn boot_deadline(&self) -> Option<Time> {
         self.boot_by.filter(|_| self.mold && !self.mold_stopped)
     }
@@ -70,6 +77,7 @@ impl State {
                 boot_by: boot_timeout.map(|limit| now + limit),
                 aborted: false,
                 changes: BTreeMap::new(),
+                resized: 0,
             },
         );
         self.act(Action::StartMold { cycle, application, generation: number });
@@ -83,6 +91,10 @@ impl State {
             }
             g.target = plan.workers;
             g.plan = plan;
+            let by = std::mem::take(&mut g.resized);
+            if by != 0 {
+                self.resize_one(generation, by);
+            }
         }
     }
 
@@ -99,6 +111,10 @@ impl State {
     }
 
     pub(super) fn mold_failed(&mut self, generation: u64, code: u8, text: &str, now: Time) {
+        let is_leaving = self.generations.get(&generation).is_some_and(|g| g.phase == Phase::Leaving);
+        if self.stopping.is_some() && is_leaving {
+            return;
+        }
         for line in text.lines() {
             self.log(if code == 0 { Level::Info } else { Level::Error }, line);
         }
@@ -187,18 +203,29 @@ impl State {
         }
     }
 
+    /// Of what serves and of what boots: that may take its place, or not.
     pub(super) fn resize(&mut self, by: i64) {
-        for generation in self.serving().to_vec() {
+        let mut generations = self.serving().to_vec();
+        generations.extend(self.booting());
+        for generation in generations {
             self.resize_one(generation, by);
         }
+    }
+
+    /// What is being brought up.
+    pub(super) fn booting(&self) -> Vec<u64> {
+        let next = self.next.iter().flat_map(|next| &next.generations).copied();
+        next.chain(self.renewal.map(|renewal| renewal.generation)).collect()
     }
 
     fn resize_one(&mut self, generation: u64, by: i64) {
         let Some(g) = self.generations.get_mut(&generation) else { return };
         let old = i64::from(g.target);
-        // The region has room for 1024 claimers, half of which are for a second generation.
-        let most = i64::from((512 / g.plan.threads.max(1)).max(1));
-        let new = (old + by).clamp(1, most.max(old));
+        if old == 0 {
+            g.resized += by;
+            return;
+        }
+        let new = (old + by).clamp(1, g.most_workers().max(old));
         if new == old {
             return;
         }

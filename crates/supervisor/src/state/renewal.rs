@@ -10,7 +10,7 @@ pub(super) struct Renewal {
     /// Which of the current cycle.
     application: usize,
     /// The generation that is being brought up for it.
-    generation: u64,
+    pub(super) generation: u64,
 }
 
 impl State {

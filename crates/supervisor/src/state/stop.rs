@@ -1,5 +1,6 @@
 //! The end: the edge first, which finishes the requests; then the workers, the hook `on_exit`, the molds.
 
+use super::generation::Phase;
 use super::worker::Life;
 use super::{Action, Duration, Level, State, StopMode, Time};
 
@@ -93,7 +94,7 @@ impl State {
     fn begin_stop(&mut self, mode: StopMode, code: u8, now: Time) {
         let grace = self.grace();
         self.retry_mold = None;
-        self.renewal = None;
+        self.give_up_boots(now);
         self.edge.restart_at = None;
         let graceful = mode == StopMode::Graceful && self.edge.is_up();
         self.stopping = Some(Stopping {
@@ -116,6 +117,28 @@ impl State {
         }
         if !graceful {
             self.end_all_workers(SIGQUIT, now, SHORT);
+        }
+    }
+
+    /// A reload that is under way is of no use any more, and how it would have gone of no interest.
+    fn give_up_boots(&mut self, now: Time) {
+        if self.current.is_none() {
+            // It is all there is.
+            return;
+        }
+        let booting = self.booting();
+        self.renewal = None;
+        if let Some(next) = self.next.take() {
+            self.act(Action::Discard { cycle: next.number });
+        }
+        for generation in booting {
+            let imports =
+                self.generations.get(&generation).is_some_and(|g| g.phase == Phase::Molding && g.mold);
+            self.leave(generation, Duration::ZERO, now);
+            if imports {
+                // It hears nothing else.
+                self.act(Action::KillMold { generation });
+            }
         }
     }
 

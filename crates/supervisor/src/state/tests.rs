@@ -485,6 +485,64 @@ fn ttin_and_ttou_change_the_number_and_never_below_one() {
 }
 
 #[test]
+fn ttin_while_the_first_workers_boot_counts() {
+    let mut w = World::new(1);
+    w.auto_ready = false;
+    // Before the settings are known, and after.
+    w.state.handle(Event::Signal(Signal::Ttin), w.now);
+    w.run();
+    assert_eq!(w.spawned(), [1, 2]);
+    w.event(Event::Signal(Signal::Ttin));
+    assert_eq!(w.spawned(), [1, 2, 3]);
+    for (new, old) in [(2, 1), (3, 2)] {
+        let arguments = vec![new, old];
+        w.position(&Action::Hook { generation: 1, name: "nworkers_changed", arguments });
+    }
+}
+
+#[test]
+fn ttin_during_a_reload_is_for_both_generations() {
+    let mut w = World::serving(1);
+    w.auto_ready = false;
+    w.event(Event::Signal(Signal::Hup));
+    w.event(Event::Signal(Signal::Ttin));
+    assert_eq!(w.spawned(), [2, 3, 4], "one of them is the old generation's");
+    assert_eq!((w.state.generations[&1].target, w.state.generations[&2].target), (2, 2));
+}
+
+#[test]
+fn how_a_reload_would_have_gone_is_of_no_interest_at_the_end() {
+    for mode in [Signal::Term, Signal::Int] {
+        let mut w = World::serving(1);
+        w.auto_ready = false;
+        w.auto_exit = false;
+        w.event(Event::Signal(Signal::Hup));
+        w.event(Event::Signal(mode));
+        assert!(w.seen.contains(&Action::Discard { cycle: 2 }) && w.seen.contains(&kill(2)));
+        w.event(Event::MoldFailed { generation: 2, code: 3, text: "no database".into() });
+        assert!(!w.logged("no database") && !w.logged("did not boot"), "{:#?}", w.seen);
+        w.auto_exit = true;
+        w.wait(60 * S);
+        assert_eq!(w.exit, Some(0));
+    }
+}
+
+#[test]
+fn a_mold_that_still_imports_at_the_end_is_not_waited_for() {
+    let mut w = World::serving(1);
+    w.state.handle(Event::Signal(Signal::Hup), w.now);
+    let begun = Action::Read { cycle: 2 };
+    while w.state.next_action().is_some_and(|action| action != begun) {}
+    w.state.handle(Event::Read { cycle: 2, outline: OUTLINE }, w.now);
+    while w.state.next_action().is_some_and(|action| action != start_mold(2)) {}
+    w.event(Event::Signal(Signal::Term));
+    assert!(
+        w.position(&Action::KillMold { generation: 2 }) < w.position(&Action::StopMold { generation: 1 })
+    );
+    assert_eq!(w.exit, Some(0));
+}
+
+#[test]
 fn term_lets_the_edge_finish_then_ends_workers_hook_and_molds() {
     let mut w = World::serving(2);
     w.event(Event::Signal(Signal::Term));

@@ -127,6 +127,11 @@ impl AccessFormat {
         Ok(Self { pieces: pieces.into() })
     }
 
+    /// Whether it has variables that only an application's environ has.
+    pub fn is_told(&self) -> bool {
+        self.pieces.iter().any(|piece| matches!(piece, Piece::Atom(Atom::Told(_), _)))
+    }
+
     pub(super) fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
@@ -280,5 +285,14 @@ mod tests {
     fn the_default_compiles() {
         assert_eq!(AccessFormat::compile(DEFAULT_FORMAT).unwrap().pieces().len(), 18);
         assert_eq!(AccessFormat::default().pieces().len(), 18);
+    }
+
+    #[test]
+    fn only_what_nobody_else_knows_is_told_by_applications() {
+        for (format, is_told) in
+            [("%({shop.user}e)s", true), ("%({PATH_INFO}e)s %({http_host}e)s %({x}o)s", false)]
+        {
+            assert_eq!(AccessFormat::compile(format).unwrap().is_told(), is_told, "{format}");
+        }
     }
 }

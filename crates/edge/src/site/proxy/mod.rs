@@ -444,6 +444,7 @@ impl Visit<'_, '_> {
             };
             let may = may && in_time && may_be_sent;
             if failure.is_of_kept() {
+                pool.forget(&lease.peer.address);
                 if may {
                     choice.give_back(&lease);
                 }
