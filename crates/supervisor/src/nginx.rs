@@ -111,8 +111,19 @@ pub(crate) fn start_site(
     run(source, site, detach, arguments, environment, embedded)
 }
 
-/// A file that is not there may have been meant as one of the other kind.
+/// A file that is not there may have been meant as one of the other kind, and a directory is none.
 fn explained(source: &SiteSource, report: Report) -> Report {
+    let path = &source.paths.conf;
+    if path.is_dir() {
+        let is_there = |name: &&&str| path.join(name).is_file();
+        let known = config::CONFIGURATIONS.iter().find(is_there).map(|name| path.join(name));
+        let help = match known {
+            Some(file) => format!("write `-c {}`", file.display()),
+            None => "`-c` names a file in it".to_owned(),
+        };
+        let error = Diagnostic::error(format!("`{}` is a directory", path.display()));
+        return Report::errors(vec![error.help(help)], false);
+    }
     if source.paths.conf.exists() {
         return report;
     }
