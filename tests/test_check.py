@@ -206,7 +206,7 @@ def test_a_directory_is_known_as_one(tmp_path):
                         (["check", "-c", "conf"], "conf/gunicorn.conf.py")):
         done = run(tmp_path, *words)
         assert done.returncode == 1, done.stderr
-        assert f"is a directory\n" in done.stderr and f"write `-c {tmp_path}/{file}`" in done.stderr, done.stderr
+        assert "Is a directory" in done.stderr and f"write `-c {tmp_path}/{file}`" in done.stderr, done.stderr
         assert "include" not in done.stderr
     assert "`-c` names a file in it" in run(tmp_path, "-c", "empty").stderr
     for words, file in ((["check", "etc"], "etc/nginx.conf"), (["etc/"], "etc/nginx.conf"),

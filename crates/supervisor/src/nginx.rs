@@ -114,21 +114,15 @@ pub(crate) fn start_site(
 /// A file that is not there may have been meant as one of the other kind, and a directory is none.
 fn explained(source: &SiteSource, report: Report) -> Report {
     let path = &source.paths.conf;
-    if path.is_dir() {
-        let is_there = |name: &&&str| path.join(name).is_file();
-        let known = config::CONFIGURATIONS.iter().find(is_there).map(|name| path.join(name));
-        let help = match known {
-            Some(file) => format!("write `-c {}`", file.display()),
-            None => "`-c` names a file in it".to_owned(),
-        };
-        let error = Diagnostic::error(format!("`{}` is a directory", path.display()));
-        return Report::errors(vec![error.help(help)], false);
-    }
-    if source.paths.conf.exists() {
+    let help = if path.is_dir() {
+        let known = config::CONFIGURATIONS.iter().map(|name| path.join(name)).find(|file| file.is_file());
+        known.map_or("`-c` names a file in it".to_owned(), |file| format!("write `-c {}`", file.display()))
+    } else if path.exists() {
         return report;
-    }
-    let help = "`-c` names an nginx.conf; settings in Python are a file whose name ends in `.py`";
-    let explain = |error: &Diagnostic| error.clone().help(help.to_owned());
+    } else {
+        "`-c` names an nginx.conf; settings in Python are a file whose name ends in `.py`".to_owned()
+    };
+    let explain = |error: &Diagnostic| error.clone().help(help.clone());
     Report::errors(report.diagnostics().iter().map(explain).collect(), false)
 }
 
