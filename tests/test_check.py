@@ -195,6 +195,43 @@ def test_a_configuration_without_its_flag_is_known_as_one(tmp_path):
         assert f"write `-c {words[-1]}`" in done.stderr and "^^^" in done.stderr
 
 
+def test_a_directory_is_known_as_one(tmp_path):
+    for name in ("etc", "conf", "empty", "shop"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "etc" / "nginx.conf").write_text("events {}\nhttp {}\n")
+    (tmp_path / "conf" / "gunicorn.conf.py").write_text("workers = 1\n")
+    (tmp_path / "shop" / "__init__.py").write_text(APP)
+    (tmp_path / "shop" / "gunicorn.conf.py").write_text("workers = 1\n")
+    for words, file in ((["-c", "etc"], "etc/nginx.conf"), (["check", "--config", "etc/"], "etc/nginx.conf"),
+                        (["check", "-c", "conf"], "conf/gunicorn.conf.py")):
+        done = run(tmp_path, *words)
+        assert done.returncode == 1, done.stderr
+        assert "Is a directory" in done.stderr and f"write `-c {tmp_path}/{file}`" in done.stderr, done.stderr
+        assert "include" not in done.stderr
+    assert "`-c` names a file in it" in run(tmp_path, "-c", "empty").stderr
+    for words, file in ((["check", "etc"], "etc/nginx.conf"), (["etc/"], "etc/nginx.conf"),
+                        (["check", "conf"], "conf/gunicorn.conf.py")):
+        done = run(tmp_path, *words)
+        assert done.returncode != 0
+        assert f"`{words[-1]}` is a directory, where an application is named" in done.stderr, done.stderr
+        assert f"write `-c {file}`" in done.stderr and "is a file" not in done.stderr, done.stderr
+    done = run(tmp_path, "check", "./empty/")
+    assert "`./empty/` is a directory, where an application is named" in done.stderr, done.stderr
+    done = run(tmp_path, "check", "shop", "--python", sys.executable)
+    assert done.returncode == 0, f"a package is an application: {done.stderr}"
+
+
+def test_what_a_file_in_place_of_a_module_calls_its_application_is_found(tmp_path):
+    (tmp_path / "app.py").write_text("raise RuntimeError('nobody runs this')\napp = 1\n")
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "factory.py").write_text("def create_app():\n    pass\n")
+    (tmp_path / "other.py").write_text("serve = 1\n")
+    for file, words in (("app.py", "did you mean `app:app`?"), ("shop/factory.py", "did you mean `shop.factory:create_app()`?"),
+                        ("./other.py", "write `other:NAME`, with what the file calls its application")):
+        done = run(tmp_path, file)
+        assert f"`{file}` is a file, where a module is wanted" in done.stderr and words in done.stderr, done.stderr
+
+
 MODULES = {
     "flask_like.py": "class Flask:\n    def __call__(self, environ, start_response):\n        pass\napp = Flask()\n",
     "handlers.py": "def serve(environ, start_response):\n    pass\ndef helper():\n    pass\n",

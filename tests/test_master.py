@@ -126,6 +126,28 @@ def test_an_order_to_end_is_passed_on_to_a_daemon_that_starts(serve, number):
     wait_until(lambda: server.processes() == {}, "nothing to be left")
 
 
+def test_an_end_in_the_middle_of_a_reload_says_nothing_of_what_is_within(serve):
+    server = serve(APP, "-c", "conf.py", files={"conf.py": "workers = 1\n"})
+    server.write("conf.py", "import os, time\nopen('read', 'w').close()\nwhile not os.path.exists('on'):\n    time.sleep(0.02)\n")
+    server.signal(signal.SIGHUP)
+    wait_until((server.directory / "read").exists, "the settings to be read")
+    server.signal(signal.SIGTERM)
+    server.wait_log("Shutting down")
+    server.write("on", "")
+    assert server.exit_code() == 0
+    assert "the master sent" not in server.log(), server.log()
+
+
+def test_a_reload_with_wrong_settings_says_nothing_of_what_is_within(serve):
+    server = serve(APP, "-c", "conf.py", files={"conf.py": "workers = 1\n"})
+    server.write("conf.py", "workers = 'lots'\n")
+    server.signal(signal.SIGHUP)
+    server.wait_log("Generation 2 did not boot")
+    wait_until(lambda: len(server.molds()) == 1, "the new mold to be gone")
+    assert answers(server)
+    assert "the master sent" not in server.log(), server.log()
+
+
 def test_pid_file_of_a_running_instance_is_respected(serve):
     first = serve(APP, "-p", "../shared.pid")
     second = serve(APP, "-p", "../shared.pid", wait=False)

@@ -252,6 +252,19 @@ def test_events_pass_at_once(serve_nginx):
         assert client.chunk() == b""
 
 
+def test_an_empty_type_is_none_as_in_nginx(serve_nginx):
+    source = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", ""), ("X-Empty", "")])
+    return [b"abc"]
+"""
+    server = serve_nginx("app one { wsgi app:application; directory %DIR%; }\n"
+                         "server { listen 127.0.0.1:%PORT%; location / { app_pass one; } }",
+                         files={"app.py": source}, python=True)
+    answer = server.get("/")
+    assert (answer.body, answer.all("Content-Type"), answer.all("X-Empty")) == (b"abc", [], [""])
+
+
 def test_two_applications_in_one_file(serve_nginx):
     source = """
         import os

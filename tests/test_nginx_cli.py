@@ -207,5 +207,6 @@ def test_an_address_may_not_be_bound_twice_by_two_servers(serve_nginx, tmp_path)
     second = Site(tmp_path / "second", f"server {{ listen 127.0.0.1:{server.port}; return 200; }}")
     result = second.run("-c", "nginx.conf")
     assert result.returncode == 1
-    assert "98: Address already in use" in result.stderr
+    place = f"in {second.directory}/nginx.conf:4"
+    assert f"127.0.0.1:{server.port} failed (98: Address already in use) {place}\n" in result.stderr
     assert free_port() != server.port

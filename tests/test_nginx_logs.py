@@ -426,6 +426,43 @@ def test_debug_connection_tells_all_about_some(serve_nginx, who, told):
     assert bool(read(server, "some.log")) == told
 
 
+SAYS = """
+import logging
+
+def application(environ, start_response):
+    log = logging.getLogger("gunicorn.error")
+    log.info("an info")
+    log.warning("a warning")
+    log.error("an error")
+    start_response("200 OK", [])
+    return [b"ok"]
+"""
+
+
+@pytest.mark.parametrize("main, block, said", [
+    ("error_log %DIR%/error.log info;", "", "info"),
+    ("error_log %DIR%/error.log notice;", "", "info"),
+    ("error_log %DIR%/error.log warn;", "", "warning"),
+    ("error_log %DIR%/error.log;", "", "error"),
+    ("error_log %DIR%/error.log crit;", "loglevel warning;", "warning"),
+    ("error_log %DIR%/error.log crit;", "settings own.py;", "info"),
+    ("error_log syslog:server=127.0.0.1:9 debug; error_log stderr warn;", "", "warning"),
+    ("", "", "info"),
+])
+def test_applications_log_from_the_level_of_error_log_on(serve_nginx, main, block, said):
+    server = serve_nginx(
+        f"{main}\nevents {{}}\nhttp {{ access_log off; app one {{ wsgi says:application; directory %DIR%; {block} }}\n"
+        "server { listen 127.0.0.1:%PORT%; location / { app_pass one; } } }",
+        files={"says.py": SAYS, "own.py": "loglevel = 'info'\n"}, python=True)
+    assert server.get("/").text == "ok"
+    log = server.directory / "error.log"
+    text = (lambda: log.read_text() + server.log()) if log.exists() else server.log
+    wait_until(lambda: "an error" in text(), "its last word")
+    words = ["Booting worker", "an info", "a warning", "an error"]
+    expected = {"info": words, "warning": words[2:], "error": words[3:]}[said]
+    assert [word for word in words if word in text()] == expected, text()
+
+
 def test_standard_error_stays_where_it_is_if_it_is_logged_to(serve_nginx):
     server = serve_nginx("""
         error_log %DIR%/main.log;

@@ -269,6 +269,12 @@ def test_status_fields_and_body(place):
     assert answer.all("X-Pad") == answer.all("Keep-Alive") == []
 
 
+def test_an_empty_type_is_none_as_in_nginx(place):
+    place.says("/untyped", response(b"abc", fields=[("Content-Type", ""), ("X-Empty", "")]))
+    answer = place.get("/untyped")
+    assert (answer.body, answer.all("Content-Type"), answer.all("X-Empty")) == (b"abc", [], [""])
+
+
 def test_hidden_fields(place):
     place.says("/hide/", response(b"", fields=[("X-Secret", "s"), ("X-Open", "o"), ("Server", "own")]))
     answer = place.get("/hide/")

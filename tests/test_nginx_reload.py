@@ -41,6 +41,16 @@ def test_a_mistake_is_logged_and_the_old_configuration_goes_on(serve_nginx):
     wait_until(lambda: answers(server) == "two", "the next one")
 
 
+def test_the_log_of_a_reload_says_what_to_write_instead(serve_nginx):
+    conf = "error_log stderr;\nevents {}\nhttp {\naccess_log off;\nserver { listen 127.0.0.1:%PORT%; return 200 one; }\n}\n"
+    server = serve_nginx(conf)
+    reload(server, conf.replace("return 200", "retrun 200"))
+    server.wait_log(r'\[emerg\] \d+#\d+: unknown directive "retrun" in \S+nginx\.conf:5 \(did you mean `return`\?\)\n')
+    by_name = serve_nginx(conf, name="nginx")
+    reload(by_name, conf.replace("return 200", "retrun 200"))
+    by_name.wait_log(r'\[emerg\] \d+#\d+: unknown directive "retrun" in \S+nginx\.conf:5\n')
+
+
 def test_a_port_that_is_taken_fails_the_reload_and_not_the_service(serve_nginx):
     server = serve_nginx(ONE)
     with socket.socket() as other:
@@ -48,7 +58,8 @@ def test_a_port_that_is_taken_fails_the_reload_and_not_the_service(serve_nginx):
         other.listen()
         port = other.getsockname()[1]
         reload(server, TWO + f"server {{ listen 127.0.0.1:{port}; return 200 more; }}")
-        server.wait_log(rf"\[emerg\] \d+#\d+: bind\(\) to 127\.0\.0\.1:{port} failed \(98: Address already in use\)")
+        server.wait_log(rf"\[emerg\] \d+#\d+: bind\(\) to 127\.0\.0\.1:{port} failed \(98: Address already in use\) "
+                        rf"in {server.directory}/nginx\.conf:\d+\n")
         assert answers(server) == "one"
     server.signal(signal.SIGHUP)
     wait_until(lambda: answers(server) == "two", "the same again, when the port is free")

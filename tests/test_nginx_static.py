@@ -133,6 +133,14 @@ def test_max_ranges(server):
     assert server.get("/ranges/two/text.txt", {"Range": "bytes=0-1,3-4,6-7"}).body == BODY
 
 
+def test_head_of_an_empty_file_has_a_length(server):
+    response = server.request("HEAD", "/empty.txt")
+    assert (response.status, response.all("Content-Length")) == (200, ["0"])
+    assert server.get("/empty.txt").all("Content-Length") == ["0"]
+    tag = response.get("ETag")
+    assert server.request("HEAD", "/empty.txt", {"If-None-Match": tag}).all("Content-Length") == []
+
+
 def test_a_range_of_a_head_and_of_nothing(server):
     response = server.request("HEAD", "/text.txt", {"Range": "bytes=0-9"})
     assert (response.status, response.body, response.get("Content-Length")) == (206, b"", "10")

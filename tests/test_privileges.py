@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support import Monoceros, wait_until
+from support.server import binary
 from support.upstream import Upstream
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -60,6 +61,33 @@ def serve(python):
         for server in servers:
             if server.process is not None and server.process.poll() is None:
                 server.process.kill()
+        shutil.rmtree(base)
+
+
+@pytest.mark.parametrize("closed", ["shop", "shop/wsgi.py", "."])
+def test_an_application_that_its_user_may_not_read_names_the_user(python, closed):
+    """`No module named …` alone has one look for what is there."""
+    base = Path(tempfile.mkdtemp(prefix="monoceros-"))
+    try:
+        base.chmod(0o755)
+        site = base / "site"
+        (site / "shop").mkdir(parents=True)
+        (site / "shop" / "__init__.py").write_text("")
+        (site / "shop" / "wsgi.py").write_text(APP)
+        for path in (site, *site.rglob("*")):
+            path.chmod(0o755)
+        (site / closed).chmod(0o600)
+        for words in (["check"], []):
+            done = subprocess.run(
+                [binary(), *words, "shop.wsgi", "--python", python, "--user", "nobody", "-b", "127.0.0.1:0"],
+                cwd=site, text=True, capture_output=True, timeout=30, stdin=subprocess.DEVNULL)
+            assert done.returncode != 0
+            if closed == "shop/wsgi.py":
+                assert "Permission denied" in done.stderr and "(as the user nobody)" in done.stderr, done.stderr
+            else:
+                words = f"{site}, which the user nobody may not read" if closed == "." else f"the user nobody may not read {site}/shop"
+                assert "No module named" in done.stderr and words + ")" in done.stderr, done.stderr
+    finally:
         shutil.rmtree(base)
 
 

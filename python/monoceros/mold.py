@@ -147,7 +147,8 @@ class Mold:
         try:
             evaluated = self.evaluate()
             message, fds = self.control.receive()
-            if message is None:
+            # Who is told to end before there is anything to do has nothing to say.
+            if message is None or message.get("op") == "stop":
                 return 0
             # The error log, if it is a file: what goes wrong from here on belongs there.
             if (message.get("body") or {}).get("own_stderr"):
@@ -533,6 +534,9 @@ def describe(error):
 
 def where(error):
     """Of an import that failed: who looked for it, and in which directory."""
+    user = user_name(os.geteuid()) or os.geteuid()
+    if isinstance(error, PermissionError):
+        return " (as the user %s)" % user
     if not isinstance(error, ImportError):
         return ""
     version = sys.version.split()[0]
@@ -541,8 +545,32 @@ def where(error):
     except OSError:
         directory = "that is gone"
     if not os.access(directory, os.R_OK | os.X_OK):
-        directory += ", which the user %s may not read" % (user_name(os.geteuid()) or os.geteuid())
+        directory += ", which the user %s may not read" % user
+    else:
+        hidden = hidden_from_user(error.name or "")
+        if hidden is not None:
+            directory += "; the user %s may not read %s" % (user, hidden)
     return " (Python %s, %s, in the directory %s)" % (version, sys.executable, directory)
+
+
+def hidden_from_user(module):
+    """What keeps this user from a module: a directory or file on the way to it that is there and may not be read."""
+    parts = module.split(".")
+    for base in sys.path:
+        path = os.path.abspath(base)
+        # Below a directory that may not be entered nothing can be seen. Python's own are no place for an application.
+        at = path
+        while not os.path.exists(at) and at != os.path.dirname(at) and "/lib/python" not in path:
+            at = os.path.dirname(at)
+        if at != path and os.path.isdir(at) and not os.access(at, os.X_OK):
+            return at
+        for part in parts:
+            if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+                return path
+            path = os.path.join(path, part)
+            if os.path.isfile(path + ".py") and not os.access(path + ".py", os.R_OK):
+                return path + ".py"
+    return None
 
 
 def exit_words(leave):

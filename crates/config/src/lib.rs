@@ -17,7 +17,7 @@ mod report;
 mod site;
 pub mod tls;
 
-pub use gunicorn::{CommandLine, ConfigFile, Merged, SettingsFile, parse_command_line};
+pub use gunicorn::{CONFIGURATIONS, CommandLine, ConfigFile, Merged, SettingsFile, parse_command_line};
 pub use model::Model;
 pub use model::tls::Vault;
 pub use report::{Diagnostic, Notes, Place, Report, Severity};

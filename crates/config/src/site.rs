@@ -63,7 +63,8 @@ impl Site {
         let Paths { conf, prefix, access_log, .. } = paths;
         let nginx =
             nginx::read_at(conf, prefix, access_log.as_deref(), &globals, &mut DiskLoader, &System, vault)?;
-        let applications = applications(&nginx, paths)?;
+        let log_level = log_level(&nginx.main);
+        let applications = applications(&nginx, paths, log_level)?;
         let daemon = nginx.main.daemon;
         let (shutdown_timeout, descriptors) = (nginx.main.shutdown_timeout, nginx.main.rlimit_nofile);
         let Nginx { http, listeners, tls, acme, main, error_logs, notes, warnings, sources, .. } = nginx;
@@ -116,11 +117,16 @@ impl Site {
     }
 }
 
-fn applications(nginx: &Nginx, paths: &Paths) -> Result<Vec<Application>, NginxReport> {
+fn applications(
+    nginx: &Nginx,
+    paths: &Paths,
+    log_level: Option<&'static str>,
+) -> Result<Vec<Application>, NginxReport> {
     let env = nginx.main.env.iter();
     let surroundings = Surroundings {
         user: effective_user(&nginx.main).then(|| nginx.main.user.clone()).flatten(),
         env: env.filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect(),
+        log_level,
     };
     let mut applications = vec![];
     let mut diagnostics = vec![];
@@ -134,6 +140,22 @@ fn applications(nginx: &Nginx, paths: &Paths) -> Result<Vec<Application>, NginxR
         return Ok(applications);
     }
     Err(NginxReport::of(diagnostics))
+}
+
+/// What applications log, where `error_log` says it: their lines go where descriptor 2 leads. As in nginx a worker that
+/// starts is a notice.
+fn log_level(main: &MainSettings) -> Option<&'static str> {
+    let is_descriptor = |log: &&ErrorLog| matches!(log.target, ErrorTarget::File(_) | ErrorTarget::Stderr);
+    let logs = || main.error_logs.iter();
+    let level =
+        logs().filter(is_descriptor).map(|log| log.level).min().or_else(|| logs().map(|l| l.level).min());
+    level.map(|level| match level {
+        http::LogLevel::Debug => "debug",
+        http::LogLevel::Info | http::LogLevel::Notice => "info",
+        http::LogLevel::Warn => "warning",
+        http::LogLevel::Error => "error",
+        http::LogLevel::Crit | http::LogLevel::Alert | http::LogLevel::Emerg => "critical",
+    })
 }
 
 /// nginx ignores `user` where the master may not change it.

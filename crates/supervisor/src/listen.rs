@@ -158,6 +158,7 @@ pub(crate) fn bind_all(
                 backlog,
                 reuse_port: false,
                 options: SocketOptions::default(),
+                place: None,
             })
             .collect();
         return Ok(systemd.to_vec());
@@ -235,14 +236,15 @@ fn bind_patiently(
     unreachable!("the loop ends by returning")
 }
 
-/// In nginx's words.
+/// In nginx's words, and, where that is known, which line of the configuration wants it.
 fn refusal(listener: &Listener, error: &io::Error) -> String {
     let address = match &listener.address {
         Address::Tcp(address) => address.to_string(),
         Address::Unix(path) => format!("unix:{}", path.display()),
         Address::Fd(number) => format!("fd://{number}"),
     };
-    format!("bind() to {address} failed ({})", errno(error))
+    let place = listener.place.as_ref().map_or_else(String::new, |place| format!(" in {place}"));
+    format!("bind() to {address} failed ({}){place}", errno(error))
 }
 
 /// An error of the system in nginx's form: `98: Address already in use`.
@@ -444,6 +446,7 @@ mod tests {
             backlog: 16,
             reuse_port: false,
             options: SocketOptions::default(),
+            place: None,
         }
     }
 

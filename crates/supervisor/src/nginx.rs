@@ -111,13 +111,18 @@ pub(crate) fn start_site(
     run(source, site, detach, arguments, environment, embedded)
 }
 
-/// A file that is not there may have been meant as one of the other kind.
+/// A file that is not there may have been meant as one of the other kind, and a directory is none.
 fn explained(source: &SiteSource, report: Report) -> Report {
-    if source.paths.conf.exists() {
+    let path = &source.paths.conf;
+    let help = if path.is_dir() {
+        let known = config::CONFIGURATIONS.iter().map(|name| path.join(name)).find(|file| file.is_file());
+        known.map_or("`-c` names a file in it".to_owned(), |file| format!("write `-c {}`", file.display()))
+    } else if path.exists() {
         return report;
-    }
-    let help = "`-c` names an nginx.conf; settings in Python are a file whose name ends in `.py`";
-    let explain = |error: &Diagnostic| error.clone().help(help.to_owned());
+    } else {
+        "`-c` names an nginx.conf; settings in Python are a file whose name ends in `.py`".to_owned()
+    };
+    let explain = |error: &Diagnostic| error.clone().help(help.clone());
     Report::errors(report.diagnostics().iter().map(explain).collect(), false)
 }
 

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::iter;
 use std::sync::Arc;
 
 use config::invocation::Paths;
@@ -54,8 +55,17 @@ impl Origin {
             }
             Self::Nginx(source) => {
                 let plain = |report: NginxReport| {
-                    let plain = |line: &String| line.trim_start_matches("nginx: [emerg] ").to_owned();
-                    report.lines.iter().map(plain).collect::<Vec<_>>()
+                    let helps =
+                        report.diagnostics.iter().map(|d| d.help.as_deref()).chain(iter::repeat(None));
+                    let plain = |(line, help): (&String, Option<&str>)| {
+                        let line = line.trim_start_matches("nginx: [emerg] ");
+                        // As at the start: by the name nginx it is nginx's words alone.
+                        match help.filter(|_| source.by_own_name) {
+                            Some(help) => format!("{line} ({help})"),
+                            None => line.to_owned(),
+                        }
+                    };
+                    report.lines.iter().zip(helps).map(plain).collect::<Vec<_>>()
                 };
                 let site = source.read().map_err(plain)?;
                 if source.by_own_name {
@@ -73,7 +83,12 @@ impl Origin {
 
 impl SiteSource {
     pub(crate) fn read(&self) -> Result<Site, NginxReport> {
-        Site::read(&self.paths, self.globals.as_deref(), &::listen::tls::Files)
+        let mut site = Site::read(&self.paths, self.globals.as_deref(), &::listen::tls::Files)?;
+        if !self.by_own_name {
+            // nginx does not say it of addresses that cannot be bound.
+            site.model.listeners.iter_mut().for_each(|listener| listener.place = None);
+        }
+        Ok(site)
     }
 }
 

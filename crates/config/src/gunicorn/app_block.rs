@@ -35,7 +35,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("accesslog", "`access_log` says where requests are logged"),
     ("access_log_format", "`log_format` says how requests are logged"),
     ("errorlog", "`error_log` says where messages go"),
-    ("loglevel", "`error_log` takes the level"),
     ("sendfile", "`sendfile` stands in `http`, `server` or `location`"),
     ("edge_threads", "`worker_processes` says how many event loops there are"),
     ("edge_connections", "`worker_connections` in `events` limits connections"),
@@ -94,6 +93,8 @@ pub(crate) struct Surroundings {
     pub(crate) user: Option<(String, Option<String>)>,
     /// `env NAME=value`
     pub(crate) env: Vec<(String, String)>,
+    /// The level of `error_log`, in gunicorn's words, where there is one.
+    pub(crate) log_level: Option<&'static str>,
 }
 
 /// What is wrong with the block, as far as it shows before a settings file is evaluated.
@@ -162,6 +163,11 @@ fn read(
         if let Some(group) = group {
             set(&mut command_line, "group", Value::Text(group.clone()), None);
         }
+    }
+    if let (Some(level), Some((index, _))) = (surroundings.log_level, settings::find("loglevel")) {
+        // The application's own settings file knows better, as with what the environment says.
+        let origin = Origin::Variable("error_log");
+        command_line.layers[index] = Some((Value::Text(level.to_owned()), origin));
     }
     set(&mut command_line, "default_proc_name", Value::Text(block.name.clone()), None);
     for (name, line) in [

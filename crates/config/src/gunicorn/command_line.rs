@@ -85,6 +85,9 @@ impl Merged {
     }
 }
 
+/// Names of configurations, by which one is found in a directory.
+pub const CONFIGURATIONS: [&str; 2] = ["nginx.conf", "gunicorn.conf.py"];
+
 impl CommandLine {
     /// The settings file to evaluate: what `-c` names, else `gunicorn.conf.py` of the current directory if it is
     /// there.
@@ -180,6 +183,9 @@ impl CommandLine {
     pub(super) fn check_application(&self, host: &dyn Host) -> Option<Diagnostic> {
         let text = self.app()?;
         let path = self.current_dir.join(text);
+        if host.entry(&path) == Entry::Directory {
+            return self.check_directory(text, &path, host);
+        }
         let by_name = Path::new(text).extension().is_some_and(|e| e == "conf");
         let is_conf = host.entry(&path) == Entry::File
             && (by_name || host.source(&path).and_then(|source| language(&source)) == Some(Language::Nginx));
@@ -188,6 +194,28 @@ impl CommandLine {
         }
         let error = Diagnostic::error(format!("`{text}` is a file, where an application is named"));
         let help = format!("a configuration is given by `-c`: write `-c {text}`");
+        Some(error.at(self.app_place()).help(help))
+    }
+
+    /// A directory where the application is to be named; a package is one, too, by its name alone.
+    fn check_directory(&self, text: &str, path: &Path, host: &dyn Host) -> Option<Diagnostic> {
+        let has = |name: &str| host.entry(&path.join(name)) == Entry::File;
+        let known = CONFIGURATIONS.iter().find(|name| has(name));
+        let is_module = has("__init__.py")
+            || host.entry(&path.with_extension("py")) == Entry::File
+            || ["chdir", "pythonpath"].iter().any(|name| self.layer(name).is_some());
+        if lower::is_dotted_name(text) && (is_module || known.is_none()) {
+            return None;
+        }
+        let help = match known {
+            Some(name) => format!(
+                "a configuration is given by `-c`: write `-c {}`",
+                Path::new(text).join(name).display()
+            ),
+            None => "name the application in it, as `package.module:name`, or a configuration, as `-c FILE`"
+                .to_owned(),
+        };
+        let error = Diagnostic::error(format!("`{text}` is a directory, where an application is named"));
         Some(error.at(self.app_place()).help(help))
     }
 

@@ -16,7 +16,7 @@ const AFTER: &str = "Settings may also stand in a gunicorn.conf.py, by their nam
 const USAGE: &str = "monoceros [OPTIONS] [APP_MODULE]                     gunicorn's command line
        monoceros -c SITE.CONF [-p PREFIX] [-g DIRECTIVES]   servers and applications by an nginx.conf
        monoceros check -c SITE.CONF                         say what is right and wrong with it
-       monoceros check [OPTIONS] [APP_MODULE]               the same as --check-config
+       monoceros check [OPTIONS] [APP_MODULE]               as --check-config, and says so when all is well
 
 Called by the name nginx or gunicorn (a link), it takes exactly that program's command line.";
 

@@ -23,7 +23,7 @@ mod value;
 mod words;
 
 pub(crate) use app_block::{Surroundings, command_line as app_command_line};
-pub use command_line::{CommandLine, ConfigFile, Merged, SettingsFile};
+pub use command_line::{CONFIGURATIONS, CommandLine, ConfigFile, Merged, SettingsFile};
 pub use effective::{Effective, Origin};
 pub use help::command;
 pub(crate) use sources::{argument_place, config_argument, is_nearly_check};

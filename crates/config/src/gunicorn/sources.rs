@@ -92,7 +92,9 @@ where
     };
     let mut diagnostics = parser.diagnostics;
     diagnostics.extend(command_line.check_config_file(host));
-    diagnostics.extend(command_line.check_application(host));
+    let no_application = command_line.check_application(host);
+    let is_told = no_application.is_some();
+    diagnostics.extend(no_application);
     if diagnostics.is_empty() {
         return Ok(command_line);
     }
@@ -102,6 +104,7 @@ where
     {
         let end = command_line.end();
         let others = report.diagnostics().iter().filter(|d| is_read || d.place.as_ref() != Some(&end));
+        let others = others.filter(|d| !is_told || d.place != command_line.app_place());
         let others: Vec<Diagnostic> = others.filter(|d| !diagnostics.contains(d)).cloned().collect();
         diagnostics.extend(others.into_iter().filter(|d| d.severity == Severity::Error));
     }

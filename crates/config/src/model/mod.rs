@@ -72,6 +72,9 @@ pub struct Listener {
     /// What else is asked of the kernel; the default asks nothing.
     #[serde(default, skip_serializing_if = "SocketOptions::is_default")]
     pub options: SocketOptions,
+    /// Where an nginx.conf says it, as `FILE:LINE`: for who binds it.
+    #[serde(skip)]
+    pub place: Option<String>,
 }
 
 /// Options of a listening socket, and of the connections that it accepts.

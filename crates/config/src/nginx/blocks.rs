@@ -145,6 +145,9 @@ impl<'a> Reader<'a> {
         let mut level = Level::default();
         let later = self.block(block.directives.iter(), Context::LOCATION, &mut level);
         let content = level.content.take();
+        if let Some(Content::App(_)) = content {
+            self.note_beside_app(block.directives);
+        }
         let checks = std::mem::take(&mut self.checks);
         let settled = self.settle(level, Some(parent));
         self.place_checks(checks, content.as_ref().unwrap_or(&Content::Files), settled.id);

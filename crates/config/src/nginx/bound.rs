@@ -1,7 +1,7 @@
 //! `bind` in an `app`: where the application itself is asked, as gunicorn would be; and which `proxy_pass` leads there,
 //! so that its requests go straight into the application's queue.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use conf_syntax::{Span, Word};
@@ -146,7 +146,10 @@ impl<'a> Reader<'a> {
                 self.note(self.passes_at[index], what);
                 continue;
             }
-            let Some((app, keeps)) = self.app_of(pass, uses) else { continue };
+            let Some((app, keeps)) = self.app_of(pass, uses) else {
+                self.note_nearly_bound(index);
+                continue;
+            };
             let (at, name) = (self.passes_at[index], self.apps[app as usize].name.clone());
             match keeps {
                 None => {
@@ -190,6 +193,44 @@ impl<'a> Reader<'a> {
         Some((app, why.or_else(|| settings.into_iter().find_map(needs_socket))))
     }
 
+    /// Tells of a socket that is asked where nobody of this file listens, and an application does at one that is called
+    /// nearly so.
+    fn note_nearly_bound(&mut self, index: usize) {
+        let pass = &self.proxies[index];
+        let ProxyTarget::Fixed { upstream, .. } = &pass.target else { return };
+        let Some(group) = self.upstreams.get(*upstream as usize) else { return };
+        let addresses = group.servers.iter().flat_map(|server| &server.addresses);
+        let asked = addresses.filter_map(|address| match address {
+            UpstreamAddress::Unix(path) if !self.is_listened_at(&Address::Unix(path.clone())) => Some(path),
+            _ => None,
+        });
+        let mut asked = asked.filter_map(|path| Some((path, self.nearly_bound(path)?)));
+        let Some((path, (name, bound))) = asked.next() else { return };
+        let text = format!(
+            "`{}` is no address of an `app`, but nearly that of the app `{name}`: `{}`",
+            path.display(),
+            bound.display()
+        );
+        self.note(self.passes_at[index], text)
+            .help("written alike in both places, requests go straight into the app's queue");
+    }
+
+    /// The application's name and the socket that is called nearly so: the same file in another directory, or a name that
+    /// goes on.
+    fn nearly_bound(&self, asked: &Path) -> Option<(&str, &Path)> {
+        let is_near = |bound: &Path| {
+            let (one, other) = (plain(asked), plain(bound));
+            let goes_on = one.starts_with(&other) || other.starts_with(&one);
+            asked.file_name() == bound.file_name() || (goes_on && one.len().abs_diff(other.len()) <= 4)
+        };
+        let binds = self.apps.iter().flat_map(|app| app.binds.iter().map(move |bind| (app, bind)));
+        let mut sockets = binds.filter_map(|(app, bind)| match &bind.address {
+            Address::Unix(path) => Some((app.name.as_str(), path.as_path())),
+            _ => None,
+        });
+        sockets.find(|(_, path)| is_near(path))
+    }
+
     /// The application that is asked at this address, if one is.
     fn app_at(&self, address: &UpstreamAddress) -> Option<u32> {
         let exact = match address {
@@ -212,6 +253,11 @@ impl<'a> Reader<'a> {
                 && asked.ip().is_loopback())
         })
     }
+}
+
+/// A path without what makes no other of it.
+fn plain(path: &Path) -> String {
+    path.components().collect::<PathBuf>().to_string_lossy().into_owned()
 }
 
 /// Under which settings each `proxy_pass` is used.

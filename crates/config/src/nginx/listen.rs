@@ -56,6 +56,8 @@ struct Port {
 #[derive(Debug)]
 struct Bound {
     address: Address,
+    /// The first `listen` that says it.
+    at: Span,
     /// nginx's form: `0.0.0.0:80`.
     text: String,
     options: Options,
@@ -259,6 +261,7 @@ impl<'a> Reader<'a> {
         let bound = Bound {
             text: shown(&address),
             address: address.clone(),
+            at,
             options: options.clone(),
             servers: vec![server],
             default: server,
@@ -336,7 +339,7 @@ impl<'a> Reader<'a> {
                     }
                     continue;
                 }
-                listeners.push(bound.listener());
+                listeners.push(bound.listener(self.place(bound.at)));
                 listens.push(Listen { by_address: std::mem::take(&mut within), ..listen });
             }
         }
@@ -392,7 +395,7 @@ impl Bound {
         matches!(self.address, Address::Tcp(a) if a.ip().is_unspecified())
     }
 
-    fn listener(&self) -> Listener {
+    fn listener(&self, place: String) -> Listener {
         Listener {
             address: self.address.clone(),
             text: self.text.clone(),
@@ -405,6 +408,7 @@ impl Bound {
                 },
                 ..self.options.socket.clone()
             },
+            place: Some(place),
         }
     }
 }

@@ -14,6 +14,7 @@ mod access;
 mod acme;
 mod address;
 mod app;
+mod beside;
 mod blocks;
 mod bodies;
 mod bound;

@@ -88,7 +88,8 @@ pub(super) const ROWS: &[Row] = &[
         Apply::Custom(|r, l, d| r.error_log(l, d)),
         "logs/error.log error",
         "Where messages go: a path, `stderr`, `syslog:` or `memory:SIZE`, and from which level on. Of what is in memory \
-         the last bytes stay.",
+         the last bytes stay. What stands outside of all blocks is the level of applications, too, where their `app` \
+         has no [`loglevel`](settings.md#loglevel).",
     )
     .repeats()
     .differs(

@@ -306,6 +306,10 @@ impl Visit<'_, '_> {
         if let Some(target) = response.fields.first(Name::XAccelRedirect).map(<[u8]>::to_vec) {
             return self.accelerate(request, &response, &target);
         }
+        // As nginx in front of gunicorn, which has none then.
+        if response.fields.only(Name::ContentType) == Some(b"") {
+            response.fields.remove(Name::ContentType);
+        }
         self.take_own_type(&response.fields);
         response.charset =
             response.fields.first(Name::XAccelCharset).filter(|c| !c.is_empty()).map(Into::into);

@@ -51,6 +51,10 @@ pub fn content(
         Ranges::Whole => {
             response.body = slice(form, 0, form.size);
             response.of_file.clone_from(&form.identity);
+            // Of an answer to HEAD without a body only the field can say that GET's has none either.
+            if form.size == 0 && request.method == Method::Head {
+                response.fields.set(Name::ContentLength, b"0");
+            }
         }
         Ranges::Unsatisfiable => {
             let mut refusal = error(416);

@@ -115,6 +115,8 @@ fn whole_files_from_memory_and_from_disk() {
         assert_eq!(bytes(&site.get(".hidden", &[]).body), b"dot");
     }
     assert_eq!(site.outcome(Method::Head, "small.txt", &[]).unwrap().body.len(), Some(10));
+    let empty = site.outcome(Method::Head, "empty.css", &[]).unwrap();
+    assert_eq!(field(&empty, Name::ContentLength), "0", "HEAD of an empty file has a length");
 }
 
 #[test]

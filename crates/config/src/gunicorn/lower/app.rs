@@ -1,5 +1,7 @@
 //! The application and its workers.
 
+use std::path::Path;
+
 use super::Lowering;
 use crate::gunicorn::Origin;
 use crate::model::{App, Kind, Target, WorkerClass};
@@ -54,11 +56,30 @@ impl Lowering<'_> {
         match target(&text) {
             Ok(target) => Some(target),
             Err((message, help)) => {
+                let help = self.named_in_file(&text).or(help);
                 let place = self.input.command_line.app_place().or_else(|| self.place("wsgi_app", 0));
                 self.diagnostics.push(Diagnostic::error(message).at(place).help(help));
                 None
             }
         }
+    }
+
+    /// What a file that is named in the place of a module calls its application, as far as its text says.
+    fn named_in_file(&self, text: &str) -> Option<String> {
+        let path = Path::new(text);
+        if path.extension()? != "py" {
+            return None;
+        }
+        let directories = [self.input.command_line.current_dir(), &self.input.command_line.chdir()];
+        let source = directories.iter().find_map(|d| self.input.host.source(&d.join(path)))?;
+        let dotted = dotted(text);
+        if !is_dotted_name(&dotted) {
+            return None;
+        }
+        Some(match application_in(&source) {
+            Some(name) => format!("did you mean `{dotted}:{name}`?"),
+            None => format!("write `{dotted}:NAME`, with what the file calls its application"),
+        })
     }
 
     fn worker_class(&mut self, threads: u32) -> WorkerClass {
@@ -123,9 +144,9 @@ fn target(text: &str) -> Result<Target, Refusal> {
         Some((m, o)) => (m.trim(), o.trim()),
         None => (text.trim(), "application"),
     };
-    let is_file = std::path::Path::new(module).extension().is_some_and(|e| e == "py");
+    let is_file = Path::new(module).extension().is_some_and(|e| e == "py");
     if module.contains('/') || is_file {
-        let dotted = module.trim_start_matches("./").trim_end_matches(".py").replace('/', ".");
+        let dotted = dotted(module);
         let help = is_dotted_name(&dotted).then(|| format!("did you mean `{dotted}:{object}`?"));
         return Err((format!("`{module}` is a file, where a module is wanted"), help.or_else(form)));
     }
@@ -148,6 +169,40 @@ fn target(text: &str) -> Result<Target, Refusal> {
         return Err((message, form()));
     }
     Ok(Target { module: module.to_owned(), object: name.to_owned(), arguments })
+}
+
+/// A file's name as that of a module.
+fn dotted(file: &str) -> String {
+    file.trim_start_matches("./").trim_end_matches(".py").replace('/', ".")
+}
+
+/// What applications are called, and what makes them.
+const USUAL: [&str; 4] = ["application", "app", "wsgi", "wsgi_app"];
+const USUAL_FACTORIES: [&str; 6] =
+    ["create_app", "make_app", "get_app", "create_application", "make_application", "app_factory"];
+
+/// The usual name that a module defines by its text: nothing is run, and only what begins a line is looked at.
+fn application_in(source: &str) -> Option<String> {
+    let defines = |line: &str, name: &str| {
+        let function = line.strip_prefix("def ").or_else(|| line.strip_prefix("class "));
+        let after = |text: &'_ str| text.strip_prefix(name).map(|rest| rest.trim_start().to_owned());
+        let is_assigned = after(line)
+            .is_some_and(|rest| (rest.starts_with('=') && !rest.starts_with("==")) || rest.starts_with(':'));
+        let is_defined = function
+            .and_then(|text| after(text.trim_start()))
+            .is_some_and(|rest| rest.starts_with(['(', ':']));
+        let names = line.strip_prefix("from ").and_then(|rest| rest.split_once(" import "));
+        let is_imported = names.is_some_and(|(_, names)| {
+            let names = names.split('#').next().unwrap_or_default().split(',');
+            names.into_iter().any(|one| one.trim_matches([' ', '(', ')']).rsplit(' ').next() == Some(name))
+        });
+        is_assigned || is_defined || is_imported
+    };
+    let is_there = |name: &&&str| source.lines().any(|line| defines(line, name));
+    if let Some(name) = USUAL.iter().find(is_there) {
+        return Some((*name).to_owned());
+    }
+    USUAL_FACTORIES.iter().find(is_there).map(|name| format!("{name}()"))
 }
 
 pub(crate) fn is_dotted_name(text: &str) -> bool {
@@ -182,6 +237,19 @@ mod tests {
         assert_eq!(target("app:make('a')").unwrap().to_string(), "app:make('a')");
         for (text, help) in [("./shop/wsgi.py", "`shop.wsgi:application`"), ("shop.py:app", "`shop:app`")] {
             assert!(target(text).unwrap_err().1.unwrap().contains(help), "{text}");
+        }
+        for (source, name) in [
+            ("from flask import Flask\n\napp = Flask(__name__)\n", Some("app")),
+            ("app: Flask = Flask()", Some("app")),
+            ("def application(environ, start_response):\n    pass\napp = application", Some("application")),
+            ("from shop import (app)\n", Some("app")),
+            ("from shop import make, app as application  # ours", Some("application")),
+            ("class wsgi:\n    pass", Some("wsgi")),
+            ("def create_app(config=None):\n    app = Flask()\n", Some("create_app()")),
+            ("if app == 1:\n    app = 2\napp == 1\napplications = []\ndef apple(): pass", None),
+            ("", None),
+        ] {
+            assert_eq!(application_in(source).as_deref(), name, "{source}");
         }
         for text in ["", ":", "a..b:c", "a:b.c", "a:b(", "a:1", "a b:c", "a:"] {
             assert!(target(text).is_err(), "{text}");

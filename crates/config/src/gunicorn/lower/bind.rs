@@ -38,6 +38,7 @@ impl Lowering<'_> {
                             backlog,
                             reuse_port,
                             options,
+                            place: None,
                         });
                     }
                 }

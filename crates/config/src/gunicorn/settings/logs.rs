@@ -27,7 +27,7 @@ pub(super) const ROWS: &[Setting] = &[
         .flags(&["--log-level"])
         .meta("LEVEL")
         .default("info")
-        .doc("The least severity of messages that are logged.")
+        .doc("The least severity of messages that are logged. With an nginx.conf the `error_log` outside of all blocks says it (`notice` is `info` here, and no level is `error`), of an application where neither its `app` block nor its settings file does; without an `error_log`, it is `info`.")
         .differs("Another word is an error; in gunicorn it means `info`."),
     Setting::new("capture_output", Section::Logging, Kind::Flag(true))
         .flags(&["--capture-output"])

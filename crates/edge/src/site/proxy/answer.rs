@@ -280,6 +280,8 @@ impl Visit<'_, '_> {
                 {
                     continue;
                 }
+                // As nginx, which has none then.
+                Name::ContentType if value.is_empty() => continue,
                 _ if place.hides(known, name) => continue,
                 Name::Location => {
                     if let Some(changed) = self.redirected(request, place, pass, value, 0) {

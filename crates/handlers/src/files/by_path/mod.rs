@@ -161,6 +161,24 @@ impl PathFiles {
         if !matches!(request.method, Method::Get | Method::Head | Method::Post) {
             return Outcome::Status(405);
         }
+        let mut outcome = self.find(request, place, now, context);
+        // Of an answer to HEAD without a body only the field can say that GET's has none either.
+        if request.method == Method::Head
+            && let Outcome::Response(response) = &mut outcome
+            && matches!(response.body, Body::Empty)
+        {
+            response.fields.set(Name::ContentLength, b"0");
+        }
+        outcome
+    }
+
+    fn find(
+        &self,
+        request: &Request,
+        place: Place<'_>,
+        now: Instant,
+        context: &mut dyn FileContext,
+    ) -> Outcome {
         if place.uri.ends_with(b"/") {
             return self.directory(request, place, now, context);
         }

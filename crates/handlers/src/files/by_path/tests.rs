@@ -234,6 +234,22 @@ fn methods_by_what_is_there() {
 }
 
 #[test]
+fn head_of_an_empty_file_has_a_length() {
+    let mut site = Site::new(|_| {});
+    let length = |site: &mut Site, method, uri| match site.ask(method, uri) {
+        Outcome::Response(response) => response.fields.only(Name::ContentLength).map(<[u8]>::to_vec),
+        _ => panic!("no response"),
+    };
+    assert_eq!(length(&mut site, Method::Head, "/empty.html"), Some(b"0".to_vec()));
+    // Of one that has just been changed it is not known for sure which it is.
+    fs::write(site.path("/empty.html"), b"").unwrap();
+    assert_eq!(length(&mut site, Method::Head, "/empty.html"), Some(b"0".to_vec()));
+    // Of these the body says it.
+    assert_eq!(length(&mut site, Method::Get, "/empty.html"), None);
+    assert_eq!(length(&mut site, Method::Head, "/small.txt"), None);
+}
+
+#[test]
 fn a_changed_file_is_seen_at_once() {
     let mut site = Site::new(|_| {});
     for round in 0..20 {

@@ -1,0 +1,110 @@
+//! What stands beside `app_pass` and is about other servers: it changes nothing there, and `monoceros check` says so, and
+//! what is there in its place.
+
+use conf_syntax::{Directive, Directives, FileId};
+
+use super::reader::{Reader, list};
+use super::table::{Apply, TABLE};
+
+/// What the directives of each kind of other servers begin with.
+const KINDS: [&str; 5] = ["proxy_", "fastcgi_", "uwsgi_", "scgi_", "grpc_"];
+
+/// What there is in their place, by what follows the beginning, where it is no `app_…`.
+const INSTEAD: [(&str, &str); 10] = [
+    ("read_timeout", "`timeout` in the `app` says how long a request may take"),
+    ("send_timeout", "`timeout` in the `app` says how long a request may take"),
+    ("connect_timeout", "`queue_timeout` in the `app` says how long a request may wait for a worker"),
+    (
+        "set_header",
+        "an application has the client's own fields; who asks and how stands in its environ (`REMOTE_ADDR`, \
+         `wsgi.url_scheme`)",
+    ),
+    (
+        "param",
+        "an application's environ has `REMOTE_ADDR`, `wsgi.url_scheme` and their like by itself; `raw_env` in the \
+         `app` sets variables of the process",
+    ),
+    ("buffering", "an answer goes to the client as it comes, and a slow client keeps no worker"),
+    ("buffers", "`response_buffer_size` in the `app` says how much of an answer is held in memory"),
+    (
+        "max_temp_file_size",
+        "`response_max_temp_file_size` in the `app` says how large an answer's file may be",
+    ),
+    (
+        "request_buffering",
+        "an application is asked when the body is there, and a slow client keeps no worker",
+    ),
+    ("next_upstream", "what a worker did not answer another one runs by itself, where that is safe"),
+];
+
+/// The beginning of a name, and the rest.
+fn split(name: &str) -> Option<(&'static str, &str)> {
+    KINDS.iter().find_map(|kind| Some((*kind, name.strip_prefix(kind)?)))
+}
+
+impl<'a> Reader<'a> {
+    /// Tells what of a location with `app_pass` is about other servers, unless something within it asks one.
+    pub(super) fn note_beside_app(&mut self, directives: Directives<'a>) {
+        let Some(pass) = directives.iter().find(|d| d.name.value == b"app_pass") else { return };
+        let before = (self.problems.line_at, self.problems.hint.take());
+        // Of a file that is included, one note where it is included from matters more than the lines in it.
+        let mut included: Vec<(FileId, Vec<String>)> = Vec::new();
+        for directive in directives {
+            let Some((name, help)) = without_use(&directive, directives) else { continue };
+            if directive.span.file == pass.span.file {
+                let note = self.note(
+                    directive.name.span,
+                    format!("`{name}` changes nothing here: `app_pass` asks no other server"),
+                );
+                if let Some(help) = help {
+                    note.help(help);
+                }
+                continue;
+            }
+            let name = format!("`{name}`");
+            match included.iter_mut().find(|(file, _)| *file == directive.span.file) {
+                Some((_, names)) if names.contains(&name) => {}
+                Some((_, names)) => names.push(name),
+                None => included.push((directive.span.file, vec![name])),
+            }
+        }
+        for (file, names) in included {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let (what, changes) = (list(&names, "and"), if names.len() == 1 { "changes" } else { "change" });
+            let path = self.sources.path(file).display();
+            let text = format!("{what} of {path} {changes} nothing here: `app_pass` asks no other server");
+            self.note(pass.head(), text);
+        }
+        (self.problems.line_at, self.problems.hint) = before;
+    }
+}
+
+/// The name of a directive that nobody among these makes use of, and what to write instead.
+fn without_use<'a>(directive: &Directive<'a>, all: Directives<'a>) -> Option<(&'static str, Option<String>)> {
+    let row = TABLE.find(directive.name.value).first().map(|index| &TABLE.rows[*index])?;
+    let (kind, rest) = split(row.name)?;
+    // Of those that change nothing anywhere it is said already; a second answer beside the first is an error.
+    if rest == "pass" || matches!(row.apply, Apply::Quiet(..) | Apply::Checked(..)) || asks(all, kind) {
+        return None;
+    }
+    let own = format!("app_{rest}");
+    let help = match INSTEAD.iter().find(|(name, _)| *name == rest) {
+        _ if !TABLE.find(own.as_bytes()).is_empty() => Some(format!("write `{own}`")),
+        known => known.map(|(_, help)| (*help).to_owned()),
+    };
+    Some((row.name, help))
+}
+
+/// Whether something among these passes requests on to a server of that kind.
+fn asks(directives: Directives<'_>, kind: &str) -> bool {
+    let mut blocks = vec![directives];
+    while let Some(directives) = blocks.pop() {
+        for directive in directives {
+            if directive.name.value.strip_prefix(kind.as_bytes()) == Some(b"pass") {
+                return true;
+            }
+            blocks.extend(directive.block.map(|block| block.directives));
+        }
+    }
+    false
+}
