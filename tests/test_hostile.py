@@ -1,9 +1,11 @@
 """What a hostile client tries against a configuration that uses variables, and what must come of it."""
 
 import os
+import threading
 
 import pytest
 from support import build, wait_until
+from support.upstream import Upstream
 
 CONF = """
     map $arg_b $bomb { default 0; "~^((a+)+)\\\\2b$" 1; }
@@ -179,3 +181,33 @@ def resident(server):
     """Kibibytes of memory that the edge holds."""
     with open(f"/proc/{server.edge()}/status") as status:
         return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+
+
+@pytest.mark.parametrize("level", [6, 12, 19])
+def test_compressing_answers_of_unknown_size_takes_little_memory(serve_nginx, level):
+    """zstd would take tables for as much as there may come, up to 80 MB for each."""
+    text, streams = os.urandom(30_000).hex().encode(), 8
+    both = threading.Barrier(streams + 1, timeout=30)
+
+    def answer(_, connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n" + text)
+        both.wait()
+        both.wait()
+        connection.sendall(b"end")
+
+    with Upstream(answer) as up:
+        server = serve_nginx(f"""
+            zstd on; zstd_comp_level {level}; zstd_types *;
+            server {{ listen 127.0.0.1:%PORT%; location / {{ proxy_pass http://127.0.0.1:{up.port}; proxy_buffering off; }} }}""")
+        before = resident(server)
+        clients = [server.connect() for _ in range(streams)]
+        for client in clients:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: zstd\r\n\r\n")
+        both.wait()
+        # Something of each has come: its compressor is there.
+        heads = [client.head() for client in clients]
+        assert all(client.chunk() for client in clients)
+        grown = resident(server) - before
+        both.wait()
+        assert all(head.get("Content-Encoding") == "zstd" for head in heads)
+        assert grown < streams * (4 << 10), f"{grown} KiB"

@@ -58,6 +58,25 @@ def test_checked_and_dumped_as_by_nginx(site, flag):
     assert ours.stderr == theirs.stderr
 
 
+@beside_nginx
+@pytest.mark.parametrize("path", ["none/x.pid", ".", "nginx.conf/x.pid"])
+def test_a_pid_file_that_cannot_be_written_fails_the_check(site, path):
+    site.configure(CONF)
+    args = ["-t", "-p", f"{site.directory}/", "-c", "nginx.conf", "-g", f"pid {site.directory}/{path};"]
+    ours, theirs = site.run(*args), by_nginx(site, *args)
+    assert ours.returncode == theirs.returncode == 1
+    words = re.compile(r"open\(\) .* failed \(.*\)$", re.MULTILINE)
+    assert words.findall(ours.stderr) == words.findall(theirs.stderr) != []
+
+
+@pytest.mark.parametrize("directory", ["", "directory .;", "directory ./;"])
+@pytest.mark.parametrize("prefix", [".", "./"])
+def test_an_application_lies_in_a_prefix_that_is_where_one_stands(site, prefix, directory):
+    site.configure("app a { wsgi a:b; " + directory + " } " + CONF)
+    result = site.run("-t", "-p", prefix, "-c", "nginx.conf")
+    assert result.returncode == 0, result.stderr
+
+
 def test_a_configuration_with_a_mistake_is_refused_with_its_place(site):
     site.configure("server {\n  listen 127.0.0.1:%PORT%;\n  retrun 200;\n}")
     result = site.run("-t", "-p", f"{site.directory}/", "-c", "nginx.conf")

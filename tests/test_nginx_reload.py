@@ -105,6 +105,16 @@ def test_the_pid_file_follows_the_configuration(serve_nginx):
     wait_until(lambda: not first.exists(), "the old one to go")
 
 
+def test_a_pid_file_that_cannot_be_written_fails_the_reload(serve_nginx):
+    server = serve_nginx("pid %DIR%/a.pid; events {}\nhttp { access_log off;" + ONE + "}")
+    (server.directory / "b.pid").mkdir()
+    for path, why in (("none/a.pid", r"2: No such file or directory"), ("b.pid", r"21: Is a directory")):
+        reload(server, f"pid %DIR%/{path}; events {{}}\nhttp {{ access_log off;" + TWO + "}")
+        server.wait_log(rf'\[emerg\] \d+#\d+: open\(\) "{server.directory}/{path}" failed \({why}\)\n')
+    assert int((server.directory / "a.pid").read_text()) == server.process.pid
+    assert answers(server) == "one"
+
+
 def test_usr1_opens_the_logs_again(serve_nginx):
     server = serve_nginx("error_log %DIR%/error.log notice; events {}\nhttp { access_log off;" + ONE + "}")
     log, moved = server.directory / "error.log", server.directory / "error.log.1"

@@ -1,9 +1,14 @@
 """Streaming passes at once: text/event-stream and X-Accel-Buffering: no."""
 
 import socket
+import threading
+import zlib
 
+import brotli
 import pytest
+import zstandard
 from support import Client, build
+from support.upstream import Upstream
 
 APP = """
 import os, time
@@ -51,6 +56,50 @@ def test_each_piece_comes_when_it_is_made(server, path):
     with server.connect() as client:
         client.send(build("GET", f"{path}?{path[1:]}"))
         arrive(server, client, path[1:])
+
+
+DECODERS = {
+    "gzip": lambda: zlib.decompressobj(31).decompress,
+    "br": lambda: brotli.Decompressor().process,
+    "zstd": lambda: zstandard.ZstdDecompressor().decompressobj().decompress,
+}
+
+
+@pytest.mark.parametrize("place", ["/direct/", "/says/", "/app/"])
+@pytest.mark.parametrize("coding", DECODERS)
+def test_each_piece_of_a_compressed_stream_can_be_read_at_once(serve_nginx, coding, place):
+    """The next one comes when the client has decoded the last: of another server, and of an application."""
+    goes_on = threading.Semaphore(0)
+
+    def answer(seen, connection):
+        says = b"X-Accel-Buffering: no\r\n" if "says" in seen.target else b""
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n%sConnection: close\r\n\r\n" % says)
+        for number in range(3):
+            connection.sendall(b"piece %d\n" % number)
+            assert goes_on.acquire(timeout=20)
+
+    app = APP.replace("data: %d\\n\\n", "piece %d\\n")
+    with Upstream(answer) as up:
+        server = serve_nginx(f"""
+            gzip on; gzip_min_length 1; brotli on; brotli_min_length 1; zstd on; zstd_min_length 1;
+            app streams {{ wsgi streams:application; directory .; }}
+            server {{
+                listen 127.0.0.1:%PORT%;
+                location / {{ proxy_pass http://127.0.0.1:{up.port}; gzip_types *; brotli_types *; zstd_types *; }}
+                location /direct/ {{ proxy_pass http://127.0.0.1:{up.port}; proxy_buffering off; gzip_types *; brotli_types *; zstd_types *; }}
+                location /app/ {{ app_pass streams; gzip_types *; brotli_types *; zstd_types *; }}
+            }}""", files={"streams.py": app}, python=True)
+        decode = DECODERS[coding]()
+        with server.connect() as client:
+            client.send(build("GET", f"{place}?x", {"Accept-Encoding": coding}))
+            assert client.head().get("Content-Encoding") == coding
+            for number in range(3):
+                wanted, text = b"piece %d\n" % number, b""
+                while len(text) < len(wanted):
+                    text += decode(client.chunk())
+                assert text == wanted
+                goes_on.release()
+                server.write(f"x{number}", "")
 
 
 def test_events_pass_for_an_accepting_client_too(server):

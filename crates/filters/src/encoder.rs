@@ -18,6 +18,11 @@ use crate::Levels;
 /// Windows of 128 KiB (zstd) and 256 KiB (brotli): a page gains nothing from more, and thousands of streams
 /// at once must fit into memory.
 const ZSTD_WINDOW_LOG: u32 = 17;
+/// Where the size of a body is not known zstd takes the tables of a large one, up to 80 MB. From this level on they are as
+/// large as zstd has them for bodies of the window's size; below they are no larger by themselves.
+const ZSTD_BOUNDED_LEVEL: u32 = 4;
+const ZSTD_HASH_LOG: u32 = 17;
+const ZSTD_CHAIN_LOG: u32 = 18;
 const BROTLI_WINDOW_LOG: i32 = 18;
 const GROW: usize = 16 * 1024;
 /// Contexts kept for the next response, of each kind.
@@ -73,6 +78,10 @@ impl Encoder {
                 } else {
                     let mut zstd = Zstd::new(levels.zstd as i32)?;
                     zstd.set_parameter(CParameter::WindowLog(ZSTD_WINDOW_LOG))?;
+                    if levels.zstd >= ZSTD_BOUNDED_LEVEL {
+                        zstd.set_parameter(CParameter::HashLog(ZSTD_HASH_LOG))?;
+                        zstd.set_parameter(CParameter::ChainLog(ZSTD_CHAIN_LOG))?;
+                    }
                     zstd
                 };
                 zstd.set_pledged_src_size(size)?;

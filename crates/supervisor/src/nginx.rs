@@ -133,6 +133,8 @@ fn test(source: &SiteSource, site: &Site, options: &Options, environment: &[(OsS
         eprintln!("nginx: the configuration file {conf} syntax is ok");
     }
     let opened = ErrorLog::open(&site.model).map(drop).and_then(|()| listen::test(&site.model));
+    let pidfile = || site.model.process.pidfile.as_deref().map_or(Ok(()), PidFile::test);
+    let opened = opened.and_then(|()| pidfile());
     let applications = origin::interpreted(site.applications.clone(), environment).map(drop);
     let opened = opened.map_err(|why| format!("nginx: [emerg] {why}\n"));
     if let Err(why) = applications.map_err(|report| report.nginx_text()).and(opened) {
@@ -271,10 +273,7 @@ fn open(configuration: &Configuration) -> Result<Option<PidFile>, String> {
     let Some(prepared) = &configuration.prepared else { return Err("no configuration".to_owned()) };
     name_process(&prepared.model.process.proc_name);
     let pidfile = prepared.model.process.pidfile.as_deref();
-    let pidfile = pidfile.map(|path| {
-        PidFile::replace(path).map_err(|e| format!("open() \"{}\" failed ({})", path.display(), errno(&e)))
-    });
-    let pidfile = pidfile.transpose()?;
+    let pidfile = pidfile.map(PidFile::replace).transpose()?;
     prepared.error_log.redirect();
     logs::init(&prepared.model)?;
     Ok(pidfile)

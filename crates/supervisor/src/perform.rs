@@ -101,6 +101,10 @@ impl Master {
                 error_log::write(error_log::Level::Emerg, format_args!("{line}"));
                 self.event(Event::Refused { cycle });
             }
+            Ok(configuration) if let Err(why) = self.may_write_pidfile(&configuration) => {
+                error_log::write(error_log::Level::Emerg, format_args!("{why}"));
+                self.event(Event::Refused { cycle });
+            }
             Ok(configuration) => {
                 let outline = configuration.outline();
                 self.configurations.insert(cycle, configuration);
@@ -113,6 +117,13 @@ impl Master {
                 self.event(Event::Refused { cycle });
             }
         }
+    }
+
+    /// Of an nginx.conf: gunicorn's settings are known later, and looked at then.
+    fn may_write_pidfile(&self, configuration: &Configuration) -> Result<(), String> {
+        let wanted = configuration.prepared.as_ref().and_then(|p| p.model.process.pidfile.as_deref());
+        let is_there = |path: &&Path| self.pidfile.as_ref().is_some_and(|old| old.path() == *path);
+        wanted.filter(|path| !is_there(path)).map_or(Ok(()), PidFile::test)
     }
 
     fn has_rights_for(&self, configuration: &Configuration) -> bool {
@@ -374,20 +385,20 @@ impl Master {
     }
 }
 
-/// The new settings may name another pid file.
+/// The new settings may name another pid file. Where that cannot be, the old one stays: whoever looks for the master
+/// finds it there.
 fn move_pidfile(old: Option<PidFile>, wanted: Option<&Path>, replace: bool) -> Option<PidFile> {
     if old.as_ref().map(PidFile::path) == wanted {
         return old;
     }
-    drop(old);
-    let create = |path: &Path| {
-        if replace {
-            PidFile::replace(path).map_err(|error| error.to_string())
-        } else {
-            PidFile::create(path)
+    let create = if replace { PidFile::replace } else { PidFile::create };
+    match wanted.map(create).transpose() {
+        Ok(new) => new,
+        Err(why) => {
+            telemetry::error!("{}", why);
+            old
         }
-    };
-    wanted.and_then(|path| create(path).map_err(|why| telemetry::error!("{}", why)).ok())
+    }
 }
 
 /// Lets the edge open as many descriptors as the configuration says, else as many as it needs.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use crate::listen::errno;
+
 /// A pid file that holds our process id; removed when dropped, if it still does.
 #[derive(Debug)]
 pub(crate) struct PidFile {
@@ -26,10 +28,20 @@ impl PidFile {
         Ok(Self { path: path.to_owned(), aside: None })
     }
 
-    /// Writes the file whatever it holds, as nginx does.
-    pub(crate) fn replace(path: &Path) -> io::Result<Self> {
-        write(path)?;
+    /// Writes the file whatever it holds, as nginx does. An error is in nginx's words.
+    pub(crate) fn replace(path: &Path) -> Result<Self, String> {
+        write(path).map_err(|error| unopened(path, &error))?;
         Ok(Self { path: path.to_owned(), aside: None })
+    }
+
+    /// Whether [`PidFile::replace`] could write it.
+    pub(crate) fn test(path: &Path) -> Result<(), String> {
+        let tried = if path.is_dir() {
+            Err(Errno::ISDIR.into())
+        } else {
+            temporary(path).and_then(|(file, _)| fs::remove_file(file))
+        };
+        tried.map_err(|error| unopened(path, &error))
     }
 
     /// Renames the file as nginx does (`.oldbin`), so that a successor's can stand beside it.
@@ -63,12 +75,21 @@ impl Drop for PidFile {
     }
 }
 
-fn write(path: &Path) -> io::Result<()> {
+fn unopened(path: &Path, error: &io::Error) -> String {
+    format!("open() \"{}\" failed ({})", path.display(), errno(error))
+}
+
+/// A file beside it, which is to take its place.
+fn temporary(path: &Path) -> io::Result<(PathBuf, fs::File)> {
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".{}", std::process::id()));
     let temporary = path.with_file_name(name);
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
+    Ok((temporary, file))
+}
+
+fn write(path: &Path) -> io::Result<()> {
+    let (temporary, mut file) = temporary(path)?;
     let written = writeln!(file, "{}", std::process::id()).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);

@@ -9,7 +9,7 @@ use crate::AnswerBody;
 
 /// Reads only as the client takes. `trailers`: what stands behind the body goes along.
 pub fn direct(body: AnswerBody, trailers: bool) -> Body {
-    Body::Stream(Box::new(Direct { body, trailers }))
+    Body::Stream(Box::new(Direct { body, trailers, unflushed: false }))
 }
 
 /// Reads as fast as the server sends, as long as there is room: so it is free for others when its last byte has come.
@@ -22,11 +22,21 @@ pub fn buffered(body: AnswerBody, buffer: ResponseBuffer, trailers: bool) -> Bod
 struct Direct {
     body: AnswerBody,
     trailers: bool,
+    /// Something was given since the server last paused.
+    unflushed: bool,
 }
 
 impl ChunkStream for Direct {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Chunk, StreamError>>> {
-        self.body.poll_next(cx).map(|next| next.map(|next| next.map(Chunk::Data).map_err(StreamError)))
+        match self.body.poll_next(cx) {
+            // What it has said so far is to be seen, also by those who compress it.
+            Poll::Pending if std::mem::take(&mut self.unflushed) => Poll::Ready(Some(Ok(Chunk::Flush))),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(next) => {
+                self.unflushed = next.is_some();
+                Poll::Ready(next.map(|next| next.map(Chunk::Data).map_err(StreamError)))
+            }
+        }
     }
 
     fn poll_ahead(&mut self, cx: &mut Context<'_>) {

@@ -149,9 +149,9 @@ fn boot_failures_have_gunicorns_codes_and_words() {
         }
         let mut site = Site::begin(python, &[("app.py", "import nothing_such\n")]);
         site.configure(&json!({"preload_app": true}), 1);
-        let FromMold::Failed { code: 3, text } = site.receive() else { panic!("{}", site.log()) };
+        let FromMold::Failed { code: 1, text } = site.receive() else { panic!("{}", site.log()) };
         assert!(text.contains("nothing_such"));
-        assert_eq!(site.wait().code(), Some(3));
+        assert_eq!(site.wait().code(), Some(1));
     });
 }
 

@@ -331,7 +331,9 @@ fn plain_seconds(d: Duration) -> String {
 /// An absolute path without `.` and without needless slashes. `..` stays: what it means depends on links.
 pub(crate) fn join(base: &Path, path: &str) -> PathBuf {
     let joined = base.join(path);
-    joined.components().filter(|c| *c != Component::CurDir).collect()
+    let plain: PathBuf = joined.components().filter(|c| *c != Component::CurDir).collect();
+    // Of `.` nothing is left.
+    if plain.as_os_str().is_empty() { PathBuf::from(".") } else { plain }
 }
 
 /// A program: a bare name is looked for on the search path by whoever starts it.
