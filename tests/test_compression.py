@@ -1,8 +1,10 @@
 """Compression of responses by Accept-Encoding."""
 
 import gzip
+import json
 import os
 import zlib
+from pathlib import Path
 
 import brotli
 import pytest
@@ -184,3 +186,16 @@ def test_a_file_is_compressed_once(serve, coding):
         os.utime(path, (784111777, 784111777))
         wait_until(lambda: DECODERS[coding](client.request(
             "GET", "/s/a.js", {"Accept-Encoding": coding}).body) == text.upper(), "the new content")
+
+
+@pytest.mark.parametrize("level", [1, 2, 4, 6, 9])
+def test_a_level_of_gzip_is_worth_what_zlibs_is(serve_nginx, level):
+    rows = [{"id": number, "name": f"user{number}", "mail": f"u{number}@example.com", "v": number * 7919 % 1000} for number in range(1000)]
+    for text in (json.dumps(rows).encode(), Path(__file__).read_bytes()):
+        server = serve_nginx(f"""
+            gzip on; gzip_comp_level {level}; gzip_types *; default_type text/plain;
+            server {{ listen 127.0.0.1:%PORT%; root %DIR%; }}""", files={"text": text})
+        with server.connect() as client:
+            answer = client.request("GET", "/text", [("Host", "a"), ("Accept-Encoding", "gzip")])
+        assert gzip.decompress(answer.body) == text
+        assert len(answer.body) <= len(zlib.compress(text, level)) * 1.05
