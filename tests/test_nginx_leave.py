@@ -1,5 +1,6 @@
 """Clients that leave while a server, or an application, is silent in the middle of its answer."""
 
+import signal
 import threading
 
 import pytest
@@ -294,3 +295,23 @@ def test_a_stream_of_an_application_by_http_2(serve_nginx, target, how):
         if how == "reset":
             assert client.get(3, "/after").status == 200
     assert site.connect().request("GET", "/after").status == 200
+
+
+@pytest.mark.parametrize("target, status", [("/none", "000"), ("/direct/some", "200")])
+@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/2.0"])
+def test_what_is_cut_at_the_end_is_in_the_logs(place, target, status, version):
+    if version == "HTTP/1.1":
+        client = begin(place, target)
+    else:
+        client = http2.Http2(place.address, timeout=20)
+        client.request(1, target)
+        assert place.silent.entered.wait(10)
+        if status == "200":
+            client.until(lambda frame: frame.kind == http2.DATA)
+    # INT: nothing is waited for.
+    place.signal(signal.SIGINT)
+    assert place.exit_code() == 0
+    assert line(place, target).split()[1] == status
+    errors = (place.directory / "error.log").read_text()
+    assert "the request was cut at the end, after " in errors
+    assert f'request: "GET {target} {version}"' in errors

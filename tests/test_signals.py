@@ -51,6 +51,8 @@ def test_term_is_bounded_by_graceful_timeout(serve):
         assert server.exit_code() == 0
         assert time.monotonic() - began < 8
     wait_until(lambda: server.processes() == {}, "all to be gone")
+    assert "000 GET /slow: the request was cut at the end, after " in server.log()
+    assert "1 connection was cut at the end" in server.log()
 
 
 def test_who_comes_while_all_ends_is_refused(serve):

@@ -239,3 +239,32 @@ def test_threads_run_at_the_same_time(serve):
     for client in clients:
         client.send(build())
     assert [client.response().text for client in clients] == ["True"] * 4
+
+
+def test_requests_that_crash_workers_slow_nobody_else_down(serve):
+    crashing = """
+    if environ["PATH_INFO"] == "/exit":
+        os._exit(9)
+    body ="""
+    server = serve(APP.replace("\n    body =", crashing), "-w", "4")
+    assert server.get().status == 200
+    for _ in range(10):
+        # It is run a second time, and ends two workers.
+        assert server.get("/exit").status == 502
+        assert server.get().status == 200
+    server.wait_log("exited with code 9; another one takes its place")
+    assert "die as soon as they start" not in server.log()
+
+
+def test_workers_that_die_as_soon_as_they_are_ready_are_slowed_down(serve):
+    dying = """
+import threading
+
+if os.path.exists("die"):
+    threading.Timer(0.1, os._exit, (7,)).start()
+"""
+    server = serve(APP + dying, "-w", "2")
+    server.write("die", "")
+    os.kill(server.workers()[0], 9)
+    server.wait_log(r"Workers die as soon as they start \(3 in a row\)", 30)
+    assert server.get().status == 200

@@ -164,6 +164,10 @@ pub enum FromEdge {
     WorkerGone {
         /// Which.
         worker: u64,
+        /// Whether it has had a request.
+        used: bool,
+        /// Requests that its application has finished so far, by whichever worker.
+        finished: u64,
     },
     /// A worker should be replaced when its successor is ready.
     WorkerRecycle {

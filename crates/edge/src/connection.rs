@@ -506,6 +506,8 @@ async fn by_command_line(
     refusal: Option<Refusal>,
     _counted: Counted<'_>,
 ) {
+    let under_way = log::UnderWay { request, event_loop, begun };
+    let request = &mut *under_way.request;
     let mut phases = Phases {
         event_loop,
         runtime: Rc::clone(runtime),

@@ -392,7 +392,7 @@ impl Control {
                     app.region.stop_claimers(worker.claimers.clone());
                 }
             }
-            Heard::Gone(app, id, worker) => {
+            Heard::Gone { app, id, worker, .. } => {
                 self.workers.remove(id);
                 self.sockets.remove(id);
                 app.remove_worker(*id);

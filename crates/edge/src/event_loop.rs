@@ -1,6 +1,6 @@
 //! One event loop: a thread with a runtime of its own, its connections, its side of the application.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -210,6 +210,8 @@ pub struct EventLoop {
     acceptors: RefCell<Vec<JoinHandle<()>>>,
     /// The first connection has come.
     begun: Notify,
+    /// The time of what is still under way is over.
+    cutting: Cell<bool>,
     /// What is done for groups of servers; of the first loop only.
     watch: RefCell<Watch>,
 }
@@ -271,6 +273,7 @@ impl EventLoop {
             access: RefCell::new(access.map(|a| a.writer())),
             lines: Notify::new(),
             begun: Notify::new(),
+            cutting: Cell::new(false),
             accept_errors: Limit::new(),
             date: RefCell::new((Instant::now(), date_now())),
             acceptors: RefCell::default(),
@@ -454,7 +457,9 @@ impl EventLoop {
         }
         let left = self.process.spread.connections(self.index);
         if left > 0 {
-            error_log::write(Level::Warning, format_args!("{left} connections were cut at the end"));
+            let words = if left == 1 { "connection was" } else { "connections were" };
+            error_log::write(Level::Warning, format_args!("{left} {words} cut at the end"));
+            self.cutting.set(true);
         }
         if let Some(access) = &mut *self.access.borrow_mut() {
             access.flush();
@@ -488,6 +493,11 @@ impl EventLoop {
             connection::serve(&this, accepted, refused).await;
             this.process.spread.end(this.index);
         });
+    }
+
+    /// Whether what is still under way is cut now.
+    pub fn is_cutting(&self) -> bool {
+        self.cutting.get()
     }
 
     /// The configuration that new requests are served with.

@@ -79,6 +79,30 @@ pub fn gone(event_loop: &EventLoop, finished: &Finished<'_>) {
     }
 }
 
+/// What is said of a request that was still under way when all ended.
+pub fn cut(begun: Instant) -> String {
+    format!("the request was cut at the end, after {:.1} s", begun.elapsed().as_secs_f64())
+}
+
+/// A request that may be cut at the end of all, which is then said.
+pub struct UnderWay<'a> {
+    /// The request.
+    pub request: &'a mut Request,
+    /// Where it is served.
+    pub event_loop: &'a EventLoop,
+    /// When its head was asked for.
+    pub begun: Instant,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        // One whose head was refused has no target.
+        if self.event_loop.is_cutting() && !self.request.target.is_empty() {
+            fault(Level::Warning, self.request, 0, &cut(self.begun), None);
+        }
+    }
+}
+
 /// Bytes of a request line that is no good.
 const SHOWN: usize = 100;
 
@@ -127,7 +151,7 @@ fn access(event_loop: &EventLoop, finished: &Finished<'_>, status: u16, logged: 
     }
 }
 
-/// One line about a request that failed: what, which, whose, why.
+/// One line about a request that failed: what (000 is no status), which, whose, why.
 pub fn fault(level: Level, request: &Request, status: u16, why: &str, outcome: Option<Outcome>) {
     if !error_log::enabled(level) {
         return;
@@ -140,13 +164,13 @@ pub fn fault(level: Level, request: &Request, status: u16, why: &str, outcome: O
         Some(outcome) => error_log::write(
             level,
             format_args!(
-                "{status} {method} {target}: {why} (client {client}, host {host}, worker {})",
+                "{status:03} {method} {target}: {why} (client {client}, host {host}, worker {})",
                 outcome.pid
             ),
         ),
         None => error_log::write(
             level,
-            format_args!("{status} {method} {target}: {why} (client {client}, host {host})"),
+            format_args!("{status:03} {method} {target}: {why} (client {client}, host {host})"),
         ),
     }
 }

@@ -1,7 +1,7 @@
 //! The sockets of the workers, as the control loop sees them.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bridge::control::FromEdge;
@@ -31,8 +31,19 @@ pub struct Announced {
 pub enum Heard {
     /// It has booted.
     Ready(Arc<Shared>, Arc<Worker>),
-    /// It is gone; `None` if it had not even said hello.
-    Gone(Arc<Shared>, u64, Option<Arc<Worker>>),
+    /// It is gone.
+    Gone {
+        /// The application that it ran.
+        app: Arc<Shared>,
+        /// The master's number for it.
+        id: u64,
+        /// `None` if it had not even said hello.
+        worker: Option<Arc<Worker>>,
+        /// Whether it has had a request.
+        used: bool,
+        /// Requests that the application had finished by then.
+        finished: u64,
+    },
 }
 
 /// Follows one worker's socket to its end.
@@ -41,13 +52,20 @@ pub async fn follow(process: Arc<Process>, announced: Announced, heard: Unbounde
     if let Err(error) = converse(&process, &announced, &heard, &mut worker).await {
         error_log::write(Level::Error, format_args!("worker {}: {error}", announced.id));
     }
+    let mut used = false;
+    // Before the loops take its requests over: whatever is finished behind those is not of before its death.
+    let finished = announced.app.finished();
     if let Some(worker) = &worker {
+        // In this order: what it has finished is counted before it is no longer its own.
+        used =
+            announced.app.region.has_claimed(&worker.claimers) || worker.requests.load(Ordering::Relaxed) > 0;
         // Its requests are taken over before its claimers can be given to another.
         for index in 0..process.inboxes.len() {
             let _ = process.send(index, Message::WorkerGone(Arc::clone(&announced.app), Arc::clone(worker)));
         }
     }
-    let _ = heard.send(Heard::Gone(Arc::clone(&announced.app), announced.id, worker));
+    let _ =
+        heard.send(Heard::Gone { app: Arc::clone(&announced.app), id: announced.id, worker, used, finished });
 }
 
 async fn converse(
@@ -119,6 +137,8 @@ async fn converse(
 pub fn report(heard: &Heard) -> FromEdge {
     match heard {
         Heard::Ready(_, worker) => FromEdge::WorkerReady { worker: worker.id },
-        Heard::Gone(_, id, _) => FromEdge::WorkerGone { worker: *id },
+        Heard::Gone { id, used, finished, .. } => {
+            FromEdge::WorkerGone { worker: *id, used: *used, finished: *finished }
+        }
     }
 }

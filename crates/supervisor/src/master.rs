@@ -22,7 +22,7 @@ use crate::mold::{Launch, Mold, configure};
 use crate::origin::Origin;
 use crate::pidfile::PidFile;
 use crate::signals::{self, Arrived, Signals};
-use crate::state::{Event, Signal, State, Status, Time};
+use crate::state::{Event, Signal, State, Status, Time, Work};
 
 /// How often memory is measured and orphans are looked after.
 const ROUND: Duration = Duration::from_secs(1);
@@ -223,7 +223,9 @@ impl Master {
             FromEdge::Configured {} => Event::EdgeConfigured,
             FromEdge::WorkerReady { worker } => Event::WorkerReady { worker },
             FromEdge::WorkerDrained { worker } => Event::WorkerDrained { worker },
-            FromEdge::WorkerGone { worker } => Event::WorkerGone { worker },
+            FromEdge::WorkerGone { worker, used, finished } => {
+                Event::WorkerGone { worker, work: Some(Work { used, finished }) }
+            }
             FromEdge::WorkerRecycle { worker, reason } => Event::WorkerRecycle { worker, reason },
             FromEdge::WorkerSilent { worker, seconds } => Event::WorkerSilent { worker, seconds },
             FromEdge::WorkerOverran { worker, method, path, seconds, graceful } => {
@@ -413,7 +415,7 @@ impl Master {
             self.event(Event::WorkerExited { worker, status: Status::Unknown });
             let forked = self.workers.get(&worker).is_some_and(|child| child.pid.is_some());
             if !forked {
-                self.event(Event::WorkerGone { worker });
+                self.event(Event::WorkerGone { worker, work: None });
             }
         }
     }

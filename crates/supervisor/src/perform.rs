@@ -274,7 +274,7 @@ impl Master {
                 if let Err(error) = failed {
                     telemetry::error!("No socket for a worker: {}", error);
                 }
-                self.event(Event::WorkerGone { worker });
+                self.event(Event::WorkerGone { worker, work: None });
                 self.event(Event::WorkerExited { worker, status: Status::Unknown });
             }
         }

@@ -129,10 +129,15 @@ impl Region {
         if range.clone().any(|claimer| is_parked(claimer) || is_told(claimer)) {
             return false;
         }
-        let slots = u16::try_from(layout.slots()).unwrap_or(u16::MAX);
-        (0..slots).all(|slot| {
-            let state = State::read(layout.state(slot).load(Ordering::SeqCst));
-            state.kind != CLAIMED || !range.contains(&state.claimer)
+        !self.has_claimed(&range)
+    }
+
+    /// Whether one of these claimers has a request.
+    pub fn has_claimed(&self, range: &Range<u16>) -> bool {
+        let slots = u16::try_from(self.layout.slots()).unwrap_or(u16::MAX);
+        (0..slots).any(|slot| {
+            let state = State::read(self.layout.state(slot).load(Ordering::SeqCst));
+            state.kind == CLAIMED && range.contains(&state.claimer)
         })
     }
 

@@ -7,12 +7,14 @@ use std::time::Instant;
 use exchange::{Fields, Request, Response};
 use protocol::{Exchange, Refusal, Sent, h1};
 use routing::Scope;
+use telemetry::error_log::Level;
 
 use super::Site;
 use super::environment::{self, View};
 use super::visit::Visit;
 use crate::connection::{Counted, Ends, Later};
 use crate::event_loop::EventLoop;
+use crate::log;
 
 /// Serves one request whose head has been read, or refused, to its lines in the logs. What it has to wait for is
 /// returned. `begun`: when its first byte came.
@@ -35,17 +37,49 @@ pub fn serve<'a>(
                 visit.end();
                 return None;
             }
-            Some(Box::pin(finish(visit, request, begun, counted)))
+            let under_way = UnderWay { visit: Some(visit), request, status: 0 };
+            Some(Box::pin(finish(under_way, begun, counted)))
         }
         Some(waiting) => Some(Box::pin(async move {
+            let mut under_way = UnderWay { visit: Some(visit), request, status: 0 };
+            let UnderWay { visit: Some(visit), request, .. } = &mut under_way else { return };
             visit.serve_rest(request, waiting).await;
-            let begun = begin_response(&mut visit);
-            if try_finish(&mut visit, request, begun.as_ref()) {
-                visit.end();
+            let begun = begin_response(visit);
+            if try_finish(visit, request, begun.as_ref()) {
+                under_way.end();
             } else {
-                Box::pin(finish(visit, request, begun, counted)).await;
+                Box::pin(finish(under_way, begun, counted)).await;
             }
         })),
+    }
+}
+
+/// A request that has to wait. If it is cut at the end of all it has its lines in the logs all the same.
+struct UnderWay<'v, 's> {
+    visit: Option<Visit<'v, 's>>,
+    request: &'v mut Request,
+    /// Of a response that has begun to leave.
+    status: u16,
+}
+
+impl UnderWay<'_, '_> {
+    /// All is said about it.
+    fn end(mut self) {
+        if let Some(visit) = self.visit.take() {
+            visit.end();
+        }
+    }
+}
+
+impl Drop for UnderWay<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(visit) = &mut self.visit
+            && visit.event_loop.is_cutting()
+        {
+            let words = log::cut(visit.facts.begun);
+            visit.facts.log(Level::Warning, Some(self.request), format_args!("{words}"));
+            visit.log(self.request, self.status, None, None);
+        }
     }
 }
 
@@ -84,18 +118,15 @@ fn try_finish(visit: &mut Visit<'_, '_>, request: &Request, begun: Option<&Begun
 }
 
 /// Sends the rest of a response, and does what comes behind it.
-async fn finish(
-    mut visit: Visit<'_, '_>,
-    request: &mut Request,
-    begun: Option<Begun>,
-    _counted: Counted<'_>,
-) {
+async fn finish(mut under_way: UnderWay<'_, '_>, begun: Option<Begun>, _counted: Counted<'_>) {
+    under_way.status = begun.as_ref().map_or(0, |begun| begun.status);
+    let UnderWay { visit: Some(visit), request, .. } = &mut under_way else { return };
     let (status, fields, sent) =
         if let (Some(Begun { fields, sent, .. }), Some(mut response)) = (begun, visit.response.take()) {
             let date = visit.event_loop.date();
             let mut sent = match sent {
                 Ok(sent) => sent,
-                Err(left) => send_rest(&mut visit, request, &mut response, &date, left).await,
+                Err(left) => send_rest(visit, request, &mut response, &date, left).await,
             };
             if let Some(mut tunnel) = visit.take_tunnel()
                 && sent.outcome.is_ok()
@@ -112,7 +143,7 @@ async fn finish(
         Box::pin(visit.do_after(request, status, sent.as_ref())).await;
     }
     visit.log(request, status, fields.as_ref(), sent.as_ref());
-    visit.end();
+    under_way.end();
 }
 
 /// Sends the rest of a response, and reads the values of its trailers when its body has ended.

@@ -55,8 +55,9 @@ impl State {
         let had_started = self.edge.is_up();
         self.edge.process = Process::Down;
         self.edge.accepting = false;
-        for w in self.workers.values_mut() {
-            w.gone = true;
+        let workers: Vec<u64> = self.workers.keys().copied().collect();
+        for worker in workers {
+            self.worker_gone(worker, None, now);
         }
         if let Some(stopping) = &self.stopping {
             if stopping.mode == StopMode::Graceful && !stopping.edge_done {

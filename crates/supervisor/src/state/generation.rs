@@ -36,6 +36,8 @@ pub(super) struct Generation {
     /// How often each worker has told of a change in each file. Every worker watches, so that the first to tell of
     /// the n-th change is news and the others are echoes.
     changes: BTreeMap<String, BTreeMap<u64, u32>>,
+    /// Requests that its application had finished when one of its workers last died quickly.
+    pub(super) finished: u64,
     /// What TTIN and TTOU have said before its settings were known.
     resized: i64,
 }
@@ -77,6 +79,7 @@ impl State {
                 boot_by: boot_timeout.map(|limit| now + limit),
                 aborted: false,
                 changes: BTreeMap::new(),
+                finished: 0,
                 resized: 0,
             },
         );

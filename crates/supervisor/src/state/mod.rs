@@ -25,7 +25,7 @@ use edge::EdgeState;
 use generation::Generation;
 use renewal::Renewal;
 use stop::Stopping;
-pub(crate) use types::{Action, Event, Level, Manners, Outline, Plan, Signal, Status, StopMode};
+pub(crate) use types::{Action, Event, Level, Manners, Outline, Plan, Signal, Status, StopMode, Work};
 use worker::{Life, Worker};
 
 /// Time since the master started.
@@ -119,7 +119,7 @@ impl State {
             Event::WorkerSpawned { worker, pid } => self.worker_spawned(worker, pid),
             Event::WorkerReady { worker } => self.worker_ready(worker, now),
             Event::WorkerDrained { worker } => self.worker_drained(worker),
-            Event::WorkerGone { worker } => self.worker_gone(worker),
+            Event::WorkerGone { worker, work } => self.worker_gone(worker, work, now),
             Event::WorkerExited { worker, status } => self.worker_exited(worker, status, now),
             Event::WorkerRecycle { worker, reason } => self.worker_recycle(worker, &reason),
             Event::WorkerSilent { worker, seconds } => self.worker_silent(worker, seconds, now),

@@ -82,8 +82,9 @@ impl World {
     }
 
     fn answer(&mut self, action: &Action) -> Vec<Event> {
-        let exit =
-            |worker, status| vec![Event::WorkerGone { worker }, Event::WorkerExited { worker, status }];
+        let exit = |worker, status| {
+            vec![Event::WorkerGone { worker, work: None }, Event::WorkerExited { worker, status }]
+        };
         match *action {
             Action::Read { cycle } => vec![Event::Read { cycle, outline: self.outline }],
             Action::StartMold { generation, .. } => {
@@ -151,9 +152,15 @@ impl World {
     }
 
     fn exited(&mut self, worker: u64, status: Status) {
-        self.event(Event::WorkerGone { worker });
+        self.event(Event::WorkerGone { worker, work: None });
         self.event(Event::WorkerExited { worker, status });
     }
+}
+
+/// A worker that crashes as soon as it is ready.
+fn crash(w: &mut World, worker: u64, used: bool, finished: u64) {
+    w.event(Event::WorkerExited { worker, status: Status::Signal(11) });
+    w.event(Event::WorkerGone { worker, work: Some(Work { used, finished }) });
 }
 
 fn start_mold(generation: u64) -> Action {
@@ -236,7 +243,7 @@ fn an_edge_that_never_came_up_ends_the_start() {
 fn a_worker_that_dies_is_replaced_at_once_and_named_in_words() {
     let mut w = World::serving(2);
     w.now += 60 * S;
-    w.event(Event::WorkerGone { worker: 1 });
+    w.event(Event::WorkerGone { worker: 1, work: None });
     assert!(w.spawned().is_empty(), "gone from the edge is not dead yet");
     w.event(Event::WorkerExited { worker: 1, status: Status::Signal(9) });
     assert_eq!(w.spawned(), [3]);
@@ -252,6 +259,73 @@ fn killing_from_outside_never_slows_down() {
         w.exited(worker, Status::Signal(9));
         assert_eq!(w.spawned().last(), Some(&(worker + 1)));
     }
+}
+
+#[test]
+fn requests_that_crash_their_workers_keep_no_other_request_waiting() {
+    let mut w = World::serving(4);
+    for round in 0..50 {
+        // It is run a second time, and ends another worker, before anything else is answered.
+        let newest = *w.spawned().last().unwrap_or(&4);
+        crash(&mut w, newest, true, 10 + round);
+        assert_eq!(w.spawned().last(), Some(&(newest + 1)));
+        crash(&mut w, newest + 1, true, 10 + round);
+        assert_eq!(w.spawned().last(), Some(&(newest + 2)), "at once");
+        w.now += Duration::from_millis(500);
+    }
+    assert!(!w.logged("die as soon as they start"));
+}
+
+#[test]
+fn a_crash_over_a_request_ends_a_loop_of_crashes_that_is_over() {
+    let mut w = World::serving(2);
+    for worker in 2..6 {
+        crash(&mut w, worker, false, 0);
+        w.wait(Duration::from_millis(900));
+    }
+    assert!(w.logged("(4 in a row)"));
+    assert_eq!(w.spawned().last(), Some(&6));
+    crash(&mut w, 6, true, 1);
+    assert_eq!(w.spawned().last(), Some(&7), "others were answered");
+    crash(&mut w, 7, false, 1);
+    assert_eq!(w.spawned().last(), Some(&8), "it is the first one again");
+}
+
+#[test]
+fn crashing_at_once_is_slowed_down_while_others_answer() {
+    let mut w = World::serving(4);
+    for round in 0..4 {
+        crash(&mut w, 4 + round, false, 100 * round);
+        w.wait(Duration::from_millis(900));
+    }
+    assert!(w.logged("Workers die as soon as they start (4 in a row); the next one starts in 0.4 s"));
+}
+
+#[test]
+fn crashing_over_every_request_is_slowed_down() {
+    let mut w = World::serving(1);
+    for worker in 1..=4 {
+        crash(&mut w, worker, true, 0);
+        w.wait(Duration::from_millis(900));
+    }
+    assert!(w.logged("Workers die as soon as they start (4 in a row)"));
+}
+
+#[test]
+fn nobody_takes_the_place_of_a_quick_death_before_the_edge_has_said_of_what() {
+    let mut w = World::serving(1);
+    crash(&mut w, 1, false, 0);
+    w.event(Event::WorkerExited { worker: 2, status: Status::Signal(11) });
+    assert_eq!(w.spawned(), [2]);
+    w.event(Event::WorkerGone { worker: 2, work: Some(Work { used: false, finished: 0 }) });
+    assert_eq!(w.spawned(), [2], "slowed down");
+    w.wait(Duration::from_millis(100));
+    assert_eq!(w.spawned(), [2, 3]);
+    // An edge that dies does not say it.
+    w.event(Event::WorkerExited { worker: 3, status: Status::Signal(11) });
+    w.event(Event::EdgeGone { status: Status::Signal(9) });
+    w.wait(S);
+    assert_eq!(w.spawned(), [2, 3, 4]);
 }
 
 #[test]
@@ -727,7 +801,10 @@ fn nothing_that_happens_breaks_it() {
                 0 | 1 => Event::Signal(Signal::Hup),
                 2 => Event::Signal(Signal::Ttin),
                 3 => Event::Signal(Signal::Ttou),
-                4 => Event::WorkerGone { worker },
+                4 => {
+                    let work = Work { used: random(2) == 0, finished: random(3) };
+                    Event::WorkerGone { worker, work: (random(3) > 0).then_some(work) }
+                }
                 5 => Event::WorkerExited { worker, status: Status::Signal(11) },
                 6 => Event::WorkerExited { worker, status: Status::Code(3) },
                 7 => Event::WorkerRecycle { worker, reason: String::new() },

@@ -58,8 +58,8 @@ pub(crate) enum Event {
     WorkerReady { worker: u64 },
     /// The last request of a draining worker ended.
     WorkerDrained { worker: u64 },
-    /// The edge lost its socket to a worker.
-    WorkerGone { worker: u64 },
+    /// The edge lost its socket to a worker. `work` is what it knows of it, if it has known it.
+    WorkerGone { worker: u64, work: Option<Work> },
     /// A worker's process ended.
     WorkerExited { worker: u64, status: Status },
     /// The edge wants a worker replaced.
@@ -86,6 +86,15 @@ pub(crate) enum Event {
     SuccessorGone,
     /// A signal for the master.
     Signal(Signal),
+}
+
+/// What a worker that is gone has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// It has had a request, which may be what it died of.
+    pub(crate) used: bool,
+    /// Requests that its application has finished so far, by whichever worker.
+    pub(crate) finished: u64,
 }
 
 /// Signals that mean something to the master.

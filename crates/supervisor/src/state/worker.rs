@@ -1,7 +1,7 @@
 //! Workers: from the order to spawn one to its end, and the replacement of those that end.
 
 use super::generation::{Phase, seconds};
-use super::{APP_LOAD_ERROR, Action, Duration, Level, State, Status, Time, WORKER_BOOT_ERROR};
+use super::{APP_LOAD_ERROR, Action, Duration, Level, State, Status, Time, WORKER_BOOT_ERROR, Work};
 
 /// After ABRT a worker has this long to write its stacks and run its hook.
 pub(super) const ABORT: Duration = Duration::from_secs(2);
@@ -46,7 +46,11 @@ pub(super) struct Worker {
     pub(super) overdue: bool,
     /// The edge has no socket to it (any more).
     pub(super) gone: bool,
+    /// What the edge has said that it has done.
+    work: Option<Work>,
     pub(super) exited: bool,
+    /// It died quickly, and what it has done is not known yet: until then none takes its place.
+    suspect: bool,
 }
 
 impl Worker {
@@ -60,9 +64,10 @@ impl Worker {
     }
 
     /// Counts as one of the workers that its generation should have. One that hung while it booted does until its end
-    /// has been taken as a failed boot.
+    /// has been taken as a failed boot, and one that died quickly until it is known of what.
     fn is_wanted(&self) -> bool {
-        !self.retiring && !self.exited && (self.overdue || matches!(self.life, Life::Booting | Life::Serving))
+        let lives = self.overdue || matches!(self.life, Life::Booting | Life::Serving);
+        !self.retiring && if self.exited { self.suspect } else { lives }
     }
 }
 
@@ -83,7 +88,9 @@ impl State {
                 boot_by: boot_timeout.map(|limit| now + limit),
                 overdue: false,
                 gone: false,
+                work: None,
                 exited: false,
+                suspect: false,
             },
         );
         self.act(Action::SpawnWorker { generation, worker: number, age: number, threads });
@@ -264,10 +271,32 @@ impl State {
     }
 
     /// The edge lost the socket. The process is dead, or will be: nothing reaches it any more.
-    pub(super) fn worker_gone(&mut self, worker: u64) {
+    pub(super) fn worker_gone(&mut self, worker: u64, work: Option<Work>, now: Time) {
         if let Some(w) = self.workers.get_mut(&worker) {
             w.gone = true;
+            w.work = work.or(w.work);
+            self.judge(worker, now);
         }
+    }
+
+    /// Whether a worker that died quickly is one more of a loop. One that died over a request, while its application
+    /// answers others, is not: whoever asks for that would make all others wait.
+    fn judge(&mut self, worker: u64, now: Time) {
+        let Some(w) = self.workers.get_mut(&worker) else { return };
+        if !w.gone || !std::mem::take(&mut w.suspect) {
+            return;
+        }
+        let (generation, work) = (w.generation, w.work);
+        if let Some(work) = work
+            && let Some(g) = self.generations.get_mut(&generation)
+        {
+            let goes_on = work.finished != std::mem::replace(&mut g.finished, work.finished);
+            if work.used && goes_on {
+                self.worker_backoff.reset();
+                return;
+            }
+        }
+        self.slow_down(now);
     }
 
     pub(super) fn worker_exited(&mut self, worker: u64, status: Status, now: Time) {
@@ -282,7 +311,7 @@ impl State {
         let hung = w.overdue && !leaving;
         let pid = self.pid_text(worker);
         if !self.edge.is_up() {
-            self.worker_gone(worker);
+            self.worker_gone(worker, None, now);
         } else if !gone {
             self.act(Action::TellExited { worker });
         }
@@ -304,8 +333,12 @@ impl State {
                 // Who kills from outside, or runs out of memory over a request, does not make a loop.
                 let outside =
                     matches!(status, Status::Code(0) | Status::Unknown | Status::Signal(SIGKILL | SIGTERM));
-                if !outside && ready_at.is_some_and(|at| now.saturating_sub(at) < QUICK) {
-                    self.slow_down(now);
+                if !outside
+                    && ready_at.is_some_and(|at| now.saturating_sub(at) < QUICK)
+                    && let Some(w) = self.workers.get_mut(&worker)
+                {
+                    w.suspect = true;
+                    self.judge(worker, now);
                 }
             }
             Life::Draining { .. } | Life::Aborting { .. } | Life::Killed => {

@@ -97,7 +97,7 @@ fn a_mold_that_never_forks_is_ended() {
     let mut w = limited(1);
     w.run();
     w.seen.clear();
-    w.state.handle(Event::WorkerGone { worker: 1 }, w.now);
+    w.state.handle(Event::WorkerGone { worker: 1, work: None }, w.now);
     w.state.handle(Event::WorkerExited { worker: 1, status: Status::Signal(9) }, w.now);
     while let Some(action) = w.state.next_action() {
         w.seen.push(action);
