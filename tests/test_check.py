@@ -209,6 +209,14 @@ def test_a_directory_is_known_as_one(tmp_path):
         assert "Is a directory" in done.stderr and f"write `-c {tmp_path}/{file}`" in done.stderr, done.stderr
         assert "include" not in done.stderr
     assert "`-c` names a file in it" in run(tmp_path, "-c", "empty").stderr
+    (tmp_path / "conf" / "nginx.conf").write_text("events {}\nhttp {}\n")
+    for words, file in ((["-c", "etc", "shop:application"], "etc/nginx.conf"),
+                        (["shop:application", "--config=conf/"], "conf/gunicorn.conf.py"),
+                        (["check", "-c", "conf", "-w", "4"], "conf/gunicorn.conf.py")):
+        done = run(tmp_path, *words)
+        assert done.returncode == 2 and "does not go with" not in done.stderr, done.stderr
+        assert "is a directory" in done.stderr and f"write `-c {file}`" in done.stderr and "^^" in done.stderr, done.stderr
+    (tmp_path / "conf" / "nginx.conf").unlink()
     for words, file in ((["check", "etc"], "etc/nginx.conf"), (["etc/"], "etc/nginx.conf"),
                         (["check", "conf"], "conf/gunicorn.conf.py")):
         done = run(tmp_path, *words)
@@ -219,6 +227,16 @@ def test_a_directory_is_known_as_one(tmp_path):
     assert "`./empty/` is a directory, where an application is named" in done.stderr, done.stderr
     done = run(tmp_path, "check", "shop", "--python", sys.executable)
     assert done.returncode == 0, f"a package is an application: {done.stderr}"
+
+
+def test_words_about_the_environment_are_in_the_language_that_it_stands_in(tmp_path):
+    server = site(tmp_path, more="raw_env A;")
+    done = server.run("check", "-c", "nginx.conf")
+    assert "raw_env: `A` is not of the form NAME=VALUE" in done.stderr and "`raw_env DEBUG=0;`" in done.stderr, done.stderr
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "gunicorn.conf.py").write_text("raw_env = ['A']\n")
+    done = run(tmp_path, "check", "app", "--python", sys.executable)
+    assert """`raw_env = ["DEBUG=0"]`""" in done.stderr, done.stderr
 
 
 def test_what_a_file_in_place_of_a_module_calls_its_application_is_found(tmp_path):

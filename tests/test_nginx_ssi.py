@@ -2,7 +2,9 @@
 
 import gzip
 import re
+import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +26,7 @@ CONF = r"""
         location /empty { return 204; }
         location /arg { set $own "set by rewrite"; ssi_types *; default_type text/html; return 200 '<!--#echo var="own" -->'; }
         location /404 { return 404; }
+        location /valued/ { ssi_value_length 3m; }
         location /sub/ { sub_filter_once off; sub_filter before after; }
         location /zip.html { gzip on; gzip_min_length 1; }
         location /pre/ { gzip_static on; gzip_vary on; }
@@ -40,6 +43,19 @@ PAGES = {
     "self.html": 'x<!--#include virtual="/self.html" -->',
     "stubs.html": '<!--#block name="b" -->x<!--#include virtual="/none" stub="b" --><!--#endblock -->'
                   '<!--#include virtual="/none" stub="b" -->|end',
+    "shared-block.html": '<!--#block name="b" -->' + "x" * 300000 + "<!--#endblock -->"
+                         + '<!--#include virtual="/none" stub="b" -->' * 900 + "end",
+    "same-block.html": '<!--#block name="b" -->1<!--#endblock --><!--#block name="b" -->2<!--#endblock -->'
+                       '<!--#include virtual="/none" stub="b" --><!--#include virtual="/open-block.html" -->'
+                       '<!--#include virtual="/none" stub="o" -->',
+    "open-block.html": 'o<!--#block name="o" -->pen<!--#echo var="arg_a" -->',
+    "doubled.html": '<!--#set var="a" value="aaaaaaaaaaaaaaaa" -->' + '<!--#set var="a" value="$a$a" -->' * 24
+                    + 'done<!--#echo var="a" -->' + '<!--#if expr="$a$a = x" -->' + "|"
+                    + '<!--#include virtual="/raw?$a$a" -->',
+    "valued/a.html": '<!--#set var="a" value="' + "v" * (1 << 20) + '" --><!--#echo var="a" -->|'
+                     '<!--#set var="a" value="' + "w" * ((1 << 20) + 1) + '" --><!--#echo var="a" -->',
+    "echoed.html": '<!--#set var="a" value="aaaaaaaaaaaaaaaa" -->' + '<!--#set var="a" value="$a$a" -->' * 15
+                   + '<!--#echo var="a" -->' * 200,
     "many.html": '<!--#include virtual="/raw?1" -->' * 60,
     "echo.html": '<!--#echo var="arg_a" -->|<!--#echo var="arg_a" encoding="none" -->|'
                  '<!--#echo var="arg_a" encoding="url" -->|<!--#echo var="nothing" -->|'
@@ -102,6 +118,9 @@ ERROR = "[an error occurred while processing the directive]"
     ("/regex.html?a=a-bc", "a,bc"), ("/regex.html?a=abc", "none"), ("/nested.html?a=1", "no."), ("/nested.html", "."),
     ("/block.html?a=x", "the <b>block</b> x|the <b>block</b> x|<raw r>"),
     # A page of `error_page` is an error as well; an error within what is included is its own affair.
+    ("/same-block.html?a=x", "1openx"),
+    ("/doubled.html", ERROR * 8 + "done" + "a" * (1 << 20) + ERROR + "|" + ERROR),
+    ("/valued/a.html", "v" * (1 << 20) + "|" + ERROR + "v" * (1 << 20)),
     ("/stub-page.html", f"block|inner {ERROR}"),
     ("/errmsg.html", ERROR + "EEEEEE|E"), ("/silent/a.html", "ab"), ("/off/a.html", PAGES["off/a.html"]),
     ("/types/a.txt", "/types/a.txt"), ("/types/a.html", "/types/a.html"), ("/plain.txt", PAGES["plain.txt"]),
@@ -128,6 +147,32 @@ def test_a_stub_that_includes_itself_ends(server):
     text = server.get("/stubs.html").text
     assert text.startswith("xxx") and text.endswith("|end"), text[:200]
     assert server.get("/raw").status == 200
+
+
+def peak(server):
+    status = Path(f"/proc/{server.edge()}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
+@pytest.mark.parametrize(("target", "length"), [
+    ("/shared-block.html", 900 * 300000 + 3), ("/echoed.html", 200 << 19),
+])
+def test_what_is_put_in_often_is_there_once(serve_nginx, target, length):
+    """A copy for each took the memory of all of them together, while the client waited."""
+    server = serve_nginx(CONF, files={f"root/{target[1:]}": PAGES[target[1:]]})
+    before = peak(server)
+    received = 0
+    with socket.create_connection(server.address, 60) as client:
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: test.example\r\nConnection: close\r\n\r\n".encode())
+        while block := client.recv(1 << 20):
+            received += len(block)
+    assert length < received < length + 1000
+    assert peak(server) - before < 32 << 20
+
+
+def test_what_set_may_store_is_bounded(server):
+    server.get("/doubled.html")
+    server.wait_log(re.escape('too long value of "$a$a": more than 1048576 bytes'))
 
 
 def test_time(server):

@@ -12,7 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use crate::gunicorn;
-use crate::host::{Host as _, System};
+use crate::host::{Entry, Host as _, System};
 use crate::report::{Diagnostic, Report};
 
 pub mod nginx;
@@ -127,6 +127,20 @@ fn site_options(arguments: &[OsString], first: usize) -> Result<nginx::Options, 
         let error = Diagnostic::error(message).at(Some(place)).help(help.to_owned());
         Err(Refused::Own(Report::errors(vec![error], true)))
     };
+    // What would go with the settings that lie in a directory says nothing wrong.
+    let foreign = |at: usize, message: String, help: &str| match directory(arguments, first) {
+        Some((at, text)) => {
+            let path = System.current_dir().join(&text);
+            let is_there = |name: &&&str| System.entry(&path.join(name)) == Entry::File;
+            let known = gunicorn::CONFIGURATIONS.iter().rev().find(is_there);
+            let help = known.map_or_else(
+                || "`-c` names a file in it".to_owned(),
+                |name| format!("write `-c {}`", Path::new(&text).join(name).display()),
+            );
+            refuse(at, format!("`{text}` is a directory"), &help)
+        }
+        None => refuse(at, message, help),
+    };
     while let Some(argument) = arguments.get(at) {
         let text = argument.to_string_lossy();
         let (flag, joined) = match text.strip_prefix("--") {
@@ -148,7 +162,7 @@ fn site_options(arguments: &[OsString], first: usize) -> Result<nginx::Options, 
                 return refuse(at, format!("there is no command `{word}`"), "did you mean `check`?");
             }
             word if !word.starts_with('-') => {
-                return refuse(
+                return foreign(
                     at,
                     format!("`{word}` does not go with an nginx.conf"),
                     "applications are named in the file itself: `app NAME { wsgi module:callable; }`; settings in \
@@ -156,7 +170,7 @@ fn site_options(arguments: &[OsString], first: usize) -> Result<nginx::Options, 
                 );
             }
             _ => {
-                return refuse(
+                return foreign(
                     at,
                     format!("`{flag}` does not go with an nginx.conf"),
                     "an nginx.conf says everything itself: beside `-c FILE` there are `-p PREFIX`, `-g DIRECTIVES` and \
@@ -175,6 +189,14 @@ fn site_options(arguments: &[OsString], first: usize) -> Result<nginx::Options, 
         at += 1;
     }
     Ok(options)
+}
+
+/// What `-c` says, and where, if that is a directory.
+fn directory(arguments: &[OsString], first: usize) -> Option<(usize, String)> {
+    let text = gunicorn::config_argument(&arguments[first - 1..])?;
+    let is_value = |argument: &OsString| argument.to_string_lossy().ends_with(&text);
+    let at = first + arguments[first..].iter().position(is_value)?;
+    (System.entry(&System.current_dir().join(&text)) == Entry::Directory).then_some((at, text))
 }
 
 #[cfg(test)]
@@ -276,5 +298,26 @@ mod tests {
         }
         let Err(Refused::Own(report)) = of(&["monoceros", "-c", "site.conf", "-p"]) else { panic!() };
         assert!(report.render(false).contains("`-p` needs a value"));
+    }
+
+    #[test]
+    fn a_directory_is_known_as_one_whatever_stands_beside_it() {
+        let text = env!("CARGO_MANIFEST_DIR");
+        let report = |line: &[&str]| match of(line) {
+            Err(Refused::Own(report)) => report.render(false),
+            other => panic!("{other:?}"),
+        };
+        let joined = format!("--config={text}");
+        for line in [
+            &["monoceros", "-c", text, "app:app"][..],
+            &["monoceros", "check", "-c", text, "app:app"],
+            &["monoceros", "app:app", &joined],
+            &["monoceros", "-w", "4", "-c", text],
+        ] {
+            let shown = report(line);
+            assert!(shown.contains(&format!("`{text}` is a directory")) && shown.contains("^^"), "{shown}");
+            assert!(shown.contains("`-c` names a file in it") && !shown.contains("does not go"), "{shown}");
+        }
+        assert!(report(&["monoceros", "chekc", "-c", text]).contains("there is no command `chekc`"));
     }
 }

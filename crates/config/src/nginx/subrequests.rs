@@ -45,7 +45,10 @@ pub(super) const ROWS: &[Row] = &[
         "off",
         "Runs the commands in pages: `include`, `echo`, `set`, `config`, `if`, `elif`, `else`, `endif`, `block`.",
     )
-    .differs("A page leaves as a whole, and one `include` is asked after the other."),
+    .differs(
+        "A page leaves as a whole, and one `include` is asked after the other. A text that has more than 1 MiB when its \
+         variables are put in (`set`, `if`, `include`) is an error within the page.",
+    ),
     Row::flag(
         "ssi_last_modified",
         ALL,

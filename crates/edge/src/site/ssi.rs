@@ -22,13 +22,15 @@ use super::visit::Visit;
 const BLOCK: u64 = 64 * 1024;
 /// What begins a command.
 const MARK: &[u8] = b"<!--#";
+/// Bytes at most of a text when its variables are put in: `value="$a$a"` doubles what it is stored in.
+const LONGEST: usize = 1024 * 1024;
 
 /// What the pages of a request and of those within it have in common.
 #[derive(Default)]
 pub(super) struct Pages {
-    variables: Vec<(Vec<u8>, Vec<u8>)>,
+    variables: Vec<(Vec<u8>, Bytes)>,
     /// Texts for what has no answer, by their names.
-    blocks: Vec<(Vec<u8>, Vec<u8>)>,
+    blocks: Vec<(Vec<u8>, Bytes)>,
     captures: Captures,
 }
 
@@ -54,7 +56,17 @@ struct Page<'s> {
     /// A branch of the `if` has been taken.
     chosen: bool,
     within: Within,
-    block: bool,
+    /// The name of the block that stands here, and its text up to here.
+    block: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Page<'_> {
+    /// Text that is no part of the page may be part of a block.
+    fn keep(&mut self, text: &[u8]) {
+        if let Some((_, block)) = &mut self.block {
+            block.extend_from_slice(text);
+        }
+    }
 }
 
 /// Where in an `if`.
@@ -126,7 +138,7 @@ impl<'s> Visit<'_, 's> {
             output: true,
             chosen: false,
             within: Within::Nothing,
-            block: false,
+            block: None,
         };
         let mut parser = Parser::new(usize::try_from(settings.value_length).unwrap_or(usize::MAX));
         let mut out = Pieces::default();
@@ -158,6 +170,7 @@ impl<'s> Visit<'_, 's> {
         }
         parser.finish(&mut events);
         self.handle(request, &mut page, &mut events, Source::Memory(&Bytes::new()), &mut out).await;
+        self.end_block(&mut page);
         out.append(body);
         out
     }
@@ -177,7 +190,7 @@ impl<'s> Visit<'_, 's> {
                     continue;
                 }
                 Event::Held(count) => {
-                    self.keep(page, &MARK[..count]);
+                    page.keep(&MARK[..count]);
                     continue;
                 }
                 Event::Text(range) if page.output => {
@@ -185,7 +198,7 @@ impl<'s> Visit<'_, 's> {
                     continue;
                 }
                 Event::Text(range) => {
-                    self.keep(page, &source.bytes()[range]);
+                    page.keep(&source.bytes()[range]);
                     continue;
                 }
                 Event::Command(command) => self.command(request, page, &command, out).await,
@@ -200,12 +213,12 @@ impl<'s> Visit<'_, 's> {
         }
     }
 
-    /// Text that is no part of the page may be part of a block.
-    fn keep(&mut self, page: &Page<'_>, text: &[u8]) {
-        if page.block
-            && let Some((_, block)) = self.pages().blocks.last_mut()
-        {
-            block.extend_from_slice(text);
+    /// From here on the block is what others may have in place of an answer; the first of its name is.
+    fn end_block(&mut self, page: &mut Page<'_>) {
+        let Some((name, text)) = page.block.take() else { return };
+        let blocks = &mut self.pages().blocks;
+        if !blocks.iter().any(|(known, _)| *known == name) {
+            blocks.push((name, text.into()));
         }
     }
 
@@ -226,8 +239,8 @@ impl<'s> Visit<'_, 's> {
         };
         let conditional = matches!(&name[..], "elif" | "else" | "endif");
         if !page.output && name != "endblock" {
-            if page.block {
-                self.keep(page, &command.text());
+            if page.block.is_some() {
+                page.keep(&command.text());
                 return Ok(());
             }
             if !conditional {
@@ -256,7 +269,7 @@ impl<'s> Visit<'_, 's> {
             }
             "set" => {
                 let value = self.evaluated(request, given.required("value"))?;
-                self.store(given.required("var"), value);
+                self.store(given.required("var"), value.into());
                 Ok(())
             }
             "if" if page.within != Within::Nothing => {
@@ -278,13 +291,13 @@ impl<'s> Visit<'_, 's> {
                 Ok(())
             }
             "block" => {
-                let block = (given.required("name").to_vec(), Vec::new());
-                self.pages().blocks.push(block);
-                (page.output, page.block) = (false, true);
+                page.block = Some((given.required("name").to_vec(), Vec::new()));
+                page.output = false;
                 Ok(())
             }
             _ => {
-                (page.output, page.block) = (true, false);
+                self.end_block(page);
+                page.output = true;
                 Ok(())
             }
         }
@@ -352,18 +365,18 @@ impl<'s> Visit<'_, 's> {
             let limit = self.company().answer_limit;
             let value = if status < 300 { answer.bytes(limit) } else { Some(Vec::new()) };
             let Some(value) = value else {
-                self.store(variable, Vec::new());
+                self.store(variable, Bytes::new());
                 self.company().is_overlong = true;
                 return Err(format!("too big subrequest response for \"{}\"", shown(Some(variable))));
             };
-            self.store(variable, value);
+            self.store(variable, value.into());
         } else if let Some(block) = block.filter(|_| failed || answer.is_empty()) {
             // One may include what has it as its stub.
             if self.company().stubs == DEPTH {
                 return Err("the stubs of \"include\" SSI commands lead to each other in a circle".to_owned());
             }
             let mut text = Pieces::default();
-            text.data(block.into());
+            text.data(block);
             self.company().stubs += 1;
             let stub = self.run_page(request, page.settings, page.shown.clone(), text).await;
             self.company().stubs -= 1;
@@ -376,8 +389,8 @@ impl<'s> Visit<'_, 's> {
 
     fn echo(&mut self, request: &Request, page: &mut Page<'s>, given: &Parameters<'_>, out: &mut Pieces) {
         let value = self.variable(request, given.required("var"));
-        let value = value.or_else(|| given.get("default").map(<[u8]>::to_vec));
-        let value = value.unwrap_or_else(|| b"(none)".to_vec());
+        let value = value.or_else(|| given.get("default").map(Bytes::copy_from_slice));
+        let value = value.unwrap_or(Bytes::from_static(b"(none)"));
         if value.is_empty() {
             return;
         }
@@ -392,7 +405,7 @@ impl<'s> Visit<'_, 's> {
                 self.facts.log(Level::Error, Some(request), what);
             }
         }
-        out.data(page.encoding.write(&value).into());
+        out.data(page.encoding.write(value));
     }
 
     /// `$name`, `$name = text`, `$name != text`, `$name = /pattern/`.
@@ -433,14 +446,14 @@ impl<'s> Visit<'_, 's> {
             return Ok(false);
         }
         for (name, id) in &names {
-            let value = state.stored(*id).to_vec();
+            let value = Bytes::copy_from_slice(state.stored(*id));
             self.store(name.as_bytes(), value);
         }
         self.pages().captures = state.captures().clone();
         Ok(true)
     }
 
-    fn store(&mut self, name: &[u8], value: Vec<u8>) {
+    fn store(&mut self, name: &[u8], value: Bytes) {
         let name = name.to_ascii_lowercase();
         let pages = self.pages();
         match pages.variables.iter_mut().find(|(known, _)| *known == name) {
@@ -450,12 +463,12 @@ impl<'s> Visit<'_, 's> {
     }
 
     /// A variable of the pages, else of the request.
-    fn variable(&mut self, request: &Request, name: &[u8]) -> Option<Vec<u8>> {
+    fn variable(&mut self, request: &Request, name: &[u8]) -> Option<Bytes> {
         let name = name.to_ascii_lowercase();
         if let [digit @ b'1'..=b'9'] = name[..] {
             let group = self.pages().captures.group(digit - b'0');
             if !group.is_empty() {
-                return Some(group.to_vec());
+                return Some(Bytes::copy_from_slice(group));
             }
         }
         if let Some((_, value)) = self.pages().variables.iter().find(|(known, _)| *known == name) {
@@ -466,11 +479,12 @@ impl<'s> Visit<'_, 's> {
         let defined = defined.map(|id| Variable::Defined(id as model::DefinedId));
         let value = defined.and_then(|variable| self.value_or_none(&variable, request));
         // What was not set in this request may be one of a family: `$http_x`.
-        match (value, Variable::built_in(name)) {
+        let value = match (value, Variable::built_in(name)) {
             (Some(value), _) if !value.is_empty() => Some(value),
             (value, Some(built_in)) => self.value_or_none(&built_in, request).or(value),
             (value, None) => value,
-        }
+        };
+        value.map(Bytes::from)
     }
 
     /// A text with its variables put in and its quotes taken off.
@@ -509,6 +523,10 @@ impl<'s> Visit<'_, 's> {
                 }
                 byte => out.push(*byte),
             }
+            if out.len() > LONGEST {
+                let text = String::from_utf8_lossy(text);
+                return Err(format!("too long value of \"{text}\": more than {LONGEST} bytes"));
+            }
         }
         Ok(out)
     }
@@ -542,22 +560,36 @@ impl Source<'_> {
 }
 
 impl Encoding {
-    fn write(self, value: &[u8]) -> Vec<u8> {
+    /// What needs no other spelling is not copied.
+    fn write(self, value: Bytes) -> Bytes {
+        let is_plain = match self {
+            Self::None => true,
+            Self::Url => value.iter().all(|byte| !is_escaped(*byte)),
+            Self::Entity => !value.iter().any(|byte| b"<>&\"".contains(byte)),
+        };
+        if is_plain {
+            return value;
+        }
         let mut out = Vec::with_capacity(value.len());
-        for &byte in value {
+        for &byte in &value {
             match (self, byte) {
                 (Self::Entity, b'<') => out.extend_from_slice(b"&lt;"),
                 (Self::Entity, b'>') => out.extend_from_slice(b"&gt;"),
                 (Self::Entity, b'&') => out.extend_from_slice(b"&amp;"),
                 (Self::Entity, b'"') => out.extend_from_slice(b"&quot;"),
-                (Self::Url, _) if !byte.is_ascii_graphic() || br#"#"%'<>\^`{|}"#.contains(&byte) => {
+                (Self::Url, _) if is_escaped(byte) => {
                     out.extend(format!("%{byte:02X}").into_bytes());
                 }
                 _ => out.push(byte),
             }
         }
-        out
+        out.into()
     }
+}
+
+/// In a URL.
+fn is_escaped(byte: u8) -> bool {
+    !byte.is_ascii_graphic() || br#"#"%'<>\^`{|}"#.contains(&byte)
 }
 
 /// The commands, and which parameters each takes; those with an exclamation mark must be there.
@@ -626,10 +658,18 @@ mod tests {
 
     #[test]
     fn values_are_written_by_their_encoding() {
-        let text = b"a<b> &\"'%\xff";
-        assert_eq!(Encoding::None.write(text), text);
-        assert_eq!(Encoding::Entity.write(text), b"a&lt;b&gt; &amp;&quot;'%\xff");
-        assert_eq!(Encoding::Url.write(text), b"a%3Cb%3E%20&%22%27%25%FF");
+        let text = Bytes::from_static(b"a<b> &\"'%\xff");
+        assert_eq!(Encoding::None.write(text.clone()), text);
+        assert_eq!(Encoding::Entity.write(text.clone()), &b"a&lt;b&gt; &amp;&quot;'%\xff"[..]);
+        assert_eq!(Encoding::Url.write(text), &b"a%3Cb%3E%20&%22%27%25%FF"[..]);
+    }
+
+    #[test]
+    fn what_needs_no_other_spelling_is_not_copied() {
+        let text = Bytes::from_static(b"a-b");
+        for encoding in [Encoding::None, Encoding::Entity, Encoding::Url] {
+            assert_eq!(encoding.write(text.clone()).as_ptr(), text.as_ptr());
+        }
     }
 
     #[test]

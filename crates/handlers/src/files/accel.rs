@@ -173,3 +173,24 @@ fn resolved(mut path: Vec<u8>) -> Option<Vec<u8>> {
     protocol::resolve(&mut path).ok()?;
     Some(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reference_names_every_field_that_is_kept() {
+        let (_, setting) = config::gunicorn::settings::find("accel").unwrap();
+        let mut kept = exchange::Fields::new();
+        for name in KEPT {
+            kept.push_known(name, b"");
+        }
+        for name in KEPT_BY_SPELLING {
+            kept.push(name, b"");
+        }
+        for (_, name, _) in kept.iter() {
+            let name = format!("`{}`", String::from_utf8_lossy(name)).to_ascii_lowercase();
+            assert!(setting.doc.to_ascii_lowercase().contains(&name), "{name}");
+        }
+    }
+}

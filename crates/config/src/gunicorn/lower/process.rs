@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Lowering;
+use crate::gunicorn::Origin;
 use crate::host::{Entry, User};
 use crate::model::Process;
 use crate::report::Severity;
@@ -120,7 +121,12 @@ impl Lowering<'_> {
                 }
                 _ => {
                     let message = format!("raw_env: `{item}` is not of the form NAME=VALUE");
-                    self.error("raw_env", i, message, "write it as `-e DEBUG=0`");
+                    let help = match self.effective.origin("raw_env") {
+                        Origin::File(_) => "write it as `raw_env = [\"DEBUG=0\"]`",
+                        Origin::Directive(_) => "write it as `raw_env DEBUG=0;`",
+                        _ => "write it as `-e DEBUG=0`",
+                    };
+                    self.error("raw_env", i, message, help);
                 }
             }
         }

@@ -33,7 +33,10 @@ pub(super) const ROWS: &[Setting] = &[
         .doc(
             "Where `X-Accel-Redirect` and `X-Sendfile` of the application may point, as \
              `--accel /internal/=/srv/files`: a private URL prefix and the directory behind it. Clients cannot ask \
-             for it. Repeat it for more.",
+             for it. Repeat it for more. With `X-Accel-Redirect` these fields of the application go along: \
+             `Content-Type`, `Set-Cookie`, `Cache-Control`, `Expires`, `Content-Disposition`, `Content-Language`, \
+             `Content-Security-Policy`, `X-Content-Type-Options`, `X-Frame-Options` and `Referrer-Policy`; with \
+             `X-Sendfile` all that do not describe the file itself.",
         )
         .ours(),
     Setting::new("sendfile", Section::Files, Kind::Flag(false))
