@@ -1,10 +1,12 @@
 """`proxy_http_version 2`: servers are asked by HTTP/2, whatever the client speaks."""
 
+import socket
 import ssl
 import time
 
 import pytest
 from support import build
+from support.client import Broken
 from support.grpc import GrpcServer
 from support.http2 import Http2
 from support.server import wait_until
@@ -125,6 +127,100 @@ def test_who_has_answered_and_takes_no_more_of_the_body_is_heard(site):
                 answer = client.response()
                 assert (answer.status, answer.body) == (413, b"too much")
         assert up.connections == 2, "on the first the request has no end"
+
+
+@pytest.mark.parametrize("place", ["/", "/grpc"])
+@pytest.mark.parametrize("status", [200, 403])
+@pytest.mark.parametrize("size", [1_000, 1_000_000])
+@pytest.mark.parametrize("then", ["stays", "closes", "goes away"])
+def test_a_whole_answer_is_handed_on_while_the_client_still_sends(site, place, status, size, then):
+    """It was thrown away for a 502 when the connection closed, or held until a time-out where it did not."""
+    def answer(call, event):
+        if event != "head":
+            return
+        call.connection.acknowledge_received_data = lambda *_: None
+        call.answer(status, [("content-type", "text/plain")])
+        call.data(b"all of it", end=True)
+        if then == "goes away":
+            call.connection.close_connection(last_stream_id=call.stream)
+        call.flush()
+        if then != "stays":
+            call.socket.shutdown(socket.SHUT_WR)
+
+    with GrpcServer(answer) as up:
+        one = site(f"location / {{ proxy_pass http://127.0.0.1:{up.port}; proxy_request_buffering off; }} "
+                   f"location /grpc {{ grpc_pass 127.0.0.1:{up.port}; }}")
+        for _ in range(2):
+            with one.connect(timeout=10) as client:
+                client.send(build("POST", place, {"Content-Length": str(size)}) + b"x" * (size // 2))
+                got = client.response()
+                assert (got.status, got.body) == (status, b"all of it")
+        assert up.connections == 2, "on the first the request has no end"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_half_an_answer_is_none_though_the_client_still_sends(site, known):
+    def answer(call, event):
+        if event == "head":
+            call.answer(200, [("content-length", "10")] if known else [])
+            call.data(b"half")
+            call.flush()
+            call.socket.shutdown(socket.SHUT_WR)
+
+    with GrpcServer(answer) as up:
+        one = site(f"location / {{ grpc_pass 127.0.0.1:{up.port}; }}")
+        with one.connect(timeout=10) as client:
+            client.send(build("POST", "/", {"Content-Length": "1000"}) + b"x" * 500)
+            head = client.head()
+            assert head.status == 200
+            with pytest.raises((Broken, ConnectionError)):
+                client.body(head)
+
+
+def test_a_whole_answer_is_one_though_its_connection_ends_with_it(site):
+    """The codec takes it for broken where the request has no end yet. The client's HTTP/2 has a body to go on with."""
+    def answer(call, event):
+        if event == "head":
+            call.answer(200)
+            call.data(b"all of it")
+            call.end(("x-sum", "7"))
+            call.flush()
+            call.socket.shutdown(socket.SHUT_WR)
+
+    with GrpcServer(answer) as up:
+        one = site(f"location / {{ grpc_pass 127.0.0.1:{up.port}; }}")
+        for _ in range(5):
+            with Http2(("127.0.0.1", one.port)) as client:
+                client.request(1, "/", "POST", end=False)
+                client.data(1, b"x" * 500)
+                got = client.answer(1)
+                assert (got.status, got.body, dict(got.trailers)) == (200, b"all of it", {"x-sum": "7"})
+
+
+def test_an_answer_that_depends_on_all_of_a_slow_body_is_whole(site):
+    """What is answered piece by piece while the body still comes, by HTTP/1."""
+    def mirror(call, event):
+        if event == "head":
+            call.answer(200, [("content-type", "text/plain")])
+        elif event == "data":
+            call.data(b"<" + call.body + b">")
+            call.body = b""
+        else:
+            call.data(b"end", end=True)
+
+    with GrpcServer(mirror) as up:
+        one = site(f"location / {{ grpc_pass 127.0.0.1:{up.port}; }}")
+        with one.connect(timeout=10) as client:
+            client.send(build("POST", "/", {"Content-Length": "5"}))
+            for _ in range(5):
+                time.sleep(0.1)
+                client.send(b"x")
+            got = client.response()
+            assert (got.status, got.body) == (200, b"<x>" * 5 + b"end")
+            client.send(build("POST", "/", {"Content-Length": "100000"}) + b"y" * 100_000)
+            got = client.response()
+            assert got.body.replace(b"><", b"") == b"<" + b"y" * 100_000 + b">end"
+        assert all(call.ended for call in up.calls)
 
 
 def test_a_short_answer_that_breaks_off_is_replaced_by_anothers(site):

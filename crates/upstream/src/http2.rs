@@ -52,7 +52,14 @@ struct Moved {
 impl Http2 {
     async fn begin(stream: Stream, limits: &Limits) -> Result<Self, h2::Error> {
         let moved = Rc::new(Moved::default());
-        let wire = Wire { stream, input: BytesMut::new(), moved: Rc::clone(&moved), deaf: None };
+        let wire = Wire {
+            stream,
+            input: BytesMut::new(),
+            moved: Rc::clone(&moved),
+            deaf: None,
+            fresh: false,
+            held: None,
+        };
         let (send, codec) = Builder::new()
             .initial_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
@@ -82,14 +89,39 @@ struct Wire {
     moved: Rc<Moved>,
     /// It takes nothing more, but what it said before may still be there to read: why it closed, say.
     deaf: Option<io::ErrorKind>,
+    /// The codec was not told to wait since it got something.
+    fresh: bool,
+    /// Its end, or what is wrong with it, that the codec has not heard of yet.
+    held: Option<io::Result<usize>>,
+}
+
+impl Wire {
+    /// Reads more; zero bytes are the end. The codec hears of that by itself, once it has been left with all that came
+    /// before: where the request has no end yet, it takes a whole answer for one that broke off as soon as its
+    /// connection has ended.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(end) = self.held.take() {
+            return Poll::Ready(end);
+        }
+        self.input.reserve(READ_SIZE);
+        let read = self.stream.poll_read(cx, &mut self.input);
+        let was_fresh = std::mem::replace(&mut self.fresh, matches!(read, Poll::Ready(Ok(1..))));
+        match read {
+            Poll::Ready(end @ (Ok(0) | Err(_))) if was_fresh => {
+                self.held = Some(end);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            read => read,
+        }
+    }
 }
 
 impl AsyncRead for Wire {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
         if wire.input.is_empty() {
-            wire.input.reserve(READ_SIZE);
-            let read = ready!(wire.stream.poll_read(cx, &mut wire.input))?;
+            let read = ready!(wire.poll_more(cx))?;
             if let Some(kind) = wire.deaf.filter(|_| read == 0) {
                 return Poll::Ready(Err(kind.into()));
             }
@@ -267,14 +299,46 @@ impl Source {
     }
 }
 
+/// The body of an answer on its way.
+struct Downlink {
+    stream: RecvStream,
+    /// What was taken of the codec. It counts in the window until somebody has it.
+    taken: VecDeque<Bytes>,
+    /// What follows: the trailers, or that it broke off.
+    end: Option<Result<Option<HeaderMap>, h2::Error>>,
+}
+
+impl Downlink {
+    fn new(stream: RecvStream) -> Self {
+        Self { stream, taken: VecDeque::new(), end: None }
+    }
+
+    /// Takes what the codec has. Ready when the server says nothing more.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.end.is_none() {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(data)) => self.taken.push_back(data),
+                Some(Err(error)) => self.end = Some(Err(error)),
+                None => self.end = Some(ready!(self.stream.poll_trailers(cx))),
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// There is nothing to come.
+    fn is_over(&self) -> bool {
+        self.taken.is_empty()
+            && self.end.as_ref().map_or_else(|| self.stream.is_end_stream(), |end| matches!(end, Ok(None)))
+    }
+}
+
 /// The body of an answer, and what is left of the request's.
 pub(crate) struct Incoming {
-    stream: RecvStream,
+    downlink: Downlink,
     uplink: Option<Uplink>,
     /// Bytes of the body, if the head says how many.
     pub(crate) length: Option<u64>,
-    /// Its data have ended.
-    at_trailers: bool,
     /// The rest of the request will never leave.
     is_cut: bool,
 }
@@ -282,7 +346,7 @@ pub(crate) struct Incoming {
 impl Incoming {
     /// There is nothing to come.
     pub(crate) fn is_over(&self) -> bool {
-        self.stream.is_end_stream()
+        self.downlink.is_over()
     }
 
     /// The request has left as a whole.
@@ -317,21 +381,15 @@ impl Incoming {
         if let Stream::Http2(http2) = stream {
             http2.count(attempt);
         }
-        while !self.at_trailers {
-            match ready!(self.stream.poll_data(cx)) {
-                Some(Ok(data)) => {
-                    // An error means that the stream is over, which the next piece tells.
-                    let _ = self.stream.flow_control().release_capacity(data.len());
-                    if !data.is_empty() {
-                        return Poll::Ready(Some(Ok(data)));
-                    }
-                }
-                Some(Err(_)) => return Poll::Ready(Some(Err(WORDS))),
-                None => self.at_trailers = true,
-            }
+        let end = self.downlink.poll_end(cx);
+        if let Some(data) = self.downlink.taken.pop_front() {
+            // An error means that the stream is over, which the end tells.
+            let _ = self.downlink.stream.flow_control().release_capacity(data.len());
+            return Poll::Ready(Some(Ok(data)));
         }
-        match ready!(self.stream.poll_trailers(cx)) {
-            Ok(Some(trailers)) => {
+        ready!(end);
+        match &self.downlink.end {
+            Some(Ok(Some(trailers))) => {
                 let mut fields = Fields::new();
                 for (name, value) in
                     trailers.iter().filter(|(name, _)| http1::may_trail(name.as_str().as_bytes()))
@@ -340,8 +398,8 @@ impl Incoming {
                 }
                 *attempt.trailers.borrow_mut() = Some(fields);
             }
-            Ok(None) => {}
-            Err(_) => return Poll::Ready(Some(Err(WORDS))),
+            Some(Err(_)) => return Poll::Ready(Some(Err(WORDS))),
+            Some(Ok(None)) | None => {}
         }
         Poll::Ready(None)
     }
@@ -466,14 +524,17 @@ impl Connection {
             if early.is_none()
                 && let Poll::Ready(response) = Pin::new(&mut answer).poll(cx)
             {
-                early = Some(response.map_err(|error| refusal(&error))?);
+                let (parts, stream) = response.map_err(|error| refusal(&error))?.into_parts();
+                early = Some((parts, Downlink::new(stream)));
             }
+            let has_ended = early.as_mut().is_some_and(|(_, downlink)| downlink.poll_end(cx).is_ready());
             // Where the body comes from whoever asks, it has to be read before the answer, for nobody can afterwards;
-            // unless the server has made up its mind and takes no more of it (RFC 9113 §8.1).
+            // unless the server has said all (RFC 9113 §8.1), or has made up its mind and takes no more of it.
             let of_client = uplink.as_ref().filter(|uplink| uplink.is_of_client());
             let is_late = !of_client.is_some_and(Uplink::is_dry) && deadline.is_past(cx);
-            if let Some(response) = early.take_if(|response| {
-                of_client.is_none_or(|up| is_late || (!up.is_dry() && response.status().as_u16() >= 300))
+            let is_decided = is_late || has_ended || over.is_ready();
+            if let Some(response) = early.take_if(|(parts, _)| {
+                of_client.is_none_or(|up| is_decided || (!up.is_dry() && parts.status.as_u16() >= 300))
             }) {
                 is_cut = of_client.is_some();
                 return Poll::Ready(Ok(response));
@@ -491,7 +552,7 @@ impl Connection {
             client.poll_gone(cx).map(|()| Err(Fault::Gone))
         })
         .await;
-        let response = match response {
+        let (parts, downlink) = match response {
             Ok(response) => response,
             Err(fault) => {
                 if matches!(fault, Fault::Refused(_)) {
@@ -504,7 +565,6 @@ impl Connection {
         if let Some(uplink) = &mut uplink {
             uplink.given = None;
         }
-        let (parts, stream) = response.into_parts();
         let bytes = head(&parts);
         let mut parsed = ResponseHead::default();
         let room = bytes.len().max(limits.head.head);
@@ -521,7 +581,7 @@ impl Connection {
         }
         let uplink = uplink.filter(|uplink| !uplink.over && !is_cut);
         let length = parsed.content_length;
-        Ok((parsed, bytes, Box::new(Incoming { stream, uplink, length, at_trailers: false, is_cut })))
+        Ok((parsed, bytes, Box::new(Incoming { downlink, uplink, length, is_cut })))
     }
 
     fn begin_request(

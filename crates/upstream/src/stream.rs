@@ -29,7 +29,11 @@ impl Stream {
         match self {
             Self::Plain(stream) => stream.poll_read(cx, buf),
             Self::Encrypted(stream) => stream.poll_read(cx, buf),
-            Self::Http2(http2) => http2.poll(cx).map(|_| Ok(0)),
+            Self::Http2(http2) => {
+                // An end that comes behind something else is heard of at the second time.
+                let is_over = http2.poll(cx).is_ready() || http2.poll(cx).is_ready();
+                if is_over { Poll::Ready(Ok(0)) } else { Poll::Pending }
+            }
             Self::Gone => Poll::Ready(Ok(0)),
         }
     }
