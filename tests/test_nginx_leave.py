@@ -18,7 +18,6 @@ CONF = r"""
         proxy_read_timeout 60s;
         gzip on; gzip_types text/plain; gzip_min_length 1;
         location / { proxy_pass http://127.0.0.1:UP; }
-        location /page/ { ssi on; root %DIR%; }
         location /direct/ { proxy_pass http://127.0.0.1:UP; proxy_buffering off; }
         location /stays/ { proxy_pass http://127.0.0.1:UP; proxy_buffering off; proxy_ignore_client_abort on; }
         location /kept/ { proxy_pass http://127.0.0.1:UP; proxy_cache c; proxy_cache_valid 1h; }
@@ -103,19 +102,6 @@ def test_what_is_behind_the_request_of_a_client_that_leaves(place):
     assert place.silent.left.wait(5)
     assert line(place, "/some").split()[1] == "200"
     assert [seen.target for seen in place.up.seen] == ["/some"]
-
-
-def test_a_page_of_one_that_sends_nothing_more_is_whole(place):
-    (place.directory / "page").mkdir()
-    (place.directory / "page/a.html").write_text('of <!--#include virtual="/none" --> parts')
-    client = place.connect()
-    client.send(b"GET /page/a.html HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    assert place.silent.entered.wait(10)
-    client.half_close()
-    assert not place.silent.left.wait(0.5), "the server was given up"
-    place.silent.go.set()
-    answer = client.response()
-    assert (answer.status, answer.body) == (200, b"of helloworld parts")
 
 
 def test_compressed(place):

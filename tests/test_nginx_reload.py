@@ -105,6 +105,14 @@ def test_the_pid_file_follows_the_configuration(serve_nginx):
     wait_until(lambda: not first.exists(), "the old one to go")
 
 
+def test_the_pid_file_stays_when_another_path_leads_to_it(serve_nginx):
+    server = serve_nginx("pid %DIR%/a.pid; events {}\nhttp { access_log off;" + ONE + "}")
+    (server.directory / "link").symlink_to(server.directory)
+    reload(server, "pid %DIR%/link/a.pid; events {}\nhttp { access_log off;" + TWO + "}")
+    wait_until(lambda: answers(server) == "two", "the new configuration")
+    assert int((server.directory / "a.pid").read_text()) == server.process.pid
+
+
 def test_a_pid_file_that_cannot_be_written_fails_the_reload(serve_nginx):
     server = serve_nginx("pid %DIR%/a.pid; events {}\nhttp { access_log off;" + ONE + "}")
     (server.directory / "b.pid").mkdir()

@@ -79,9 +79,10 @@ pub fn gone(event_loop: &EventLoop, finished: &Finished<'_>) {
     }
 }
 
-/// What is said of a request that was still under way when all ended.
-pub fn cut(begun: Instant) -> String {
-    format!("the request was cut at the end, after {:.1} s", begun.elapsed().as_secs_f64())
+/// What is said of a request that was still under way when all ended, or of what comes behind its response.
+pub fn cut(begun: Instant, is_answered: bool) -> String {
+    let what = if is_answered { "what comes behind the response" } else { "the request" };
+    format!("{what} was cut at the end, after {:.1} s", begun.elapsed().as_secs_f64())
 }
 
 /// A request that may be cut at the end of all, which is then said.
@@ -98,7 +99,7 @@ impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         // One whose head was refused has no target.
         if self.event_loop.is_cutting() && !self.request.target.is_empty() {
-            fault(Level::Warning, self.request, 0, &cut(self.begun), None);
+            fault(Level::Warning, self.request, 0, &cut(self.begun, false), None);
         }
     }
 }

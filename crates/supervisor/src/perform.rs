@@ -393,7 +393,12 @@ fn move_pidfile(old: Option<PidFile>, wanted: Option<&Path>, replace: bool) -> O
     }
     let create = if replace { PidFile::replace } else { PidFile::create };
     match wanted.map(create).transpose() {
-        Ok(new) => new,
+        Ok(new) => {
+            if let (Some(old), Some(new)) = (old, &new) {
+                old.forget_if_same(new);
+            }
+            new
+        }
         Err(why) => {
             telemetry::error!("{}", why);
             old

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -16,6 +16,7 @@ pub(crate) struct PidFile {
     path: PathBuf,
     /// It has been renamed for a successor: this is where it is.
     aside: Option<PathBuf>,
+    is_forgotten: bool,
 }
 
 impl PidFile {
@@ -25,13 +26,13 @@ impl PidFile {
             return Err(format!("Already running with pid {pid}, says the pid file {}", path.display()));
         }
         write(path).map_err(|error| format!("The pid file {} cannot be written: {error}", path.display()))?;
-        Ok(Self { path: path.to_owned(), aside: None })
+        Ok(Self { path: path.to_owned(), aside: None, is_forgotten: false })
     }
 
     /// Writes the file whatever it holds, as nginx does. An error is in nginx's words.
     pub(crate) fn replace(path: &Path) -> Result<Self, String> {
         write(path).map_err(|error| unopened(path, &error))?;
-        Ok(Self { path: path.to_owned(), aside: None })
+        Ok(Self { path: path.to_owned(), aside: None, is_forgotten: false })
     }
 
     /// Whether [`PidFile::replace`] could write it.
@@ -61,6 +62,13 @@ impl PidFile {
         }
     }
 
+    /// Leaves the file where it is: another one holds it, whose path leads there, too.
+    pub(crate) fn forget_if_same(mut self, other: &Self) {
+        let identity = |path: &Path| fs::metadata(path).map(|there| (there.dev(), there.ino())).ok();
+        let own = self.aside.as_ref().unwrap_or(&self.path);
+        self.is_forgotten = identity(own) == identity(&other.path);
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -69,7 +77,7 @@ impl PidFile {
 impl Drop for PidFile {
     fn drop(&mut self) {
         let path = self.aside.as_ref().unwrap_or(&self.path);
-        if read(path) == Some(rustix::process::getpid()) {
+        if !self.is_forgotten && read(path) == Some(rustix::process::getpid()) {
             let _ = fs::remove_file(path);
         }
     }
@@ -84,7 +92,13 @@ fn temporary(path: &Path) -> io::Result<(PathBuf, fs::File)> {
     let mut name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_owned();
     name.push(format!(".{}", std::process::id()));
     let temporary = path.with_file_name(name);
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&temporary)?;
+    // Never what somebody else has put there, nor where a link leads.
+    if let Err(error) = fs::remove_file(&temporary)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary)?;
     Ok((temporary, file))
 }
 

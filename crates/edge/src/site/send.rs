@@ -37,11 +37,11 @@ pub fn serve<'a>(
                 visit.end();
                 return None;
             }
-            let under_way = UnderWay { visit: Some(visit), request, status: 0 };
+            let under_way = UnderWay { visit: Some(visit), request, status: 0, sent: None };
             Some(Box::pin(finish(under_way, begun, counted)))
         }
         Some(waiting) => Some(Box::pin(async move {
-            let mut under_way = UnderWay { visit: Some(visit), request, status: 0 };
+            let mut under_way = UnderWay { visit: Some(visit), request, status: 0, sent: None };
             let UnderWay { visit: Some(visit), request, .. } = &mut under_way else { return };
             visit.serve_rest(request, waiting).await;
             let begun = begin_response(visit);
@@ -60,6 +60,8 @@ struct UnderWay<'v, 's> {
     request: &'v mut Request,
     /// Of a response that has begun to leave.
     status: u16,
+    /// The response has ended, and only what comes behind it is under way.
+    sent: Option<Sent>,
 }
 
 impl UnderWay<'_, '_> {
@@ -76,9 +78,9 @@ impl Drop for UnderWay<'_, '_> {
         if let Some(visit) = &mut self.visit
             && visit.event_loop.is_cutting()
         {
-            let words = log::cut(visit.facts.begun);
+            let words = log::cut(visit.facts.begun, self.sent.is_some());
             visit.facts.log(Level::Warning, Some(self.request), format_args!("{words}"));
-            visit.log(self.request, self.status, None, None);
+            visit.log(self.request, self.status, None, self.sent.as_ref());
         }
     }
 }
@@ -120,7 +122,7 @@ fn try_finish(visit: &mut Visit<'_, '_>, request: &Request, begun: Option<&Begun
 /// Sends the rest of a response, and does what comes behind it.
 async fn finish(mut under_way: UnderWay<'_, '_>, begun: Option<Begun>, _counted: Counted<'_>) {
     under_way.status = begun.as_ref().map_or(0, |begun| begun.status);
-    let UnderWay { visit: Some(visit), request, .. } = &mut under_way else { return };
+    let UnderWay { visit: Some(visit), request, sent: kept, .. } = &mut under_way else { return };
     let (status, fields, sent) =
         if let (Some(Begun { fields, sent, .. }), Some(mut response)) = (begun, visit.response.take()) {
             let date = visit.event_loop.date();
@@ -138,11 +140,12 @@ async fn finish(mut under_way: UnderWay<'_, '_>, begun: Option<Begun>, _counted:
             visit.exchange.close_after();
             (if visit.facts.closed.get() { 444 } else { visit.unanswered }, None, None)
         };
+    *kept = sent;
     if visit.has_after() {
         visit.exchange.depart().await;
-        Box::pin(visit.do_after(request, status, sent.as_ref())).await;
+        Box::pin(visit.do_after(request, status, kept.as_ref())).await;
     }
-    visit.log(request, status, fields.as_ref(), sent.as_ref());
+    visit.log(request, status, fields.as_ref(), kept.as_ref());
     under_way.end();
 }
 

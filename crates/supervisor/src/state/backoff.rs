@@ -20,6 +20,16 @@ pub(super) struct Backoff {
 impl Backoff {
     /// Counts a quick death; the delay until the next start.
     pub(super) fn failed(&mut self, now: Time) -> Duration {
+        self.count(now, LONGEST)
+    }
+
+    /// Counts one over a request: there may be many such in the queue, and others behind them that must not wait for a
+    /// delay that grows.
+    pub(super) fn failed_at_work(&mut self, now: Time) -> Duration {
+        self.count(now, FIRST)
+    }
+
+    fn count(&mut self, now: Time, longest: Duration) -> Duration {
         let calm_at = self.until.unwrap_or(self.last) + CALM;
         if now >= calm_at {
             self.failures = 0;
@@ -31,7 +41,7 @@ impl Backoff {
         self.last = now;
         let delay = match self.failures {
             0 | 1 => Duration::ZERO,
-            n => FIRST.saturating_mul(1 << (n - 2).min(16)).min(LONGEST),
+            n => FIRST.saturating_mul(1 << (n - 2).min(16)).min(longest),
         };
         self.until = (!delay.is_zero()).then_some(now + delay);
         delay
@@ -76,6 +86,18 @@ mod tests {
         }
         assert_eq!(delays, [0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000]);
         assert_eq!(b.failed(now + CALM + Duration::from_secs(1)), Duration::ZERO);
+    }
+
+    #[test]
+    fn over_requests_it_does_not_grow() {
+        let mut b = Backoff::default();
+        let mut now = Duration::ZERO;
+        for failure in 0..12 {
+            let delay = b.failed_at_work(now);
+            assert_eq!(delay.as_millis(), if failure == 0 { 0 } else { 100 });
+            now += delay;
+        }
+        assert_eq!(b.failed(now).as_millis(), 30_000);
     }
 
     #[test]

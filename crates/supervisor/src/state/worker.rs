@@ -296,7 +296,7 @@ impl State {
                 return;
             }
         }
-        self.slow_down(now);
+        self.slow_down(work.is_some_and(|work| work.used), now);
     }
 
     pub(super) fn worker_exited(&mut self, worker: u64, status: Status, now: Time) {
@@ -359,15 +359,20 @@ impl State {
                 let code = if load_error { APP_LOAD_ERROR } else { WORKER_BOOT_ERROR };
                 self.generation_failed(generation, code, now);
             }
-            _ => self.slow_down(now),
+            _ => self.slow_down(false, now),
         }
     }
 
-    fn slow_down(&mut self, now: Time) {
-        let delay = self.worker_backoff.failed(now);
+    fn slow_down(&mut self, at_work: bool, now: Time) {
+        let backoff = &mut self.worker_backoff;
+        let (delay, of_what) = if at_work {
+            (backoff.failed_at_work(now), "over their first requests")
+        } else {
+            (backoff.failed(now), "as soon as they start")
+        };
         if !delay.is_zero() {
             let text = format!(
-                "Workers die as soon as they start ({} in a row); the next one starts in {}",
+                "Workers die {of_what} ({} in a row); the next one starts in {}",
                 self.worker_backoff.failures(),
                 seconds(delay)
             );

@@ -15,7 +15,7 @@ mod tunnel;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use buffering::BufferedBody;
@@ -284,7 +284,6 @@ impl Visit<'_, '_> {
                 // What is answered already, or is to be finished in any case, needs no client.
                 // What is kept is for others too.
                 alone: self.alone || settings.ignore_client_abort || Keeping::is_cacheable(keeping),
-                within: self.depth > 0,
                 kept: Some(Bytes::new()),
                 limit: body_memory,
                 received: 0,
@@ -474,10 +473,9 @@ impl Visit<'_, '_> {
             return Held::Ready;
         }
         let is_alone = self.alone || settings.ignore_client_abort || Keeping::is_cacheable(keeping);
-        let within = self.depth > 0;
         let exchange = &mut self.exchange;
         let gone = |cx: &mut Context<'_>| {
-            if is_alone { Poll::Pending } else { poll_left(exchange, within, cx) }
+            if is_alone { Poll::Pending } else { exchange.poll_client(cx).map(|_: ClientEvent| ()) }
         };
         answer.body.hold(HOLD, gone).await
     }
@@ -637,8 +635,6 @@ struct ClientSide<'a, 'e> {
     exchange: &'a mut Exchange<'e>,
     /// It does not matter whether it is there.
     alone: bool,
-    /// It is asked on behalf of another request.
-    within: bool,
     /// The body so far, as long as it is no longer than `limit`.
     kept: Option<Bytes>,
     limit: usize,
@@ -671,21 +667,13 @@ impl BodySource for Replayed {
     }
 }
 
-/// Whether the client has left. As in nginx, one that sends nothing more has; but not for what is asked `within` its
-/// request, whose page would go on with an error in its middle.
-fn poll_left(exchange: &mut Exchange<'_>, within: bool, cx: &mut Context<'_>) -> Poll<()> {
-    match ready!(exchange.poll_client(cx)) {
-        ClientEvent::HalfClosed if within => Poll::Pending,
-        _ => Poll::Ready(()),
-    }
-}
-
 impl Client for ClientSide<'_, '_> {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.alone {
             return Poll::Pending;
         }
-        poll_left(self.exchange, self.within, cx)
+        // As in nginx, one that sends nothing more has left.
+        self.exchange.poll_client(cx).map(|_: ClientEvent| ())
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {

@@ -11,9 +11,9 @@ use upstream::{Choice, Lease, Waits};
 
 use super::super::kept::Keeping;
 use super::super::visit::{Step, Visit};
+use super::Unanswered;
 use super::outgoing::Target;
 use super::place::ProxyPlace;
-use super::{Unanswered, poll_left};
 
 /// A server that was thought to be down is one that can be asked when its time is over, which nobody tells.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -52,11 +52,7 @@ impl Visit<'_, '_> {
                         }
                         pause.as_mut().reset(until.min(now + LOOK_AGAIN));
                     }
-                    if alone {
-                        Poll::Pending
-                    } else {
-                        poll_left(&mut self.exchange, self.depth > 0, cx).map(|()| None)
-                    }
+                    if alone { Poll::Pending } else { self.exchange.poll_client(cx).map(|_| None) }
                 })
                 .await;
                 match found {
