@@ -80,6 +80,18 @@ def begin(place, target, behind=b"", fields=b""):
     return client
 
 
+def leave_http2(place, client, target, how):
+    """The same by HTTP/2, and then the client leaves."""
+    client.request(1, target)
+    assert place.silent.entered.wait(10)
+    if not target.endswith("none"):
+        client.until(lambda frame: frame.kind == (http2.DATA if "some" in target else http2.HEADERS))
+    if how == "close":
+        client.socket.close()
+    else:
+        client.reset(1)
+
+
 @pytest.mark.parametrize("how", ["close", "reset", "half_close"])
 @pytest.mark.parametrize("target", ["/none", "/head", "/some", "/direct/none", "/direct/head", "/direct/some"])
 def test_the_server_of_a_client_that_leaves_is_let_go_at_once(place, target, how):
@@ -160,14 +172,7 @@ def test_one_that_is_not_waited_for_by_either_version(place, target, how, versio
         getattr(client, how)()
     else:
         client = http2.Http2(place.address, timeout=20)
-        client.request(1, target)
-        assert place.silent.entered.wait(10)
-        if not target.endswith("none"):
-            client.until(lambda frame: frame.kind == (http2.DATA if "some" in target else http2.HEADERS))
-        if how == "close":
-            client.socket.close()
-        else:
-            client.reset(1)
+        leave_http2(place, client, target, how)
     assert not place.silent.left.wait(0.5), "the server is let go"
     place.silent.go.set()
     if "kept" in target:
@@ -188,14 +193,7 @@ def test_one_that_is_not_waited_for_by_either_version(place, target, how, versio
 @pytest.mark.parametrize("target", ["/none", "/head", "/some", "/direct/none", "/direct/head", "/direct/some"])
 def test_a_stream_of_http_2(place, target, how):
     with http2.Http2(place.address, timeout=20) as client:
-        client.request(1, target)
-        assert place.silent.entered.wait(10)
-        if not target.endswith("none"):
-            client.until(lambda frame: frame.kind == (http2.DATA if "some" in target else http2.HEADERS))
-        if how == "close":
-            client.socket.close()
-        else:
-            client.reset(1)
+        leave_http2(place, client, target, how)
         assert place.silent.left.wait(5), "the server is still waited for"
         status, body = line(place, target).split()[1:]
         assert (status, body) == ("499" if "none" in target else "200", "5" if "some" in target else "0")
