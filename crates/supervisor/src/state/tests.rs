@@ -329,6 +329,42 @@ fn nobody_takes_the_place_of_a_quick_death_before_the_edge_has_said_of_what() {
 }
 
 #[test]
+fn a_death_over_a_request_is_no_failed_boot_whichever_word_comes_first() {
+    let mut w = World::serving(2);
+    w.auto_ready = false;
+    for worker in 1..6 {
+        // From the third on they boot as the master sees it.
+        w.event(Event::WorkerExited { worker, status: Status::Code(9) });
+        if worker > 2 {
+            assert!(w.seen.contains(&Action::TellExited { worker }));
+            assert_eq!(w.spawned().len(), worker as usize - 1, "nobody takes its place yet");
+            w.event(Event::WorkerReady { worker });
+        }
+        let work = Work { used: true, finished: worker };
+        w.event(Event::WorkerGone { worker, work: Some(work) });
+        assert_eq!(w.spawned().len(), worker as usize);
+    }
+    assert!(!w.logged("before it was ready") && !w.logged("Workers die"));
+    // One that was not ready died while it booted.
+    w.event(Event::WorkerExited { worker: 6, status: Status::Code(9) });
+    w.event(Event::WorkerGone { worker: 6, work: Some(Work { used: false, finished: 5 }) });
+    assert!(w.logged("Worker (pid:106) exited with code 9 before it was ready"));
+}
+
+#[test]
+fn a_reload_is_not_given_up_over_a_request_that_crashes_a_new_worker() {
+    let mut w = World::serving(1);
+    w.auto_ready = false;
+    w.event(Event::Signal(Signal::Hup));
+    w.event(Event::WorkerExited { worker: 2, status: Status::Code(9) });
+    w.event(Event::WorkerReady { worker: 2 });
+    w.event(Event::WorkerGone { worker: 2, work: Some(Work { used: true, finished: 7 }) });
+    assert_eq!(w.spawned(), [2, 3]);
+    w.event(Event::WorkerReady { worker: 3 });
+    assert_eq!(w.drained(), [1]);
+}
+
+#[test]
 fn crashing_in_a_loop_is_slowed_down_with_words() {
     let mut w = World::serving(1);
     w.exited(1, Status::Signal(11));

@@ -49,6 +49,9 @@ pub(super) struct Worker {
     /// What the edge has said that it has done.
     work: Option<Work>,
     pub(super) exited: bool,
+    /// How it ended, by the mold's word, before the master knew it ready. Whether it was, and had requests, the edge
+    /// knows, whose word comes by another way.
+    ended: Option<Status>,
     /// It died quickly, and what it has done is not known yet: until then none takes its place.
     suspect: bool,
 }
@@ -64,10 +67,10 @@ impl Worker {
     }
 
     /// Counts as one of the workers that its generation should have. One that hung while it booted does until its end
-    /// has been taken as a failed boot, and one that died quickly until it is known of what.
+    /// has been taken as a failed boot, and one that died quickly or early until it is known of what.
     fn is_wanted(&self) -> bool {
         let lives = self.overdue || matches!(self.life, Life::Booting | Life::Serving);
-        !self.retiring && if self.exited { self.suspect } else { lives }
+        !self.retiring && if self.exited { self.suspect || self.ended.is_some() } else { lives }
     }
 }
 
@@ -90,6 +93,7 @@ impl State {
                 gone: false,
                 work: None,
                 exited: false,
+                ended: None,
                 suspect: false,
             },
         );
@@ -256,7 +260,7 @@ impl State {
 
     pub(super) fn worker_ready(&mut self, worker: u64, now: Time) {
         let Some(w) = self.workers.get_mut(&worker) else { return };
-        if w.life == Life::Booting && !w.exited && !w.gone {
+        if w.life == Life::Booting && (!w.exited || w.ended.is_some()) && !w.gone {
             w.life = Life::Serving;
             w.ready_at = Some(now);
         }
@@ -275,7 +279,10 @@ impl State {
         if let Some(w) = self.workers.get_mut(&worker) {
             w.gone = true;
             w.work = work.or(w.work);
-            self.judge(worker, now);
+            match w.ended.take() {
+                Some(status) => self.take_end(worker, status, now),
+                None => self.judge(worker, now),
+            }
         }
     }
 
@@ -305,11 +312,10 @@ impl State {
             return;
         }
         w.exited = true;
-        let gone = w.gone;
-        let (life, generation, ready_at) = (w.life, w.generation, w.ready_at);
-        let leaving = self.generations.get(&generation).is_none_or(|g| g.phase == Phase::Leaving);
-        let hung = w.overdue && !leaving;
-        let pid = self.pid_text(worker);
+        let (gone, life) = (w.gone, w.life);
+        if life == Life::Booting && !gone && self.edge.is_up() && self.stopping.is_none() {
+            w.ended = Some(status);
+        }
         if !self.edge.is_up() {
             self.worker_gone(worker, None, now);
         } else if !gone {
@@ -320,6 +326,18 @@ impl State {
                 // See `replace_for_the_last`.
                 self.worker_backoff.failed(now);
             }
+        } else if self.workers.get(&worker).is_some_and(|w| w.ended.is_none()) {
+            self.take_end(worker, status, now);
+        }
+    }
+
+    fn take_end(&mut self, worker: u64, status: Status, now: Time) {
+        let Some(w) = self.workers.get(&worker) else { return };
+        let (life, generation, ready_at) = (w.life, w.generation, w.ready_at);
+        let leaving = self.generations.get(&generation).is_none_or(|g| g.phase == Phase::Leaving);
+        let hung = w.overdue && !leaving;
+        let pid = self.pid_text(worker);
+        if self.stopping.is_some() {
             return;
         }
         match life {
