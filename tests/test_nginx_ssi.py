@@ -3,10 +3,14 @@
 import gzip
 import re
 import socket
+import threading
 import time
 from pathlib import Path
 
 import pytest
+
+from support import build, wait_until
+from support.upstream import Upstream
 
 CONF = r"""
     server {
@@ -216,3 +220,45 @@ def test_errors_are_logged(server):
                   "mandatory \"value\" parameter is absent in \"set\" SSI command",
                   "invalid context of SSI command: \"else\"", "invalid expression in \"a ? b\""):
         server.wait_log(re.escape(words))
+
+
+LEFT = r"""
+    log_format short "$request_uri $status $body_bytes_sent";
+    server {
+        listen 127.0.0.1:%PORT%;
+        server_name test.example;
+        root %DIR%/root;
+        access_log %DIR%/access.log short;
+        error_log stderr info;
+        location / { ssi on; }
+        location /added/ { add_after_body /slow/1; default_type text/html; }
+        location /asked/ { auth_request /slow/2; }
+        location /slow/ { proxy_pass http://127.0.0.1:UP; }
+    }
+"""
+
+
+@pytest.mark.parametrize("target", ["/page.html", "/added/page.html", "/asked/page.html"])
+def test_a_client_that_leaves_while_a_part_is_waited_for_gets_no_page_without_it(serve_nginx, target):
+    leaves = threading.Event()
+
+    def answer(seen, connection):
+        assert leaves.wait(10)
+        # Whoever is not waited for any more is cut off.
+        connection.recv(1)
+
+    page = 'before <!--#include virtual="/slow/0" --> between <!--#include virtual="/slow/3" --> after'
+    with Upstream(answer) as up:
+        files = {f"root{place}/page.html": page for place in ("", "/added", "/asked")}
+        server = serve_nginx(LEFT.replace("UP", str(up.port)), files=files)
+        with server.connect() as client:
+            client.send(build("GET", target))
+            wait_until(lambda: up.seen, "the part is asked for")
+            client.half_close()
+            leaves.set()
+            assert client.end() == "eof"
+        assert len(up.seen) == 1
+    log = server.directory / "access.log"
+    wait_until(lambda: f"{target} " in log.read_text(), "the request is logged")
+    assert f"\n{target} 499 0\n" in "\n" + log.read_text()
+    assert "the subrequest of an" not in server.log()

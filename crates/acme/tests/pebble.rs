@@ -43,12 +43,10 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn wait_for(port: u16) {
-    let until = Instant::now() + Duration::from_secs(60);
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < until, "nobody listens on {port}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+/// Each another one.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
 }
 
 impl Pebble {
@@ -58,6 +56,12 @@ impl Pebble {
             eprintln!("skipped: there is no pebble here");
             return None;
         }
+        // A port that was free may be somebody's by the time that it is listened on.
+        let started = (0..5).find_map(|_| Self::try_start(more, environment));
+        Some(started.expect("pebble did not start five times"))
+    }
+
+    fn try_start(more: &serde_json::Value, environment: &[(&str, &str)]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let key = rcgen::KeyPair::generate().unwrap();
@@ -67,14 +71,14 @@ impl Pebble {
         std::fs::write(path("ca.pem"), certificate.pem()).unwrap();
         std::fs::write(path("key.pem"), key.serialize_pem()).unwrap();
         let http = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (port, names, management) = (free_port(), free_port(), free_port());
+        let [port, names, management, own_management, tls] = free_ports();
         let mut settings = serde_json::json!({
             "listenAddress": format!("127.0.0.1:{port}"),
-            "managementListenAddress": format!("127.0.0.1:{}", free_port()),
+            "managementListenAddress": format!("127.0.0.1:{own_management}"),
             "certificate": path("ca.pem"),
             "privateKey": path("key.pem"),
             "httpPort": http.local_addr().unwrap().port(),
-            "tlsPort": free_port(),
+            "tlsPort": tls,
             "ocspResponderURL": "",
             "externalAccountBindingRequired": false,
         });
@@ -105,10 +109,19 @@ impl Pebble {
         pebble.arg(path("pebble.json")).env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "0");
         pebble.envs(environment.iter().copied());
         let children = vec![server, quiet(&mut pebble)];
-        let pebble = Self { children, directory, port, names: management, http };
-        wait_for(port);
-        wait_for(management);
-        Some(pebble)
+        let mut pebble = Self { children, directory, port, names: management, http };
+        let until = Instant::now() + Duration::from_secs(60);
+        while [port, management].iter().any(|port| TcpStream::connect(("127.0.0.1", *port)).is_err()) {
+            if Instant::now() > until || !pebble.runs() {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        pebble.runs().then_some(pebble)
+    }
+
+    fn runs(&mut self) -> bool {
+        self.children.iter_mut().all(|child| matches!(child.try_wait(), Ok(None)))
     }
 
     fn state(&self) -> PathBuf {

@@ -29,6 +29,8 @@ pub struct Company {
     pub(super) answer_limit: u64,
     /// One was longer, so that there is no response to make.
     pub(super) is_overlong: bool,
+    /// The client left while one was waited for, so that nobody is left to answer.
+    pub(super) client_left: bool,
     /// The client's body, once it is there and somebody else may need it.
     pub(super) body: Option<BufferedBody>,
     /// What follows a response 101.

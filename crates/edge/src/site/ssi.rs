@@ -357,6 +357,9 @@ impl<'s> Visit<'_, 's> {
         };
         let ask = Ask { args: args.unwrap_or_default(), shown: Some(page.shown.clone()), ..Ask::get(path) };
         let Some(answer) = self.ask(request, ask).await else {
+            if self.company().client_left {
+                return Ok(());
+            }
             return Err("the subrequest of an \"include\" SSI command failed".to_owned());
         };
         let (status, failed) = (answer.status, self.company().failed);

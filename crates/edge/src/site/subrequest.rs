@@ -42,6 +42,9 @@ impl Ask {
 impl Visit<'_, '_> {
     /// Asks. `None`: there is nobody left to answer, or requests lead to each other in a circle.
     pub(super) async fn ask(&mut self, request: &Request, ask: Ask) -> Option<Box<Response>> {
+        if self.company().client_left {
+            return None;
+        }
         if self.depth == DEPTH || self.company().asked == COUNT {
             let path = String::from_utf8_lossy(&ask.path);
             let what = format_args!("subrequests cycle while processing \"{path}\"");
@@ -65,6 +68,7 @@ impl Visit<'_, '_> {
             self.begin(&mut inner)
         };
         let mut answer = Box::pin(self.finish(&mut inner, step)).await;
+        self.company().client_left |= answer.is_none();
         // A page for an error is one: `auth_request` would let everybody in otherwise.
         if let (Some(answer), Some(status)) = (&mut answer, self.status.take()) {
             answer.status = status;

@@ -214,6 +214,9 @@ impl<'v, 's> Visit<'v, 's> {
         match self.slice_of(request, response) {
             Some(response) if matches!(self.end, End::Open) && self.settings().composes() => {
                 let response = Box::pin(self.compose(request, response)).await;
+                if self.company().client_left {
+                    return self.note_after();
+                }
                 self.conclude_with(request, response);
             }
             response => self.filter_for(request, response),
@@ -412,6 +415,9 @@ impl<'s> Visit<'_, 's> {
         (self.rate_counted, self.connections_counted) = (false, false);
         self.guards = limits::connections::Guards::default();
         self.kept = None;
+        if let Some(company) = &mut self.company {
+            company.client_left = false;
+        }
     }
 
     /// From now on these settings hold.
