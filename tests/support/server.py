@@ -156,7 +156,8 @@ class Monoceros:
         return self
 
     def wait_ready(self, address=None, timeout=20.0):
-        """Until the edge answers. The probe is refused by it, so that no application sees a request."""
+        """Until the edge answers. The probe is refused by it, so that no application sees a request; when its connection
+        has ended, its lines are in the logs."""
         address = address or self.address
 
         def answers():
@@ -164,7 +165,7 @@ class Monoceros:
             try:
                 with Client(address, timeout=1) as client:
                     client.send(b"not http\r\n\r\n")
-                    return client.response().status == 400
+                    return client.response().status == 400 and client.end() is not None
             except (OSError, Broken):
                 # Broken: it is at its limit of connections, and closes.
                 return False
