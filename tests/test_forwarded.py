@@ -10,7 +10,7 @@ import json
 
 def application(environ, start_response):
     names = ("REMOTE_ADDR", "wsgi.url_scheme", "HTTP_HOST", "SERVER_NAME", "SERVER_PORT", "SCRIPT_NAME", "PATH_INFO",
-             "HTTP_X_FORWARDED_FOR", "REMOTE_PORT")
+             "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_X_REAL_IP", "REMOTE_PORT")
     text = json.dumps({name: environ.get(name) for name in names}).encode()
     start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(text)))])
     return [text]
@@ -37,8 +37,13 @@ def test_loopback_is_believed_by_default(serve):
 
 
 def test_others_are_not_believed(serve):
-    seen = environ(serve(APP, "--forwarded-allow-ips", "203.0.113.7"), FORWARDED)
-    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("127.0.0.1", "http")
+    server = serve(APP, "--forwarded-allow-ips", "203.0.113.7")
+    for _ in range(2):
+        seen = environ(server, {**FORWARDED, "X-Forwarded-Host": "evil.example", "X-Real-IP": "6.6.6.6"})
+        assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("127.0.0.1", "http")
+        assert {seen[f"HTTP_X_{name}"] for name in ("FORWARDED_FOR", "FORWARDED_HOST", "REAL_IP")} == {None}
+    told = "127.0.0.1 sends `X-Forwarded-For`, and is not in `forwarded_allow_ips`"
+    assert server.log().count(told) == 1
 
 
 def test_the_last_untrusted_address_counts(serve):
@@ -118,3 +123,62 @@ def test_script_name_only_from_a_trusted_proxy(serve):
     assert (seen["SCRIPT_NAME"], seen["PATH_INFO"]) == ("/shop", "/a")
     seen = environ(serve(APP, "--forwarded-allow-ips", ""), {"SCRIPT_NAME": "/shop"}, target="/shop/a")
     assert (seen["SCRIPT_NAME"], seen["PATH_INFO"]) == ("", "/shop/a")
+
+
+PASSED = """
+    log_format who '$remote_addr $scheme $http_x_forwarded_host';
+    underscores_in_headers on;
+    app believing { wsgi app:application; directory %DIR%; }
+    app wary { wsgi app:application; directory %DIR%; forwarded_allow_ips 203.0.113.7; }
+    app dangerous { wsgi app:application; directory %DIR%; forwarded_allow_ips 203.0.113.7; header_map dangerous; }
+    app refusing { wsgi app:application; directory %DIR%; forwarded_allow_ips 203.0.113.7; header_map refuse; }
+    server {
+        listen 127.0.0.1:%PORT%;
+        access_log %DIR%/access.log who;
+        location / { app_pass believing; }
+        location /wary/ { app_pass wary; }
+        location /dangerous/ { app_pass dangerous; }
+        location /refusing/ { app_pass refusing; }
+        location /found/ { set_real_ip_from 127.0.0.1; real_ip_header X-Client; app_pass believing; }
+    }
+"""
+
+
+@pytest.fixture(scope="module")
+def passed(serve_nginx_module):
+    return serve_nginx_module(PASSED, files={"app.py": APP})
+
+
+CLAIMS = {**FORWARDED, "X-Forwarded-Host": "evil.example", "X-Real-IP": "6.6.6.6", "X-Client": "198.51.100.4"}
+
+
+@pytest.mark.parametrize(("target", "address", "scheme", "host", "real"), [
+    ("/", "192.0.2.1", "https", "evil.example", "6.6.6.6"),
+    ("/wary/", "127.0.0.1", "http", None, None),
+    ("/found/", "198.51.100.4", "https", "evil.example", "6.6.6.6"),
+])
+def test_by_app_pass_only_a_trusted_peer_says_for_whom_it_speaks(passed, target, address, scheme, host, real):
+    seen = environ(passed, CLAIMS, target)
+    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == (address, scheme)
+    assert (seen["HTTP_X_FORWARDED_HOST"], seen["HTTP_X_REAL_IP"]) == (host, real)
+    if target == "/wary/":
+        assert seen["HTTP_X_FORWARDED_FOR"] is None
+    # What the edge itself knows of the client is untouched by what the application believes.
+    client = "198.51.100.4" if target == "/found/" else "127.0.0.1"
+    wait_until(lambda: f"{client} http evil.example\n" in (passed.directory / "access.log").read_text(), "a line")
+
+
+def test_by_app_pass_a_proxy_that_contradicts_itself_is_refused(passed):
+    fields = {"X-Forwarded-Proto": "https", "X-Forwarded-Ssl": "off"}
+    assert passed.get("/", fields).status == 400
+    assert passed.get("/wary/", fields).status == 200
+
+
+def test_by_app_pass_header_map_holds(passed):
+    fields = {"X_Real_IP": "6.6.6.6", "Script_Name": "/shop"}
+    seen = environ(passed, fields, "/wary/a")
+    assert (seen["HTTP_X_REAL_IP"], seen["SCRIPT_NAME"], seen["PATH_INFO"]) == (None, "", "/wary/a")
+    assert environ(passed, fields, "/dangerous/a")["HTTP_X_REAL_IP"] == "6.6.6.6"
+    assert environ(passed, fields, "/")["HTTP_X_REAL_IP"] is None
+    assert passed.get("/refusing/", fields).status == 400
+    assert passed.get("/refusing/").status == 200

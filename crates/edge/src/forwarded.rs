@@ -4,19 +4,37 @@
 //! same are removed, so that the application can rely on what it sees.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
 
 use config::model::{Forwarded, HeaderMap, Trusted};
 use exchange::{Fields, Name, Request, Scheme};
+use telemetry::error_log::{self, Level};
 
-/// Fields in which only a trusted proxy may speak. (`Forwarded` is not read here, but frameworks read it.)
-const CLAIMS: [Name; 6] = [
-    Name::XForwardedFor,
-    Name::XForwardedProto,
-    Name::XForwardedHost,
-    Name::XForwardedPort,
-    Name::XForwardedSsl,
-    Name::Forwarded,
-];
+/// Fields in which only a trusted proxy may speak, beside `X-Forwarded-…` and `secure_scheme_headers`. They are not
+/// read here, but frameworks read them.
+const CLAIMS: [&[u8]; 2] = [b"forwarded", b"x-real-ip"];
+const CLAIMS_BEGIN: &[u8] = b"x-forwarded-";
+
+/// What `app_pass` hands to an application: as by gunicorn's command line a trusted peer may say for whom it speaks, and
+/// nobody else. `None`: the request as it is. `peer`: who is connected, where `set_real_ip_from` has found whom it
+/// speaks for; that counts then.
+pub fn pass_on(
+    settings: &Forwarded,
+    request: &Request,
+    peer: Option<SocketAddr>,
+) -> Result<Option<Request>, &'static str> {
+    let counts = |name: &[u8]| name.contains(&b'_') || is_claim(settings, name);
+    if !request.fields.iter().any(|(_, name, _)| counts(name)) {
+        return Ok(None);
+    }
+    let mut asking = request.clone();
+    asking.peer.remote = peer;
+    arrive(settings, &mut asking)?;
+    if request.peer.remote != peer {
+        asking.peer.remote = request.peer.remote;
+    }
+    Ok(Some(asking))
+}
 
 /// What is done with a request that came to the application itself, at an address of its own, with all its fields.
 pub fn arrive(settings: &Forwarded, request: &mut Request) -> Result<(), &'static str> {
@@ -83,13 +101,32 @@ pub fn apply(settings: &Forwarded, request: &mut Request) -> Result<(), &'static
     if is_trusted(settings, request) {
         return believe(settings, request);
     }
-    for name in CLAIMS {
-        request.fields.remove(name);
+    let claims = request.fields.iter().map(|(_, name, _)| name).filter(|name| is_claim(settings, name));
+    let claims: Vec<Vec<u8>> = claims.map(<[u8]>::to_vec).collect();
+    if let Some(name) = claims.first() {
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            let peer = request.peer.remote.map(|peer| peer.ip().to_canonical().to_string());
+            let (name, peer) = (name.escape_ascii(), peer.unwrap_or_default());
+            let what = format_args!(
+                "{peer} sends `{name}`, and is not in `forwarded_allow_ips`: applications do not see such fields of it \
+                 (told once)"
+            );
+            error_log::write(Level::Warning, what);
+        });
     }
-    for header in &settings.scheme_headers {
-        request.fields.remove_named(header.name.as_bytes());
+    for name in claims {
+        request.fields.remove_named(&name);
     }
     Ok(())
+}
+
+/// Only a trusted proxy may say this.
+fn is_claim(settings: &Forwarded, name: &[u8]) -> bool {
+    let begins = name.get(..CLAIMS_BEGIN.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(CLAIMS_BEGIN));
+    begins
+        || CLAIMS.iter().any(|claim| claim.eq_ignore_ascii_case(name))
+        || settings.scheme_headers.iter().any(|header| header.name.as_bytes().eq_ignore_ascii_case(name))
 }
 
 fn believe(settings: &Forwarded, request: &mut Request) -> Result<(), &'static str> {
@@ -207,6 +244,35 @@ mod tests {
         assert_eq!(apply(&local_only(), &mut r), Ok(()));
         assert_eq!((r.scheme, r.fields.len()), (Scheme::Http, 1));
         assert_eq!(r.peer.remote, "192.0.2.7:99".parse().ok());
+    }
+
+    #[test]
+    fn nothing_that_frameworks_take_for_a_proxys_word_is_left_of_a_strangers() {
+        for name in ["X-Forwarded-Prefix", "x-forwarded-ssl", "Forwarded", "X-REAL-IP", "X-Forwarded-"] {
+            let mut r = request("192.0.2.7:99", &[(name, "1"), ("X-Forwarder", "2"), (name, "3")]);
+            assert_eq!(apply(&local_only(), &mut r), Ok(()));
+            assert_eq!(r.fields.named(b"x-forwarder"), Some(&b"2"[..]));
+            assert_eq!(r.fields.len(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_passed_to_an_application_is_looked_at_as_where_it_is_asked_itself() {
+        let pass = |peer: &str, found: &str, fields: &[(&str, &str)]| {
+            let connected = request(peer, &[]).peer.remote;
+            let told = pass_on(&local_only(), &request(found, fields), connected).unwrap();
+            told.map(|r| (r.scheme, r.peer.remote.unwrap().to_string(), r.fields.len()))
+        };
+        let claims = [("X-Forwarded-Proto", "https"), ("X-Forwarded-For", "6.6.6.6"), ("A", "b")];
+        let (stranger, proxy, client) = ("192.0.2.7:99", "127.0.0.1:5", "192.0.2.9:0");
+        assert_eq!(pass(stranger, stranger, &[("A", "b"), ("X-Forwarder", "c")]), None);
+        assert_eq!(pass(stranger, stranger, &claims), Some((Scheme::Http, stranger.to_owned(), 1)));
+        assert_eq!(pass(proxy, proxy, &claims), Some((Scheme::Https, "6.6.6.6:0".to_owned(), 3)));
+        // Whom set_real_ip_from has found counts, and the scheme is the proxy's to say.
+        assert_eq!(pass(proxy, client, &claims), Some((Scheme::Https, client.to_owned(), 3)));
+        assert_eq!(pass(stranger, client, &claims), Some((Scheme::Http, client.to_owned(), 1)));
+        assert_eq!(pass(stranger, proxy, &claims), Some((Scheme::Http, proxy.to_owned(), 1)));
+        assert_eq!(pass(stranger, stranger, &[("X_Odd", "1")]), Some((Scheme::Http, stranger.to_owned(), 0)));
     }
 
     #[test]

@@ -34,7 +34,10 @@ pub(super) const ROWS: &[Row] = &[
         Context::LOCATION.or(Context::LOCATION_IF).or(Context::LIMIT_EXCEPT),
         Apply::Custom(|r, l, d| r.app_pass(l, d)),
         "",
-        "Hands requests to an application.",
+        "Hands requests to an application. Who asks, and by which scheme, stands in its environ by itself \
+         (`REMOTE_ADDR`, `wsgi.url_scheme`), also as `set_real_ip_from` or a proxy in the app's `forwarded_allow_ips` \
+         says it; what others claim in `X-Forwarded-…`, `Forwarded` or `X-Real-IP` does not reach it. All other fields \
+         are the client's own: `proxy_set_header` does not hold here (with the app's `bind` and `proxy_pass` it does).",
     )
     .ours(),
     Row::flag(

@@ -3,8 +3,10 @@
 
 use conf_syntax::{Directive, Directives, FileId};
 
+use super::level::Level;
 use super::reader::{Reader, list};
 use super::table::{Apply, TABLE};
+use crate::model::http::Family;
 
 /// What the directives of each kind of other servers begin with.
 const KINDS: [&str; 5] = ["proxy_", "fastcgi_", "uwsgi_", "scgi_", "grpc_"];
@@ -16,8 +18,8 @@ const INSTEAD: [(&str, &str); 10] = [
     ("connect_timeout", "`queue_timeout` in the `app` says how long a request may wait for a worker"),
     (
         "set_header",
-        "an application has the client's own fields; who asks and how stands in its environ (`REMOTE_ADDR`, \
-         `wsgi.url_scheme`)",
+        "who asks and how stands in the application's environ (`REMOTE_ADDR`, `wsgi.url_scheme`); all else it has \
+         from the client",
     ),
     (
         "param",
@@ -77,6 +79,37 @@ impl<'a> Reader<'a> {
         }
         (self.problems.line_at, self.problems.hint) = before;
     }
+
+    /// Warns of fields that `proxy_set_header` here or around sets for other servers: in those that an application may
+    /// rely on (`X-Remote-User`), it would see what the client sends.
+    pub(super) fn warn_of_unset_fields(&mut self, directives: Directives<'a>, level: &Level) {
+        let Some(pass) = directives.iter().find(|d| d.name.value == b"app_pass") else { return };
+        let Some(http) = &level.passes[Family::Proxy as usize] else { return };
+        let fields = http.set_headers.iter().flat_map(|fields| fields.iter());
+        let unset: Vec<String> = fields
+            .filter(|(name, _)| !is_told(name))
+            .map(|(name, _)| format!("`{}`", String::from_utf8_lossy(name)))
+            .collect();
+        if unset.is_empty() {
+            return;
+        }
+        let names: Vec<&str> = unset.iter().map(String::as_str).collect();
+        let text = format!(
+            "`proxy_set_header` does not hold for `app_pass`: in {} the application has what the client sends",
+            list(&names, "and")
+        );
+        self.warning(pass.head(), text)
+            .help("give the `app` a `bind` and write `proxy_pass` to it, which goes straight into its queue as well");
+    }
+}
+
+/// Whether an application is told by itself what this field says, or has no use for it.
+fn is_told(name: &[u8]) -> bool {
+    const BEGIN: &[u8] = b"x-forwarded-";
+    const KNOWN: [&str; 7] =
+        ["Host", "Connection", "Upgrade", "Accept-Encoding", "Forwarded", "X-Real-IP", "Early-Data"];
+    name.get(..BEGIN.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(BEGIN))
+        || KNOWN.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name))
 }
 
 /// The name of a directive that nobody among these makes use of, and what to write instead.

@@ -150,6 +150,9 @@ impl<'a> Reader<'a> {
         }
         let checks = std::mem::take(&mut self.checks);
         let settled = self.settle(level, Some(parent));
+        if let Some(Content::App(_)) = content {
+            self.warn_of_unset_fields(block.directives, &settled.level);
+        }
         self.place_checks(checks, content.as_ref().unwrap_or(&Content::Files), settled.id);
         let inner = self.inner(later, &settled, Context::LOCATION);
         let current = std::mem::replace(&mut self.location, outer);

@@ -244,6 +244,11 @@ impl Visit<'_, '_> {
         }
         let for_all = keeping.as_deref().and_then(|keeping| Self::for_all(request, keeping));
         let asking = for_all.as_ref().unwrap_or(request);
+        let told = match self.told(index, asking) {
+            Ok(told) => told,
+            Err(step) => return step,
+        };
+        let asking = told.as_ref().unwrap_or(asking);
         let called = self.run_app(&app, (request, asking), &body, for_all.is_some(), None).await;
         let step = self.answered_by_app(request, &app, called, keeping);
         if request.has_body() {
@@ -337,6 +342,16 @@ impl Visit<'_, '_> {
         response.body =
             self.put_in_cache(request, *keeping, fresh, status, without_body, head, body, length, memory);
         Step::respond(response)
+    }
+
+    /// The request as the application is told it, if that is not as it came.
+    fn told(&self, index: u32, request: &Request) -> Result<Option<Request>, Step> {
+        let model = self.site.configuration.model.apps.get(index as usize);
+        let Some(forwarded) = model.and_then(|app| app.forwarded.as_deref()) else { return Ok(None) };
+        forwarded::pass_on(forwarded, request, self.ends.peer.remote).map_err(|why| {
+            self.facts.log(Level::Info, Some(request), format_args!("{why}"));
+            Step::Page(400)
+        })
     }
 
     /// Where the application itself is asked, as gunicorn would be: whoever connects may say for whom it speaks, and what

@@ -93,7 +93,13 @@ pub(super) const ROWS: &[Setting] = &[
         .env("FORWARDED_ALLOW_IPS")
         .doc(
             "Addresses and networks of proxies whose `X-Forwarded-*` fields are believed, with commas; `*` believes \
-             everybody. A peer on a Unix socket is always believed.",
+             everybody. A peer on a Unix socket is always believed. In an `app` block of an nginx.conf it holds for \
+             `app_pass` as it does for the app's own `bind`.",
+        )
+        .differs(
+            "What `X-Forwarded-For` of such a proxy says becomes `REMOTE_ADDR`. The fields of others (`X-Forwarded-…`, \
+             `Forwarded`, `X-Real-IP`) do not reach the application, which could not tell them from a proxy's; \
+             gunicorn hands them on.",
         ),
     Setting::new("forwarder_headers", Section::Mechanics, Kind::Commas)
         .flags(&["--forwarder-headers"])
