@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -39,6 +39,8 @@ impl PidFile {
     pub(crate) fn test(path: &Path) -> Result<(), String> {
         let tried = if path.is_dir() {
             Err(Errno::ISDIR.into())
+        } else if is_device(path) {
+            fs::OpenOptions::new().write(true).open(path).map(drop)
         } else {
             temporary(path).and_then(|(file, _)| fs::remove_file(file))
         };
@@ -103,12 +105,21 @@ fn temporary(path: &Path) -> io::Result<(PathBuf, fs::File)> {
 }
 
 fn write(path: &Path) -> io::Result<()> {
+    // A device stays what it is: in its place there would be a file of that name for all others.
+    if is_device(path) {
+        return writeln!(fs::OpenOptions::new().write(true).open(path)?, "{}", std::process::id());
+    }
     let (temporary, mut file) = temporary(path)?;
     let written = writeln!(file, "{}", std::process::id()).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// As `/dev/null`, for no pid file at all.
+fn is_device(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|there| there.file_type().is_char_device())
 }
 
 fn read(path: &Path) -> Option<Pid> {
@@ -176,5 +187,17 @@ mod tests {
         fs::write(&path, "1\n").unwrap();
         drop(file);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn a_device_is_written_to_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pid");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        PidFile::test(&path).unwrap();
+        let file = PidFile::replace(&path).unwrap();
+        assert!(is_device(&path));
+        drop(file);
+        assert!(is_device(&path));
     }
 }

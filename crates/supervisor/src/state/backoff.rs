@@ -47,12 +47,7 @@ impl Backoff {
         delay
     }
 
-    /// Whether something may be started.
-    pub(super) fn is_over(&self, now: Time) -> bool {
-        self.until.is_none_or(|at| at <= now)
-    }
-
-    /// When something may be started, if not at once.
+    /// From when on something may be started, if there is a delay.
     pub(super) fn until(&self) -> Option<Time> {
         self.until
     }
@@ -80,8 +75,7 @@ mod tests {
         for _ in 0..12 {
             let delay = b.failed(now);
             delays.push(delay.as_millis());
-            assert!(b.is_over(now + delay));
-            assert_eq!(b.is_over(now), delay.is_zero());
+            assert_eq!(b.until(), (!delay.is_zero()).then_some(now + delay));
             now += delay;
         }
         assert_eq!(delays, [0, 100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 30000, 30000]);

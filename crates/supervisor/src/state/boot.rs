@@ -10,7 +10,7 @@ impl State {
         let due: Vec<u64> = self
             .generations
             .values()
-            .filter(|g| g.boot_deadline().is_some_and(|at| at <= now))
+            .filter(|g| g.mold && !g.mold_stopped && g.boot_by.is_some_and(|at| at <= now))
             .map(|g| g.number)
             .collect();
         for generation in due {

@@ -90,7 +90,7 @@ impl State {
         let Some(failed) = self.next.take() else { return };
         self.act(Action::Discard { cycle: failed.number });
         for generation in failed.generations {
-            self.leave(generation, Duration::ZERO, now);
+            self.give_up(generation, now);
         }
         if self.current.is_none() {
             match code {

@@ -1,8 +1,16 @@
 //! Generations: one mold and its workers, for one application.
 
+use super::backoff::Backoff;
 use super::{
     Action, BTreeMap, BTreeSet, Duration, Level, Life, Plan, State, Status, Time, WORKER_BOOT_ERROR,
 };
+
+/// So long after a mold the master hears of a signal that was sent to both.
+const GROUP: Duration = Duration::from_millis(500);
+
+const SIGINT: i32 = 2;
+const SIGQUIT: i32 = 3;
+const SIGTERM: i32 = 15;
 
 /// Where a generation is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +46,15 @@ pub(super) struct Generation {
     changes: BTreeMap<String, BTreeMap<u64, u32>>,
     /// Requests that its application had finished when one of its workers last died quickly.
     pub(super) finished: u64,
+    /// Slows its workers down that die in a loop. Those of others have nothing to do with it.
+    pub(super) backoff: Backoff,
+    /// Workers that were ready while it booted, and died over requests since: those need not be ready again.
+    pub(super) proven: u32,
+    /// Workers that died before they were ready, and not of an error.
+    pub(super) boot_deaths: u32,
+    /// Its mold was ended by a signal that whoever ends a whole group of processes sends. Unless the master has heard
+    /// of it as well by then, it is a failure.
+    pub(super) felled: Option<(Time, Status)>,
     /// What TTIN and TTOU have said before its settings were known.
     resized: i64,
 }
@@ -49,7 +66,8 @@ impl Generation {
     }
 
     pub(super) fn boot_deadline(&self) -> Option<Time> {
-        self.boot_by.filter(|_| self.mold && !self.mold_stopped)
+        let felled = self.felled.map(|(at, _)| at);
+        self.boot_by.filter(|_| self.mold && !self.mold_stopped).into_iter().chain(felled).min()
     }
 }
 
@@ -80,6 +98,10 @@ impl State {
                 aborted: false,
                 changes: BTreeMap::new(),
                 finished: 0,
+                backoff: Backoff::default(),
+                proven: 0,
+                boot_deaths: 0,
+                felled: None,
                 resized: 0,
             },
         );
@@ -131,6 +153,7 @@ impl State {
     }
 
     pub(super) fn mold_gone(&mut self, generation: u64, status: Status, now: Time) {
+        let boots = self.boots(generation);
         let Some(g) = self.generations.get_mut(&generation) else { return };
         g.mold = false;
         if g.mold_stopped {
@@ -140,18 +163,36 @@ impl State {
         if self.stopping.is_some() {
             return;
         }
-        if self.boots(generation) {
-            self.log(
-                Level::Error,
-                format!("The mold (generation {generation}) {status} before its workers were ready"),
-            );
-            self.generation_failed(generation, WORKER_BOOT_ERROR, now);
+        if boots && matches!(status, Status::Signal(SIGINT | SIGQUIT | SIGTERM)) {
+            g.felled = Some((now + GROUP, status));
+        } else if boots {
+            self.mold_lost(generation, status, now);
         } else if self.serves(generation) {
             self.log(
                 Level::Error,
                 format!("The mold {status}; its workers go on until a new generation is ready"),
             );
             self.restart_mold(now);
+        }
+    }
+
+    fn mold_lost(&mut self, generation: u64, status: Status, now: Time) {
+        self.log(
+            Level::Error,
+            format!("The mold (generation {generation}) {status} before its workers were ready"),
+        );
+        self.generation_failed(generation, WORKER_BOOT_ERROR, now);
+    }
+
+    pub(super) fn tick_felled(&mut self, now: Time) {
+        let is_due = |g: &&mut Generation| g.felled.is_some_and(|(at, _)| at <= now);
+        let felled = self.generations.values_mut().filter(is_due);
+        let felled: Vec<(u64, Status)> =
+            felled.filter_map(|g| Some((g.number, g.felled.take()?.1))).collect();
+        for (generation, status) in felled {
+            if self.stopping.is_none() && self.boots(generation) {
+                self.mold_lost(generation, status, now);
+            }
         }
     }
 
@@ -164,11 +205,20 @@ impl State {
         }
     }
 
-    /// It can take over: its mold and all of its workers are ready.
+    /// It can take over: its mold and all of its workers are ready. One that was, and died over a request, is not waited
+    /// for again: whoever sends such requests would keep a reload from ever ending.
     pub(super) fn has_booted(&self, generation: u64) -> bool {
-        self.generations
-            .get(&generation)
-            .is_some_and(|g| g.phase == Phase::Booting && self.ready_workers(generation) >= g.target as usize)
+        let ready = self.ready_workers(generation);
+        self.generations.get(&generation).is_some_and(|g| {
+            let is_enough = ready + g.proven as usize >= g.target as usize;
+            g.phase == Phase::Booting && is_enough && (ready > 0 || g.target == 0)
+        })
+    }
+
+    /// Sends the workers away of what does not come up. They may have taken requests already.
+    pub(super) fn give_up(&mut self, generation: u64, now: Time) {
+        let grace = self.generations.get(&generation).map_or(Duration::ZERO, |g| g.plan.graceful_timeout);
+        self.leave(generation, grace, now);
     }
 
     /// Sends a generation's workers away.

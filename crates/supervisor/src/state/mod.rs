@@ -59,7 +59,6 @@ pub(crate) struct State {
     reload_again: bool,
     /// Start another mold then, because one of the current cycle is dead.
     retry_mold: Option<Time>,
-    worker_backoff: Backoff,
     mold_backoff: Backoff,
     actions: VecDeque<Action>,
     ended: bool,
@@ -84,7 +83,6 @@ impl State {
             resting: false,
             reload_again: false,
             retry_mold: None,
-            worker_backoff: Backoff::default(),
             mold_backoff: Backoff::default(),
             actions: VecDeque::new(),
             ended: false,
@@ -146,6 +144,7 @@ impl State {
         }
         self.tick_workers(now);
         self.tick_molds(now);
+        self.tick_felled(now);
         self.tick_edge(now);
         self.tick_stop(now);
         if self.retry_mold.is_some_and(|at| at <= now) {
@@ -164,10 +163,7 @@ impl State {
         }
         let workers = self.workers.values().filter_map(Worker::deadline);
         let stop = self.stopping.as_ref().and_then(|s| s.deadline);
-        let spawn = self
-            .worker_backoff
-            .until()
-            .filter(|_| self.stopping.is_none() && self.edge.is_up() && self.is_short());
+        let spawn = self.next_spawn();
         let molds = self.generations.values().filter_map(Generation::boot_deadline);
         workers.chain(molds).chain(stop).chain(spawn).chain(self.retry_mold).chain(self.edge.restart_at).min()
     }
@@ -198,7 +194,7 @@ impl State {
     fn settle(&mut self, now: Time) {
         self.end_workers();
         if self.stopping.is_some() {
-            self.replace_for_the_last(now);
+            self.spawn_missing(now);
             self.settle_stop(now);
             return;
         }

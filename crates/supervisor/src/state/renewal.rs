@@ -61,7 +61,7 @@ impl State {
     /// Ends what was being brought up.
     pub(super) fn cancel_renewal(&mut self, now: Time) {
         if let Some(renewal) = self.renewal.take() {
-            self.leave(renewal.generation, Duration::ZERO, now);
+            self.give_up(renewal.generation, now);
         }
     }
 

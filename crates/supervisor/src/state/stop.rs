@@ -134,7 +134,7 @@ impl State {
         for generation in booting {
             let imports =
                 self.generations.get(&generation).is_some_and(|g| g.phase == Phase::Molding && g.mold);
-            self.leave(generation, Duration::ZERO, now);
+            self.give_up(generation, now);
             if imports {
                 // It hears nothing else.
                 self.act(Action::KillMold { generation });

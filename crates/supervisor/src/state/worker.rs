@@ -1,12 +1,15 @@
 //! Workers: from the order to spawn one to its end, and the replacement of those that end.
 
-use super::generation::{Phase, seconds};
+use super::generation::{Generation, Phase, seconds};
 use super::{APP_LOAD_ERROR, Action, Duration, Level, State, Status, Time, WORKER_BOOT_ERROR, Work};
 
 /// After ABRT a worker has this long to write its stacks and run its hook.
 pub(super) const ABORT: Duration = Duration::from_secs(2);
 /// A worker that crashes within this time of being ready dies quickly.
 const QUICK: Duration = Duration::from_secs(1);
+
+/// Of so many workers that die by a signal, or without an error, before they are ready, a reload does not come up.
+const BOOT_DEATHS: u32 = 5;
 
 const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
@@ -100,49 +103,41 @@ impl State {
         self.act(Action::SpawnWorker { generation, worker: number, age: number, threads });
     }
 
-    /// Workers that are missing, in generations that may have new ones.
-    fn missing(&self) -> Vec<(u64, u32, u32)> {
+    /// Workers that are missing, in generations that may have new ones: how many, and from when on.
+    fn missing(&self) -> Vec<(&Generation, u32, Option<Time>)> {
         let mut missing = vec![];
+        if !self.edge.is_up() || (self.stopping.is_some() && !self.finishes_requests()) {
+            return missing;
+        }
         for g in self.generations.values() {
             if !g.mold || g.mold_stopped || !matches!(g.phase, Phase::Booting | Phase::Serving) {
                 continue;
             }
             let wanted =
                 self.workers.values().filter(|w| w.generation == g.number && w.is_wanted()).count() as u32;
+            // While the edge finishes requests, an application none of whose workers is left gets new ones: whoever
+            // sends TERM to every process of a service has ended them, and requests wait.
+            if self.stopping.is_some() && (wanted > 0 || !self.serves(g.number)) {
+                continue;
+            }
             if wanted < g.target {
-                missing.push((g.number, g.target - wanted, g.plan.threads));
+                missing.push((g, g.target - wanted, g.backoff.until()));
             }
         }
         missing
     }
 
-    pub(super) fn is_short(&self) -> bool {
-        !self.missing().is_empty()
+    /// When the next worker may start, if one is missing that may not at once.
+    pub(super) fn next_spawn(&self) -> Option<Time> {
+        self.missing().into_iter().filter_map(|(.., from)| from).min()
     }
 
     pub(super) fn spawn_missing(&mut self, now: Time) {
-        if !self.edge.is_up() || !self.worker_backoff.is_over(now) {
-            return;
-        }
-        for (generation, count, threads) in self.missing() {
+        let due = self.missing().into_iter().filter(|(.., from)| from.is_none_or(|at| at <= now));
+        let due: Vec<_> = due.map(|(g, count, _)| (g.number, count, g.plan.threads)).collect();
+        for (generation, count, threads) in due {
             for _ in 0..count {
                 self.spawn(generation, threads, now);
-            }
-        }
-    }
-
-    /// While the edge finishes requests, an application none of whose workers is left gets new ones: whoever sends TERM
-    /// to every process of a service has ended them, and requests wait.
-    pub(super) fn replace_for_the_last(&mut self, now: Time) {
-        if !self.finishes_requests() || !self.edge.is_up() || !self.worker_backoff.is_over(now) {
-            return;
-        }
-        for (generation, count, threads) in self.missing() {
-            let target = self.generations.get(&generation).map_or(0, |g| g.target);
-            if count == target && self.serves(generation) {
-                for _ in 0..count {
-                    self.spawn(generation, threads, now);
-                }
             }
         }
     }
@@ -298,12 +293,15 @@ impl State {
             && let Some(g) = self.generations.get_mut(&generation)
         {
             let goes_on = work.finished != std::mem::replace(&mut g.finished, work.finished);
+            if work.used && g.phase == Phase::Booting {
+                g.proven += 1;
+            }
             if work.used && goes_on {
-                self.worker_backoff.reset();
+                g.backoff.reset();
                 return;
             }
         }
-        self.slow_down(work.is_some_and(|work| work.used), now);
+        self.slow_down(generation, work.is_some_and(|work| work.used), now);
     }
 
     pub(super) fn worker_exited(&mut self, worker: u64, status: Status, now: Time) {
@@ -312,7 +310,7 @@ impl State {
             return;
         }
         w.exited = true;
-        let (gone, life) = (w.gone, w.life);
+        let (gone, life, generation) = (w.gone, w.life, w.generation);
         if life == Life::Booting && !gone && self.edge.is_up() && self.stopping.is_none() {
             w.ended = Some(status);
         }
@@ -323,8 +321,10 @@ impl State {
         }
         if self.stopping.is_some() {
             if life == Life::Booting {
-                // See `replace_for_the_last`.
-                self.worker_backoff.failed(now);
+                // See `missing`.
+                if let Some(g) = self.generations.get_mut(&generation) {
+                    g.backoff.failed(now);
+                }
             }
         } else if self.workers.get(&worker).is_some_and(|w| w.ended.is_none()) {
             self.take_end(worker, status, now);
@@ -341,6 +341,9 @@ impl State {
             return;
         }
         match life {
+            Life::Booting if leaving => {
+                self.log(Level::Debug, format!("Worker (pid:{pid}) {status} before it was ready"));
+            }
             Life::Booting => self.boot_failed(generation, &pid, status, hung, now),
             Life::Aborting { .. } | Life::Killed if hung => {
                 self.boot_failed(generation, &pid, status, hung, now);
@@ -357,6 +360,10 @@ impl State {
                 {
                     w.suspect = true;
                     self.judge(worker, now);
+                } else if let Some(g) = self.generations.get_mut(&generation)
+                    && g.phase == Phase::Booting
+                {
+                    g.proven += 1;
                 }
             }
             Life::Draining { .. } | Life::Aborting { .. } | Life::Killed => {
@@ -377,21 +384,31 @@ impl State {
                 let code = if load_error { APP_LOAD_ERROR } else { WORKER_BOOT_ERROR };
                 self.generation_failed(generation, code, now);
             }
-            _ => self.slow_down(false, now),
+            _ => {
+                self.slow_down(generation, false, now);
+                // What comes up the first time has nothing else to go on with; what does beside it must not keep
+                // another one from coming up.
+                let Some(g) = self.generations.get_mut(&generation) else { return };
+                g.boot_deaths += 1;
+                if g.boot_deaths >= BOOT_DEATHS && self.current.is_some() && self.boots(generation) {
+                    self.generation_failed(generation, WORKER_BOOT_ERROR, now);
+                }
+            }
         }
     }
 
-    fn slow_down(&mut self, at_work: bool, now: Time) {
-        let backoff = &mut self.worker_backoff;
+    fn slow_down(&mut self, generation: u64, at_work: bool, now: Time) {
+        let Some(g) = self.generations.get_mut(&generation) else { return };
+        let backoff = &mut g.backoff;
         let (delay, of_what) = if at_work {
             (backoff.failed_at_work(now), "over their first requests")
         } else {
             (backoff.failed(now), "as soon as they start")
         };
+        let failures = backoff.failures();
         if !delay.is_zero() {
             let text = format!(
-                "Workers die {of_what} ({} in a row); the next one starts in {}",
-                self.worker_backoff.failures(),
+                "Workers die {of_what} ({failures} in a row); the next one starts in {}",
                 seconds(delay)
             );
             self.log(Level::Warning, text);

@@ -120,3 +120,134 @@ fn without_a_limit_booting_takes_what_it_takes() {
     w.event(Event::WorkerReady { worker: 1 });
     assert!(w.seen.contains(&Action::Accept));
 }
+
+#[test]
+fn a_reload_whose_workers_die_without_an_error_is_given_up() {
+    for status in [Status::Signal(11), Status::Signal(9), Status::Code(0)] {
+        let mut w = World::serving(2);
+        w.auto_ready = false;
+        w.event(Event::Signal(Signal::Hup));
+        for round in 0..5 {
+            assert!(!w.logged("did not boot"));
+            let worker = *w.spawned().last().unwrap();
+            w.exited(worker, status);
+            // Longer than what it takes to forget a loop.
+            w.wait(if round == 2 { 20 * S } else { S });
+        }
+        assert!(w.logged("Generation 2 did not boot; the old one goes on serving"));
+        w.auto_ready = true;
+        w.event(Event::Signal(Signal::Hup));
+        assert!(w.logged("Generation 3 serves"));
+    }
+}
+
+#[test]
+fn workers_that_do_not_boot_keep_none_of_the_old_generation_away() {
+    let mut w = World::serving(2);
+    w.auto_ready = false;
+    w.event(Event::Signal(Signal::Hup));
+    w.exited(3, Status::Signal(11));
+    w.exited(4, Status::Signal(11));
+    let count = w.spawned().len();
+    w.exited(1, Status::Signal(9));
+    assert_eq!(w.spawned().len(), count + 1);
+}
+
+#[test]
+fn the_first_generation_goes_on_trying_where_workers_are_killed() {
+    let mut w = World::new(1);
+    w.auto_ready = false;
+    w.run();
+    for _ in 0..20 {
+        let worker = *w.spawned().last().unwrap();
+        w.exited(worker, Status::Signal(9));
+        w.wait(40 * S);
+    }
+    assert_eq!(w.exit, None);
+    let last = *w.spawned().last().unwrap();
+    w.event(Event::WorkerReady { worker: last });
+    assert!(w.seen.contains(&Action::Accept));
+}
+
+#[test]
+fn a_reload_ends_though_requests_crash_its_workers() {
+    let mut w = World::serving(3);
+    w.auto_ready = false;
+    w.event(Event::Signal(Signal::Hup));
+    let mut finished = 0;
+    for worker in [4, 5] {
+        w.event(Event::WorkerReady { worker });
+        finished += 1;
+        crash(&mut w, worker, true, finished);
+        assert!(!w.logged("Generation 2 serves"), "nobody would");
+    }
+    // That one was not ready.
+    w.event(Event::WorkerExited { worker: 6, status: Status::Signal(11) });
+    w.event(Event::WorkerGone { worker: 6, work: Some(Work { used: false, finished }) });
+    w.wait(S);
+    let last = *w.spawned().last().unwrap();
+    w.event(Event::WorkerReady { worker: last });
+    assert!(w.logged("Generation 2 serves"));
+}
+
+#[test]
+fn a_reload_does_not_end_over_workers_that_die_by_themselves() {
+    let mut w = World::serving(2);
+    w.auto_ready = false;
+    w.event(Event::Signal(Signal::Hup));
+    for _ in 0..6 {
+        let worker = *w.spawned().last().unwrap();
+        w.event(Event::WorkerReady { worker });
+        w.wait(Duration::from_millis(10));
+        crash(&mut w, worker, false, 0);
+        w.wait(5 * S);
+    }
+    assert!(!w.logged("Generation 2 serves"));
+}
+
+#[test]
+fn a_graceful_stop_within_a_delay_finds_somebody_for_those_who_wait() {
+    let mut w = World::serving(1);
+    crash(&mut w, 1, true, 0);
+    crash(&mut w, 2, true, 0);
+    assert_eq!(w.spawned(), [2], "slowed down");
+    w.auto_exit = false;
+    w.event(Event::Signal(Signal::Term));
+    assert_eq!(w.spawned(), [2]);
+    assert_eq!(w.state.deadline(), Some(w.now + Duration::from_millis(100)));
+    w.wait(Duration::from_millis(100));
+    assert_eq!(w.spawned(), [2, 3]);
+    assert!(w.state.deadline().is_some_and(|at| at > w.now + S));
+}
+
+#[test]
+fn a_reload_that_is_given_up_lets_its_workers_finish_what_they_have_taken() {
+    let mut w = World::serving(2);
+    w.auto_ready = false;
+    w.event(Event::Signal(Signal::Hup));
+    w.event(Event::WorkerReady { worker: 3 });
+    w.auto_exit = false;
+    w.event(Event::Signal(Signal::Term));
+    assert_eq!(w.drained(), [3]);
+    assert!(!w.seen.contains(&kill(3)) && w.seen.contains(&kill(4)));
+}
+
+#[test]
+fn a_mold_that_a_whole_groups_signal_has_ended_is_no_failure_of_the_boot() {
+    for (signal, manners) in [(15, Signal::Term), (2, Signal::Int), (3, Signal::Quit)] {
+        let booting = |told: bool| {
+            let mut w = World::new(1);
+            w.auto_ready = false;
+            w.run();
+            w.event(Event::MoldGone { generation: 1, status: Status::Signal(signal) });
+            assert_eq!(w.exit, None);
+            if told {
+                w.event(Event::Signal(manners));
+            }
+            w.wait(10 * S);
+            (w.exit, w.logged("before its workers were ready"))
+        };
+        assert_eq!(booting(true), (Some(0), false));
+        assert_eq!(booting(false), (Some(3), true));
+    }
+}
