@@ -313,7 +313,9 @@ mod tests {
 
     #[test]
     fn state_words_read_as_written() {
-        for (ticket, kind, claimer) in [(0, FREE, 0), (7, READY, 0), (TICKET_MASK, CLAIMED, MOST_CLAIMERS - 1)] {
+        for (ticket, kind, claimer) in
+            [(0, FREE, 0), (7, READY, 0), (TICKET_MASK, CLAIMED, MOST_CLAIMERS - 1)]
+        {
             assert_eq!(State::read(State::word(ticket, kind, claimer)), State { ticket, kind, claimer });
         }
     }

@@ -179,7 +179,8 @@ impl Region {
     /// Whether those claimers that do not sleep are enough for what waits, if they go on as fast as is usual. A
     /// wake-up costs more than a small request.
     pub(crate) fn is_manned(&self) -> bool {
-        let parked: u32 = self.words().map(|i| self.layout.parked(i).load(Ordering::SeqCst).count_ones()).sum();
+        let parked: u32 =
+            self.words().map(|i| self.layout.parked(i).load(Ordering::SeqCst).count_ones()).sum();
         let awake = self.taken.load(Ordering::SeqCst).saturating_sub(parked);
         self.waiting() <= u64::from(awake) * u64::from(super::thread::PUBLISHED_PER_WAKE)
     }

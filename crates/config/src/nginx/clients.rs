@@ -130,7 +130,8 @@ pub(super) const ROWS: &[Row] = &[
         "msie6",
         "Browsers whose connections are closed: old versions of Internet Explorer after POST, `safari` on a Mac; \
              `none` is nobody.",
-    ),
+    )
+.repeats(),
     Row::one(
         "lingering_close",
         ALL,
@@ -268,7 +269,7 @@ impl<'a> Reader<'a> {
     }
 
     fn keepalive_disable(&mut self, level: &mut Level, directive: Directive<'a>) {
-        let mut disable = KeepaliveDisable::default();
+        let mut disable = level.keepalive_disable.unwrap_or_default();
         for word in directive.args {
             match word.value {
                 b"none" => {}
