@@ -229,7 +229,7 @@ macro_rules! bodies {
             Row::one(
                 concat!($prefix, "_limit_rate"),
                 ALL,
-                Apply::Value(|l| &mut pass(l, $family).limit_rate),
+                Apply::Custom(|r, l, d| r.rate(&mut pass(l, $family).limit_rate, d)),
                 "0",
                 "Bytes a second that are taken of an answer.",
             ),
