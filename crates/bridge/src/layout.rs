@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use sys::{Foreign, SharedRegion};
 
-/// How many claimers (threads of workers) a region has room for.
-pub const MOST_CLAIMERS: u16 = 1024;
+/// How many claimers (threads of workers) a region has room for: those of two generations.
+pub const MOST_CLAIMERS: u16 = 8192;
 /// How many slots an edge thread can have.
 pub const MOST_SLOTS: u16 = 1024;
 /// How many edge threads a region serves; what one message can carry of eventfds.
@@ -19,7 +19,12 @@ pub const RESPONSE_RING: u32 = 512 * 1024;
 const MAGIC: u64 = u64::from_le_bytes(*b"MONOCRS1");
 const PAGE: usize = 4096;
 const HEADER_SLOT: usize = 128;
-const WORDS: usize = 16;
+/// How many words the bitmaps of claimers have, and those of an edge thread's slots.
+pub(crate) const CLAIMER_WORDS: usize = MOST_CLAIMERS as usize / 64;
+const SLOT_WORDS: usize = MOST_SLOTS as usize / 64;
+const PARKED: usize = 128;
+const WOKEN: usize = PARKED + 8 * CLAIMER_WORDS;
+const _: () = assert!(WOKEN + 8 * CLAIMER_WORDS <= PAGE && MOST_CLAIMERS <= 1 << 14);
 /// Both rings of a slot.
 const RINGS: usize = (REQUEST_RING + RESPONSE_RING) as usize;
 
@@ -212,14 +217,14 @@ impl Layout {
 
     /// Which claimers sleep, 64 to a word.
     pub(crate) fn parked(&self, word: usize) -> &AtomicU64 {
-        debug_assert!(word < WORDS);
-        self.memory.atomic_u64(128 + 8 * word)
+        debug_assert!(word < CLAIMER_WORDS);
+        self.memory.atomic_u64(PARKED + 8 * word)
     }
 
     /// Which claimers were woken and have not looked yet.
     pub(crate) fn woken(&self, word: usize) -> &AtomicU64 {
-        debug_assert!(word < WORDS);
-        self.memory.atomic_u64(256 + 8 * word)
+        debug_assert!(word < CLAIMER_WORDS);
+        self.memory.atomic_u64(WOKEN + 8 * word)
     }
 
     /// Whether an edge thread wants its eventfd written.
@@ -229,7 +234,7 @@ impl Layout {
 
     /// Which of an edge thread's slots have something to read, 64 to a word.
     pub(crate) fn dirty(&self, thread: u16, word: usize) -> &AtomicU64 {
-        debug_assert!(word < WORDS);
+        debug_assert!(word < SLOT_WORDS);
         self.memory.atomic_u64(PAGE * (1 + usize::from(thread)) + 64 + 8 * word)
     }
 
@@ -308,7 +313,9 @@ mod tests {
 
     #[test]
     fn state_words_read_as_written() {
-        for (ticket, kind, claimer) in [(0, FREE, 0), (7, READY, 0), (TICKET_MASK, CLAIMED, 1023)] {
+        for (ticket, kind, claimer) in
+            [(0, FREE, 0), (7, READY, 0), (TICKET_MASK, CLAIMED, MOST_CLAIMERS - 1)]
+        {
             assert_eq!(State::read(State::word(ticket, kind, claimer)), State { ticket, kind, claimer });
         }
     }

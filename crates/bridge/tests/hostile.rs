@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bridge::edge::{BodyPart, BridgeError, EdgeThread, Progress, Region, SlotId};
 use bridge::worker::Next;
-use bridge::{REQUEST_RING, RESPONSE_RING};
+use bridge::{MOST_CLAIMERS, REQUEST_RING, RESPONSE_RING};
 use common::{connect, publish};
 use proptest::prelude::*;
 use sys::{Foreign, SharedRegion};
@@ -18,10 +18,11 @@ fn map(region: &Region) -> SharedRegion {
     SharedRegion::map(&file, length).unwrap()
 }
 
-/// Where everything but the rings is, for one thread with four slots: header page, thread page, claimers (64 KiB),
-/// tickets and slots (a page each).
-const WRITABLE: usize = 4096 * 2 + 65536 + 2 * 4096;
-const SLOTS_AT: usize = 4096 * 2 + 65536 + 4096;
+/// Where everything but the rings is, for one thread with four slots: header page, thread page, claimers (64 bytes
+/// each), tickets and slots (a page each).
+const CLAIMERS: usize = 64 * MOST_CLAIMERS as usize;
+const WRITABLE: usize = 4096 * 2 + CLAIMERS + 2 * 4096;
+const SLOTS_AT: usize = 4096 * 2 + CLAIMERS + 4096;
 const RINGS_AT: usize = WRITABLE;
 const RINGS: usize = (REQUEST_RING + RESPONSE_RING) as usize;
 
@@ -52,7 +53,7 @@ fn use_everything(edge: &mut EdgeThread, ids: &[SlotId]) {
         edge.cancel(id);
         let _ = edge.read_frames(id, |_| ControlFlow::Continue(()));
     }
-    let _ = edge.claimed_by(0..1024);
+    let _ = edge.claimed_by(0..MOST_CLAIMERS);
     edge.waiting();
     edge.repair();
     edge.repair();
@@ -63,7 +64,11 @@ proptest! {
 
     #[test]
     fn any_bytes_anywhere(
-        writes in proptest::collection::vec((64..WRITABLE + 1024, any::<u64>()), 1..60),
+        writes in proptest::collection::vec(
+            // Mostly where the edge looks: at the first claimers, and what stands around all of them.
+            (prop_oneof![4 => 64..4096 * 2 + 65536_usize, 1 => 64..WRITABLE + 1024, 4 => SLOTS_AT - 4096..WRITABLE + 1024], any::<u64>()),
+            1..60,
+        ),
         slot_words in proptest::collection::vec(prop_oneof![any::<u64>(), 0..400_000_u64], 64),
         fill in any::<u8>(),
     ) {

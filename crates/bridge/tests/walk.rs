@@ -10,7 +10,7 @@ use bridge::edge::{
     BodyPart, EdgeThread, Message, Progress, PublishError, Region, ResponseFrame, SlotId, SlotState,
 };
 use bridge::worker::{Exchange, Next, RequestBody};
-use bridge::{REQUEST_RING, RESPONSE_RING};
+use bridge::{MOST_CLAIMERS, REQUEST_RING, RESPONSE_RING};
 use common::{connect, publish, publish_with, wait_for};
 
 fn exchange(next: Next) -> Exchange {
@@ -339,8 +339,33 @@ fn claimers_are_stopped_released_and_used_again() {
     assert!(matches!(link.claimer(0).unwrap().next(), Next::Stopped), "even with a request waiting");
     region.release_claimers(range.clone());
     assert_eq!(region.allocate_claimers(3), Ok(range));
-    assert!(region.allocate_claimers(1022).is_err());
+    assert!(region.allocate_claimers(MOST_CLAIMERS - 2).is_err());
     assert!(matches!(link.claimer(0).unwrap().next(), Next::Exchange(_)));
+}
+
+#[test]
+fn a_claimer_with_a_high_number_is_woken_too() {
+    let region = Region::create(1, 1).unwrap();
+    let below = region.allocate_claimers(1600).unwrap();
+    let (_socket, link, range) = connect(&region, 1);
+    assert_eq!(range, 1600..1601);
+    let mut edge = EdgeThread::new(region.clone(), 0);
+    let worker = std::thread::spawn(move || {
+        let mut claimer = link.claimer(0).unwrap();
+        loop {
+            match claimer.next() {
+                Next::Interrupted => {}
+                next => return matches!(next, Next::Exchange(_)),
+            }
+        }
+    });
+    while region.are_away(range.clone()) {
+        std::thread::yield_now();
+    }
+    publish(&mut edge, b"/", BodyPart::None).unwrap();
+    edge.before_park();
+    assert!(worker.join().unwrap());
+    region.release_claimers(below);
 }
 
 #[test]

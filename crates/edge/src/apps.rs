@@ -18,6 +18,8 @@ use crate::runtime::app_options;
 /// Slots that each event loop has at least; one is one request that is queued at the workers or running.
 const LEAST_SLOTS: usize = 64;
 const MOST_SLOTS: usize = 1024;
+// A reload's workers are there beside those that still serve.
+const _: () = assert!(config::model::MOST_WORKER_THREADS * 2 <= bridge::MOST_CLAIMERS);
 
 /// What all event loops share of each application.
 pub struct Apps {

@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -11,9 +11,6 @@ use sys::SharedRegion;
 
 use crate::futex;
 use crate::layout::{CLAIMED, Layout, MOST_CLAIMERS, READY, State};
-
-/// How many words the bitmaps of claimers have.
-const WORDS: usize = MOST_CLAIMERS as usize / 64;
 
 /// The shared memory of one application.
 #[derive(Debug)]
@@ -26,6 +23,8 @@ pub struct Region {
     claimers: Mutex<Vec<bool>>,
     /// How many claimers are taken.
     taken: AtomicU32,
+    /// How many words of the bitmaps of claimers have ever had one: the rest need no look.
+    words: AtomicUsize,
 }
 
 /// There is no room for so many more claimers in one region.
@@ -50,6 +49,7 @@ impl Region {
             next: AtomicU64::new(0),
             claimers,
             taken: AtomicU32::new(0),
+            words: AtomicUsize::new(0),
         }))
     }
 
@@ -76,6 +76,7 @@ impl Region {
         let range = start as u16..(start + count_here) as u16;
         taken[start..start + count_here].fill(true);
         self.taken.fetch_add(u32::from(count.max(1)), Ordering::SeqCst);
+        self.words.fetch_max(usize::from(range.end).div_ceil(64), Ordering::SeqCst);
         for claimer in range.clone() {
             self.clear(claimer);
             self.layout.claimer_stop(claimer).store(0, Ordering::SeqCst);
@@ -110,6 +111,11 @@ impl Region {
         for claimer in range {
             self.layout.claimer_stop(claimer).store(0, Ordering::SeqCst);
         }
+    }
+
+    /// The words of the bitmaps that say something.
+    fn words(&self) -> Range<usize> {
+        0..self.words.load(Ordering::SeqCst)
     }
 
     fn clear(&self, claimer: u16) {
@@ -173,7 +179,8 @@ impl Region {
     /// Whether those claimers that do not sleep are enough for what waits, if they go on as fast as is usual. A
     /// wake-up costs more than a small request.
     pub(crate) fn is_manned(&self) -> bool {
-        let parked: u32 = (0..WORDS).map(|i| self.layout.parked(i).load(Ordering::SeqCst).count_ones()).sum();
+        let parked: u32 =
+            self.words().map(|i| self.layout.parked(i).load(Ordering::SeqCst).count_ones()).sum();
         let awake = self.taken.load(Ordering::SeqCst).saturating_sub(parked);
         self.waiting() <= u64::from(awake) * u64::from(super::thread::PUBLISHED_PER_WAKE)
     }
@@ -181,7 +188,7 @@ impl Region {
     /// Counts no longer on claimers that were woken and have not come since: their process is stopped, or dead, and
     /// others would not be woken in their place. One that comes after all finds its request taken.
     pub(crate) fn give_up_woken(&self) {
-        for i in 0..WORDS {
+        for i in self.words() {
             self.layout.woken(i).store(0, Ordering::SeqCst);
         }
     }
@@ -194,7 +201,7 @@ impl Region {
             return;
         }
         let under_way: u32 =
-            (0..WORDS).map(|i| self.layout.woken(i).load(Ordering::SeqCst).count_ones()).sum();
+            self.words().map(|i| self.layout.woken(i).load(Ordering::SeqCst).count_ones()).sum();
         for _ in 0..waiting.saturating_sub(under_way.into()).min(MOST_CLAIMERS.into()) {
             if !self.wake_one() {
                 break;
@@ -204,7 +211,7 @@ impl Region {
 
     /// Wakes the sleeping claimer with the lowest number; false if none sleeps.
     pub(crate) fn wake_one(&self) -> bool {
-        for i in 0..WORDS {
+        for i in self.words() {
             // Bounded, for a worker could set bits as fast as they are cleared.
             for _ in 0..64 {
                 let parked = self.layout.parked(i).load(Ordering::SeqCst);

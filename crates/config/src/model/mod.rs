@@ -20,6 +20,9 @@ pub mod tls;
 pub use error_log::{ErrorLog, ErrorLogs, ErrorTarget};
 pub use network::{InvalidNetwork, IpNetwork};
 
+/// How many threads the workers of an application may have together.
+pub const MOST_WORKER_THREADS: u16 = 4096;
+
 /// Everything that one running instance is told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Model {

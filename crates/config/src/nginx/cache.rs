@@ -79,7 +79,8 @@ macro_rules! rows {
                 Apply::Custom(|r, l, d| r.cache_methods(cache(l, $kind), d)),
                 "GET HEAD",
                 "Requests with which methods are answered from the cache.",
-            )),
+            )
+.repeats()),
             own($ours, Row::one(
                 concat!($prefix, "_cache_min_uses"),
                 ALL,
@@ -94,7 +95,8 @@ macro_rules! rows {
                 Apply::Custom(|r, l, d| r.cache_values(&mut cache(l, $kind).bypass, d)),
                 "",
                 "A request is not answered from the cache if one of these is neither empty nor `0`.",
-            )),
+            )
+.repeats()),
             own($ours, Row::new(
                 concat!($prefix, "_no_cache"),
                 ALL,
@@ -102,7 +104,8 @@ macro_rules! rows {
                 Apply::Custom(|r, l, d| r.cache_values(&mut cache(l, $kind).no_cache, d)),
                 "",
                 "An answer is not kept if one of these is neither empty nor `0`.",
-            )),
+            )
+.repeats()),
             own($ours, Row::flag(
                 concat!($prefix, "_cache_lock"),
                 ALL,
@@ -137,7 +140,8 @@ macro_rules! rows {
                 "off",
                 "When an answer is sent although it does not hold any more: `error`, `timeout`, `invalid_header`, \
                  `updating`, `http_500` and so on.",
-            )),
+            )
+.repeats()),
             own($ours, Row::flag(
                 concat!($prefix, "_cache_background_update"),
                 ALL,
@@ -217,7 +221,8 @@ pub(super) struct CacheLevel {
     lock: Option<bool>,
     lock_timeout: Option<Duration>,
     lock_age: Option<Duration>,
-    use_stale: Option<(NextUpstream, bool)>,
+    /// Also `updating`, and `off`, beside which nothing else counts.
+    use_stale: Option<(NextUpstream, bool, bool)>,
     background_update: Option<bool>,
     revalidate: Option<bool>,
     convert_head: Option<bool>,
@@ -452,7 +457,7 @@ impl<'a> Reader<'a> {
 
     fn cache_methods(&mut self, level: &mut CacheLevel, directive: Directive<'a>) {
         const NAMES: [&str; 3] = ["GET", "HEAD", "POST"];
-        let mut post = false;
+        let mut post = level.post.unwrap_or(false);
         for word in directive.args {
             match NAMES.iter().find(|name| word.value.eq_ignore_ascii_case(name.as_bytes())) {
                 Some(name) => post |= *name == "POST",
@@ -463,7 +468,7 @@ impl<'a> Reader<'a> {
     }
 
     fn cache_values(&mut self, slot: &mut Option<Vec<Value>>, directive: Directive<'a>) {
-        *slot = Some(directive.args.iter().map(|word| self.value(word)).collect());
+        slot.get_or_insert_default().extend(directive.args.iter().map(|word| self.value(word)));
     }
 
     fn cache_use_stale(&mut self, level: &mut CacheLevel, directive: Directive<'a>) {
@@ -481,7 +486,8 @@ impl<'a> Reader<'a> {
             "http_429",
             "off",
         ];
-        let (mut next, mut updating, mut is_off) = (super::pass::NONE, false, false);
+        let (mut next, mut updating, mut is_off) =
+            level.use_stale.unwrap_or((super::pass::NONE, false, false));
         for word in directive.args {
             match NAMES.iter().find(|name| word.value == name.as_bytes()) {
                 Some(&"updating") => updating = true,
@@ -490,7 +496,7 @@ impl<'a> Reader<'a> {
                 None => self.not_one_of(word, &NAMES),
             }
         }
-        level.use_stale = Some(if is_off { (super::pass::NONE, false) } else { (next, updating) });
+        level.use_stale = Some((next, updating, is_off));
     }
 }
 
@@ -522,7 +528,10 @@ pub(super) fn settle(level: &Level, kind: CacheKind) -> Option<CacheSettings> {
     // let all who wait loose on it.
     let is_app = kind as usize == CacheKind::App as usize;
     let waits = Duration::from_secs(if is_app { 60 } else { 5 });
-    let (use_stale, stale_updating) = l.use_stale.unwrap_or((super::pass::NONE, false));
+    let (use_stale, stale_updating) = match l.use_stale {
+        Some((next, updating, false)) => (next, updating),
+        _ => (super::pass::NONE, false),
+    };
     Some(CacheSettings {
         zone,
         key: l.key.clone(),

@@ -6,7 +6,7 @@ use super::level::Level;
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use super::units;
-use crate::model::http::{BodyFile, KeepaliveDisable, LingeringClose, ServerTokens};
+use crate::model::http::{BodyFile, LingeringClose, ServerTokens};
 
 const ALL: Context = Context::ALL;
 const HEAD: Context = Context::HTTP.or(Context::SERVER);
@@ -130,7 +130,8 @@ pub(super) const ROWS: &[Row] = &[
         "msie6",
         "Browsers whose connections are closed: old versions of Internet Explorer after POST, `safari` on a Mac; \
              `none` is nobody.",
-    ),
+    )
+.repeats(),
     Row::one(
         "lingering_close",
         ALL,
@@ -268,7 +269,7 @@ impl<'a> Reader<'a> {
     }
 
     fn keepalive_disable(&mut self, level: &mut Level, directive: Directive<'a>) {
-        let mut disable = KeepaliveDisable::default();
+        let mut disable = level.keepalive_disable.unwrap_or_default();
         for word in directive.args {
             match word.value {
                 b"none" => {}
@@ -281,7 +282,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Bytes a second, in a variable perhaps.
-    fn rate(&mut self, slot: &mut Option<crate::model::http::Value>, directive: Directive<'a>) {
+    pub(super) fn rate(&mut self, slot: &mut Option<crate::model::http::Value>, directive: Directive<'a>) {
         let Some(word) = directive.args.first() else { return };
         let value = self.value(word);
         *slot = match value.as_text().map(units::size) {

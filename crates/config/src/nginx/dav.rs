@@ -18,6 +18,7 @@ pub(super) const ROWS: &[Row] = &[
         "off",
         "Methods that change files: `PUT`, `DELETE`, `MKCOL`, `COPY`, `MOVE`.",
     )
+.repeats()
     .differs(
         "The parts that `alias` replaces must be the same in `Destination`; copying leaves symbolic links out, and \
              `disable_symlinks` holds for these methods too.",
@@ -53,7 +54,7 @@ const METHODS: [&str; 5] = ["PUT", "DELETE", "MKCOL", "COPY", "MOVE"];
 
 impl<'a> Reader<'a> {
     fn dav_methods(&mut self, level: &mut Level, directive: Directive<'a>) {
-        let mut methods = DavMethods::default();
+        let mut methods = level.dav_methods.unwrap_or_default();
         for word in directive.args {
             match METHODS.iter().position(|method| word.value.eq_ignore_ascii_case(method.as_bytes())) {
                 Some(method) => methods[method] = true,

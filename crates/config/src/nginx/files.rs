@@ -151,7 +151,8 @@ pub(super) const ROWS: &[Row] = &[
         Apply::Custom(|_, l, _| l.content = Some(Content::EmptyGif)),
         "",
         "Answers with a transparent pixel.",
-    ),
+    )
+.repeats(),
     Row::new(
         "flv",
         Context::LOCATION,
@@ -159,7 +160,8 @@ pub(super) const ROWS: &[Row] = &[
         Apply::Custom(|_, l, _| l.content = Some(Content::Flv)),
         "",
         "Serves Flash videos; with an argument `start` from this byte on, behind a head.",
-    ),
+    )
+.repeats(),
     Row::new(
         "mp4",
         Context::LOCATION,
@@ -168,6 +170,7 @@ pub(super) const ROWS: &[Row] = &[
         "",
         "Serves MPEG-4 videos; with arguments `start` and `end`, in seconds, what lies between, as a video of its own.",
     )
+.repeats()
     .differs("All of a video's tracks are sent, not the first two."),
     Row::one(
         "mp4_buffer_size",
@@ -197,7 +200,8 @@ pub(super) const ROWS: &[Row] = &[
         Apply::Custom(|_, l, _| l.content = Some(Content::StubStatus)),
         "",
         "Answers with the numbers of connections and requests.",
-    ),
+    )
+.repeats(),
     Row::one(
         "sendfile_max_chunk",
         ALL,

@@ -58,7 +58,8 @@ pub(super) const FASTCGI: &[Row] = &[
         Apply::Custom(|r, l, d| r.gateway_split(pass(l, Family::FastCgi), d)),
         "",
         "A pattern with two groups: what they match of the path is `$fastcgi_script_name` and `$fastcgi_path_info`.",
-    ),
+    )
+.repeats(),
     Row::one(
         "fastcgi_catch_stderr",
         ALL,

@@ -103,6 +103,21 @@ impl<'a> Reader<'a> {
             return;
         }
         let Some((first, last)) = self.range(line.name) else { return };
+        match clash(&geo.ranges, first, last) {
+            None => {}
+            Some((start, end, Some(old))) => {
+                let new = String::from_utf8_lossy(&value).into_owned();
+                let message =
+                    format!("duplicate range \"{start}-{end}\", value: \"{new}\", old value: \"{old}\"");
+                self.warning(line.name.span, message);
+            }
+            Some((start, end, None)) => {
+                let text = line.name.text().into_owned();
+                self.error(line.name.span, format!("range \"{text}\" overlaps \"{start}-{end}\""))
+                    .help("a range may lie within one that stands before it, but not go beyond it");
+                return;
+            }
+        }
         cut_out(&mut geo.ranges, first, last);
         geo.ranges.push((IpAddr::V4(first), IpAddr::V4(last), value));
     }
@@ -156,6 +171,28 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+/// The range that another would go beyond, as nginx has it: it keeps pieces of 65536 addresses, and those that are taken
+/// as a whole may be taken anew. Or the same range, with its value.
+fn clash(
+    ranges: &[(IpAddr, IpAddr, Vec<u8>)],
+    first: Ipv4Addr,
+    last: Ipv4Addr,
+) -> Option<(Ipv4Addr, Ipv4Addr, Option<String>)> {
+    if ranges.last().is_none_or(|(_, end, _)| *end < IpAddr::V4(first)) {
+        return None;
+    }
+    ranges.iter().find_map(|(start, end, value)| {
+        let (IpAddr::V4(start), IpAddr::V4(end)) = (*start, *end) else { return None };
+        if (start, end) == (first, last) {
+            return Some((start, end, Some(String::from_utf8_lossy(value).into_owned())));
+        }
+        let is_apart = end < first || start > last;
+        let goes_beyond = (first < start && start.to_bits() & 0xffff != 0)
+            || (last > end && end.to_bits() & 0xffff != 0xffff);
+        (!is_apart && goes_beyond).then_some((start, end, None))
+    })
 }
 
 /// Makes room for a range that counts from now on.

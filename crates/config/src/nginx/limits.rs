@@ -177,6 +177,13 @@ impl<'a> Reader<'a> {
 
     /// To be called at the end.
     pub(super) fn check_zones(&mut self) {
+        let unsized_zones = self.upstream_zones.iter().filter(|(_, (_, is_sized))| !is_sized);
+        let mut unsized_zones: Vec<_> = unsized_zones.map(|(name, (at, _))| (*at, name.clone())).collect();
+        unsized_zones.sort_by_key(|(at, _)| (at.file, at.start));
+        for (at, name) in unsized_zones {
+            self.error(at, format!("zero size shared memory zone \"{name}\""))
+                .help(format!("write `zone {name} 64k;`, or remove it: it changes nothing here"));
+        }
         let undefined: Vec<_> = self.zone_uses.iter().filter(|(_, z)| !z.is_defined).collect();
         let undefined: Vec<_> =
             undefined.into_iter().map(|(n, z)| (n.clone(), z.first, z.counts_requests)).collect();

@@ -385,6 +385,7 @@ impl<'a> Reader<'a> {
             proxies: Vec::new(),
             passes_at: Vec::new(),
             resolving: Vec::new(),
+            upstream_zones: HashMap::new(),
             thread_pools: Vec::new(),
             pools_used: Vec::new(),
             checks: Vec::new(),

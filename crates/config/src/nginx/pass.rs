@@ -83,7 +83,8 @@ macro_rules! common {
                 Apply::Custom(|r, l, d| r.pass_next_upstream(pass(l, $family), d)),
                 "error timeout",
                 "After what another server of the group is asked. `error` and `timeout` mean an answer that breaks off or stops, too (with buffering, without a rate, and no event stream). As long as nothing of it has gone to the client it is asked for anew: while another server could be asked, one that says that it has no more than 64 KiB is passed on when it is there as a whole, any other when a fiftieth of a second is over. Where a part of it has gone, another server goes on with it, if the request has no body and that server answers with the same status and fields, and the same bytes up to there; else the client sees that it broke off, as in nginx.",
-            ),
+            )
+.repeats(),
             Row::one(
                 concat!($prefix, "_next_upstream_tries"),
                 ALL,
@@ -228,7 +229,7 @@ macro_rules! bodies {
             Row::one(
                 concat!($prefix, "_limit_rate"),
                 ALL,
-                Apply::Value(|l| &mut pass(l, $family).limit_rate),
+                Apply::Custom(|r, l, d| r.rate(&mut pass(l, $family).limit_rate, d)),
                 "0",
                 "Bytes a second that are taken of an answer.",
             ),
@@ -306,7 +307,8 @@ level! {
     socket_keepalive: bool,
     pass_trailers: bool,
     force_ranges: bool,
-    next: NextUpstream,
+    // With `off` on any of the lines nothing else counts.
+    next: (NextUpstream, bool),
     next_tries: u64,
     next_timeout: Duration,
     // `None` in the option is `off`, and without a path it is `on`.
@@ -427,8 +429,7 @@ impl<'a> Reader<'a> {
             "non_idempotent",
             "off",
         ];
-        let mut next = NONE;
-        let mut is_off = false;
+        let (mut next, mut is_off) = level.next.unwrap_or((NONE, false));
         for word in directive.args {
             let Some(name) = NAMES.iter().find(|name| word.value == name.as_bytes()) else {
                 self.not_one_of(word, &NAMES);
@@ -439,7 +440,7 @@ impl<'a> Reader<'a> {
                 name => add_next(&mut next, name),
             }
         }
-        level.next = Some(if is_off { NONE } else { next });
+        level.next = Some((next, is_off));
     }
 }
 
@@ -531,7 +532,11 @@ pub(super) fn settle(l: &Level, family: Family) -> Option<ProxySettings> {
         tls,
         resolver,
         resolver_timeout,
-        next: p.next.unwrap_or(NextUpstream { error: true, timeout: true, ..NONE }),
+        next: match p.next {
+            None => NextUpstream { error: true, timeout: true, ..NONE },
+            Some((_, true)) => NONE,
+            Some((next, false)) => next,
+        },
         next_tries: p.next_tries.unwrap_or(0).min(u64::from(u32::MAX)) as u32,
         next_timeout: p.next_timeout.unwrap_or_default(),
         gateway: Gateway {

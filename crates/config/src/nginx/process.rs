@@ -443,7 +443,7 @@ impl<'a> Reader<'a> {
     fn thread_pool(&mut self, directive: Directive<'a>) {
         let mut words = directive.args.iter();
         let Some(name) = words.next() else { return };
-        let mut is_right = true;
+        let (mut is_right, mut has_threads) = (true, false);
         for word in words {
             let value = |key: &[u8]| word.value.strip_prefix(key);
             let (what, value) = match (value(b"threads="), value(b"max_queue=")) {
@@ -460,6 +460,7 @@ impl<'a> Reader<'a> {
                     continue;
                 }
             };
+            has_threads |= what == "threads";
             let number = units::number(value).filter(|number| what != "threads" || *number > 0);
             if number.is_none() {
                 let text = word.text().into_owned();
@@ -467,6 +468,11 @@ impl<'a> Reader<'a> {
                     .help(format!("write a number, as `{what}=32`"));
                 is_right = false;
             }
+        }
+        if !has_threads {
+            self.error(directive.head(), "\"thread_pool\" must have \"threads\" parameter")
+                .help("write `threads=32`, or remove the directive: it changes nothing here");
+            is_right = false;
         }
         if self.thread_pools.iter().any(|pool| pool == name.value) {
             let text = name.text().into_owned();

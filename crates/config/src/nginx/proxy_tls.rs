@@ -83,7 +83,8 @@ macro_rules! rows {
                 Apply::Custom(|r, l, d| r.pass_protocols(pass(l, $family), d)),
                 "TLSv1.2 TLSv1.3",
                 "The versions that may be spoken.",
-            ),
+            )
+.repeats(),
             Row::flag(
                 concat!($prefix, "_ssl_session_reuse"),
                 ALL,
@@ -279,7 +280,7 @@ impl<'a> Reader<'a> {
 
     fn pass_protocols(&mut self, level: &mut PassLevel, directive: Directive<'a>) {
         const NAMES: [&str; 6] = ["SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
-        let mut protocols = (false, false);
+        let mut protocols = level.ssl_protocols.unwrap_or_default();
         for word in directive.args {
             match NAMES.iter().find(|name| word.value.eq_ignore_ascii_case(name.as_bytes())) {
                 Some(&"TLSv1.2") => protocols.0 = true,

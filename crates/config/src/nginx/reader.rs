@@ -59,6 +59,8 @@ pub(super) struct Reader<'a> {
     pub passes_at: Vec<Span>,
     /// Groups whose servers' names are asked for while serving: the first such, the group, its `resolver_timeout`.
     pub resolving: Vec<(Span, usize, Option<std::time::Duration>)>,
+    /// Where each `zone` of groups stands first, and whether it has a size anywhere.
+    pub upstream_zones: HashMap<String, (Span, bool)>,
     /// The names of `thread_pool` so far.
     pub thread_pools: Vec<Vec<u8>>,
     /// Those that `aio` names, and where.

@@ -37,6 +37,7 @@ pub(super) const ROWS: &[Row] = &[
         "TLSv1.2 TLSv1.3",
         "Versions that are spoken.",
     )
+.repeats()
     .differs("TLSv1.2 and TLSv1.3 only; others are left out with a warning."),
     Row::one(
         "ssl_ciphers",
@@ -164,7 +165,7 @@ impl<'a> Reader<'a> {
             ("TLSv1.2", Some(Protocol::Tls12)),
             ("TLSv1.3", Some(Protocol::Tls13)),
         ];
-        let mut protocols = Vec::new();
+        let mut protocols = level.ssl_protocols.take().unwrap_or_default();
         let mut old = None;
         for word in directive.args {
             let known = NAMES.iter().find(|(name, _)| word.value.eq_ignore_ascii_case(name.as_bytes()));

@@ -549,6 +549,8 @@ impl<'a> Reader<'a> {
             }
         }
         let text = name.text().into_owned();
+        let (_, is_sized) = self.upstream_zones.entry(text.clone()).or_insert((name.span, false));
+        *is_sized |= directive.args.len() > 1;
         self.group(|group| group.upstream.zone = Some(text));
         self.note(
             directive.name.span,

@@ -67,7 +67,8 @@ pub(super) const ROWS: &[Row] = &[
         Apply::Custom(|r, l, d| r.userid_flags(l, d)),
         "off",
         "`secure`, `httponly`, `samesite=strict`, `samesite=lax`, `samesite=none`.",
-    ),
+    )
+    .repeats(),
     Row::one(
         "userid_p3p",
         ALL,
@@ -107,7 +108,7 @@ impl<'a> Reader<'a> {
     }
 
     fn userid_flags(&mut self, level: &mut Level, directive: Directive<'a>) {
-        let mut flags = UserIdFlags::default();
+        let mut flags = level.userid_flags.unwrap_or_default();
         for word in directive.args {
             match FLAGS.iter().position(|flag| word.value.eq_ignore_ascii_case(flag.as_bytes())) {
                 Some(flag) => flags[flag] = true,

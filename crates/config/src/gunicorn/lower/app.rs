@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Lowering;
 use crate::gunicorn::Origin;
-use crate::model::{App, Kind, Target, WorkerClass};
+use crate::model::{App, Kind, MOST_WORKER_THREADS, Target, WorkerClass};
 use crate::report::Diagnostic;
 
 impl Lowering<'_> {
@@ -12,6 +12,7 @@ impl Lowering<'_> {
         let target = self.target();
         let threads = self.int("threads") as u32;
         let worker_class = self.worker_class(threads);
+        self.check_room(threads);
         let root_path = self.root_path();
         let some = |n: u64| (n > 0).then_some(n);
         let target = target?;
@@ -80,6 +81,20 @@ impl Lowering<'_> {
             Some(name) => format!("did you mean `{dotted}:{name}`?"),
             None => format!("write `{dotted}:NAME`, with what the file calls its application"),
         })
+    }
+
+    /// The workers of a reload start while the others still serve.
+    fn check_room(&mut self, threads: u32) {
+        let workers = self.int("workers");
+        let all = workers * u64::from(threads);
+        if all <= u64::from(MOST_WORKER_THREADS) {
+            return;
+        }
+        let name = if threads > 1 { "threads" } else { "workers" };
+        let message = format!(
+            "workers × threads: {workers} × {threads} are {all} threads, and there is room for {MOST_WORKER_THREADS}"
+        );
+        self.error(name, 0, message, "lower `workers` or `threads`");
     }
 
     fn worker_class(&mut self, threads: u32) -> WorkerClass {

@@ -60,7 +60,8 @@ pub(super) const ROWS: &[Setting] = &[
     Setting::new("threads", Section::Workers, Kind::Int(1, 10_000))
         .flags(&["--threads"])
         .default("1")
-        .doc("Threads of each worker that run requests."),
+        .doc("Threads of each worker that run requests.")
+        .differs("There is room for 4096 threads of all workers of an application together: `workers` × `threads` beyond that is an error."),
     Setting::new("worker_connections", Section::Workers, Kind::Int(0, MANY))
         .flags(&["--worker-connections"])
         .default("1000")

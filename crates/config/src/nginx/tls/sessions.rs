@@ -67,15 +67,15 @@ impl<'a> Reader<'a> {
         const EACH: u64 = 512;
         /// nginx's least size of shared memory.
         const LEAST: u64 = 8 * 4096;
-        let mut cache = None;
+        let (mut cache, mut is_off) = (None, false);
         for word in directive.args {
             let text = word.text().into_owned();
             let parts: Vec<&str> = text.split(':').collect();
             let sessions = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
             let found = match parts.as_slice() {
                 ["off" | "none"] => {
-                    level.ssl_session_cache = Some(None);
-                    return;
+                    is_off = true;
+                    continue;
                 }
                 ["builtin"] => Some(SessionCache { name: "builtin".to_owned(), sessions: BUILTIN_SESSIONS }),
                 ["builtin", n] => n
@@ -102,6 +102,8 @@ impl<'a> Reader<'a> {
                     .help("write `off`, `none`, `builtin`, or `shared:NAME:SIZE` as `shared:SSL:10m`");
                 return;
             };
+            // Of `off`, `none` and `builtin` the last counts; a shared one does not bring `off` back.
+            is_off &= found.name.starts_with("shared:");
             // Of both kinds the shared one has them all.
             if cache.is_none() || found.name.starts_with("shared:") {
                 cache = Some(found);
@@ -117,7 +119,7 @@ impl<'a> Reader<'a> {
                 return;
             }
         }
-        level.ssl_session_cache = Some(cache);
+        level.ssl_session_cache = Some(cache.filter(|_| !is_off));
     }
 
     fn ssl_session_ticket_key(&mut self, level: &mut Level, directive: Directive<'a>) {
