@@ -21,6 +21,7 @@ CONF = r"""
         location /direct/ { proxy_pass http://127.0.0.1:UP; proxy_buffering off; }
         location /stays/ { proxy_pass http://127.0.0.1:UP; proxy_buffering off; proxy_ignore_client_abort on; }
         location /kept/ { proxy_pass http://127.0.0.1:UP; proxy_cache c; proxy_cache_valid 1h; }
+        location = /status { stub_status; }
         location /stored/ { proxy_pass http://127.0.0.1:UP; proxy_store on; root %DIR%; }
     }
 """
@@ -299,3 +300,26 @@ def test_what_is_cut_at_the_end_is_in_the_logs(place, target, status, version):
     errors = (place.directory / "error.log").read_text()
     assert "the request was cut at the end, after " in errors
     assert f'request: "GET {target} {version}"' in errors
+
+
+@pytest.mark.parametrize("target", ["/stays/none", "/stays/head", "/stays/some"])
+def test_a_graceful_end_waits_for_what_outlives_its_http_2_connection(place, target):
+    leave_http2(place, http2.Http2(place.address, timeout=20), target, "close")
+    # The connection counts as long as its requests do, as in nginx.
+    wait_until(lambda: place.request("GET", "/status").text.split()[2] == "2", "the connection to be gone or kept")
+    assert "Writing: 2" in place.request("GET", "/status").text
+    place.signal(signal.SIGQUIT)
+    assert not place.silent.left.wait(0.5), "the server is let go"
+    place.silent.go.set()
+    assert place.exit_code() == 0
+    assert line(place, target).split()[1] == "200"
+    assert "cut at the end" not in (place.directory / "error.log").read_text()
+
+
+def test_what_outlives_its_http_2_connection_is_cut_at_the_end(place):
+    leave_http2(place, http2.Http2(place.address, timeout=20), "/stays/none", "close")
+    assert not place.silent.left.wait(0.5), "the server is let go"
+    place.signal(signal.SIGINT)
+    assert place.exit_code() == 0
+    assert line(place, "/stays/none").split()[1] == "000"
+    assert "the request was cut at the end, after " in (place.directory / "error.log").read_text()
