@@ -128,7 +128,9 @@ def test_make_collection_and_full_path(server):
     assert mode(at(server, "made")) == 0o700
     assert server.request("PUT", "/full/one/two/x", body=b"x").status == 201
     assert mode(at(server, "full/one/two/x")) == 0o664
-    assert (mode(at(server, "full/one")), mode(at(server, "full/one/two"))) == (0o775, 0o775)
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (mode(at(server, "full/one")), mode(at(server, "full/one/two"))) == (0o775 & ~mask,) * 2
 
 
 def test_copy_and_move_files(server):
@@ -192,3 +194,22 @@ def test_the_body_is_there_for_a_mirror_too(server):
     from support import wait_until
     wait_until(lambda: at(server, "copied.txt").exists(), "the copy")
     assert at(server, "copied.txt").read_text() == "the body"
+
+
+def test_put_without_a_body_or_its_length_leaves_the_file(server):
+    with server.connect() as client:
+        client.send(b"PUT /a.txt HTTP/1.1\r\nHost: test.example\r\nConnection: close\r\n\r\n")
+        assert client.response("PUT").status == 411
+    assert at(server, "a.txt").read_text() == "a"
+
+
+def test_the_mask_holds_for_directories_and_not_for_files(serve_nginx):
+    server = serve_nginx(CONF.replace("location / { dav_methods", "location / { dav_access user:rw group:rw all:rw; "
+                                      "create_full_put_path on; dav_methods"), files={"root/x": "x"})
+    assert server.request("MKCOL", "/made/").status == 201
+    assert server.request("PUT", "/in/side/x", body=b"x").status == 201
+    mask = os.umask(0)
+    os.umask(mask)
+    for made in ("made", "in", "in/side"):
+        assert mode(at(server, made)) == 0o777 & ~mask, made
+    assert mode(at(server, "in/side/x")) == 0o666

@@ -1,6 +1,7 @@
 """`fastcgi_pass`, `uwsgi_pass`, `scgi_pass`: what servers are told, and what becomes of their answers. What they share
 with `proxy_pass` is tested for all of them at once."""
 
+import re
 import ssl
 import threading
 import time
@@ -690,3 +691,16 @@ def test_a_configuration_that_is_none(tmp_path):
         'invalid parameter "c"', '"scgi_pass" directive is duplicate', 'there must be at least 2 "fastcgi_buffers"',
     ]:
         assert words in text, words
+
+
+def test_the_length_of_an_answer_to_head_is_logged_once(site, family):
+    # It was there twice where the answer's end came after its head.
+    said = [b"Content-Type: text/plain\r\nContent-Length: 69\r\n\r\n", 0.2, b""]
+    with Gateway(family, lambda asked: said) as up:
+        one = site(family, server(place(family, up.port) + "access_log %DIR%/length.log length;",
+                                  "log_format length '$request_method $sent_http_content_length';"))
+        response = one.request("HEAD", "/")
+        assert (response.status, response.all("Content-Length")) == (200, ["69"])
+        log = one.directory / "length.log"
+        (line,) = wait_until(lambda: re.findall("^HEAD.*", log.read_text(), re.MULTILINE), "the line")
+        assert line == "HEAD 69"

@@ -569,3 +569,27 @@ def test_what_held_where_a_path_was_rewritten_holds_no_more_where_no_location_is
     assert site.request("POST", "/none", body=b"xxxx").status == 413
     assert site.request("POST", "/a/none", body=b"xxxx").status == 413
     assert site.request("POST", "/none", body=b"xxx").status in (404, 405)
+
+
+def test_an_exact_location_beside_a_prefix_of_others_leads_to_the_slash(serve_nginx):
+    # `Location` was empty.
+    site = serve_nginx(r"""
+        server {
+            listen 127.0.0.1:%PORT%;
+            server_name test.example;
+            location /app/ { proxy_pass http://127.0.0.1:1; location /app/in/ { fastcgi_pass 127.0.0.1:1; }
+                             location = /app/in/ { return 200 "in"; } }
+            location = /app/ { return 200 "index"; }
+            location /own/ { proxy_pass http://127.0.0.1:1; }
+            location = /own/ { absolute_redirect off; return 200 "index"; }
+            location /closed/ { proxy_pass http://127.0.0.1:1; }
+            location = /closed/ { internal; return 200 "index"; }
+        }
+    """)
+    host = f"http://test.example:{site.port}"
+    for target, to in {
+        "/app": host + "/app/", "/app?x=1": host + "/app/?x=1", "/app/in": host + "/app/in/", "/own?x=1": "/own/?x=1",
+    }.items():
+        response = site.get(target, host="test.example")
+        assert (response.status, response.all("Location")) == (301, [to]), target
+    assert (site.get("/app/").text, site.get("/closed").status) == ("index", 404)

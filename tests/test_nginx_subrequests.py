@@ -5,6 +5,7 @@ import re
 
 import pytest
 from support import wait_until
+from support.upstream import Upstream
 
 APP = """
 import hashlib
@@ -208,3 +209,86 @@ def test_what_is_asked_within_a_request_leaves_it_its_captures(serve_nginx):
     assert (answer.status, answer.text, answer.get("X-1")) == (200, "[else]text", "f.txt")
     answer = site.get("/ssi/s.txt")
     assert (answer.status, answer.text.split("|")[0], answer.get("X-1")) == (200, "[more]", "s.txt")
+
+
+INNER = r"""
+    server {
+        listen 127.0.0.1:%PORT%;
+        root %DIR%/www;
+        location = /guard { internal; if ($request_method = DELETE) { return 403; } return 204; }
+        location /guarded/ { auth_request /guard; }
+        location = /text { internal; return 200 "[$request_method|$content_length|$http_content_length|$http_range|$http_if_none_match]"; }
+        location /add/ { addition_types *; add_before_body /text; add_after_body /asked; client_max_body_size 1k; }
+        location /page/ { ssi on; ssi_types *; return 200 "<!--#include virtual='/text' -->"; }
+        location = /asked {
+            internal;
+            proxy_pass http://127.0.0.1:%UP%;
+            proxy_set_header X-Method $request_method;
+            proxy_set_header X-Length $content_length;
+            proxy_set_header Content-Length $content_length;
+            proxy_set_header X-Range $http_range;
+        }
+        location /auth/ { auth_request /asked; }
+        location /mirror/ { mirror /asked; mirror_request_body off; }
+        location /known/ {
+            auth_request /known-asked;
+            auth_request_set $one $uri;
+            auth_request_set $two "$one|$args|$is_args|$arg_a|$request_filename|$document_root";
+            add_header X-Two $two;
+            add_header X-Own "$uri|$args";
+        }
+        location /known-asked { internal; root %DIR%/else; rewrite ^ /known-inner?a=b&c last; }
+        location /known-inner { internal; root %DIR%/else; return 204; }
+    }
+"""
+FROM = {"Range": "bytes=0-1", "If-None-Match": '"x"', "If-Modified-Since": "Sun, 06 Nov 2033 08:49:37 GMT"}
+
+
+@pytest.fixture
+def inner(serve_nginx):
+    with Upstream(lambda *_: b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup") as up:
+        yield serve_nginx(INNER.replace("%UP%", str(up.port)), files={
+            "www/add/x": "file", "www/mirror/x": "x",
+            "www/known/x": "x", "www/auth/x": "x", "www/guarded/x": "x",
+        }), up
+
+
+def test_what_is_asked_within_a_request_has_its_method(inner):
+    # As in nginx. It was GET, so that a guard let all methods in.
+    site, up = inner
+    assert site.get("/guarded/x").status == 200
+    assert site.request("DELETE", "/guarded/x").status == 403
+    # Who asks by another server tells it so; the request itself is GET.
+    assert site.request("POST", "/auth/x", body=b"1234").status == 405
+    (asked,) = up.seen
+    assert (asked.line, asked.get("X-Method"), asked.get("X-Length")) == ("GET /asked HTTP/1.0", "POST", "4")
+    # The body does not come along: nothing waits for it.
+    assert (asked.get("Content-Length"), asked.body) == (None, b"")
+
+
+def test_what_is_asked_within_a_request_has_its_fields(inner):
+    site, up = inner
+    site.get("/auth/x", FROM)
+    (asked,) = up.seen
+    assert [asked.get(name) for name in (*FROM, "X-Range")] == [*FROM.values(), "bytes=0-1"]
+    assert site.get("/mirror/x", FROM).status == 206
+    (_, asked) = wait_until(lambda: up.seen if len(up.seen) == 2 else None, "the copy")
+    assert [asked.get(name) for name in FROM] == list(FROM.values())
+
+
+def test_a_part_of_a_page_is_whole(inner):
+    site, up = inner
+    answer = site.get("/add/x", FROM)
+    assert (answer.status, answer.text) == (200, '[GET|||bytes=0-1|"x"]fileup')
+    (asked,) = up.seen
+    assert [asked.get(name) for name in FROM] == [None] * 3 and asked.get("X-Range") == "bytes=0-1"
+    answer = site.request("POST", "/page/x", FROM, b"1234")
+    assert (answer.status, answer.text) == (200, '[POST|4|4|bytes=0-1|"x"]')
+
+
+def test_auth_request_set_stores_what_the_asked_location_knows(inner):
+    site, _ = inner
+    answer = site.get("/known/x?a=own")
+    root = site.directory
+    assert answer.get("X-Two") == f"/known-inner|a=b&c|?|b|{root}/else/known-inner|{root}/else"
+    assert answer.get("X-Own") == "/known/x|a=own"

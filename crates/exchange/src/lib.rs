@@ -27,7 +27,7 @@ pub use date::{http_date, parse_http_date};
 pub use fields::Fields;
 pub use http1::Name;
 pub use precondition::{Precondition, Validators};
-pub use request::{Method, Peer, Request, Scheme};
+pub use request::{Method, OfClient, Peer, Request, Scheme};
 pub use response::{Leave, Response};
 pub use turn::{OthersFirst, begin_turn, now, others_first};
 pub use version::Version;

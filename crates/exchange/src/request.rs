@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{Fields, Version};
+use crate::{Fields, Name, Version};
 
 /// Request methods that code distinguishes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,6 +110,8 @@ pub struct Request {
     pub method: Method,
     /// The method that the client has sent, where an internal redirect asks with another.
     pub method_sent: Option<Method>,
+    /// In one that is asked within the client's: what is not its own, and variables show all the same.
+    pub within: Option<Box<OfClient>>,
     /// The first line as it came, of a head that is refused because that is no request line; for the logs.
     pub line: Vec<u8>,
     /// For the error log: the lines of the head that were left out, each with a line feed behind it; of a head that is
@@ -147,7 +149,26 @@ pub struct Request {
     pub in_early_data: bool,
 }
 
+/// What a request within the client's has of that one.
+#[derive(Clone, Debug, Default)]
+pub struct OfClient {
+    /// Its method.
+    pub method: Method,
+    /// Its field lines that are about its own body, or the part of the answer that it wants.
+    pub left_out: Fields,
+}
+
 impl Request {
+    /// Takes a field out, for variables only to be shown.
+    pub fn leave_out(&mut self, name: Name) {
+        if let Some(client) = &mut self.within {
+            for value in self.fields.all(name) {
+                client.left_out.push_known(name, value);
+            }
+        }
+        self.fields.remove(name);
+    }
+
     /// From now on it asks with this method.
     pub fn ask_with(&mut self, method: Method) {
         let before = std::mem::replace(&mut self.method, method);
@@ -158,6 +179,7 @@ impl Request {
     pub fn clear(&mut self) {
         self.method = Method::Get;
         self.method_sent = None;
+        self.within = None;
         self.line.clear();
         self.flaw.clear();
         self.target.clear();

@@ -287,8 +287,7 @@ fn make_parents(path: &Path, access: Access) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Whatever the process's mask is.
+/// As in nginx the process's mask holds for directories, and for files it does not.
 fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
-    fs::DirBuilder::new().mode(mode).create(path)?;
-    fs::set_permissions(path, Permissions::from_mode(mode))
+    fs::DirBuilder::new().mode(mode).create(path)
 }

@@ -66,6 +66,11 @@ pub(super) const ROWS: &[Row] = &[
         Apply::Text(|l| &mut l.auth_request),
         "off",
         "A path that is asked whether a request may go on.",
+    )
+    .differs(
+        "The length of the client's body, which does not come along, is not passed on either, nor by \
+         `proxy_set_header Content-Length $content_length`: a server would wait for it. (FastCGI, where a body has an \
+         end of its own, is told it.)",
     ),
     Row::new(
         "auth_request_set",

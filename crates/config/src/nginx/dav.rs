@@ -21,7 +21,8 @@ pub(super) const ROWS: &[Row] = &[
 .repeats()
     .differs(
         "The parts that `alias` replaces must be the same in `Destination`; copying leaves symbolic links out, and \
-             `disable_symlinks` holds for these methods too.",
+             `disable_symlinks` holds for these methods too. PUT with neither `Content-Length` nor `Transfer-Encoding` \
+             is 411 (nginx: 500).",
     ),
     Row::flag(
         "create_full_put_path",

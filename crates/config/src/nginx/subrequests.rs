@@ -13,6 +13,9 @@ use crate::model::http::{Addition, Mirror, Ssi};
 const ALL: Context = Context::ALL;
 const IF: Context = ALL.or(Context::LOCATION_IF);
 
+const PARTS: &str = "`Range` and `If-…` of the client are not passed on for a part of a page: the answer would be \
+                     another part, or nothing.";
+
 pub(super) const ROWS: &[Row] = &[
     Row::one(
         "add_before_body",
@@ -20,7 +23,8 @@ pub(super) const ROWS: &[Row] = &[
         Apply::Text(|l| &mut l.add_before_body),
         "",
         "A path whose answer is put before the body; the empty text is nothing.",
-    ),
+    )
+    .differs(PARTS),
     Row::one(
         "add_after_body",
         ALL,
@@ -28,7 +32,10 @@ pub(super) const ROWS: &[Row] = &[
         "",
         "A path whose answer is put behind the body; the empty text is nothing.",
     )
-    .differs("The body is gathered before other locations are asked: it leaves as a whole."),
+    .differs(
+        "The body is gathered before other locations are asked: it leaves as a whole. `Range` and `If-…` of the client \
+         are not passed on for a part of a page: the answer would be another part, or nothing.",
+    ),
     Row::new(
         "addition_types",
         ALL,
@@ -46,7 +53,8 @@ pub(super) const ROWS: &[Row] = &[
         "Runs the commands in pages: `include`, `echo`, `set`, `config`, `if`, `elif`, `else`, `endif`, `block`.",
     )
     .differs(
-        "A page leaves as a whole, and one `include` is asked after the other. A text that has more than 1 MiB when its \
+        "A page leaves as a whole, and one `include` is asked after the other, without `Range` and `If-…` of the \
+         client. A text that has more than 1 MiB when its \
          variables are put in (`set`, `if`, `include`) is an error within the page.",
     ),
     Row::flag(

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use config::model::http::{LogLevel, RealIpHeader, Satisfy, Variable};
+use config::model::http::{LogLevel, RealIpHeader, Satisfy};
 use exchange::{Name, Request, Response};
 use limits::access::Verdict;
 use limits::auth_basic::{self, Credentials, UserFileError};
@@ -232,28 +232,11 @@ impl Visit<'_, '_> {
         let Some(target) = &self.settings().auth_request else { return Says::Nothing };
         let path = self.value(target, request);
         let counted = self.rate_counted;
-        let answer = self.ask(request, Ask::get(path)).await;
+        let answer = self.ask(request, Ask { sets: true, ..Ask::get(path) }).await;
         self.rate_counted = counted;
         let Some(answer) = answer else { return Says::No(Step::Gone) };
-        if !self.settings().auth_request_set.is_empty() {
-            // `$upstream_…` are of the request that was asked.
-            let inner = self.facts.rare().asked.take();
-            let own = self.facts.upstream.replace(inner);
-            for (variable, value) in &self.settings().auth_request_set {
-                let text = self.value_of(value, request, &answer);
-                let name =
-                    self.site.http().defined.get(*variable as usize).map_or("", |defined| &defined.name);
-                // As with `set`, what is there by itself is changed and not stored beside it.
-                match Variable::built_in(name) {
-                    Some(Variable::Args) => {
-                        request.query = text;
-                        request.query_set = true;
-                    }
-                    Some(Variable::LimitRate) => *self.facts.limit_rate.borrow_mut() = Some(text),
-                    _ => self.state.store(*variable, &text),
-                }
-            }
-            self.facts.upstream.replace(own);
+        if let Some(args) = self.company().args.take() {
+            (request.query, request.query_set) = (args, true);
         }
         match answer.status {
             200..=299 => Says::Yes,

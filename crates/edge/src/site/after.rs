@@ -23,6 +23,8 @@ pub struct Company {
     pub(super) made_page: bool,
     /// In place of the last answer there is a page for an error, one of `error_page` or one that was made.
     pub(super) failed: bool,
+    /// What `auth_request_set` says that the arguments are.
+    pub(super) args: Option<Vec<u8>>,
     /// Stubs of `ssi` that are run within each other.
     pub(super) stubs: u32,
     /// Bytes that the last answer may have where it becomes a variable: `subrequest_output_buffer_size`.
@@ -125,12 +127,12 @@ impl Visit<'_, '_> {
             self.renew(renewal).await;
         }
         for Mirror { path, args, method, body } in mirrors {
-            let ask = Ask { path, args, method, body: body && has_body, shown: None };
+            let ask = Ask { args, method: Some(method), body: body && has_body, ..Ask::get(path) };
             self.ask(request, ask).await;
         }
         if let Some(path) = post_action {
-            let method = request.method.clone();
-            self.ask(request, Ask { path, args: Vec::new(), method, body: has_body, shown: None }).await;
+            let method = Some(request.method.clone());
+            self.ask(request, Ask { method, body: has_body, ..Ask::get(path) }).await;
         }
     }
 }

@@ -45,6 +45,10 @@ impl Visit<'_, '_> {
         if request.fields.has(Name::ContentRange) {
             return Err(Failed::refused(501, "PUT with range is unsupported"));
         }
+        // Who forgets the body does not mean an empty file.
+        if !request.has_body() && !request.fields.has(Name::ContentLength) {
+            return Err(Failed::refused(411, "client sent PUT without a body or its length"));
+        }
         let path = self.dav_path(request, &request.path)?;
         let body = match self.take_body(request).await {
             Ok(body) => body,

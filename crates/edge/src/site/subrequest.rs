@@ -1,7 +1,8 @@
 //! Requests within a request: a location is asked on behalf of the client's request, and what it answers is part of
 //! the response (`add_before_body`, `ssi`), decides about it (`auth_request`) or is thrown away (`mirror`).
 
-use exchange::{Method, Name, Request, Response};
+use config::model::http::{SettingsId, Variable};
+use exchange::{Fields, Method, Name, OfClient, Request, Response};
 use routing::URI_CHANGES;
 use telemetry::error_log::Level;
 
@@ -18,11 +19,14 @@ pub(super) struct Ask {
     /// A path, or `@name`.
     pub path: Vec<u8>,
     pub args: Vec<u8>,
-    pub method: Method,
+    /// The client's; else GET.
+    pub method: Option<Method>,
     /// The client's body comes along.
     pub body: bool,
     /// The answer's body is part of the response: filters change it, in the character set that the response is in.
     pub shown: Option<Shown>,
+    /// `auth_request_set` stores what is known of it.
+    pub sets: bool,
 }
 
 /// See [`Ask::shown`].
@@ -35,7 +39,7 @@ pub(super) struct Shown {
 impl Ask {
     /// A path is asked with GET.
     pub(super) fn get(path: Vec<u8>) -> Self {
-        Self { path, args: Vec::new(), method: Method::Get, body: false, shown: None }
+        Self { path, args: Vec::new(), method: None, body: false, shown: None, sets: false }
     }
 }
 
@@ -81,11 +85,29 @@ impl Visit<'_, '_> {
         if let Some(answer) = answer.as_ref().filter(|_| self.settings().log_subrequest) {
             self.log_inner(&inner, answer);
         }
+        if let Some(answer) = answer.as_ref().filter(|_| ask.sets) {
+            self.store_for(outer.settings, &inner, answer);
+        }
         let answer_limit = self.settings().subrequest_buffer;
         let company = self.company();
         (company.answer_limit, company.failed, company.made_page) = (answer_limit, failed, made_page);
         self.step_out(outer);
         answer
+    }
+
+    /// `auth_request_set` where it stands: its values are the asked request's.
+    fn store_for(&mut self, settings: SettingsId, inner: &Request, answer: &Response) {
+        let http = self.site.http();
+        for (variable, value) in &http.settings[settings as usize].auth_request_set {
+            let text = self.value_of(value, inner, answer);
+            let name = http.defined.get(*variable as usize).map_or("", |defined| &defined.name);
+            // As with `set`, what is there by itself is changed and not stored beside it.
+            match Variable::built_in(name) {
+                Some(Variable::Args) => self.company().args = Some(text),
+                Some(Variable::LimitRate) => *self.facts.limit_rate.borrow_mut() = Some(text),
+                _ => self.state.store(*variable, &text),
+            }
+        }
     }
 
     pub(super) fn step_in(&mut self) -> Outer {
@@ -166,7 +188,7 @@ impl Visit<'_, '_> {
 
 /// What is the outer request's own while an inner one is served.
 pub(super) struct Outer {
-    settings: config::model::http::SettingsId,
+    settings: SettingsId,
     content: config::model::http::Content,
     internal: bool,
     error_page: bool,
@@ -175,7 +197,7 @@ pub(super) struct Outer {
     error_status: u16,
     uri_changes: u32,
     captures: routing::Captures,
-    kept: Option<exchange::Fields>,
+    kept: Option<Fields>,
     ranges: bool,
     adds_to_alias: bool,
     retry_after: Option<u64>,
@@ -194,25 +216,33 @@ pub(super) struct Outer {
     body: Option<bytes::Bytes>,
 }
 
-/// The client's request with what concerns its own body and copy left out.
+/// The client's request with what concerns its own body and copy left out. Variables show that too, as in nginx, where
+/// requests within each other have the same fields.
 fn inner_request(request: &Request, ask: &Ask) -> Request {
     let mut inner = request.clone();
-    inner.ask_with(ask.method.clone());
+    if inner.within.is_none() {
+        let method = ask.method.as_ref().unwrap_or(&request.method).clone();
+        inner.within = Some(Box::new(OfClient { method, left_out: Fields::new() }));
+    }
+    inner.ask_with(ask.method.clone().unwrap_or(Method::Get));
     if !ask.body {
         inner.content_length = Some(0);
-        inner.fields.remove(Name::ContentLength);
-        inner.fields.remove(Name::TransferEncoding);
+        inner.leave_out(Name::ContentLength);
+        inner.leave_out(Name::TransferEncoding);
     }
-    for name in [
-        Name::Expect,
-        Name::IfMatch,
-        Name::IfNoneMatch,
-        Name::IfModifiedSince,
-        Name::IfUnmodifiedSince,
-        Name::Range,
-        Name::IfRange,
-    ] {
-        inner.fields.remove(name);
+    inner.leave_out(Name::Expect);
+    // nginx passes them on here too, and puts the part that it is given, or the empty body of a 304, into the page.
+    if ask.shown.is_some() {
+        for name in [
+            Name::IfMatch,
+            Name::IfNoneMatch,
+            Name::IfModifiedSince,
+            Name::IfUnmodifiedSince,
+            Name::Range,
+            Name::IfRange,
+        ] {
+            inner.leave_out(name);
+        }
     }
     inner
 }

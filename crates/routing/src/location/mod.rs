@@ -190,7 +190,8 @@ impl Location {
             Matcher::Named(name) => (Kind::Named, name.clone()),
         };
         let mut redirect = Vec::new();
-        if location.auto_redirect {
+        // An exact one leads to its slash for the prefix of the same path, too.
+        if location.auto_redirect || (kind == Kind::Exact && name.ends_with(b"/")) {
             escape(&name, Escape::Uri, &mut redirect);
         }
         // nginx makes no table of the prefixes within a pattern: only the patterns there are ever found.

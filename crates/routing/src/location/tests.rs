@@ -180,6 +180,18 @@ fn a_path_that_lacks_its_slash_is_redirected() {
 }
 
 #[test]
+fn an_exact_location_beside_a_prefix_leads_to_the_slash_too() {
+    let blocks =
+        [Block("/app/ >", &[Block("/app/in/ >", &[]), Block("= /app/in/", &[])]), Block("= /app/", &[])];
+    let routing = routing(build(&blocks, &mut 0));
+    for (path, to) in [("/app", "/app/"), ("/app/in", "/app/in/")] {
+        let found = routing.find(0, path.as_bytes(), &mut State::new()).unwrap().unwrap();
+        assert!(found.redirect, "{path}");
+        assert_eq!(routing.location(found.location).unwrap().redirect, to.as_bytes());
+    }
+}
+
+#[test]
 fn named_locations_are_found_by_name_only() {
     let routing = routing(build(&[Block("@app", &[]), Block("/", &[])], &mut 0));
     let id = routing.named(0, b"@app").unwrap().unwrap();

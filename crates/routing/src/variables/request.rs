@@ -19,7 +19,10 @@ pub fn request_variable(variable: &Variable, request: &Request, out: &mut Vec<u8
         }
         Variable::IsArgs => return Some(put(if request.query.is_empty() { b"" } else { b"?" }, out)),
         Variable::Uri | Variable::DocumentUri => &request.path,
-        Variable::RequestMethod => request.method.as_bytes(),
+        // As in nginx, what is asked within a request has that one's, whatever it asks with.
+        Variable::RequestMethod => {
+            request.within.as_ref().map_or(&request.method, |client| &client.method).as_bytes()
+        }
         Variable::RequestUri => origin_form(&request.target),
         // A head whose first line was no good has none but that.
         Variable::Request if request.target.is_empty() => &request.line,
@@ -37,7 +40,8 @@ pub fn request_variable(variable: &Variable, request: &Request, out: &mut Vec<u8
             Scheme::Http => b"",
         },
         Variable::ContentLength => {
-            return fields.first(Name::ContentLength).map(|v| put(v, out));
+            let left_out = request.within.as_ref().and_then(|c| c.left_out.first(Name::ContentLength));
+            return fields.first(Name::ContentLength).or(left_out).map(|v| put(v, out));
         }
         Variable::ContentType => return Some(join(fields.all(Name::ContentType), b", ", out)),
         Variable::Host => {
@@ -81,7 +85,8 @@ pub fn request_variable(variable: &Variable, request: &Request, out: &mut Vec<u8
         }
         Variable::Http(name) => {
             let separator: &[u8] = if name == b"cookie" { b"; " } else { b", " };
-            let lines = fields.iter().filter(|(_, field, _)| is_variable_of(name, field));
+            let left_out = request.within.iter().flat_map(|client| client.left_out.iter());
+            let lines = fields.iter().chain(left_out).filter(|(_, field, _)| is_variable_of(name, field));
             return Some(join(lines.map(|(_, _, value)| value), separator, out));
         }
         _ => return None,

@@ -177,7 +177,8 @@ impl Visit<'_, '_> {
             return Step::respond(response);
         }
         if let Some(length) = head.content_length {
-            response.fields.push_known(Name::ContentLength, length.to_string().as_bytes());
+            // Of an answer to HEAD it is there already.
+            response.fields.set(Name::ContentLength, length.to_string().as_bytes());
         }
         if let Some(keeping) = keeping {
             let kept = body.at_once(settings.pass_trailers);

@@ -49,7 +49,15 @@ impl Visit<'_, '_> {
             if takes_away && param.value.as_text() == Some(b"") {
                 continue;
             }
-            let value = self.value(&param.value, request);
+            let mut value = self.value(&param.value, request);
+            // Those wait for as much as it says; FastCGI has an end of the body.
+            if param.name == b"CONTENT_LENGTH"
+                && place.family != Family::FastCgi
+                && self.is_bodiless(request)
+                && place.settings.set_body.is_none()
+            {
+                value.clear();
+            }
             if !value.is_empty() || !param.if_not_empty {
                 list.push((param.name.as_slice().into(), value.into()));
             }

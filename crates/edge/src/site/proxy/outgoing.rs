@@ -197,6 +197,11 @@ impl Visit<'_, '_> {
         safe(uri)
     }
 
+    /// Whether the client's body does not come along, while variables tell of it.
+    pub(super) fn is_bodiless(&self, request: &Request) -> bool {
+        self.is_inner() && !request.has_body()
+    }
+
     /// The head of the request. `Err`: the status, because a field of the configuration would be none.
     pub(super) fn head(
         &mut self,
@@ -242,12 +247,16 @@ impl Visit<'_, '_> {
             out.extend_from_slice(b": ");
             let from = out.len();
             self.append(value, request, &mut out);
-            if out.len() == from {
+            let frames = name.eq_ignore_ascii_case(b"content-length")
+                || name.eq_ignore_ascii_case(b"transfer-encoding");
+            // nginx says how long a body is that does not come along (`proxy_set_header Content-Length
+            // $content_length`), and the server waits for it.
+            let is_of_client = frames && self.is_bodiless(request) && settings.set_body.is_none();
+            if out.len() == from || (is_of_client && out[from..] != *b"0") {
                 out.truncate(line);
                 continue;
             }
-            odd_framing |= name.eq_ignore_ascii_case(b"content-length")
-                || name.eq_ignore_ascii_case(b"transfer-encoding");
+            odd_framing |= frames;
             keeps &= !name.eq_ignore_ascii_case(b"connection") || !has_close(&out[from..]);
             if !http1::is_field_value(&out[from..]) {
                 let name = String::from_utf8_lossy(name).into_owned();
