@@ -226,7 +226,7 @@ _monoceros() {
                     return 0
                     ;;
                 --reload-engine)
-                    COMPREPLY=($(compgen -W "auto poll inotify" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "auto poll" -- "${cur}"))
                     return 0
                     ;;
                 --reload-extra-file)
@@ -406,7 +406,7 @@ _monoceros() {
                     return 0
                     ;;
                 --http2-cleartext)
-                    COMPREPLY=($(compgen -W "off prior-knowledge upgrade both" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "off prior-knowledge" -- "${cur}"))
                     return 0
                     ;;
                 --http2-max-concurrent-streams)

@@ -45,8 +45,7 @@ complete -c monoceros -l compress-types -d 'Media types of responses that are co
 complete -c monoceros -l compress-min-length -d 'Responses shorter than this many bytes are not compressed [256]' -r
 complete -c monoceros -l compress-level -d 'How hard each coding tries: zstd 1 to 19, br 0 to 11, gzip 1 to 9 [zstd=3,br=4,gzip=5]' -r
 complete -c monoceros -l reload-engine -d 'How changes are found: poll looks at every file once a second, and auto is the same [auto]' -r -f -a "auto\t''
-poll\t''
-inotify\t''"
+poll\t''"
 complete -c monoceros -l reload-extra-file -d 'More files that reload watches: paths, or patterns with *, ?, […]' -r
 complete -c monoceros -l reload-templates -d 'Let reload watch templates too: patterns below the working directory with commas, or on for **/templates/** [off]' -r
 complete -c monoceros -l forwarded-allow-ips -d 'Addresses and networks of proxies whose X-Forwarded-* fields are believed, with commas; * believes everybody [127.0.0.1,::1]' -r
@@ -92,9 +91,7 @@ complete -c monoceros -l tls -d 'self, for development: all addresses speak TLS,
 self\t''"
 complete -c monoceros -l http-protocols -d 'Versions of HTTP that are offered within TLS: h1, or h2,h1 [h1]' -r
 complete -c monoceros -l http2-cleartext -d 'HTTP/2 without TLS, with h2 among http_protocols [off]' -r -f -a "off\t''
-prior-knowledge\t''
-upgrade\t''
-both\t''"
+prior-knowledge\t''"
 complete -c monoceros -l http2-max-concurrent-streams -d 'Requests at once on one HTTP/2 connection [100]' -r
 complete -c monoceros -l http2-initial-window-size -d 'Bytes that a client may send on an HTTP/2 stream before it is told to go on [65535]' -r
 complete -c monoceros -l http2-max-frame-size -d 'Bytes of an HTTP/2 frame [16384]' -r

@@ -81,6 +81,23 @@ pub(crate) fn elsewhere(text: &str) -> Option<(&'static str, &'static str)> {
     })
 }
 
+/// What to say of an application's setting that stands outside of `app` blocks.
+pub(crate) fn of_an_app(name: &str) -> Option<String> {
+    let is_own = matches!(name, "wsgi" | "directory" | "python" | "settings");
+    if !is_own && (settings::find(name).is_none() || elsewhere(name).is_some()) {
+        return None;
+    }
+    let instead = match name {
+        "bind" => "; a `server` has `listen`",
+        "workers" => "; `worker_processes` says how many event loops there are",
+        "timeout" => "; other servers have `proxy_read_timeout` and its family",
+        _ => "",
+    };
+    Some(format!(
+        "it is a setting of an application and stands in an `app NAME {{ … }}` block of `http`{instead}"
+    ))
+}
+
 /// The same of a setting that changes nothing in an application's settings file.
 pub(crate) fn elsewhere_than_in_file(name: &str) -> Option<&'static str> {
     elsewhere(name).filter(|(name, _)| !ALSO_IN_FILE.contains(name)).map(|(_, instead)| instead)
@@ -240,6 +257,14 @@ fn value(line: &AppSetting) -> Result<Value, Wrong> {
         let text = match (setting.kind, word.as_str()) {
             (Kind::Flag(_), "on") => "true",
             (Kind::Flag(_), "off") => "false",
+            (Kind::Flag(_), text)
+                if !["true", "false"].iter().any(|word| text.eq_ignore_ascii_case(word)) =>
+            {
+                return Err(Wrong {
+                    message: format!("`{text}` is neither on nor off"),
+                    help: Some("write `on` or `off`".to_owned()),
+                });
+            }
             (_, text) => text,
         };
         let value = Value::from_text(setting.kind, text)?;

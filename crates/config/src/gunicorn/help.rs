@@ -95,7 +95,10 @@ fn argument(setting: &'static Setting) -> Arg {
         arg = arg.value_name(setting.meta);
     }
     match setting.kind {
-        Kind::Words(words) => arg.value_parser(PossibleValuesParser::new(words)),
+        Kind::Words(words) => {
+            let offered = words.iter().filter(|word| !REFUSED.contains(&(setting.name, word)));
+            arg.value_parser(PossibleValuesParser::new(offered.copied()))
+        }
         Kind::OptionalWord(words) => {
             arg.num_args(0..=1).default_missing_value(words[1]).value_parser(PossibleValuesParser::new(words))
         }
@@ -104,6 +107,10 @@ fn argument(setting: &'static Setting) -> Arg {
         _ => arg,
     }
 }
+
+/// Words that a setting knows, and refuses.
+const REFUSED: &[(&str, &str)] =
+    &[("http2_cleartext", "upgrade"), ("http2_cleartext", "both"), ("reload_engine", "inotify")];
 
 /// The first sentence, and the default.
 fn summary(setting: &Setting) -> String {

@@ -13,7 +13,7 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
         .filter(|c| c.chars().count().abs_diff(length) <= reach)
         .map(|c| (distance(word, c), c))
         .filter(|(d, _)| *d <= reach)
-        .min_by_key(|(d, _)| *d)
+        .min_by_key(|(d, c)| (*d, std::cmp::Reverse(c.len())))
         .map(|(_, c)| c)
 }
 

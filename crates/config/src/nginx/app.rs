@@ -145,9 +145,16 @@ impl<'a> Reader<'a> {
             .help(help);
             return;
         }
+        if self.has_equals_sign(&line, &text) {
+            return;
+        }
         if line.args.is_empty() {
+            let is_flag =
+                settings::find(&text).is_some_and(|(_, row)| matches!(row.kind, settings::Kind::Flag(_)));
+            let help =
+                if is_flag { format!("write `{text} on;`") } else { "a setting has a value".to_owned() };
             self.error(line.head(), format!("invalid number of arguments in \"{text}\" directive"))
-                .help("a setting has a value");
+                .help(help);
             return;
         }
         let setting = |reader: &Self, name: &'static str| AppSetting {
@@ -197,9 +204,38 @@ impl<'a> Reader<'a> {
         app.values.push(setting(self, row.name));
     }
 
+    /// `workers = 2;`, as a settings file has it.
+    fn has_equals_sign(&mut self, line: &Directive<'a>, text: &str) -> bool {
+        let first = line.args.first().map(|word| word.text().into_owned());
+        let (name, value) = match (text.split_once('='), first.as_deref().and_then(|w| w.strip_prefix('='))) {
+            (Some((name, value)), _) => (name, value.to_owned()),
+            (None, Some(value)) => (text, value.to_owned()),
+            _ => return false,
+        };
+        let is_known = matches!(name, "wsgi" | "directory" | "python" | "settings" | "bind")
+            || settings::find(name).is_some();
+        if !is_known {
+            return false;
+        }
+        let rest =
+            line.args.iter().skip(usize::from(!text.contains('='))).map(|word| word.text().into_owned());
+        let words: Vec<String> = std::iter::once(value).chain(rest).filter(|word| !word.is_empty()).collect();
+        self.error(line.head(), "a setting in an app has no `=`")
+            .help(format!("write `{name} {};`", words.join(" ")));
+        true
+    }
+
     fn unknown_setting(&mut self, name: Word<'a>, text: &str) {
         let names = settings::all().iter().map(|s| s.name).chain(["wsgi", "directory", "python", "settings"]);
-        let near = nearest(text, names);
+        let other = match text {
+            "module" | "app" | "application" | "callable" => Some("wsgi"),
+            "venv" | "virtualenv" | "home" | "interpreter" => Some("python"),
+            "env" | "environment" | "env_file" => Some("raw_env"),
+            "socket" | "http" => Some("bind"),
+            "processes" => Some("workers"),
+            _ => None,
+        };
+        let near = other.or_else(|| nearest(text, names));
         let problem = self.error(name.span, format!("unknown setting \"{text}\" in an app"));
         problem.help(match near {
             Some(near) => format!("did you mean `{near}`?"),
@@ -242,6 +278,10 @@ impl<'a> Reader<'a> {
         let near = nearest(&name, self.apps.iter().map(|a| a.name.as_str()));
         let is_group = self.upstreams.iter().any(|group| !group.implicit && group.name == name);
         let help = match (near, pass_instead(&name, is_group)) {
+            _ if name.contains('$') => {
+                "`app_pass` takes the name of an `app` and no variable: write a `location` for each"
+                    .to_owned()
+            }
             (_, Some(pass)) => {
                 format!("another server is asked by `{pass};`; `app_pass` takes an `app`'s name")
             }

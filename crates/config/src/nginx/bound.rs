@@ -10,6 +10,7 @@ use super::app::{AppBlock, AppSetting};
 use super::level::Level;
 use super::reader::Reader;
 use crate::gunicorn::lower;
+use crate::gunicorn::nearest::nearest;
 use crate::model::Address;
 use crate::model::http::{
     Content, Family, Location, Locations, Matcher, Op, ProxyPass, ProxySettings, ProxyTarget, Server,
@@ -129,8 +130,45 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Says of which applications nothing here leads to.
+    fn note_unreached(&mut self, reached: &[bool]) {
+        for (index, _) in reached.iter().enumerate().filter(|(_, is_reached)| !**is_reached) {
+            let app = &self.apps[index];
+            if app.binds.iter().any(|bind| !matches!(bind.address, Address::Unix(_))) {
+                continue;
+            }
+            let (at, name) = (app.span, app.name.clone());
+            let sockets: Vec<String> = app.binds.iter().filter_map(|bind| unix(&bind.address)).collect();
+            let servers = self.upstreams.iter().flat_map(|group| &group.servers);
+            let asked = servers.flat_map(|server| &server.addresses).filter_map(|address| match address {
+                UpstreamAddress::Unix(path) => Some(plain(path)),
+                UpstreamAddress::Ip(_) => None,
+            });
+            let asked: Vec<String> = asked.collect();
+            let near = sockets.iter().find_map(|own| nearest(own, asked.iter().map(String::as_str)));
+            let help = match near {
+                Some(near) => format!("did you mean its socket by `{near}`?"),
+                None => format!("write `app_pass {name};` in a `location`"),
+            };
+            let what = format!("nothing in this file leads to the app `{name}`");
+            self.note(at, what).help(help);
+        }
+    }
+
     /// Finds out which `proxy_pass` leads to an application, once everything is read, and says so.
     pub(super) fn lead_passes(&mut self) {
+        let mut reached = vec![false; self.apps.len()];
+        for server in &self.servers {
+            note_apps(&server.locations, &mut reached);
+        }
+        for group in &self.upstreams {
+            for address in group.servers.iter().flat_map(|server| &server.addresses) {
+                if let Some(app) = self.app_at(address) {
+                    reached[app as usize] = true;
+                }
+            }
+        }
+        self.note_unreached(&reached);
         if self.apps.iter().all(|app| app.binds.is_empty()) {
             return;
         }
@@ -258,6 +296,34 @@ impl<'a> Reader<'a> {
 /// A path without what makes no other of it.
 fn plain(path: &Path) -> String {
     path.components().collect::<PathBuf>().to_string_lossy().into_owned()
+}
+
+/// The path of a socket.
+fn unix(address: &Address) -> Option<String> {
+    match address {
+        Address::Unix(path) => Some(plain(path)),
+        _ => None,
+    }
+}
+
+/// Which applications `app_pass` leads to.
+fn note_apps(locations: &Locations, reached: &mut [bool]) {
+    let Locations { prefixes, regexes, named } = locations;
+    for location in prefixes.iter().chain(regexes).chain(named) {
+        let limit = location.limit_except.iter().filter_map(|limit| limit.content.as_ref());
+        let branches = location.rewrite.iter().filter_map(|op| match op {
+            Op::If(branch) => branch.content.as_ref(),
+            _ => None,
+        });
+        for content in std::iter::once(&location.content).chain(limit).chain(branches) {
+            if let Content::App(index) = content
+                && let Some(is_reached) = reached.get_mut(*index as usize)
+            {
+                *is_reached = true;
+            }
+        }
+        note_apps(&location.locations, reached);
+    }
 }
 
 /// Under which settings each `proxy_pass` is used.

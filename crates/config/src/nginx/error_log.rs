@@ -8,6 +8,7 @@ use super::level::Level;
 use super::reader::Reader;
 use super::table::Context;
 use super::units;
+use crate::gunicorn::nearest::nearest;
 use crate::model::http::LogLevel;
 pub use crate::model::{ErrorLog, ErrorTarget};
 
@@ -61,8 +62,17 @@ impl<'a> Reader<'a> {
         let found = LEVELS.iter().find(|(name, _)| name.as_bytes() == word.value).map(|(_, level)| *level);
         if found.is_none() {
             let text = word.text().into_owned();
+            let near = match &*text {
+                "warning" => Some("warn"),
+                "critical" | "fatal" => Some("crit"),
+                "emergency" => Some("emerg"),
+                "trace" | "all" => Some("debug"),
+                other => nearest(other, LEVELS.iter().map(|(name, _)| *name)),
+            };
+            let near = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
+            let what = if near.is_empty() { "it" } else { "It" };
             self.error(word.span, format!("invalid log level \"{text}\""))
-                .help("it is one of `debug`, `info`, `notice`, `warn`, `error`, `crit`, `alert` and `emerg`");
+                .help(format!("{near}{what} is one of `debug`, `info`, `notice`, `warn`, `error`, `crit`, `alert` and `emerg`"));
         }
         found
     }

@@ -158,11 +158,19 @@ impl<'a> Reader<'a> {
                 || self.context == Context::LOCATION_IF
                 || self.context == Context::LIMIT_EXCEPT)
         {
+            let without_slash = match &target {
+                ProxyTarget::Fixed { uri, url, .. } if uri == b"/" => {
+                    let url = String::from_utf8_lossy(url);
+                    Some(format!("write it without the `/` at the end: `{}`", url.trim_end_matches('/')))
+                }
+                _ => None,
+            };
             self.error(
                 word.span,
                 "\"proxy_pass\" cannot have URI part in location given by regular expression, or inside named \
                  location, or inside \"if\" statement, or inside \"limit_except\" block",
-            );
+            )
+            .help = without_slash;
             return;
         }
         level.content = Some(Content::Proxy(self.proxies.len() as u32));

@@ -19,6 +19,7 @@ use super::settle::Shared;
 use super::table::{Apply, Argument, Context, Row, TABLE};
 use super::units;
 use super::variables::Variables;
+use crate::gunicorn::app_block;
 use crate::gunicorn::nearest::nearest;
 use crate::model::http::{
     CharsetMap, HealthCheck, HealthMatch, Identity, LogFormat, ProxyPass, Server, Upstream, Zone,
@@ -188,6 +189,10 @@ impl<'a> Reader<'a> {
             self.error(name.span, format!("unknown directive \"{text}\"")).help(advice);
             return;
         }
+        if let Some(help) = app_block::of_an_app(&text) {
+            self.error(name.span, format!("unknown directive \"{text}\"")).help(help);
+            return;
+        }
         let near = if self.problems.has_enough() {
             None
         } else {
@@ -204,8 +209,9 @@ impl<'a> Reader<'a> {
         let allowed = rows.iter().map(|i| TABLE.rows[*i].contexts).reduce(Context::or);
         let names = allowed.map(Context::names).unwrap_or_default();
         let row = &TABLE.rows[rows[0]];
+        let of_an_app = app_block::of_an_app(row.name);
         let message = match row.apply {
-            Apply::NotYet(what) => format!("`{}` is not there yet ({what})", row.name),
+            Apply::NotYet(what) if of_an_app.is_none() => format!("`{}` is not there yet ({what})", row.name),
             _ => format!("\"{}\" directive is not allowed here", row.name),
         };
         let mut help = format!("it is allowed in {}", list(&names, "and"));
@@ -227,7 +233,7 @@ impl<'a> Reader<'a> {
             }
             _ => {}
         }
-        self.error(name.span, message).help(help);
+        self.error(name.span, message).help(of_an_app.unwrap_or(help));
     }
 
     fn apply(&mut self, row: &'static Row, level: &mut Level, directive: Directive<'a>) {
