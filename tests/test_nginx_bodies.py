@@ -1,9 +1,11 @@
 """Bodies that nobody reads: the answer does not wait for them, and what follows them is found."""
 
+import threading
 import time
 
 import pytest
-from support import build
+from support import build, wait_until
+from support.upstream import Upstream
 
 CONF = """
     lingering_timeout 1s;
@@ -93,6 +95,120 @@ def test_a_client_that_reads_nothing_before_all_is_sent_gets_a_large_answer(serv
         for _ in range(3):
             client.send(build("GET", "/file", {"Content-Length": str(len(body))}) + body)
             assert client.response().body == b"x" * 500_000
+
+
+class Early(Upstream):
+    """Answers a head without a look at what follows it, and says the end when it is told to."""
+
+    def __init__(self):
+        self.go, self.left = threading.Event(), threading.Event()
+        super().__init__(self.begin)
+
+    def _body(self, connection, head, data):
+        return b"", b""
+
+    def begin(self, _, connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+        connection.settimeout(0.05)
+        said = False
+        for _ in range(400):
+            if self.go.is_set() and not said:
+                said = True
+                connection.sendall(b"3\r\ntwo\r\n0\r\n\r\n")
+            try:
+                if connection.recv(65536) == b"":
+                    break
+            except TimeoutError:
+                pass
+            except OSError:
+                break
+        self.left.set()
+
+
+PASSED = """
+    log_format l '$request_uri $status';
+    lingering_timeout 2s;
+    server {
+        listen 127.0.0.1:%PORT%;
+        client_max_body_size 20m;
+        access_log %DIR%/access.log l;
+        location / { return 200 "$request_uri"; }
+        location /file { alias %DIR%/big; }
+        location /early { proxy_pass http://127.0.0.1:UP; proxy_http_version 1.1; proxy_request_buffering off; }
+        location /direct {
+            proxy_pass http://127.0.0.1:UP/early; proxy_http_version 1.1; proxy_request_buffering off;
+            proxy_buffering off;
+        }
+    }
+"""
+
+
+@pytest.fixture
+def passed(serve_nginx):
+    with Early() as up:
+        site = serve_nginx(PASSED.replace("UP", str(up.port)), files={"big": "x" * 8_000_000})
+        site.up = up
+        yield site
+
+
+CHUNK = build("GET", "/smuggled")
+BEGINNINGS = [
+    ({"Transfer-Encoding": "chunked"}, b"1\r\nx\r\n", b"%x\r\n%s\r\n0\r\n\r\n" % (len(CHUNK), CHUNK)),
+    ({"Content-Length": "70000"}, b"x", CHUNK * 2 + b"x" * (69_999 - 2 * len(CHUNK))),
+    ({"Content-Length": "250000"}, b"x", CHUNK * 2 + b"x" * (249_999 - 2 * len(CHUNK))),
+    ({"Content-Length": "900000"}, b"x", CHUNK * 2 + b"x" * (899_999 - 2 * len(CHUNK))),
+]
+
+
+@pytest.mark.parametrize("path", ["/early", "/direct"])
+@pytest.mark.parametrize(("fields", "begin", "rest"), BEGINNINGS)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_server_s_early_answer_does_not_wait_for_the_body(passed, path, fields, begin, rest, when):
+    """A client that waits for its answer before it sends the rest waited for client_body_timeout."""
+    with passed.connect(timeout=10) as client:
+        client.send(build("POST", path, fields) + begin)
+        answer = client.head()
+        assert answer.status == 200
+        assert client.chunk() == b"one"
+        if when == "before":
+            client.send(rest + build("GET", "/behind"))
+        passed.up.go.set()
+        assert client.chunk() == b"two"
+        assert (client.chunk(), client._line()) == (b"", b"")
+        if when == "after":
+            client.send(rest + build("GET", "/behind"))
+        # What is within the body is no request, whatever becomes of the connection.
+        if answer.get("Connection") == "close":
+            assert client.end() == "eof"
+        else:
+            assert client.response().text == "/behind"
+    wait_until((passed.directory / "access.log").exists, "the log")
+    assert "/smuggled" not in (passed.directory / "access.log").read_text()
+
+
+@pytest.mark.parametrize("fields", [{"Transfer-Encoding": "chunked"}, {"Content-Length": "6000000"}])
+def test_a_client_that_sends_much_before_it_reads_gets_a_large_answer(passed, fields):
+    with passed.connect(timeout=20) as client:
+        body = b"b" * 6_000_000
+        if "Transfer-Encoding" in fields:
+            body = b"".join(b"ea60\r\n" + body[:60_000] + b"\r\n" for _ in range(100)) + b"0\r\n\r\n"
+        client.send(build("GET", "/file", fields) + body + build("GET", "/behind"))
+        answer = client.response()
+        assert answer.body == b"x" * 8_000_000
+        if answer.get("Connection") == "close":
+            assert client.end() == "eof"
+        else:
+            assert client.response().text == "/behind"
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_the_server_of_a_client_that_leaves_within_its_body_is_let_go(passed, how):
+    client = passed.connect(timeout=10)
+    client.send(build("POST", "/direct", {"Transfer-Encoding": "chunked"}) + b"1\r\nx\r\n")
+    assert client.head().status == 200
+    client.send(b"5\r\nab")
+    getattr(client, how)()
+    assert passed.up.left.wait(5), "the server is still waited for"
 
 
 EARLY = """

@@ -12,9 +12,8 @@ use super::{BodyState, Connection};
 
 /// Bytes of an unread body that are thrown away to keep a connection; for more it is closed.
 const DISCARD_LIMIT: u64 = 256 * 1024;
-/// Bytes that are on their way without anybody reading: either the rest of a body or the response has to be within it,
-/// or client and server might wait for each other to read.
-const IN_FLIGHT: u64 = 64 * 1024;
+/// Bytes of it that are thrown away before others on the loop get their turn.
+const DISCARD_TURN: usize = 256 * 1024;
 
 impl Connection {
     /// The body of the current request.
@@ -28,20 +27,64 @@ impl Connection {
         matches!(self.body, BodyState::Done)
     }
 
-    /// What has to be done about an unread body before a response of `length` bytes may leave on a connection that
-    /// stays: nothing in most cases, for nobody should wait for his 401 until he has sent all that it is about.
-    pub(super) async fn settle_body(&mut self, length: Option<u64>) {
-        let left = match self.body {
-            BodyState::Done => return,
-            BodyState::Length(left) => left,
-            BodyState::Chunked(_) | BodyState::Failed(_) => u64::MAX,
-        };
+    /// What an unread body has to say about a connection that would stay, before the head of the response leaves. The
+    /// response does not wait for it: nobody should wait for his 401 until he has sent all that it is about, and who
+    /// waits for the response before he sends more would wait for ever.
+    pub(super) fn settle_body(&mut self) {
         // Without the 100 nobody knows whether the client will send the body (RFC 9110 §10.1.1).
-        if self.expects_continue || matches!(self.body, BodyState::Length(left) if left > DISCARD_LIMIT) {
+        let is_unknown = self.expects_continue && !self.body_is_done();
+        if is_unknown || matches!(self.body, BodyState::Length(left) if left > DISCARD_LIMIT) {
             self.keep_alive = false;
-        } else if left > IN_FLIGHT && length.is_none_or(|length| length > IN_FLIGHT) {
-            self.discard(self.settings.body_timeout, Duration::MAX, DISCARD_LIMIT).await;
         }
+    }
+
+    /// Throws away what the client sends of an unread body while its response is waited for, or waits for the client:
+    /// one that reads nothing before all is sent would wait for us as we for it. Nothing behind the body is read. Tells
+    /// whether the client is gone.
+    pub(super) fn forget_body(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut taken = 0;
+        while !self.body_is_done() {
+            let of_input = if let BodyState::Failed(_) = self.body {
+                // Nothing is a request any more: the connection ends behind the response.
+                self.buffers().input.clear();
+                Poll::Pending
+            } else {
+                self.take_data()
+            };
+            match of_input {
+                Poll::Ready(Some(Ok(data))) => {
+                    self.body_received += data.len() as u64;
+                    if self.settings.max_body.is_some_and(|limit| self.body_received > limit) {
+                        let _ = self.fail(BodyError::TooLarge);
+                    }
+                    continue;
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    let _ = self.fail(error);
+                    continue;
+                }
+                Poll::Ready(None) => break,
+                Poll::Pending if self.half_closed => break,
+                Poll::Pending if taken >= DISCARD_TURN => {
+                    cx.waker().wake_by_ref();
+                    break;
+                }
+                Poll::Pending => {}
+            }
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => {
+                    let _ = self.fail(BodyError::Gone);
+                    return self.stream.is_truncated();
+                }
+                Poll::Ready(Ok(count)) => taken += count,
+                Poll::Ready(Err(_)) => {
+                    let _ = self.fail(BodyError::Gone);
+                    return true;
+                }
+                Poll::Pending => break,
+            }
+        }
+        false
     }
 
     /// Whether [`Connection::discard_body`] has something to do.
@@ -55,18 +98,17 @@ impl Connection {
         if self.has_body_left() {
             // How long a chunked body is was not known when the response promised that the connection stays: as in
             // nginx only time keeps the promise from being kept, and the limit of all bodies.
-            self.discard(self.settings.lingering_timeout, self.settings.lingering_time, u64::MAX).await;
+            self.discard(self.settings.lingering_timeout, self.settings.lingering_time).await;
         }
     }
 
-    async fn discard(&mut self, each: Duration, all: Duration, limit: u64) {
-        let limit = self.body_received.saturating_add(limit);
+    async fn discard(&mut self, each: Duration, all: Duration) {
         let begun = Instant::now();
         while !self.body_is_done() {
             let left = all.saturating_sub(begun.elapsed());
             self.deadline.set(each.min(left));
             let is_over = !matches!(poll_fn(|cx| self.poll_data(cx)).await, Some(Ok(_)) | None);
-            if is_over || left.is_zero() || self.body_received > limit {
+            if is_over || left.is_zero() {
                 self.keep_alive = false;
                 return;
             }

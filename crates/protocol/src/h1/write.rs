@@ -114,7 +114,7 @@ impl Connection {
             sent = before;
             Ok(framing)
         } else {
-            self.settle_body(response.body.len()).await;
+            self.settle_body();
             self.begin_response(response, date)
         };
         let outcome = match begun {
@@ -455,12 +455,15 @@ impl Connection {
                     waited = true;
                     Poll::Ready(Some(Ok(Chunk::Flush)))
                 }
-                Poll::Pending if leave != Leave::Unseen => {
-                    watched = true;
-                    gone = self.has_left(cx, leave);
+                Poll::Pending => {
+                    gone = self.forget_body(cx) && leave != Leave::Unseen;
+                    if !gone && leave != Leave::Unseen {
+                        watched = true;
+                        gone = self.has_left(cx, leave);
+                    }
                     if gone { Poll::Ready(None) } else { Poll::Pending }
                 }
-                other => other,
+                other @ Poll::Ready(_) => other,
             })
             .await;
             if watched {
@@ -598,15 +601,17 @@ impl Connection {
 
     /// Writes what is collected, then `body`. While the client takes nothing, what comes after may be taken in.
     async fn write_all(&mut self, body: &[u8], ahead: &mut dyn ChunkStream) -> Result<(), WriteError> {
-        let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
+        let Some(buffers) = &mut self.buffers else { return Ok(()) };
+        // The input stays where it is: meanwhile more may come.
+        let mut output = std::mem::take(&mut buffers.output);
         let mut done = 0;
-        let total = buffers.output.len() + body.len();
+        let total = output.len() + body.len();
         let result = poll_fn(|cx| {
             while done < total {
                 let most = ready!(self.poll_pace(cx, ahead));
-                let head = buffers.output.get(done..).unwrap_or_default();
+                let head = output.get(done..).unwrap_or_default();
                 let head = &head[..head.len().min(most)];
-                let rest = &body[done.saturating_sub(buffers.output.len())..];
+                let rest = &body[done.saturating_sub(output.len())..];
                 let rest = &rest[..rest.len().min(most - head.len())];
                 let written = if rest.is_empty() {
                     self.stream.try_write(head)
@@ -622,8 +627,8 @@ impl Connection {
             Poll::Ready(Ok(()))
         })
         .await;
-        buffers.output.clear();
-        self.buffers = Some(buffers);
+        output.clear();
+        self.buffers().output = output;
         result
     }
 
@@ -632,6 +637,7 @@ impl Connection {
         let Some(pace) = &mut self.pace else { return Poll::Ready(usize::MAX) };
         let Poll::Ready(most) = pace.poll_room(cx) else {
             ahead.poll_ahead(cx);
+            self.forget_body(cx);
             return Poll::Pending;
         };
         // It was not the client that took nothing.
@@ -651,6 +657,7 @@ impl Connection {
             Poll::Pending if self.deadline.is_past(cx) => Poll::Ready(Err(WriteError::Timeout)),
             Poll::Pending => {
                 ahead.poll_ahead(cx);
+                self.forget_body(cx);
                 Poll::Pending
             }
         }
@@ -684,18 +691,19 @@ impl Connection {
         if !self.settings.sendfile || self.stream.is_encrypted() {
             return self.write_file_copied(file, start, len, sent, ahead).await;
         }
-        let Some(mut buffers) = self.buffers.take() else { return Ok(()) };
+        let Some(buffers) = &mut self.buffers else { return Ok(()) };
+        let mut output = std::mem::take(&mut buffers.output);
         let (mut done, mut offset, end) = (0, start, start + len);
         // A large file's head leaves alone: it does not wait for the disk, and what a client reads behind it begins where
         // a page of the cache does, which makes its copies cheaper by more than another packet costs.
         let is_large = len > SENDFILE_LIMIT;
         let result = poll_fn(|cx| {
             let mut budget = SENDFILE_LIMIT;
-            while done < buffers.output.len() || offset < end {
+            while done < output.len() || offset < end {
                 let most = ready!(self.poll_pace(cx, ahead));
-                let is_head = done < buffers.output.len();
+                let is_head = done < output.len();
                 let written = if is_head {
-                    let head = &buffers.output[done..];
+                    let head = &output[done..];
                     let head = &head[..head.len().min(most)];
                     if is_large { self.stream.try_write(head) } else { self.stream.try_write_more(head) }
                 } else {
@@ -722,8 +730,8 @@ impl Connection {
             Poll::Ready(Ok(()))
         })
         .await;
-        buffers.output.clear();
-        self.buffers = Some(buffers);
+        output.clear();
+        self.buffers().output = output;
         result
     }
 
