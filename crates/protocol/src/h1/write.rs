@@ -463,7 +463,7 @@ impl Connection {
                     }
                     if gone { Poll::Ready(None) } else { Poll::Pending }
                 }
-                other => other,
+                other @ Poll::Ready(_) => other,
             })
             .await;
             if watched {
