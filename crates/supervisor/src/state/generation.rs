@@ -60,9 +60,9 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    /// How many workers it may have: the region has room for 1024 claimers, half of which are for a second generation.
+    /// How many workers it may have.
     fn most_workers(&self) -> i64 {
-        i64::from((512 / self.plan.threads.max(1)).max(1))
+        i64::from((u32::from(config::model::MOST_WORKER_THREADS) / self.plan.threads.max(1)).max(1))
     }
 
     pub(super) fn boot_deadline(&self) -> Option<Time> {
