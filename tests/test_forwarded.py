@@ -182,3 +182,27 @@ def test_by_app_pass_header_map_holds(passed):
     assert environ(passed, fields, "/")["HTTP_X_REAL_IP"] is None
     assert passed.get("/refusing/", fields).status == 400
     assert passed.get("/refusing/").status == 200
+
+
+KEPT = """
+    app_cache_path %DIR%/cache keys_zone=pages:1m;
+    app counting {
+        wsgi app:application; directory %DIR%;
+        secure_scheme_headers '{"X-ARRIVED-BY": "tls"}';
+    }
+    server {
+        listen 127.0.0.1:%PORT%;
+        location / {
+            app_pass counting; app_cache pages; app_cache_valid 1h; add_header X-Cache $upstream_cache_status;
+        }
+    }
+"""
+
+
+def test_what_is_kept_of_one_scheme_is_not_for_the_other(serve_nginx):
+    server = serve_nginx(KEPT, files={"app.py": APP})
+    for fields, scheme in (({"X-Arrived-By": "tls"}, "https"), ({}, "http"), ({"X-Arrived-By": "no"}, "http")):
+        assert environ(server, fields)["wsgi.url_scheme"] == scheme, fields
+    for fields, scheme in (({"X-Arrived-By": "tls"}, "https"), ({}, "http")):
+        response = server.get("/", fields)
+        assert (response.get("X-Cache"), json.loads(response.body)["wsgi.url_scheme"]) == ("HIT", scheme)

@@ -252,3 +252,34 @@ def test_what_is_too_large_to_be_read_early_is_refused_before_it_comes(early):
 def test_a_location_has_its_own_word_on_what_was_read_early(early):
     assert early.request("POST", "/small", [("X-Early", "1")], body=b"x" * 20).status == 413
     assert early.request("POST", "/small", [("X-Early", "1")], body=b"x" * 10).text == "ok"
+
+
+LARGE = """
+    server {
+        listen 127.0.0.1:%PORT%;
+        root %DIR%/root;
+        client_max_body_size 0;
+        location / { }
+        location /hop/ { proxy_pass http://127.0.0.1:%PORT%/; proxy_buffering off; }
+    }
+"""
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"GET /next HTTP/1.1\r\nHost: test.example\r\n\r\n"])
+@pytest.mark.parametrize(("target", "fields", "length"), [
+    ("/large", b"", 300_000),  # too much to keep the connection for
+    ("/large", b"Connection: close\r\n", 300_000),
+    ("/large", b"Connection: close\r\n", 0),
+    ("/hop/large", b"Connection: close\r\n", 300_000),
+])
+def test_what_comes_late_does_not_cut_the_last_response(serve_nginx, target, fields, length, more):
+    """A close with something unread is a reset, which takes along what the client has not got yet."""
+    server = serve_nginx(LARGE, files={"root/large": b"x" * 4_000_000})
+    with server.connect(receive_buffer=16384, timeout=30) as client:
+        client.send(b"GET %s HTTP/1.1\r\nHost: test.example\r\n%sContent-Length: %d\r\n\r\n"
+                    % (target.encode(), fields, length) + b"x" * length)
+        time.sleep(0.3)
+        client.send(more)
+        time.sleep(0.3)
+        response = client.response()
+        assert (response.status, response.body) == (200, b"x" * 4_000_000)

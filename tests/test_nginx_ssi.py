@@ -233,6 +233,8 @@ LEFT = r"""
         location / { ssi on; }
         location /added/ { add_after_body /slow/1; default_type text/html; }
         location /asked/ { auth_request /slow/2; }
+        location /mirrored/ { ssi on; mirror /copy; }
+        location = /copy { internal; proxy_pass http://127.0.0.1:UP; }
         location /slow/ { proxy_pass http://127.0.0.1:UP; }
     }
 """
@@ -262,3 +264,14 @@ def test_a_client_that_leaves_while_a_part_is_waited_for_gets_no_page_without_it
     wait_until(lambda: f"{target} " in log.read_text(), "the request is logged")
     assert f"\n{target} 499 0\n" in "\n" + log.read_text()
     assert "the subrequest of an" not in server.log()
+
+
+def test_what_follows_a_request_follows_one_whose_client_has_left(serve_nginx):
+    with Upstream() as up:
+        up.answer = lambda seen, connection: connection.recv(1) if "slow" in seen.target else up.hello(seen, None)
+        page = '<!--#include virtual="/slow/0" -->'
+        server = serve_nginx(LEFT.replace("UP", str(up.port)), files={"root/mirrored/page.html": page})
+        with server.connect() as client:
+            client.send(build("GET", "/mirrored/page.html"))
+            wait_until(lambda: up.seen, "the part is asked for")
+        wait_until(lambda: [seen.target for seen in up.seen] == ["/slow/0", "/copy"], "the mirror")

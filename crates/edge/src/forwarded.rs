@@ -146,7 +146,9 @@ fn believe_scheme(
 ) -> Result<(), &'static str> {
     let mut scheme = None;
     for header in settings.scheme_headers.iter().filter(|header| counts(header.name.as_bytes())) {
-        if let Some(value) = request.fields.named(header.name.as_bytes()) {
+        let name = header.name.as_bytes();
+        let lines = request.fields.iter().filter(|(_, field, _)| field.eq_ignore_ascii_case(name));
+        for (_, _, value) in lines {
             let says = if value == header.value.as_bytes() { Scheme::Https } else { Scheme::Http };
             if scheme.is_some_and(|s| s != says) {
                 return Err("the fields about the scheme contradict each other");
@@ -324,6 +326,17 @@ mod tests {
         assert_eq!(lead(&settings, &mut r, |_| true), Ok(()));
         assert_eq!((r.scheme, r.script_name.as_slice()), (Scheme::Https, &b"/shop"[..]));
         assert_eq!(r.peer.remote, "192.0.2.7:99".parse().ok(), "who the client is we know");
+    }
+
+    #[test]
+    fn every_line_about_the_scheme_counts() {
+        let scheme = |values: &[&str]| {
+            let fields: Vec<_> = values.iter().map(|value| ("X-Forwarded-Proto", *value)).collect();
+            let mut r = request("127.0.0.1:5", &fields);
+            apply(&local_only(), &mut r).map(|()| r.scheme)
+        };
+        assert_eq!(scheme(&["https", "https"]), Ok(Scheme::Https));
+        assert!(scheme(&["https", "http"]).is_err() && scheme(&["http", "https"]).is_err());
     }
 
     #[test]

@@ -191,6 +191,11 @@ impl Socket {
         }
     }
 
+    /// Whether something has arrived that nobody has read: a close would be a reset.
+    pub fn has_unread(&self) -> bool {
+        rustix::io::ioctl_fionread(self.as_fd()).is_ok_and(|bytes| bytes > 0)
+    }
+
     /// Makes the close that follows a reset, so that the client can tell that what it got is not the whole.
     pub fn reset_on_close(&self) {
         let _ = rustix::net::sockopt::set_socket_linger(self.as_fd(), Some(std::time::Duration::ZERO));

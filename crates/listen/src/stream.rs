@@ -171,6 +171,11 @@ impl Stream {
         self.socket().unacknowledged()
     }
 
+    /// Whether something has arrived that nobody has read: a close would be a reset.
+    pub fn has_unread(&self) -> bool {
+        self.socket().has_unread()
+    }
+
     /// The close that follows is to come without a farewell, where the protocol has one: something is missing.
     pub fn say_no_farewell(&mut self) {
         if let Self::Tls(encrypted) = self {

@@ -36,7 +36,8 @@ pub(super) const ROWS: &[Row] = &[
         "",
         "Hands requests to an application. Who asks, and by which scheme, stands in its environ by itself \
          (`REMOTE_ADDR`, `wsgi.url_scheme`), also as `set_real_ip_from` or a proxy in the app's `forwarded_allow_ips` \
-         says it; what others claim in `X-Forwarded-…`, `Forwarded` or `X-Real-IP` does not reach it. All other fields \
+         says it; what others claim in `X-Forwarded-…`, `Forwarded` or `X-Real-IP` does not reach it (a balancer that passes \
+         bytes on, with the PROXY protocol, should not be named there: the fields are its clients' own). All other fields \
          are the client's own: `proxy_set_header` does not hold here (with the app's `bind` and `proxy_pass` it does).",
     )
     .ours(),

@@ -218,6 +218,11 @@ macro_rules! bodies {
                 |l| &mut pass(l, $family).request_buffering,
                 "on",
                 "A server is asked when the client's body is there.",
+            )
+            .differs(
+                "With `off`: a server that answers before it has the whole body gets no more of it. One that is asked \
+                 by HTTP/2 does, if the client speaks HTTP/2 as well; a client of HTTP/1 gets its answer when that is \
+                 whole or the client has sent its body.",
             ),
             Row::flag(
                 concat!($prefix, "_ignore_client_abort"),

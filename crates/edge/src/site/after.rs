@@ -120,6 +120,7 @@ impl Visit<'_, '_> {
         let (mirrors, post_action) = (std::mem::take(&mut after.mirrors), after.post_action.take());
         let renewals = std::mem::take(&mut after.renewals);
         let has_body = after.body.is_some();
+        after.client_left = false;
         self.company = Some(after);
         // Whether the client is still there does not matter any more.
         self.alone = true;

@@ -224,9 +224,14 @@ impl Visit<'_, '_> {
         let name = self.site.app_name(index);
         let mut keeping = None;
         if self.place.caches[CacheKind::App as usize].is_some() {
+            let told = match self.told(index, request) {
+                Ok(told) => told,
+                Err(step) => return step,
+            };
             let own = || own_key(&name, request);
             let authorized = request.fields.has(Name::Authorization);
-            match Box::pin(self.consult(request, CacheKind::App, own, authorized, |_, _| true)).await {
+            let asks = self.consult(request, told.as_ref(), CacheKind::App, own, authorized, |_, _| true);
+            match Box::pin(asks).await {
                 Consulted::Ask(asks) => keeping = asks,
                 Consulted::Kept(stored) => return self.kept_of_app(&stored),
                 Consulted::Step(step) => return step,

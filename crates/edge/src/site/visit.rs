@@ -415,9 +415,6 @@ impl<'s> Visit<'_, 's> {
         (self.rate_counted, self.connections_counted) = (false, false);
         self.guards = limits::connections::Guards::default();
         self.kept = None;
-        if let Some(company) = &mut self.company {
-            company.client_left = false;
-        }
     }
 
     /// From now on these settings hold.

@@ -44,6 +44,7 @@ impl Connection {
     pub(super) fn forget_body(&mut self, cx: &mut Context<'_>) -> bool {
         let mut taken = 0;
         while !self.body_is_done() {
+            self.forgot = true;
             let of_input = if let BodyState::Failed(_) = self.body {
                 // Nothing is a request any more: the connection ends behind the response.
                 self.buffers().input.clear();

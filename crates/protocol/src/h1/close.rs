@@ -15,8 +15,10 @@ impl Connection {
     pub async fn close(mut self) {
         let unread = !self.body_is_done()
             || self.buffers.as_ref().is_some_and(|b| !b.input.is_empty())
+            || self.forgot
             // The end of the handshake is still on its way here.
-            || self.stream.is_in_early_data();
+            || self.stream.is_in_early_data()
+            || self.stream.has_unread();
         let lingers = match self.settings.lingering {
             Lingering::Off => false,
             Lingering::On => unread,

@@ -142,6 +142,8 @@ pub struct Connection {
     body: BodyState,
     /// Body bytes of this request so far, for `max_body`.
     body_received: u64,
+    /// Some of it was thrown away, and more may be behind it.
+    forgot: bool,
     /// The client waits for 100 before it sends the body.
     expects_continue: bool,
     /// The client has said that it sends nothing more.
@@ -194,6 +196,7 @@ impl Connection {
             buffers: None,
             body: BodyState::Done,
             body_received: 0,
+            forgot: false,
             expects_continue: false,
             half_closed: false,
             keep_alive: true,
@@ -323,6 +326,7 @@ impl Connection {
 
     fn begin_body(&mut self, framing: BodyFraming) {
         self.body_received = 0;
+        self.forgot = false;
         self.body = match framing {
             BodyFraming::None | BodyFraming::Length(0) => BodyState::Done,
             BodyFraming::Length(length) => BodyState::Length(length),

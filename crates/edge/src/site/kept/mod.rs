@@ -59,11 +59,12 @@ pub(super) struct Renewal {
 }
 
 impl Visit<'_, '_> {
-    /// Looks for what is kept. `own` is the key where the configuration names none; `authorized` tells that a client's
+    /// Looks for what is kept. `told` is the request as whoever answers is told it, if that is another; `own` is the key where the configuration names none; `authorized` tells that a client's
     /// `Authorization` has to do with the answer, `passes_on` which of its fields can have.
     pub(super) async fn consult(
         &mut self,
         request: &Request,
+        told: Option<&Request>,
         kind: CacheKind,
         own: impl FnOnce() -> Vec<u8>,
         authorized: bool,
@@ -119,10 +120,17 @@ impl Visit<'_, '_> {
         if purges {
             return Consulted::Step(purge(zone, what_to_purge(request, key)).await);
         }
-        let fields = request.fields.iter();
+        let asked = told.unwrap_or(request);
+        let fields = asked.fields.iter();
         let telling =
             fields.filter(|(known, name, value)| is_telling(name, value) && passes_on(*known, name));
-        let key = Key::new(key).apart(telling.map(|(_, name, value)| (name, value)));
+        let telling = telling.map(|(_, name, value)| (name, value));
+        // What the fields of a proxy were taken for.
+        let scheme = (asked.scheme != request.scheme).then(|| asked.scheme.as_str().as_bytes());
+        let mount = (asked.script_name != request.script_name).then_some(&asked.script_name[..]);
+        let believed = [(&b"scheme"[..], scheme), (b"script_name", mount)];
+        let believed = believed.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        let key = Key::new(key).apart(telling.chain(believed));
         let apart = settings.key.iter().flat_map(Value::variables).any(tells_users_apart);
         let mut keeping = Box::new(Keeping {
             authorized: authorized && !apart,

@@ -64,7 +64,7 @@ impl Visit<'_, '_> {
                 && settings.pass_headers
                 && place.passes_on(Name::Authorization, b"authorization");
             let passes_on = |known, name: &[u8]| settings.pass_headers && place.passes_on(known, name);
-            match Box::pin(self.consult(request, kind, || own, authorized, passes_on)).await {
+            match Box::pin(self.consult(request, None, kind, || own, authorized, passes_on)).await {
                 // A gateway is told HEAD as it is; what it answers is nothing for GET.
                 Consulted::Ask(asks) => {
                     keeping = asks.filter(|asks| {
