@@ -16,7 +16,7 @@ use config::model::Address;
 use exchange::Request;
 use handlers::app::{App, Shared, Worker};
 use protocol::{Deadlines, h1};
-use sys::Watched;
+use sys::{Alarm, Watched};
 use telemetry::error_log::{self, Level, Limit};
 use telemetry::{AccessLog, AccessLogs, AccessLogsWriter, AccessWriter};
 use tokio::runtime::{Builder, LocalOptions};
@@ -239,7 +239,7 @@ pub fn run(start: Start) -> io::Result<()> {
         let inbox = start.inbox;
         let event_loop = EventLoop::new(start.index, start.process, &start.configuration, start.access)?;
         PARKING.set(Some(Rc::clone(&event_loop.sides)));
-        event_loop.spawn_services();
+        event_loop.spawn_services([Alarm::new()?, Alarm::new()?]);
         event_loop.watch_servers(&start.configuration);
         event_loop.messages(inbox).await;
         io::Result::Ok(())
@@ -307,8 +307,8 @@ impl EventLoop {
     }
 
     /// What runs beside the connections: the ticker, the driver of the bridge, the flush of the log.
-    fn spawn_services(self: &Rc<Self>) {
-        tokio::task::spawn_local(Rc::clone(&self.deadlines).tick());
+    fn spawn_services(self: &Rc<Self>, [deadlines, looks]: [Alarm; 2]) {
+        tokio::task::spawn_local(Rc::clone(&self.deadlines).tick(deadlines));
         let this = Rc::clone(self);
         tokio::task::spawn_local(async move {
             loop {
@@ -327,7 +327,7 @@ impl EventLoop {
             let mut load = Load::new();
             let mut patience = Patience::default();
             loop {
-                this.wait_for_look(&load).await;
+                this.wait_for_look(&load, &looks).await;
                 let (busy, intervals) = load.look();
                 // Whoever has no time left is what the workers wait for.
                 patience.note(busy < spread::FULL && this.sides.have_queue());
@@ -348,7 +348,7 @@ impl EventLoop {
     /// Until it is time to look around again: soon where something goes on. A loop that is woken for nothing is not
     /// only a waste; a scheduler that sees a processor do nothing between two requests moves to it what is better off
     /// where it is.
-    async fn wait_for_look(&self, load: &Load) {
+    async fn wait_for_look(&self, load: &Load, alarm: &Alarm) {
         let is_quiet = if self.process.spread.connections(self.index) == 0 {
             !self.sides.are_busy()
         } else {
@@ -356,11 +356,11 @@ impl EventLoop {
         };
         if is_quiet {
             tokio::select! {
-                () = tokio::time::sleep(QUIET) => {}
+                () = alarm.after(QUIET) => {}
                 () = self.begun.notified() => {}
             }
         } else {
-            tokio::time::sleep(spread::INTERVAL).await;
+            alarm.after(spread::INTERVAL).await;
         }
     }
 

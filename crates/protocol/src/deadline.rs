@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use sys::Alarm;
 use tokio::sync::Notify;
 
 /// How often the ticker runs: a deadline is met at most this much late.
@@ -72,12 +73,12 @@ impl Deadlines {
     }
 
     /// Wakes whoever is late, until the loop ends. To be spawned once on the event loop.
-    pub async fn tick(self: Rc<Self>) {
+    pub async fn tick(self: Rc<Self>, alarm: Alarm) {
         loop {
             if self.table.borrow().is_empty() {
                 self.registered.notified().await;
             }
-            tokio::time::sleep(TICK).await;
+            alarm.after(TICK).await;
             self.renew_time();
             let now = self.now.get();
             for row in &mut self.table.borrow_mut().rows {

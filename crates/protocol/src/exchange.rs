@@ -209,7 +209,16 @@ impl Exchange<'_> {
         }
     }
 
-    /// The body by itself, where it can be read while the response is written.
+    /// What is left of the body by itself, once there is a response to be written meanwhile. Before that, only HTTP/2
+    /// has it: see [`Exchange::detach_body`].
+    pub fn hand_over_body(&mut self) -> Option<Box<dyn BodySource>> {
+        match self {
+            Self::Http1(connection) => Some(Box::new(connection.hand_over_body())),
+            Self::Http2(_) | Self::Nobody(_) => self.detach_body(),
+        }
+    }
+
+    /// The body by itself, where it can be read while the response is waited for as well as while it is written.
     pub fn detach_body(&mut self) -> Option<Box<dyn BodySource>> {
         match self {
             Self::Http1(_) | Self::Nobody(_) => None,

@@ -27,4 +27,4 @@ pub use region::{Foreign, MOST_FOREIGN, SharedRegion, page_out, send_foreign};
 pub use senders::{SIGNAL_BYTES, Told, tell_senders};
 pub use tcp::{TcpInfo, tcp_info, unacknowledged};
 #[cfg(feature = "watch")]
-pub use watch::Watched;
+pub use watch::{Alarm, Watched};

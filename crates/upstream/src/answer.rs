@@ -87,6 +87,8 @@ impl ChunkStream for Buffered {
                 Poll::Pending => return,
             }
         }
+        // Where there is no room for more of the answer, the request still goes on.
+        self.body.poll_ahead(cx);
     }
 
     fn trailers(&mut self) -> Option<Fields> {

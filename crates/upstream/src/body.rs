@@ -17,6 +17,7 @@ use tokio::time::{Sleep, sleep};
 use crate::connection::has_body;
 use crate::http2;
 use crate::incoming::{Incoming, Records};
+use crate::sender::Uplink;
 use crate::successor::{Following, Successor};
 use crate::{Attempt, Connection, Lease, Limits, Pool, Stream};
 
@@ -114,6 +115,8 @@ enum End {
 /// dropped before, it closes the connection.
 pub struct AnswerBody {
     connection: Option<Box<Connection>>,
+    /// What is left of the request.
+    pub(crate) uplink: Option<Box<Uplink>>,
     state: State,
     /// What was read while nobody was to see it yet.
     pub(crate) held: VecDeque<Bytes>,
@@ -161,6 +164,7 @@ impl AnswerBody {
         };
         Self {
             connection: Some(connection),
+            uplink: None,
             state,
             held: VecDeque::new(),
             following: None,
@@ -190,6 +194,7 @@ impl AnswerBody {
         let reusable = pool.keeps() && incoming.is_sent();
         Self {
             connection: Some(connection),
+            uplink: None,
             state: if incoming.is_over() { State::Done } else { State::Http2(incoming) },
             held: VecDeque::new(),
             following: None,
@@ -212,8 +217,18 @@ impl AnswerBody {
 
     /// Lets the request go on, where it has not left as a whole, though nobody takes the answer.
     pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) {
+        self.poll_uplink(cx);
         if let (State::Http2(incoming), Some(connection)) = (&mut self.state, &mut self.connection) {
             incoming.poll_ahead(&mut connection.stream, cx);
+        }
+    }
+
+    fn poll_uplink(&mut self, cx: &mut Context<'_>) {
+        if let (Some(uplink), Some(connection)) = (&mut self.uplink, &mut self.connection)
+            && uplink.poll(&mut connection.stream, &self.attempt, cx)
+        {
+            // The time for what comes back begins anew, as while the head was waited for.
+            self.waiting = false;
         }
     }
 
@@ -435,6 +450,7 @@ impl AnswerBody {
     /// The next bytes from the connection; `None` where the answer ends. Neither has consequences yet.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let broken = |words| Poll::Ready(Some(Err(Broken::new(words))));
+        self.poll_uplink(cx);
         loop {
             match self.take_data() {
                 Poll::Ready(Some(Err(words))) => return broken(words),
@@ -580,7 +596,7 @@ impl AnswerBody {
                 End::Chunk => Some("upstream sent data after final chunk"),
                 End::Connection => None,
             });
-        } else if self.reusable {
+        } else if self.reusable && self.uplink.as_ref().is_none_or(|uplink| uplink.is_sent) {
             self.pool.give(connection);
         }
     }

@@ -2,14 +2,12 @@
 
 use std::fs::File;
 use std::future::{Future, poll_fn};
-use std::io::IoSlice;
-use std::os::unix::fs::FileExt;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use config::model::http::{Family, UpstreamAddress};
 use exchange::{BodyError, BodySource, OthersFirst};
 use http1::{AnswerTo, ResponseFraming, ResponseHead};
@@ -18,13 +16,11 @@ use protocol::{Deadline, Deadlines};
 use crate::body::AnswerBody;
 use crate::connect::{Bind, Route, Via, connect};
 use crate::incoming::Incoming;
+use crate::sender::Sender;
 use crate::{Attempt, Failure, Fault, Lease, Pool, Stream};
 
 /// Bytes that one read takes at most.
 pub(crate) const READ_SIZE: usize = 64 * 1024;
-/// Bytes of a file that are read at once.
-const BLOCK: usize = 64 * 1024;
-
 /// Whose request is passed on.
 pub trait Client {
     /// Ready when there is nobody to answer any more.
@@ -36,8 +32,12 @@ pub trait Client {
     /// Whether it is known that nothing of it follows.
     fn is_body_over(&self) -> bool;
 
-    /// That body by itself, if it can be read while the answer is written.
+    /// That body by itself, if it can be read while the answer is waited for and while it is written.
     fn take_body(&mut self) -> Option<Box<dyn BodySource>>;
+
+    /// What is left of that body by itself, if it can be read while the answer is written. Nothing is asked of the client
+    /// any more behind it.
+    fn hand_over_body(&mut self) -> Option<Box<dyn BodySource>>;
 
     /// Something came before the answer (1xx): the client may want to know.
     fn interim(&mut self, head: &ResponseHead, bytes: &[u8]);
@@ -60,6 +60,10 @@ impl Client for Nobody {
     }
 
     fn take_body(&mut self) -> Option<Box<dyn BodySource>> {
+        None
+    }
+
+    fn hand_over_body(&mut self) -> Option<Box<dyn BodySource>> {
         None
     }
 
@@ -342,13 +346,17 @@ impl AskingHttp1<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Asked> {
         ready!(Pin::new(&mut self.turn).poll(cx));
         let Some((connection, _)) = &mut self.parts else { return Poll::Pending };
+        let mut refused = None;
+        let mut is_refused = false;
         let outcome = {
-            let mut refused = None;
             if !self.sender.done {
                 match self.sender.poll(connection, self.limits, self.client, self.attempt, cx) {
                     Poll::Ready(Ok(())) => connection.deadline.set(self.limits.read_timeout),
                     // It may have answered before it closed.
-                    Poll::Ready(Err(fault)) => refused = Some(fault),
+                    Poll::Ready(Err(fault)) => {
+                        is_refused = true;
+                        refused = Some(fault);
+                    }
                     Poll::Pending => {}
                 }
             }
@@ -378,11 +386,14 @@ impl AskingHttp1<'_> {
                 attempt.status.set(head.status);
                 lease.has_head(head.status);
                 let keeps = self.keep && (connection.family != Family::Proxy || head.keep_alive);
-                // What was asked early is answered early: what is left of the request makes no sense to anybody.
-                let reusable = keeps && self.sender.done && self.pool.keeps();
+                // What was asked early is answered early. Of another protocol that begins here nothing is a body.
+                let goes_on = !is_refused && head.status != 101;
+                let uplink = if goes_on { self.sender.rest(self.client) } else { None };
+                let reusable = keeps && self.pool.keeps() && (self.sender.done || uplink.is_some());
                 let parts = (Rc::clone(attempt), lease, Rc::clone(self.pool));
                 let incoming = std::mem::replace(&mut self.incoming, Incoming::new(Family::Proxy));
-                let body = AnswerBody::new(connection, &head, incoming, self.limits, reusable, parts);
+                let mut body = AnswerBody::new(connection, &head, incoming, self.limits, reusable, parts);
+                body.uplink = uplink;
                 Ok(Answer { head, bytes, body, reused: self.reused })
             }
             Err(fault) => {
@@ -396,176 +407,6 @@ impl AskingHttp1<'_> {
                 Err((Failure { fault, action, sent, reused, again: None }, lease))
             }
         })
-    }
-}
-
-/// How far a request has been sent.
-struct Sender<'a> {
-    outgoing: Outgoing<'a>,
-    /// The body leaves in records.
-    records: bool,
-    /// Bytes of the head, and of a body in memory behind it, that have left.
-    at: usize,
-    /// Of a file: how far it was read.
-    offset: u64,
-    /// What of a file or the client's body is on its way.
-    block: BytesMut,
-    /// The client's body has ended.
-    ended: bool,
-    /// The client's body is awaited.
-    reading: bool,
-    /// It is, and all that came before has left.
-    is_dry: bool,
-    done: bool,
-}
-
-impl<'a> Sender<'a> {
-    fn new(outgoing: Outgoing<'a>, family: Family) -> Self {
-        Self {
-            outgoing,
-            records: family == Family::FastCgi,
-            at: 0,
-            offset: 0,
-            block: BytesMut::new(),
-            ended: false,
-            reading: false,
-            is_dry: false,
-            done: false,
-        }
-    }
-
-    /// The client is asked for its body: whether it is gone shows there.
-    fn is_reading(&self) -> bool {
-        self.reading
-    }
-
-    fn poll(
-        &mut self,
-        connection: &mut Connection,
-        limits: &Limits,
-        client: &mut dyn Client,
-        attempt: &Attempt,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Fault>> {
-        loop {
-            let more = if self.block.is_empty() { self.fill(client, cx)? } else { Poll::Ready(()) };
-            let head = self.outgoing.head;
-            let rest = head.get(self.at..).unwrap_or_default();
-            let body = match &self.outgoing.body {
-                OutgoingBody::Bytes(bytes) if !self.records => &bytes[self.at.saturating_sub(head.len())..],
-                _ => &self.block[..],
-            };
-            if rest.is_empty() && body.is_empty() {
-                if more.is_pending() {
-                    self.is_dry = true;
-                    return Poll::Pending;
-                }
-                if let Err(error) = ready!(connection.stream.poll_flush(cx)) {
-                    return Poll::Ready(Err(Fault::Io("send", error)));
-                }
-                self.is_dry = false;
-                self.done = true;
-                return Poll::Ready(Ok(()));
-            }
-            if std::mem::take(&mut self.is_dry) {
-                connection.deadline.set(limits.send_timeout);
-            }
-            match connection.stream.poll_write(cx, &[IoSlice::new(rest), IoSlice::new(body)]) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Io("send", error))),
-                Poll::Ready(Ok(written)) => {
-                    Attempt::add(&attempt.sent, written);
-                    connection.deadline.set(limits.send_timeout);
-                    let of_head = written.min(rest.len());
-                    if matches!(self.outgoing.body, OutgoingBody::Bytes(_)) && !self.records {
-                        self.at += written;
-                    } else {
-                        self.at += of_head;
-                        self.block.advance(written - of_head);
-                    }
-                }
-            }
-        }
-    }
-
-    /// The next of a body that is not in memory. Pending: the client has not sent it yet.
-    fn fill(&mut self, client: &mut dyn Client, cx: &mut Context<'_>) -> Result<Poll<()>, Fault> {
-        self.reading = false;
-        if self.ended {
-            return Ok(Poll::Ready(()));
-        }
-        match &self.outgoing.body {
-            OutgoingBody::Bytes(_) if !self.records => self.ended = true,
-            OutgoingBody::Bytes(bytes) => {
-                let rest = &bytes[usize::try_from(self.offset).unwrap_or(usize::MAX).min(bytes.len())..];
-                let part = &rest[..rest.len().min(BLOCK)];
-                self.offset += part.len() as u64;
-                self.ended = part.len() == rest.len();
-                records(&mut self.block, part);
-            }
-            OutgoingBody::File(file, length) => {
-                let want = usize::try_from(*length - self.offset).unwrap_or(usize::MAX).min(BLOCK);
-                let mut part = vec![0; want];
-                file.read_exact_at(&mut part, self.offset).map_err(|error| Fault::Io("pread", error))?;
-                self.offset += want as u64;
-                self.ended = self.offset == *length;
-                if self.records {
-                    records(&mut self.block, &part);
-                } else {
-                    self.block.extend_from_slice(&part);
-                }
-            }
-            OutgoingBody::Stream { chunked } => {
-                // Small pieces that are there already leave as one.
-                let (mut pieces, mut length) = (Vec::new(), 0);
-                while length < BLOCK && !self.ended {
-                    match client.poll_body(cx) {
-                        Poll::Pending if pieces.is_empty() => {
-                            self.reading = true;
-                            return Ok(Poll::Pending);
-                        }
-                        Poll::Pending => break,
-                        Poll::Ready(None) => self.ended = true,
-                        Poll::Ready(Some(Ok(data))) => {
-                            length += data.len();
-                            pieces.push(data);
-                        }
-                        Poll::Ready(Some(Err(error))) => {
-                            return Err(error.status().map_or(Fault::Gone, Fault::Body));
-                        }
-                    }
-                }
-                let in_chunks = *chunked && !self.records;
-                if in_chunks && length > 0 {
-                    self.block.extend_from_slice(http1::ChunkHeader::new(length as u64).as_ref());
-                }
-                for data in pieces {
-                    if self.records {
-                        records(&mut self.block, &data);
-                    } else {
-                        self.block.extend_from_slice(&data);
-                    }
-                }
-                if in_chunks && length > 0 {
-                    self.block.extend_from_slice(http1::CRLF);
-                }
-                if in_chunks && self.ended {
-                    self.block.extend_from_slice(http1::LAST_CHUNK);
-                }
-            }
-        }
-        if self.ended && self.records {
-            self.block.extend_from_slice(&gateway::fastcgi::stdin(0));
-        }
-        Ok(Poll::Ready(()))
-    }
-}
-
-/// A part of a body in as many records as it takes.
-fn records(block: &mut BytesMut, part: &[u8]) {
-    for part in part.chunks(gateway::fastcgi::RECORD) {
-        block.extend_from_slice(&gateway::fastcgi::stdin(part.len() as u16));
-        block.extend_from_slice(part);
     }
 }
 

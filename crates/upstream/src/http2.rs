@@ -485,7 +485,7 @@ impl Connection {
         let deadline = &self.deadline;
         // Without a body all of the request is on its way.
         deadline.set(if uplink.is_some() { limits.send_timeout } else { limits.read_timeout });
-        let (mut interims, mut early, mut is_cut) = (0, None, false);
+        let (mut interims, mut is_cut) = (0, false);
         let response = poll_fn(|cx| {
             let mut failed = None;
             if let Some(uplink) = &mut uplink
@@ -521,28 +521,24 @@ impl Connection {
                     client.interim(&parsed, &bytes);
                 }
             }
-            if early.is_none()
-                && let Poll::Ready(response) = Pin::new(&mut answer).poll(cx)
-            {
+            if let Poll::Ready(response) = Pin::new(&mut answer).poll(cx) {
                 let (parts, stream) = response.map_err(|error| refusal(&error))?.into_parts();
-                early = Some((parts, Downlink::new(stream)));
+                if let Some(uplink) = uplink.as_mut().filter(|uplink| uplink.is_of_client()) {
+                    match client.hand_over_body() {
+                        Some(body) => uplink.source = Source::Own(body),
+                        None => is_cut = true,
+                    }
+                }
+                let mut downlink = Downlink::new(stream);
+                // What is there is whole, though the connection should end before anybody asks for it.
+                let _: Poll<()> = downlink.poll_end(cx);
+                return Poll::Ready(Ok((parts, downlink)));
             }
-            let has_ended = early.as_mut().is_some_and(|(_, downlink)| downlink.poll_end(cx).is_ready());
-            // Where the body comes from whoever asks, it has to be read before the answer, for nobody can afterwards;
-            // unless the server has said all (RFC 9113 §8.1), or has made up its mind and takes no more of it.
             let of_client = uplink.as_ref().filter(|uplink| uplink.is_of_client());
-            let is_late = !of_client.is_some_and(Uplink::is_dry) && deadline.is_past(cx);
-            let is_decided = is_late || has_ended || over.is_ready();
-            if let Some(response) = early.take_if(|(parts, _)| {
-                of_client.is_none_or(|up| is_decided || (!up.is_dry() && parts.status.as_u16() >= 300))
-            }) {
-                is_cut = of_client.is_some();
-                return Poll::Ready(Ok(response));
-            }
             if let Poll::Ready(ended) = over {
                 return Poll::Ready(Err(ended.map_or_else(|error| fault(&error), |()| Fault::Closed)));
             }
-            if is_late {
+            if !of_client.is_some_and(Uplink::is_dry) && deadline.is_past(cx) {
                 return Poll::Ready(Err(Fault::Timeout));
             }
             if of_client.is_some() {

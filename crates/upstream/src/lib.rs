@@ -23,6 +23,7 @@ mod http2;
 mod incoming;
 mod pool;
 mod resolver;
+mod sender;
 mod stream;
 mod successor;
 mod tls;

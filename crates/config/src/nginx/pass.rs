@@ -220,9 +220,12 @@ macro_rules! bodies {
                 "A server is asked when the client's body is there.",
             )
             .differs(
-                "With `off`: a server that answers before it has the whole body gets no more of it. One that is asked \
-                 by HTTP/2 does, if the client speaks HTTP/2 as well; a client of HTTP/1 gets its answer when that is \
-                 whole or the client has sent its body.",
+                concat!(
+                    "With `off`: once a server has begun to answer, `client_body_timeout` no longer counts for the body, \
+                     but `",
+                    $prefix,
+                    "_read_timeout` for both ways: it begins anew with what goes to the server, too.",
+                ),
             ),
             Row::flag(
                 concat!($prefix, "_ignore_client_abort"),

@@ -222,12 +222,17 @@ impl Visit<'_, '_> {
         // Of the configuration that the request began with: in another the number may be another application's.
         let Some(app) = self.site.apps.get(index as usize).map(Rc::clone) else { return Step::Page(500) };
         let name = self.site.app_name(index);
+        if request.in_early_data {
+            // RFC 8470 §5.1: an application that would rather not answers 425, and is asked again later.
+            request.fields.remove_named(b"early-data");
+            request.fields.push(b"Early-Data", b"1");
+        }
+        let told = match self.told(index, request) {
+            Ok(told) => told,
+            Err(step) => return step,
+        };
         let mut keeping = None;
         if self.place.caches[CacheKind::App as usize].is_some() {
-            let told = match self.told(index, request) {
-                Ok(told) => told,
-                Err(step) => return step,
-            };
             let own = || own_key(&name, request);
             let authorized = request.fields.has(Name::Authorization);
             let asks = self.consult(request, told.as_ref(), CacheKind::App, own, authorized, |_, _| true);
@@ -242,19 +247,11 @@ impl Visit<'_, '_> {
             Ok(body) => body,
             Err(step) => return step,
         };
-        if request.in_early_data {
-            // RFC 8470 §5.1: an application that would rather not answers 425, and is asked again later.
-            request.fields.remove_named(b"early-data");
-            request.fields.push(b"Early-Data", b"1");
-        }
-        let for_all = keeping.as_deref().and_then(|keeping| Self::for_all(request, keeping));
-        let asking = for_all.as_ref().unwrap_or(request);
-        let told = match self.told(index, asking) {
-            Ok(told) => told,
-            Err(step) => return step,
-        };
-        let asking = told.as_ref().unwrap_or(asking);
-        let called = self.run_app(&app, (request, asking), &body, for_all.is_some(), None).await;
+        let asking = told.as_ref().unwrap_or(request);
+        let for_all = keeping.as_deref().and_then(|keeping| Self::for_all(asking, keeping));
+        let is_for_all = for_all.is_some();
+        let asking = for_all.as_ref().unwrap_or(asking);
+        let called = self.run_app(&app, (request, asking), &body, is_for_all, None).await;
         let step = self.answered_by_app(request, &app, called, keeping);
         if request.has_body() {
             self.keep_body(body, &step);

@@ -1,6 +1,7 @@
 //! The body of a request.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use bytes::{Buf, Bytes};
 use exchange::{BodyError, BodySource};
 use http1::ChunkedEvent;
 
+use super::handed::{HandedBody, Handover};
 use super::{BodyState, Connection};
 
 /// Bytes of an unread body that are thrown away to keep a connection; for more it is closed.
@@ -22,6 +24,21 @@ impl Connection {
         self
     }
 
+    /// The body for somebody who reads it while the response is written. From then on `client_body_timeout` does not
+    /// count: both ways go on together, and whoever answers says how long.
+    pub fn hand_over_body(&mut self) -> HandedBody {
+        let handover = Rc::new(Handover::default());
+        if self.body_is_done() {
+            handover.end(Ok(()));
+        }
+        self.handed.insert(handover).taker()
+    }
+
+    /// Who reads the body, if somebody still does.
+    fn reader(&self) -> Option<&Rc<Handover>> {
+        self.handed.as_ref().filter(|handover| handover.is_wanted())
+    }
+
     /// Whether all of the current request has been read.
     pub(super) fn body_is_done(&self) -> bool {
         matches!(self.body, BodyState::Done)
@@ -33,18 +50,23 @@ impl Connection {
     pub(super) fn settle_body(&mut self) {
         // Without the 100 nobody knows whether the client will send the body (RFC 9110 §10.1.1).
         let is_unknown = self.expects_continue && !self.body_is_done();
-        if is_unknown || matches!(self.body, BodyState::Length(left) if left > DISCARD_LIMIT) {
+        let is_too_much = matches!(self.body, BodyState::Length(left) if left > DISCARD_LIMIT);
+        if is_unknown || (is_too_much && self.reader().is_none()) {
             self.keep_alive = false;
         }
     }
 
-    /// Throws away what the client sends of an unread body while its response is waited for, or waits for the client:
-    /// one that reads nothing before all is sent would wait for us as we for it. Nothing behind the body is read. Tells
-    /// whether the client is gone.
-    pub(super) fn forget_body(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Gives what the client sends of its body to who reads it meanwhile, or throws it away, while its response is
+    /// waited for, or waits for the client: one that reads nothing before all is sent would wait for us as we for it.
+    /// Nothing behind the body is read. Tells whether the client is gone.
+    pub(super) fn pass_body(&mut self, cx: &mut Context<'_>) -> bool {
         let mut taken = 0;
         while !self.body_is_done() {
-            self.forgot = true;
+            match self.reader() {
+                Some(reader) if reader.poll_room(cx).is_pending() => return false,
+                Some(_) => {}
+                None => self.forgot = true,
+            }
             let of_input = if let BodyState::Failed(_) = self.body {
                 // Nothing is a request any more: the connection ends behind the response.
                 self.buffers().input.clear();
@@ -57,6 +79,8 @@ impl Connection {
                     self.body_received += data.len() as u64;
                     if self.settings.max_body.is_some_and(|limit| self.body_received > limit) {
                         let _ = self.fail(BodyError::TooLarge);
+                    } else if let Some(reader) = self.reader() {
+                        reader.give(&data);
                     }
                     continue;
                 }
@@ -65,10 +89,13 @@ impl Connection {
                     continue;
                 }
                 Poll::Ready(None) => break,
-                Poll::Pending if self.half_closed => break,
                 Poll::Pending if taken >= DISCARD_TURN => {
                     cx.waker().wake_by_ref();
-                    break;
+                    return false;
+                }
+                Poll::Pending if self.half_closed => {
+                    let _ = self.fail(BodyError::Gone);
+                    return false;
                 }
                 Poll::Pending => {}
             }
@@ -82,8 +109,11 @@ impl Connection {
                     let _ = self.fail(BodyError::Gone);
                     return true;
                 }
-                Poll::Pending => break,
+                Poll::Pending => return false,
             }
+        }
+        if let Some(reader) = self.reader() {
+            reader.end(Ok(()));
         }
         false
     }
@@ -156,6 +186,9 @@ impl Connection {
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Bytes, BodyError>>> {
         self.body = BodyState::Failed(error);
         self.keep_alive = false;
+        if let Some(reader) = self.reader() {
+            reader.end(Err(error));
+        }
         Poll::Ready(Some(Err(error)))
     }
 }

@@ -13,15 +13,9 @@ impl Connection {
     /// the client still sends for a while, because closing with unread bytes makes a reset that may
     /// overtake the response (RFC 9112 §9.6).
     pub async fn close(mut self) {
-        let unread = !self.body_is_done()
-            || self.buffers.as_ref().is_some_and(|b| !b.input.is_empty())
-            || self.forgot
-            // The end of the handshake is still on its way here.
-            || self.stream.is_in_early_data()
-            || self.stream.has_unread();
         let lingers = match self.settings.lingering {
             Lingering::Off => false,
-            Lingering::On => unread,
+            Lingering::On => self.is_still_sent_to(),
             Lingering::Always => true,
         };
         self.deadline.set(self.settings.lingering_timeout);
@@ -55,5 +49,15 @@ impl Connection {
             }
         })
         .await;
+    }
+
+    /// The client has sent more than was read, or is about to.
+    fn is_still_sent_to(&self) -> bool {
+        !self.body_is_done()
+            || self.buffers.as_ref().is_some_and(|b| !b.input.is_empty())
+            || self.forgot
+            // The end of the handshake is still on its way here.
+            || self.stream.is_in_early_data()
+            || self.stream.has_unread()
     }
 }

@@ -6,6 +6,7 @@
 
 mod body;
 mod close;
+mod handed;
 mod read;
 mod tunnel;
 mod write;
@@ -144,6 +145,8 @@ pub struct Connection {
     body_received: u64,
     /// Some of it was thrown away, and more may be behind it.
     forgot: bool,
+    /// Somebody has it while the response is written.
+    handed: Option<Rc<handed::Handover>>,
     /// The client waits for 100 before it sends the body.
     expects_continue: bool,
     /// The client has said that it sends nothing more.
@@ -197,6 +200,7 @@ impl Connection {
             body: BodyState::Done,
             body_received: 0,
             forgot: false,
+            handed: None,
             expects_continue: false,
             half_closed: false,
             keep_alive: true,
@@ -327,6 +331,7 @@ impl Connection {
     fn begin_body(&mut self, framing: BodyFraming) {
         self.body_received = 0;
         self.forgot = false;
+        self.handed = None;
         self.body = match framing {
             BodyFraming::None | BodyFraming::Length(0) => BodyState::Done,
             BodyFraming::Length(length) => BodyState::Length(length),

@@ -456,7 +456,7 @@ impl Connection {
                     Poll::Ready(Some(Ok(Chunk::Flush)))
                 }
                 Poll::Pending => {
-                    gone = self.forget_body(cx) && leave != Leave::Unseen;
+                    gone = self.pass_body(cx) && leave != Leave::Unseen;
                     if !gone && leave != Leave::Unseen {
                         watched = true;
                         gone = self.has_left(cx, leave);
@@ -637,7 +637,7 @@ impl Connection {
         let Some(pace) = &mut self.pace else { return Poll::Ready(usize::MAX) };
         let Poll::Ready(most) = pace.poll_room(cx) else {
             ahead.poll_ahead(cx);
-            self.forget_body(cx);
+            self.pass_body(cx);
             return Poll::Pending;
         };
         // It was not the client that took nothing.
@@ -657,7 +657,7 @@ impl Connection {
             Poll::Pending if self.deadline.is_past(cx) => Poll::Ready(Err(WriteError::Timeout)),
             Poll::Pending => {
                 ahead.poll_ahead(cx);
-                self.forget_body(cx);
+                self.pass_body(cx);
                 Poll::Pending
             }
         }

@@ -714,6 +714,15 @@ impl Client for ClientSide<'_, '_> {
         body
     }
 
+    fn hand_over_body(&mut self) -> Option<Box<dyn BodySource>> {
+        let rest = self.exchange.hand_over_body()?;
+        self.kept = None;
+        match self.again.take() {
+            Some(Again { given, .. }) if !given.is_empty() => Some(Box::new(Replayed { given, rest })),
+            _ => Some(rest),
+        }
+    }
+
     fn interim(&mut self, head: &ResponseHead, bytes: &[u8]) {
         let Some(place) = self.hints.filter(|_| head.status == 103) else { return };
         let mut fields = Fields::new();
