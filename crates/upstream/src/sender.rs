@@ -222,6 +222,9 @@ impl Uplink {
     }
 }
 
+/// Asks whoever has a body for the next of it.
+type Next<'a> = &'a mut dyn FnMut(&mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>>;
+
 /// How a body that is passed on as it comes is framed.
 #[derive(Clone, Copy)]
 enum Form {
@@ -244,13 +247,13 @@ impl Form {
         self,
         block: &mut BytesMut,
         ended: &mut bool,
-        source: &mut dyn FnMut(&mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>>,
+        next: Next<'_>,
         cx: &mut Context<'_>,
     ) -> Result<Poll<()>, Fault> {
         // Small pieces that are there already leave as one.
         let (mut pieces, mut length) = (Vec::new(), 0);
         while length < BLOCK && !*ended {
-            match source(cx) {
+            match next(cx) {
                 Poll::Pending if pieces.is_empty() => return Ok(Poll::Pending),
                 Poll::Pending => break,
                 Poll::Ready(None) => *ended = true,
