@@ -495,6 +495,19 @@ def test_a_reload_that_fails_while_all_ends_is_not_told(serve, preload, number):
     assert "ERROR" not in server.log() and "Traceback" not in server.log(), server.log()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+def test_a_signal_to_every_process_while_an_interpreter_starts_is_answered_by_the_master_alone(serve, number):
+    """Ctrl-C printed the stack of the interpreter, which was still on its way to our own code."""
+    slow = "import time\nopen('starts', 'w').close()\ntime.sleep(1)\n"
+    server = serve(APP, wait=False, files={"site/sitecustomize.py": slow}, env={"PYTHONPATH": "site"},
+                   before_exec=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    wait_until((server.directory / "starts").exists, "the interpreter to start")
+    os.killpg(server.process.pid, number)
+    assert server.exit_code() in (0, -number)
+    wait_until(lambda: server.processes() == {}, "all to end")
+    assert "Traceback" not in server.log() and "ERROR" not in server.log(), server.log()
+
+
 def test_a_signal_to_every_process_counts_once(serve):
     server = serve(APP, "-w", "1", "--access-logfile", "access.log")
 

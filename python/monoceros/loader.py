@@ -1,4 +1,6 @@
-import os, sys
+import os, signal, sys
+# A terminal's Ctrl-C is the master's to answer. It is held back from the start, but a script in the interpreter's place lets it in.
+signal.signal(signal.SIGINT, signal.SIG_IGN)
 if sys.version_info < (3, 9):
     sys.exit("monoceros: Python 3.9 or later is needed, but %s is %s" % (sys.executable, sys.version.split()[0]))
 if "t" in getattr(sys, "abiflags", ""):

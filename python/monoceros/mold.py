@@ -60,8 +60,10 @@ def main():
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     # What is sent to every process must not stop or end a mold that boots.
-    for number in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGTERM, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, nothing)
+    # Until here they had to wait.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         return Mold(control, extension, spec, version, started).run()
     except Forked as forked:

@@ -103,7 +103,8 @@ impl Launch {
         without_own(&mut command);
         let keep = [payload.package.as_fd(), payload.extension.as_fd(), theirs.as_fd()];
         let death_signal = self.only_checks.then_some(Signal::KILL.as_raw());
-        let options = sys::SpawnOptions { keep: &keep, death_signal, ..Default::default() };
+        let options =
+            sys::SpawnOptions { keep: &keep, death_signal, holds_orders: true, ..Default::default() };
         let child = sys::spawn(command, &options)?;
         Ok(Mold {
             cycle,

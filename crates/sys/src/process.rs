@@ -19,12 +19,16 @@ pub struct SpawnOptions<'a> {
     pub death_signal: Option<i32>,
     /// Makes the child the leader of a process group of its own, so that a terminal's signals do not reach it.
     pub new_process_group: bool,
+    /// Orders wait until the child lets them in. One that has not come so far as to say what they mean to it would end
+    /// by them, or tell of them in its own way.
+    pub holds_orders: bool,
 }
 
-/// Starts a child. It begins with no signal blocked.
+/// Starts a child. It begins with no signal blocked but those of [`SpawnOptions::holds_orders`].
 pub fn spawn(mut command: Command, options: &SpawnOptions<'_>) -> io::Result<Child> {
     let keep: Vec<RawFd> = options.keep.iter().map(AsRawFd::as_raw_fd).collect();
     let death_signal = options.death_signal;
+    let held: &[libc::c_int] = if options.holds_orders { &ORDERS } else { &[] };
     if options.new_process_group {
         command.process_group(0);
     }
@@ -47,11 +51,14 @@ pub fn spawn(mut command: Command, options: &SpawnOptions<'_>) -> io::Result<Chi
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
         }
-        // SAFETY: a zeroed set is a valid place for sigemptyset; both calls are async-signal-safe.
+        // SAFETY: a zeroed set is a valid place for sigemptyset; all calls are async-signal-safe.
         unsafe {
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut none);
-            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+            let mut mask: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut mask);
+            for &signal in held {
+                libc::sigaddset(&raw mut mask, signal);
+            }
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut());
         }
         Ok(())
     };
@@ -77,20 +84,22 @@ pub fn ignore_file_size_signal() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
+/// The signals by which a master is told what to do.
+const ORDERS: [libc::c_int; 9] = [
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGHUP,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGWINCH,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+];
+
 /// Leaves the signals that are orders to the master. Whoever sends them to all processes of a service, as systemd does
 /// with its default `KillMode`, or a terminal, reaches it as well, and it says what is to happen.
 pub fn ignore_orders() {
-    const ORDERS: [libc::c_int; 9] = [
-        libc::SIGTERM,
-        libc::SIGINT,
-        libc::SIGQUIT,
-        libc::SIGHUP,
-        libc::SIGUSR1,
-        libc::SIGUSR2,
-        libc::SIGWINCH,
-        libc::SIGTTIN,
-        libc::SIGTTOU,
-    ];
     for signal in ORDERS {
         // SAFETY: the disposition runs no code of ours. It can't fail: the signals exist and may be ignored.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
@@ -179,6 +188,7 @@ mod tests {
     use std::io::Read;
     use std::os::fd::AsFd;
     use std::os::unix::process::ExitStatusExt;
+    use std::process::Stdio;
 
     use super::*;
 
@@ -195,6 +205,7 @@ mod tests {
             keep: &[write.as_fd()],
             death_signal: Some(libc::SIGKILL),
             new_process_group: true,
+            ..SpawnOptions::default()
         };
         let mut child = spawn(command, &options).unwrap();
         assert_eq!(child.wait().unwrap().into_raw(), 0);
@@ -202,6 +213,23 @@ mod tests {
         let mut text = String::new();
         { read }.read_to_string(&mut text).unwrap();
         assert_eq!(text, "kept\n");
+    }
+
+    #[test]
+    fn orders_wait_for_a_child_that_holds_them() {
+        let blocked = |holds_orders| {
+            let mut command = Command::new("grep");
+            command.arg("SigBlk").arg("/proc/self/status").stdout(Stdio::piped());
+            let child = spawn(command, &SpawnOptions { holds_orders, ..SpawnOptions::default() }).unwrap();
+            let output = child.wait_with_output().unwrap();
+            u64::from_str_radix(
+                str::from_utf8(&output.stdout).unwrap().split_whitespace().nth(1).unwrap(),
+                16,
+            )
+        };
+        assert_eq!(blocked(false), Ok(0));
+        let all = ORDERS.iter().fold(0, |mask, signal| mask | 1_u64 << (signal - 1));
+        assert_eq!(blocked(true), Ok(all));
     }
 
     #[test]
