@@ -593,3 +593,72 @@ def test_an_exact_location_beside_a_prefix_of_others_leads_to_the_slash(serve_ng
         response = site.get(target, host="test.example")
         assert (response.status, response.all("Location")) == (301, [to]), target
     assert (site.get("/app/").text, site.get("/closed").status) == ("index", 404)
+
+
+def test_what_the_filters_refuse_has_a_page_of_error_page(serve_nginx):
+    site = serve_nginx(r"""
+        server {
+            listen 127.0.0.1:%PORT%;
+            root %DIR%;
+            location /url/ { alias %DIR%/; error_page 416 http://x.test/y; }
+            location /page/ { alias %DIR%/; error_page 416 412 /page.html; }
+            location /named/ { alias %DIR%/; error_page 416 =202 @said; }
+            location /added/ { alias %DIR%/; error_page 416 @said; add_after_body /file; addition_types *; }
+            location /round/ { alias %DIR%/; recursive_error_pages on; error_page 416 =200 /round/file; }
+            location /none/ { alias %DIR%/; error_page 404 /page.html; }
+            location @said { return 200 "said"; }
+        }
+    """, files={"file": "0123456789", "page.html": "page"})
+    far = {"Range": "bytes=20-"}
+    gone = site.get("/url/file", far)
+    assert (gone.status, gone.get("Location")) == (302, "http://x.test/y")
+    for path, status, text in (("/page/file", 416, "page"), ("/named/file", 202, "said")):
+        page = site.get(path, far)
+        assert (page.status, page.text, page.get("Content-Range")) == (status, text, "bytes */10"), path
+    page = site.get("/page/file", {"If-Match": '"other"'})
+    assert (page.status, page.text, page.get("Content-Range")) == (412, "page", None)
+    assert site.get("/page/file", {"Range": "bytes=2-3"}).text == "23"
+    # A body that others are put into has no ranges.
+    assert site.get("/added/file", far).status == 200
+    assert site.get("/round/file", far).status == 500, "it ends"
+    assert "416" in site.get("/none/file", far).text
+    assert site.request("HEAD", "/page/file", far).get("Content-Length") == "4"
+
+
+def test_a_204_with_a_text_that_answers_another_status_has_its_text(serve_nginx):
+    site = serve_nginx(r"""
+        server {
+            listen 127.0.0.1:%PORT%;
+            default_type text/plain;
+            location /ok { error_page 404 =200 @x; return 404; }
+            location /same { error_page 404 @x; return 404; }
+            location /own { error_page 404 = @x; return 404; }
+            location /bare { error_page 404 =204 @y; return 404; }
+            location @x { return 204 "text"; }
+            location @y { return 200 "text"; }
+        }
+    """)
+    for path, status, text in (("/ok", 200, "text"), ("/same", 404, "text"), ("/own", 204, ""), ("/bare", 204, "")):
+        answer = site.get(path)
+        assert (answer.status, answer.text) == (status, text), path
+        assert answer.get("Content-Type") == ("text/plain" if text else None)
+    assert site.request("HEAD", "/ok").get("Content-Length") == "4"
+
+
+def test_who_names_no_host_is_led_to_the_address(serve_nginx):
+    site = serve_nginx(r"""
+        server {
+            listen 127.0.0.1:%PORT%;
+            server_name name.example;
+            location / { return 301 /x; }
+            location /own { server_name_in_redirect on; return 301 /x; }
+        }
+    """)
+    for line, host in (
+        ("GET / HTTP/1.0", "127.0.0.1"),
+        ("GET /own HTTP/1.0", "name.example"),
+        ("GET http://asked.example/ HTTP/1.0", "asked.example"),
+    ):
+        with site.connect() as client:
+            client.send(f"{line}\r\n\r\n".encode())
+            assert f"Location: http://{host}:{site.port}/x\r\n" in client.socket.recv(65536).decode(), line

@@ -166,6 +166,26 @@ def test_keepalive_timeout_is_told(serve_nginx):
         assert (response.get("Keep-Alive"), response.get("Connection")) == (None, "close")
 
 
+def test_what_is_told_of_keepalive_is_inherited_by_itself(serve_nginx):
+    site = serve_nginx(server("""
+        location / { return 200; }
+        location /own { keepalive_timeout 5s; return 200; }
+        location /nothing { keepalive_timeout 5s 0; return 200; }
+    """, "keepalive_timeout 60s 20s;"))
+    told = {path: site.get(path, {"Connection": "keep-alive"}).get("Keep-Alive") for path in ("/", "/own", "/nothing")}
+    assert told == {"/": "timeout=20", "/own": "timeout=20", "/nothing": None}
+
+
+def test_a_body_that_nobody_reads_is_read_over_however_long_it_may_be(serve_nginx):
+    site = serve_nginx(server("location /inner { internal; } location / { return 200 text; }", "client_max_body_size 10;"))
+    with site.connect() as client:
+        for _ in range(2):
+            answer = client.request("POST", "/inner", body=b"x" * 30000)
+            assert (answer.status, answer.get("Connection")) == (404, None)
+        assert client.request().text == "text"
+        assert client.request("POST", "/", body=b"x" * 11).status == 413
+
+
 def test_keepalive_time_is_how_old_a_connection_may_get(serve_nginx):
     site = serve_nginx(server("return 200;", "keepalive_time 500ms;"))
     begun = time.monotonic()

@@ -257,15 +257,11 @@ impl<'a> Reader<'a> {
         let Some(timeout) = directive.args.first().and_then(|w| self.millis(w, "keepalive_timeout")) else {
             return;
         };
-        let header = match directive.args.get(1) {
-            None => None,
-            Some(word) => match self.seconds(word, "keepalive_timeout") {
-                // Zero tells the client nothing.
-                Some(time) => Some(time).filter(|t| !t.is_zero()),
-                None => return,
-            },
-        };
-        level.keepalive = Some((timeout, header));
+        level.keepalive = Some(timeout);
+        // Where nothing is said of what to tell the client, it is told what the level around says, as in nginx.
+        if let Some(time) = directive.args.get(1).and_then(|word| self.seconds(word, "keepalive_timeout")) {
+            level.keepalive_told = Some(time);
+        }
     }
 
     fn keepalive_disable(&mut self, level: &mut Level, directive: Directive<'a>) {

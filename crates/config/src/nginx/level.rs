@@ -97,6 +97,8 @@ level! {
         ssl_certificate_keys: Rc<Vec<NamedFile>>,
         ssl_password_file: NamedFile,
         ssl_protocols: Vec<Protocol>,
+        // Those that are not spoken, named where no other is.
+        ssl_unspoken: (String, Span, Option<Span>),
         ssl_min_protocol: Protocol,
         ssl_max_protocol: Protocol,
         ssl_ciphers: Vec<u16>,
@@ -160,7 +162,8 @@ level! {
         log_file_cache: Option<LogFileCache>,
         subrequest_buffer: u64,
         send_timeout: Duration,
-        keepalive: (Duration, Option<Duration>),
+        keepalive: Duration,
+        keepalive_told: Duration,
         keepalive_disable: KeepaliveDisable,
         keepalive_requests: u64,
         keepalive_time: Duration,

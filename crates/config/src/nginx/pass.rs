@@ -330,6 +330,9 @@ level! {
     // A file is named, whether or not it can be read.
     ssl_trusts: bool,
     ssl_crl: Rc<Vec<Der>>,
+    // Their files, where they cannot be read.
+    ssl_trusted_unread: Option<NamedFile>,
+    ssl_crl_unread: Option<NamedFile>,
     ssl_certificate: NamedFile,
     ssl_key: NamedFile,
     ssl_passwords: NamedFile,

@@ -8,7 +8,7 @@ use conf_syntax::Directive;
 use super::level::Level;
 use super::pass::{PassLevel, pass};
 use super::reader::Reader;
-use super::table::{Apply, Argument, Context, Count, Row, Slot};
+use super::table::{Apply, Argument, Context, Count, Row};
 use super::tls::NamedFile;
 use crate::model::http::{Family, Identity, ProxyTls};
 use crate::model::tls::{CertificateFiles, Contents, Der, Listed, Which};
@@ -48,7 +48,10 @@ macro_rules! rows {
                 Apply::Custom(|r, l, d| {
                     let names_one = d.args.first().is_some_and(|word| !word.value.is_empty());
                     pass(l, $family).ssl_trusts = Some(names_one);
-                    r.pass_list(l, d, Listed::Certificates, |l| &mut pass(l, $family).ssl_trusted);
+                    if let Some((list, unread)) = r.pass_list(d, Listed::Certificates) {
+                        let own = pass(l, $family);
+                        (own.ssl_trusted, own.ssl_trusted_unread) = (Some(list), Some(unread));
+                    }
                 }),
                 "",
                 "A file of certificates that are trusted.",
@@ -56,7 +59,12 @@ macro_rules! rows {
             Row::one(
                 concat!($prefix, "_ssl_crl"),
                 ALL,
-                Apply::Custom(|r, l, d| r.pass_list(l, d, Listed::Revocations, |l| &mut pass(l, $family).ssl_crl)),
+                Apply::Custom(|r, l, d| {
+                    if let Some((list, unread)) = r.pass_list(d, Listed::Revocations) {
+                        let own = pass(l, $family);
+                        (own.ssl_crl, own.ssl_crl_unread) = (Some(list), Some(unread));
+                    }
+                }),
                 "",
                 "A file of lists of certificates that are revoked.",
             ),
@@ -120,7 +128,7 @@ macro_rules! rows {
             Row::one(
                 concat!($prefix, "_ssl_password_file"),
                 ALL,
-                Apply::Custom(|r, l, d| pass(l, $family).ssl_passwords = r.conf_path(d)),
+                Apply::Custom(|r, l, d| pass(l, $family).ssl_passwords = r.password_file(d)),
                 "",
                 "A file of passwords for the key, one a line; each is tried.",
             ),
@@ -150,22 +158,23 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What a file lists, which those who need it may not be allowed to read; an empty name is no file.
+    /// What a file lists, which those who need it may not be allowed to read; an empty name is no file. One that
+    /// cannot be read is an error only where servers are verified, as in nginx.
     fn pass_list(
         &mut self,
-        level: &mut Level,
         directive: Directive<'a>,
         kind: Listed,
-        slot: Slot<Rc<Vec<Der>>>,
-    ) {
-        let Some(word) = directive.args.first() else { return };
-        *slot(level) = if word.value.is_empty() {
-            Some(Rc::default())
-        } else {
-            let path = self.conf_prefix.join(word.text().as_ref());
-            let file = NamedFile { path, value: None, at: word.span, line_at: self.problems.line_at };
-            self.listed(&file, kind)
-        };
+    ) -> Option<(Rc<Vec<Der>>, Option<NamedFile>)> {
+        let word = directive.args.first()?;
+        if word.value.is_empty() {
+            return Some((Rc::default(), None));
+        }
+        let path = self.conf_prefix.join(word.text().as_ref());
+        let file = NamedFile { path, value: None, at: word.span, line_at: self.problems.line_at };
+        Some(match self.list_of(&file, kind) {
+            Ok(list) => (list, None),
+            Err(_) => (Rc::default(), Some(file)),
+        })
     }
 
     /// The name of a certificate or key.
@@ -227,7 +236,16 @@ impl<'a> Reader<'a> {
             };
             let around = parent.and_then(|level| level.passes[family as usize].as_deref());
             let verify = own.ssl_verify.or_else(|| around.and_then(|p| p.ssl_verify)).flatten();
+            let unread = |file: fn(&PassLevel) -> &Option<Option<NamedFile>>| {
+                let said = file(own).as_ref().or_else(|| around.and_then(|p| file(p).as_ref()));
+                said.cloned().flatten().filter(|_| verify.is_some())
+            };
+            let trusted = unread(|p| &p.ssl_trusted_unread).map(|file| (file, Listed::Certificates));
+            let revoked = unread(|p| &p.ssl_crl_unread).map(|file| (file, Listed::Revocations));
             let trusts = own.ssl_trusts.or_else(|| around.and_then(|p| p.ssl_trusts));
+            for (file, kind) in [trusted, revoked].into_iter().flatten() {
+                self.listed(&file, kind);
+            }
             // Where it holds for many, it is told once.
             if let Some((at, line)) = verify.filter(|_| trusts != Some(true))
                 && self.unverifiable.insert(at)

@@ -129,7 +129,6 @@ impl Shared {
         let (root, alias_prefix) =
             l.root.clone().unwrap_or_else(|| (Root::Root(Value::text(self.default_root.clone())), 0));
         let (symlinks, symlinks_from) = l.symlinks.clone().unwrap_or((Symlinks::Follow, None));
-        let (keepalive_timeout, keepalive_header) = l.keepalive.unwrap_or((seconds(75), None));
         Settings {
             root,
             alias_prefix,
@@ -173,8 +172,9 @@ impl Shared {
             body_early: l.body_early.as_ref().map_or_else(Vec::new, |values| values.to_vec()),
             subrequest_buffer: l.subrequest_buffer.unwrap_or(4 << 10),
             send_timeout: l.send_timeout.unwrap_or(seconds(60)),
-            keepalive_timeout,
-            keepalive_header,
+            keepalive_timeout: l.keepalive.unwrap_or(seconds(75)),
+            // Zero tells the client nothing.
+            keepalive_header: l.keepalive_told.filter(|told| !told.is_zero()),
             keepalive_disable: l.keepalive_disable.unwrap_or(KeepaliveDisable { msie6: true, safari: false }),
             keepalive_requests: l.keepalive_requests.unwrap_or(1000),
             keepalive_time: l.keepalive_time.unwrap_or(seconds(3600)),

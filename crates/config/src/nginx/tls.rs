@@ -166,7 +166,7 @@ impl<'a> Reader<'a> {
             ("TLSv1.3", Some(Protocol::Tls13)),
         ];
         let mut protocols = level.ssl_protocols.take().unwrap_or_default();
-        let mut old = None;
+        let mut old: Option<(_, Vec<&'static str>)> = None;
         for word in directive.args {
             let known = NAMES.iter().find(|(name, _)| word.value.eq_ignore_ascii_case(name.as_bytes()));
             match known {
@@ -183,14 +183,13 @@ impl<'a> Reader<'a> {
         if let Some((at, names)) = old {
             let names = list(&names, "and");
             if protocols.is_empty() {
-                self.error(at, format!("{names} cannot be spoken")).help("write `TLSv1.2 TLSv1.3`");
+                // The next line may name more, and so may each server. Else it is an error where TLS is spoken.
+                level.ssl_unspoken = Some((names, at, self.problems.line_at));
             } else {
                 self.warning(at, format!("not spoken: {names}; clients that know nothing newer are refused"));
             }
         }
-        if !protocols.is_empty() {
-            level.ssl_protocols = Some(protocols);
-        }
+        level.ssl_protocols = Some(protocols);
     }
 
     fn ssl_ciphers(&mut self, level: &mut Level, word: Word<'a>, text: &str) {
@@ -362,6 +361,18 @@ impl<'a> Reader<'a> {
         on_demand: Option<u32>,
     ) -> Option<TlsId> {
         let reject = level.ssl_reject_handshake.unwrap_or(false);
+        let speaks = level.ssl_certificates.is_some() || acme.is_some() || on_demand.is_some() || reject;
+        let is_unspoken = level.ssl_protocols.as_ref().is_some_and(Vec::is_empty);
+        if speaks
+            && is_unspoken
+            && let Some((names, at, line_at)) = &level.ssl_unspoken
+            && self.unverifiable.insert(*at)
+        {
+            let message = format!("{names} cannot be spoken");
+            let problem = self.problems.push(Severity::Error, Some(*at), message);
+            problem.line_at = *line_at;
+            problem.help("write `TLSv1.2 TLSv1.3`");
+        }
         let (certificates, by_variable) = self.certificates(level, acme, on_demand.is_some())?;
         if certificates.is_empty() && by_variable.is_empty() && on_demand.is_none() && !reject {
             return None;
@@ -372,6 +383,9 @@ impl<'a> Reader<'a> {
             level.ssl_protocols.clone().unwrap_or_else(|| vec![Protocol::Tls12, Protocol::Tls13]);
         let (least, most) = (level.ssl_min_protocol, level.ssl_max_protocol);
         protocols.retain(|p| least.is_none_or(|least| *p >= least) && most.is_none_or(|most| *p <= most));
+        if protocols.is_empty() && is_unspoken {
+            return None;
+        }
         if protocols.is_empty() {
             let problem = self.problems.push(
                 Severity::Error,
@@ -418,14 +432,25 @@ impl<'a> Reader<'a> {
         }) as TlsId)
     }
 
+    /// What a file lists, or why it cannot be read.
+    pub(super) fn list_of(&mut self, file: &NamedFile, kind: Listed) -> Result<Rc<Vec<Der>>, String> {
+        let key = (file.path.clone(), kind);
+        if let Some(Some(known)) = self.offers.listed.get(&key) {
+            return Ok(Rc::clone(known));
+        }
+        let list = Rc::new(self.vault.list(&file.path, kind)?);
+        self.offers.listed.insert(key, Some(Rc::clone(&list)));
+        Ok(list)
+    }
+
     /// What a file lists; `None`: it has been told what is wrong with it.
     pub(super) fn listed(&mut self, file: &NamedFile, kind: Listed) -> Option<Rc<Vec<Der>>> {
         let key = (file.path.clone(), kind);
         if let Some(known) = self.offers.listed.get(&key) {
             return known.clone();
         }
-        let list = match self.vault.list(&file.path, kind) {
-            Ok(list) => Some(Rc::new(list)),
+        let list = match self.list_of(file, kind) {
+            Ok(list) => Some(list),
             Err(why) => {
                 let what = match kind {
                     Listed::Certificates => "certificates",

@@ -10,13 +10,16 @@ use routing::Scope;
 use super::content::split_args;
 use super::environment::{Sent, View};
 use super::observed::{self, Seen};
+use super::slice::Slice;
 use super::visit::{Step, Visit};
 
 impl Visit<'_, '_> {
     /// `return` with a text. Its type is that of a file of this name.
     pub(super) fn text(&self, request: &Request, status: u16, text: Vec<u8>) -> Box<Response> {
         let mut response = Box::new(Response::new(status));
-        if !matches!(status, 204 | 304) {
+        // What `error_page` has asked for another status has its text, as in nginx.
+        let is_bare = |status| matches!(status, 204 | 304);
+        if !is_bare(status) || self.status.is_some_and(|asked| !is_bare(asked)) {
             // `default_type ""` is none.
             let media_type = self.place.files.media_type(&request.path);
             if !media_type.is_empty() {
@@ -48,6 +51,9 @@ impl Visit<'_, '_> {
         let settings = self.settings();
         let host = if settings.server_name_in_redirect {
             self.site.routing.server(self.server).map(|server| server.name.clone()).unwrap_or_default()
+        } else if request.authority.is_empty() {
+            // Who names no host is told the address, not the name of the server that happens to be there.
+            Vec::new()
         } else {
             self.facts.host.borrow().clone()
         };
@@ -148,7 +154,14 @@ impl Visit<'_, '_> {
     }
 
     /// What the filters make of a response.
-    pub(super) fn filter(&mut self, request: &mut Request, mut response: Box<Response>) -> Box<Response> {
+    ///
+    /// # Errors
+    /// They refuse it, and `error_page` says where to go from there.
+    pub(super) fn filter(
+        &mut self,
+        request: &mut Request,
+        mut response: Box<Response>,
+    ) -> Result<Box<Response>, Step> {
         let how = self.how(&mut response);
         let place = Rc::clone(&self.place);
         let seen = self.watch_coding(&mut response);
@@ -223,20 +236,28 @@ impl Visit<'_, '_> {
     }
 
     /// Sends the response, or what stands in its place.
+    ///
+    /// # Errors
+    /// Where `error_page` leads from there.
     pub(super) fn conclude(
         &mut self,
         request: &mut Request,
         mut response: Box<Response>,
         how: How,
         verdict: Verdict,
-    ) -> Box<Response> {
+    ) -> Result<Box<Response>, Step> {
         match verdict {
             Verdict::Send => {
                 self.identify(request, &mut response);
-                response
+                Ok(response)
             }
             Verdict::Refuse(status) => {
                 let fields = std::mem::take(&mut response.fields);
+                if let Some(step) = self.error_page_for(request, status) {
+                    self.facts.slice.set(Slice::Unasked);
+                    self.kept = Some(fields);
+                    return Err(step);
+                }
                 let mut page = self.special(request, status);
                 for (name, field, value) in fields.iter() {
                     if page.fields.first(name).is_none() {
@@ -247,7 +268,7 @@ impl Visit<'_, '_> {
                 let place = Rc::clone(&self.place);
                 let _ = place.filters.apply(request, &mut page, how, &mut self.eyes(request));
                 self.identify(request, &mut page);
-                page
+                Ok(page)
             }
         }
     }

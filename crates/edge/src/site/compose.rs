@@ -10,15 +10,18 @@ use filters::nginx::{How, Types, charset_of};
 
 use super::pieces::Pieces;
 use super::subrequest::{Ask, Shown};
-use super::visit::Visit;
+use super::visit::{Step, Visit};
 
 impl Visit<'_, '_> {
     /// What the filters make of a response, and the answers that belong in it.
+    ///
+    /// # Errors
+    /// Where `error_page` leads from what the filters refuse.
     pub(super) async fn compose(
         &mut self,
         request: &mut Request,
         mut response: Box<Response>,
-    ) -> Box<Response> {
+    ) -> Result<Box<Response>, Step> {
         let how = self.how(&mut response);
         let place = Rc::clone(&self.place);
         let begun = place.filters.begin(request, &mut response, how, &mut self.eyes(request));

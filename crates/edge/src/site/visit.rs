@@ -199,8 +199,7 @@ impl<'v, 's> Visit<'v, 's> {
             }
             Ok(response) => {
                 let response = self.slice_of(request, response);
-                self.filter_for(request, response);
-                None
+                self.filter_for(request, response).map(Waiting)
             }
             Err(Wait::Early) => Some(Waiting(Step::Early)),
             Err(Wait::InAnswer) => Some(Waiting(Step::Answer)),
@@ -210,16 +209,22 @@ impl<'v, 's> Visit<'v, 's> {
 
     /// Goes on.
     pub async fn serve_rest(&mut self, request: &mut Request, waiting: Waiting) {
-        let response = self.finish(request, waiting.0).await;
-        match self.slice_of(request, response) {
-            Some(response) if matches!(self.end, End::Open) && self.settings().composes() => {
-                let response = Box::pin(self.compose(request, response)).await;
-                if self.company().client_left {
-                    return self.note_after();
+        let mut waiting = Some(waiting);
+        while let Some(Waiting(step)) = waiting.take() {
+            let response = self.finish(request, step).await;
+            waiting = match self.slice_of(request, response) {
+                Some(response) if matches!(self.end, End::Open) && self.settings().composes() => {
+                    match Box::pin(self.compose(request, response)).await {
+                        Err(step) => Some(Waiting(step)),
+                        Ok(_) if self.company().client_left => return self.note_after(),
+                        Ok(response) => {
+                            self.conclude_with(request, response);
+                            None
+                        }
+                    }
                 }
-                self.conclude_with(request, response);
-            }
-            response => self.filter_for(request, response),
+                response => self.filter_for(request, response).map(Waiting),
+            };
         }
     }
 
@@ -273,10 +278,19 @@ impl<'v, 's> Visit<'v, 's> {
         }
     }
 
-    fn filter_for(&mut self, request: &mut Request, response: Option<Box<Response>>) {
-        let Some(response) = response else { return self.note_after() };
-        let response = self.filter(request, response);
-        self.conclude_with(request, response);
+    /// Filters the response and concludes with it, unless `error_page` leads on from what the filters make of it.
+    fn filter_for(&mut self, request: &mut Request, response: Option<Box<Response>>) -> Option<Step> {
+        let Some(response) = response else {
+            self.note_after();
+            return None;
+        };
+        match self.filter(request, response) {
+            Ok(response) => {
+                self.conclude_with(request, response);
+                None
+            }
+            Err(step) => Some(step),
+        }
     }
 
     /// The response that leaves.

@@ -129,7 +129,10 @@ impl Connection {
         if self.has_body_left() {
             // How long a chunked body is was not known when the response promised that the connection stays: as in
             // nginx only time keeps the promise from being kept, and the limit of all bodies.
+            // One whose length was known is read to its end, however long.
+            self.discards = matches!(self.body, BodyState::Length(_));
             self.discard(self.settings.lingering_timeout, self.settings.lingering_time).await;
+            self.discards = false;
         }
     }
 
@@ -202,7 +205,8 @@ impl BodySource for Connection {
             match self.take_data() {
                 Poll::Ready(Some(Ok(data))) => {
                     self.body_received += data.len() as u64;
-                    if self.settings.max_body.is_some_and(|limit| self.body_received > limit) {
+                    let limit = self.settings.max_body.filter(|_| !self.discards);
+                    if limit.is_some_and(|limit| self.body_received > limit) {
                         return self.fail(BodyError::TooLarge);
                     }
                     return Poll::Ready(Some(Ok(data)));

@@ -56,7 +56,7 @@ pub(in crate::nginx) const ROWS: &[Row] = &[
     Row::one(
         "ssl_password_file",
         HEAD,
-        Apply::Custom(|r, l, d| l.ssl_password_file = r.conf_path(d)),
+        Apply::Custom(|r, l, d| l.ssl_password_file = r.password_file(d)),
         "",
         "A file of passwords for keys, one a line; each is tried.",
     )
@@ -64,6 +64,15 @@ pub(in crate::nginx) const ROWS: &[Row] = &[
 ];
 
 impl<'a> Reader<'a> {
+    /// The name of a file of passwords, which must be there whether or not a key needs it.
+    pub(in crate::nginx) fn password_file(&mut self, directive: Directive<'a>) -> Option<NamedFile> {
+        let file = self.conf_path(directive)?;
+        let Err(why) = self.vault.file(&file.path) else { return Some(file) };
+        let message = format!("cannot load passwords \"{}\": {why}", file.path.display());
+        self.problems.push(Severity::Error, Some(file.at), message).line_at = file.line_at;
+        None
+    }
+
     fn ssl_file(&mut self, files: &mut Option<Rc<Vec<NamedFile>>>, directive: Directive<'a>) {
         let Some(word) = directive.args.first() else { return };
         let line_at = self.problems.line_at;
