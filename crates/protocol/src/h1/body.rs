@@ -67,6 +67,8 @@ impl Connection {
                 Some(_) => {}
                 None => self.forgot = true,
             }
+            // What is only thrown away may be as long as it was said to be.
+            let is_known = matches!(self.body, BodyState::Length(_)) && self.reader().is_none();
             let of_input = if let BodyState::Failed(_) = self.body {
                 // Nothing is a request any more: the connection ends behind the response.
                 self.buffers().input.clear();
@@ -77,7 +79,8 @@ impl Connection {
             match of_input {
                 Poll::Ready(Some(Ok(data))) => {
                     self.body_received += data.len() as u64;
-                    if self.settings.max_body.is_some_and(|limit| self.body_received > limit) {
+                    let limit = self.settings.max_body.filter(|_| !is_known);
+                    if limit.is_some_and(|limit| self.body_received > limit) {
                         let _ = self.fail(BodyError::TooLarge);
                     } else if let Some(reader) = self.reader() {
                         reader.give(&data);
