@@ -206,3 +206,34 @@ def test_what_is_kept_of_one_scheme_is_not_for_the_other(serve_nginx):
     for fields, scheme in (({"X-Arrived-By": "tls"}, "https"), ({}, "http")):
         response = server.get("/", fields)
         assert (response.get("X-Cache"), json.loads(response.body)["wsgi.url_scheme"]) == ("HIT", scheme)
+
+
+ALL = """
+    app file {{ wsgi app:application; directory %DIR%; settings all.py; bind unix:%DIR%/file.sock; }}
+    app block {{ wsgi app:application; directory %DIR%; {} }}
+    server {{
+        listen 127.0.0.1:%PORT%;
+        location / {{ app_pass file; }}
+        location /block/ {{ app_pass block; }}
+    }}
+"""
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_all_peers_of_gunicorn_s_file_are_not_all_clients(serve_nginx, said):
+    """`*` was said of a proxy in front of gunicorn, which overwrites what clients claim. By `app_pass` they connect
+    themselves."""
+    conf = ALL.format("forwarded_allow_ips *;" if said else "")
+    server = serve_nginx(conf, files={"app.py": APP, "all.py": "forwarded_allow_ips = '*'\n"})
+    seen = environ(server, CLAIMS)
+    # Nobody is trusted, the loopback's addresses included: `*` has taken their place.
+    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"], seen["HTTP_X_REAL_IP"]) == ("127.0.0.1", "http", None)
+    seen = environ(server, CLAIMS, "/block/")
+    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("192.0.2.1", "https")
+    log = server.log()
+    assert log.count("forwarded_allow_ips is `*`, which does not count for `app_pass`") == 1, log
+    assert log.count("whoever can connect can claim any address") == (1 if said else 0), log
+    # At its own address it is as with gunicorn.
+    with Client(str(server.directory / "file.sock")) as client:
+        seen = json.loads(client.request("GET", "/", CLAIMS).body)
+    assert (seen["REMOTE_ADDR"], seen["wsgi.url_scheme"]) == ("192.0.2.1", "https")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from support import Load, build, wait_until
@@ -584,3 +585,79 @@ def test_a_dead_mold_takes_only_its_own_applications_workers_along(serve_nginx):
     wait_until(lambda: len(named("two")) == 2 and not set(named("two")) & set(two), "new workers of the second", 30)
     assert named("one") == one
     assert server.get("/").status == server.get("/two/").status == 200
+
+
+PRINTS = """
+import sys
+
+def application(environ, start_response):
+    print("said to output", flush=True)
+    print("said to error", file=sys.stderr, flush=True)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"ok"]
+"""
+
+
+CAPTURED = """
+    error_log %DIR%/error.log info;
+    events {}
+    http {
+        access_log off;
+        app one { wsgi app:application; directory %DIR%; capture_output on; }
+        app other { wsgi app:application; directory %DIR%; }
+        server { listen 127.0.0.1:%PORT%; location / { app_pass one; } location /other { app_pass other; } }
+    }
+"""
+
+
+def test_capture_output_is_each_application_s(serve_nginx):
+    """It did nothing, and said nothing."""
+    site = serve_nginx(CAPTURED, files={"app.py": PRINTS})
+    log = site.directory / "error.log"
+    for _ in range(2):
+        for target in ("/", "/other"):
+            assert site.get(target).status == 200
+        wait_until(lambda: log.exists() and log.read_text().count("said to error") == 2, "both errors")
+        assert log.read_text().count("said to output") == 1
+        os.rename(log, site.directory / "rotated.log")
+        site.signal(signal.SIGUSR1)
+        wait_until(log.exists, "another log")
+        time.sleep(0.5)  # the workers have it a little later
+    assert site.out_path.read_text().count("said to output") == 2
+
+
+LONG_END = """
+import time
+
+class Body:
+    def __iter__(self):
+        yield b"whole"
+
+    def close(self):
+        time.sleep(0.5)
+        open("closed", "w").close()
+
+
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+    return Body()
+"""
+
+
+def test_a_client_that_leaves_with_all_that_was_announced_is_not_told_of(serve_nginx):
+    conf = """
+        app one { wsgi app:application; directory %DIR%; bind unix:%DIR%/one.sock; }
+        server {
+            listen 127.0.0.1:%PORT%;
+            error_log stderr info;
+            location / { app_pass one; }
+            location /bound { proxy_pass http://unix:%DIR%/one.sock; }
+        }
+    """
+    site = serve_nginx(conf, files={"app.py": LONG_END})
+    for target in ("/", "/bound"):
+        (site.directory / "closed").unlink(missing_ok=True)
+        with site.connect() as client:
+            assert client.request(target=target).body == b"whole"
+        wait_until((site.directory / "closed").exists, "the application's end")
+    assert "prematurely" not in site.log(), site.log()

@@ -666,6 +666,7 @@ def test_files_for_tls_to_servers_are_looked_into(tmp_path):
             proxy_pass https://127.0.0.1:2;
             proxy_ssl_trusted_certificate key.pem;
             proxy_ssl_crl key.pem;
+            proxy_ssl_verify on;
         } } }""")
     run = subprocess.run([binary(), "check", "-c", path], capture_output=True, text=True, check=False)
     assert run.returncode == 1

@@ -71,6 +71,12 @@ def main():
     return boot()
 
 
+def for_output(fds, captures):
+    """The log's descriptors, with one for standard output if that is captured. The master has none for it where
+    applications of several minds share a log."""
+    return [*fds, os.dup(fds[0])] if captures and len(fds) == 1 else fds
+
+
 def nothing(number, frame):
     """Not SIG_IGN, which the programs would inherit that hooks start."""
 
@@ -157,7 +163,8 @@ class Mold:
                 error_log.part(*fds)
                 faulthandler.enable(file=error_log.descriptor(), all_threads=True)
             else:
-                reopen(fds)
+                values = (message.get("body") or {}).get("settings") or {}
+                reopen(for_output(fds, values.get("capture_output")))
             self.configure(evaluated, message)
         except Fatal as fatal:
             return self.fail(fatal)
@@ -421,8 +428,7 @@ class Mold:
             if path in (None, "-"):
                 return
             fds = [os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)]
-            if self.cfg.value("capture_output", False):
-                fds.append(os.dup(fds[0]))
+        fds = for_output(fds, self.cfg.value("capture_output", False))
         for child in self.children.values():
             try:
                 child.side.send("reopen", fds)

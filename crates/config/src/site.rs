@@ -230,6 +230,7 @@ fn edge(main: &MainSettings) -> Edge {
 fn forwarded() -> Forwarded {
     Forwarded {
         trusted: Trusted::Networks(vec![]),
+        direct: None,
         scheme_headers: vec![],
         forwarder_headers: vec![],
         header_map: HeaderMap::Drop,

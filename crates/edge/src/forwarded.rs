@@ -29,7 +29,10 @@ pub fn pass_on(
     }
     let mut asking = request.clone();
     asking.peer.remote = peer;
-    arrive(settings, &mut asking)?;
+    match settings.direct.clone() {
+        Some(trusted) => arrive(&Forwarded { trusted, ..settings.clone() }, &mut asking)?,
+        None => arrive(settings, &mut asking)?,
+    }
     if request.peer.remote != peer {
         asking.peer.remote = request.peer.remote;
     }
@@ -221,6 +224,7 @@ mod tests {
             scheme_headers: vec![SchemeHeader { name: "x-forwarded-proto".into(), value: "https".into() }],
             forwarder_headers: Vec::new(),
             header_map: HeaderMap::Drop,
+            direct: None,
         }
     }
 

@@ -229,6 +229,8 @@ pub struct Buffers {
 pub struct Forwarded {
     /// Peers whose `X-Forwarded-*` are believed. A peer on a Unix socket always is, as with gunicorn.
     pub trusted: Trusted,
+    /// The same where clients are connected to the edge themselves (`app_pass`), if fewer are believed there.
+    pub direct: Option<Trusted>,
     /// Fields that say "the client came by https", each with the value that says so.
     pub scheme_headers: Vec<SchemeHeader>,
     /// Fields with an underscore in the name (upper case, as `SCRIPT_NAME`) that a trusted peer may set.

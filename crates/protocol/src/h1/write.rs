@@ -471,6 +471,8 @@ impl Connection {
                 self.deadline.set(self.settings.send_timeout);
             }
             match chunk {
+                // Who has all that was announced may leave before whoever answers has said that this is the end.
+                None if gone && framing == Framing::Length(*sent) => break,
                 None if gone => return Err(WriteError::Left),
                 None => break,
                 Some(Err(error)) => {

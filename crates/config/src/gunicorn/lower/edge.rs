@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::Lowering;
+use crate::gunicorn::effective::Origin;
 use crate::host::Entry;
 use crate::model::{
     Buffers, Coding, Compress, Edge, Files, Forwarded, HeaderMap, Http2, InvalidNetwork, IpNetwork, Levels,
@@ -154,6 +155,24 @@ impl Lowering<'_> {
         n.clamp(least, most)
     }
 
+    /// Who is believed behind `app_pass` where all are. gunicorn's own files say so for the sake of a proxy in front of it,
+    /// which overwrites what clients claim; here clients connect to the edge.
+    fn who_is_direct(&mut self, networks: &[IpNetwork]) -> Option<Trusted> {
+        let name = "forwarded_allow_ips";
+        if matches!(self.effective.origin(name), Origin::Directive(_)) {
+            let message = "forwarded_allow_ips is `*`: whoever can connect can claim any address and https";
+            let help = "name the proxies' addresses or networks".to_owned();
+            self.tell(Severity::Warning, name, message, Some(help));
+            return None;
+        }
+        let message = "forwarded_allow_ips is `*`, which does not count for `app_pass`: clients may connect there \
+                       directly, and could claim any address and https";
+        let help = "name the proxies' addresses or networks in the `app` block, or `forwarded_allow_ips *;` if nobody \
+                    else can connect";
+        self.tell(Severity::Warning, name, message, Some(help.to_owned()));
+        Some(Trusted::Networks(networks.to_vec()))
+    }
+
     pub(super) fn forwarded(&mut self) -> Forwarded {
         let list = self.list("forwarded_allow_ips").to_vec();
         let mut networks = Vec::new();
@@ -184,9 +203,12 @@ impl Lowering<'_> {
                 ),
             }
         }
-        let trusted = if list.iter().any(|a| a == "*") { Trusted::Any } else { Trusted::Networks(networks) };
+        let all = list.iter().any(|a| a == "*");
+        let direct = (all && self.input.command_line.is_block()).then(|| self.who_is_direct(&networks));
+        let trusted = if all { Trusted::Any } else { Trusted::Networks(networks) };
         Forwarded {
             trusted,
+            direct: direct.flatten(),
             scheme_headers: self.scheme_headers(),
             forwarder_headers: self
                 .list("forwarder_headers")

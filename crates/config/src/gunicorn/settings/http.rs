@@ -94,7 +94,8 @@ pub(super) const ROWS: &[Setting] = &[
         .doc(
             "Addresses and networks of proxies whose `X-Forwarded-*` fields are believed, with commas; `*` believes \
              everybody. A peer on a Unix socket is always believed. In an `app` block of an nginx.conf it holds for \
-             `app_pass` as it does for the app's own `bind`.",
+             `app_pass` as it does for the app's own `bind`; but `*` only if the block itself says it, because a \
+             settings file says it for the sake of a proxy in front of gunicorn, and here clients connect themselves.",
         )
         .differs(
             "What `X-Forwarded-For` of such a proxy says becomes `REMOTE_ADDR`. The fields of others (`X-Forwarded-…`, \
