@@ -71,6 +71,31 @@ def test_what_never_comes_ends_the_connection(server):
         assert 0.5 < time.monotonic() - begun < 10
 
 
+@pytest.mark.parametrize("begin", [b"1;a=", b"0\r\nT: "], ids=["extension", "trailer"])
+def test_what_only_frames_a_body_does_not_keep_the_connection(serve_nginx, begin):
+    """A byte of it now and then did so for as long as the limits of its size allow, an end of the server included."""
+    conf = "lingering_time 2s; lingering_timeout 1s; server { listen 127.0.0.1:%PORT%; return 200; }"
+    with serve_nginx(conf).connect(timeout=20) as client:
+        client.send(build("POST", "/", {"Transfer-Encoding": "chunked"}) + begin)
+        assert client.response().status == 200
+        begun, closed = time.monotonic(), threading.Event()
+
+        def drip():
+            while not closed.wait(0.3) and time.monotonic() < begun + 10:
+                try:
+                    client.send(b"a")
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        client.end()
+        closed.set()
+        thread.join()
+        # The time to throw it away, and that of the lingering close.
+        assert time.monotonic() - begun < 8
+
+
 def test_the_rest_of_a_broken_body_is_no_request(server):
     with server.connect(timeout=20) as client:
         client.send(build("POST", "/one", {"Transfer-Encoding": "chunked"}) + b"3\r\n123")

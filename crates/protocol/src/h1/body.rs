@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use exchange::{BodyError, BodySource};
@@ -133,22 +133,52 @@ impl Connection {
             // How long a chunked body is was not known when the response promised that the connection stays: as in
             // nginx only time keeps the promise from being kept, and the limit of all bodies.
             // One whose length was known is read to its end, however long.
-            self.discards = matches!(self.body, BodyState::Length(_));
-            self.discard(self.settings.lingering_timeout, self.settings.lingering_time).await;
-            self.discards = false;
+            let is_known = matches!(self.body, BodyState::Length(_));
+            let end = Instant::now() + self.settings.lingering_time;
+            self.deadline.set(self.settings.lingering_timeout.min(self.settings.lingering_time));
+            poll_fn(|cx| self.poll_discard(cx, is_known, end)).await;
         }
     }
 
-    async fn discard(&mut self, each: Duration, all: Duration) {
-        let begun = Instant::now();
-        while !self.body_is_done() {
-            let left = all.saturating_sub(begun.elapsed());
-            self.deadline.set(each.min(left));
-            let is_over = !matches!(poll_fn(|cx| self.poll_data(cx)).await, Some(Ok(_)) | None);
-            if is_over || left.is_zero() {
-                self.keep_alive = false;
-                return;
-            }
+    /// Time counts for what frames a body as for the body: of it alone there may be much.
+    fn poll_discard(&mut self, cx: &mut Context<'_>, is_known: bool, end: Instant) -> Poll<()> {
+        let mut taken = 0;
+        loop {
+            let error = match self.take_data() {
+                Poll::Ready(Some(Ok(data))) => {
+                    self.body_received += data.len() as u64;
+                    let limit = self.settings.max_body.filter(|_| !is_known);
+                    if limit.is_none_or(|limit| self.body_received <= limit) {
+                        continue;
+                    }
+                    BodyError::TooLarge
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Ready(Some(Err(error))) => error,
+                Poll::Pending if taken >= DISCARD_TURN => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Pending => {
+                    let left = end.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        BodyError::Timeout
+                    } else {
+                        match self.poll_fill(cx) {
+                            Poll::Ready(Ok(0) | Err(_)) => BodyError::Gone,
+                            Poll::Ready(Ok(count)) => {
+                                taken += count;
+                                self.deadline.set(self.settings.lingering_timeout.min(left));
+                                continue;
+                            }
+                            Poll::Pending if self.deadline.is_past(cx) => BodyError::Timeout,
+                            Poll::Pending => return Poll::Pending,
+                        }
+                    }
+                }
+            };
+            let _ = self.fail(error);
+            return Poll::Ready(());
         }
     }
 
@@ -208,8 +238,7 @@ impl BodySource for Connection {
             match self.take_data() {
                 Poll::Ready(Some(Ok(data))) => {
                     self.body_received += data.len() as u64;
-                    let limit = self.settings.max_body.filter(|_| !self.discards);
-                    if limit.is_some_and(|limit| self.body_received > limit) {
+                    if self.settings.max_body.is_some_and(|limit| self.body_received > limit) {
                         return self.fail(BodyError::TooLarge);
                     }
                     return Poll::Ready(Some(Ok(data)));

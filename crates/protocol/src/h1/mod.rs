@@ -143,8 +143,6 @@ pub struct Connection {
     body: BodyState,
     /// Body bytes of this request so far, for `max_body`.
     body_received: u64,
-    /// What comes is thrown away, and was said to be as long: `max_body` does not count.
-    discards: bool,
     /// Some of it was thrown away, and more may be behind it.
     forgot: bool,
     /// Somebody has it while the response is written.
@@ -201,7 +199,6 @@ impl Connection {
             buffers: None,
             body: BodyState::Done,
             body_received: 0,
-            discards: false,
             forgot: false,
             handed: None,
             expects_continue: false,
