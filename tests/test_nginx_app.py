@@ -266,6 +266,78 @@ def application(environ, start_response):
     assert (answer.body, answer.all("Content-Type"), answer.all("X-Empty")) == (b"abc", [], [""])
 
 
+ENVIRON = """
+import json
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/json"), ("Cache-Control", "max-age=60")])
+    return [json.dumps({name: value for name, value in environ.items() if name.startswith("HTTP_")}).encode()]
+"""
+
+
+def test_app_set_header(serve_nginx):
+    server = serve_nginx("""
+        app one { wsgi app:application; directory %DIR%; header_map dangerous; }
+        underscores_in_headers on;
+        map $http_x_lang $lang { default en; de de; }
+        app_set_header X-Around 1;
+        server {
+            listen 127.0.0.1:%PORT%;
+            location / {
+                app_pass one;
+                app_set_header X-Request-ID $request_id;
+                app_set_header X-Remote-User $arg_user;
+                app_set_header X-Lang $lang;
+                app_set_header X-Real-IP $remote_addr;
+                app_set_header Host inner.example;
+                app_set_header Cookie "";
+            }
+            location /inherits { app_pass one; }
+            location ~ ^/bad([^~]*)$ { app_pass one; app_set_header X-Bad $1; }
+        }
+    """, files={"app.py": ENVIRON}, python=True)
+    claims = [("X-Remote-User", "admin"), ("x_remote_user", "admin"), ("X-Remote_User", "admin"), ("Cookie", "a=b"),
+              ("X-Lang", "de"), ("X-Request-ID", "mine"), ("X-Other", "stays"), ("X-Around", "client's")]
+    seen = json.loads(server.get("/", claims).body)
+    assert re.fullmatch("[0-9a-f]{32}", seen.pop("HTTP_X_REQUEST_ID"))
+    assert seen == {"HTTP_HOST": "inner.example", "HTTP_X_LANG": "de", "HTTP_X_REAL_IP": "127.0.0.1",
+                    "HTTP_X_OTHER": "stays", "HTTP_X_AROUND": "client's", "HTTP_CONNECTION": "close"}
+    assert json.loads(server.get("/?user=eve", claims).body)["HTTP_X_REMOTE_USER"] == "eve"
+    assert json.loads(server.get("/inherits", claims).body)["HTTP_X_AROUND"] == "1"
+    assert json.loads(server.get("/inherits", claims).body)["HTTP_COOKIE"] == "a=b"
+    assert json.loads(server.get("/bad%09b").body)["HTTP_X_BAD"] == "\tb"
+    assert server.get("/bad%0d%0aX-Remote-User:%20admin").status == 400
+    server.wait_log('invalid value of "X-Bad" in app_set_header')
+
+
+def test_what_app_set_header_says_of_a_host_is_part_of_the_caches_key(serve_nginx):
+    server = serve_nginx("""
+        app one { wsgi app:application; directory %DIR%; }
+        app_cache_path %DIR%/cache keys_zone=one:1m;
+        server {
+            listen 127.0.0.1:%PORT%;
+            app_cache one;
+            add_header X-Cache $upstream_cache_status;
+            location / {
+                app_pass one;
+                app_set_header Host $cookie_site.example;
+                app_set_header X-Forwarded-Host $cookie_front;
+            }
+        }
+    """, files={"app.py": ENVIRON}, python=True)
+
+    def ask(cookie):
+        answer = server.get("/", [("Cookie", cookie)])
+        seen = json.loads(answer.body)
+        return answer.get("X-Cache"), seen["HTTP_HOST"], seen.get("HTTP_X_FORWARDED_HOST")
+
+    assert ask("site=a") == ("MISS", "a.example", None)
+    assert ask("site=b") == ("MISS", "b.example", None)
+    assert ask("site=a; front=c") == ("MISS", "a.example", "c")
+    assert ask("site=a") == ("HIT", "a.example", None)
+    assert ask("site=b") == ("HIT", "b.example", None)
+    assert ask("site=a; front=c") == ("HIT", "a.example", "c")
+
+
 def test_two_applications_in_one_file(serve_nginx):
     source = """
         import os

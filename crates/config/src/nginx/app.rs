@@ -5,7 +5,7 @@ use conf_syntax::{Directive, Span, Word};
 use super::bound::AppBind;
 use super::level::Level;
 use super::reader::Reader;
-use super::table::{Apply, Context, Row};
+use super::table::{Apply, Context, Count, Row};
 use crate::gunicorn::app_block;
 use crate::gunicorn::nearest::nearest;
 use crate::gunicorn::settings;
@@ -38,8 +38,20 @@ pub(super) const ROWS: &[Row] = &[
          (`REMOTE_ADDR`, `wsgi.url_scheme`), also as `set_real_ip_from` or a proxy in the app's `forwarded_allow_ips` \
          says it; what others claim in `X-Forwarded-…`, `Forwarded` or `X-Real-IP` does not reach it (a balancer that passes \
          bytes on, with the PROXY protocol, should not be named there: the fields are its clients' own). All other fields \
-         are the client's own: `proxy_set_header` does not hold here (with the app's `bind` and `proxy_pass` it does).",
+         are the client's own, unless `app_set_header` sets them: `proxy_set_header` does not hold here (with the app's \
+         `bind` and `proxy_pass` it does).",
     )
+    .ours(),
+    Row::new(
+        "app_set_header",
+        Context::ALL,
+        Count::exactly(2),
+        Apply::Custom(|r, l, d| r.app_set_header(l, d)),
+        "",
+        "A field of the request as an application has it, in the place of what the client sends by that name (however \
+         it writes `-` and `_`); an empty value removes it. What is set here replaces what is set around.",
+    )
+    .repeats()
     .ours(),
     Row::flag(
         "app_intercept_errors",
@@ -88,6 +100,19 @@ pub struct AppSetting {
 }
 
 impl<'a> Reader<'a> {
+    fn app_set_header(&mut self, level: &mut Level, directive: Directive<'a>) {
+        let frames = |name: &[u8]| {
+            name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding")
+        };
+        if let Some(name) = directive.args.first().filter(|name| frames(name.value)) {
+            let text = name.text().into_owned();
+            self.error(name.span, format!("\"{text}\" of a request cannot be set"))
+                .help("an application is told how long the body is that it has");
+            return;
+        }
+        self.set_header(&mut level.app_set_headers, directive);
+    }
+
     fn app(&mut self, directive: Directive<'a>) {
         let (Some(name), Some(block)) = (directive.args.first(), directive.block) else { return };
         let mut app = AppBlock {

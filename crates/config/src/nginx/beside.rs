@@ -12,15 +12,10 @@ use crate::model::http::Family;
 const KINDS: [&str; 5] = ["proxy_", "fastcgi_", "uwsgi_", "scgi_", "grpc_"];
 
 /// What there is in their place, by what follows the beginning, where it is no `app_…`.
-const INSTEAD: [(&str, &str); 10] = [
+const INSTEAD: [(&str, &str); 9] = [
     ("read_timeout", "`timeout` in the `app` says how long a request may take"),
     ("send_timeout", "`timeout` in the `app` says how long a request may take"),
     ("connect_timeout", "`queue_timeout` in the `app` says how long a request may wait for a worker"),
-    (
-        "set_header",
-        "who asks and how stands in the application's environ (`REMOTE_ADDR`, `wsgi.url_scheme`); all else it has \
-         from the client",
-    ),
     (
         "param",
         "an application's environ has `REMOTE_ADDR`, `wsgi.url_scheme` and their like by itself; `raw_env` in the \
@@ -85,9 +80,12 @@ impl<'a> Reader<'a> {
     pub(super) fn warn_of_unset_fields(&mut self, directives: Directives<'a>, level: &Level) {
         let Some(pass) = directives.iter().find(|d| d.name.value == b"app_pass") else { return };
         let Some(http) = &level.passes[Family::Proxy as usize] else { return };
+        let own = level.app_set_headers.iter().flat_map(|fields| fields.iter());
+        let own: Vec<&[u8]> = own.map(|(name, _)| &name[..]).collect();
+        let is_set = |name: &[u8]| own.iter().any(|own| own.eq_ignore_ascii_case(name));
         let fields = http.set_headers.iter().flat_map(|fields| fields.iter());
         let unset: Vec<String> = fields
-            .filter(|(name, _)| !is_told(name))
+            .filter(|(name, _)| !is_told(name) && !is_set(name))
             .map(|(name, _)| format!("`{}`", String::from_utf8_lossy(name)))
             .collect();
         if unset.is_empty() {
@@ -98,8 +96,7 @@ impl<'a> Reader<'a> {
             "`proxy_set_header` does not hold for `app_pass`: in {} the application has what the client sends",
             list(&names, "and")
         );
-        self.warning(pass.head(), text)
-            .help("give the `app` a `bind` and write `proxy_pass` to it, which goes straight into its queue as well");
+        self.warning(pass.head(), text).help("write `app_set_header`, as `proxy_set_header` is written");
     }
 }
 
@@ -121,6 +118,22 @@ fn without_use<'a>(directive: &Directive<'a>, all: Directives<'a>) -> Option<(&'
         return None;
     }
     let own = format!("app_{rest}");
+    if rest == "set_header"
+        && let Some(name) = directive.args.first()
+    {
+        if is_told(name.value) {
+            let help =
+                "who asks and how stands in the application's environ (`REMOTE_ADDR`, `wsgi.url_scheme`)";
+            return Some((row.name, Some(help.to_owned())));
+        }
+        let sets = |other: Directive<'_>| {
+            other.name.value == own.as_bytes()
+                && other.args.first().is_some_and(|own| own.value.eq_ignore_ascii_case(name.value))
+        };
+        if all.iter().any(sets) {
+            return Some((row.name, None));
+        }
+    }
     let help = match INSTEAD.iter().find(|(name, _)| *name == rest) {
         _ if !TABLE.find(own.as_bytes()).is_empty() => Some(format!("write `{own}`")),
         known => known.map(|(_, help)| (*help).to_owned()),

@@ -25,6 +25,9 @@ use crate::model::http::{
 };
 use crate::model::tls::{CertificateCache, Protocol, Secret, SessionCache, Verify};
 
+/// The fields of a request that is passed on, each with its value.
+pub(super) type SetHeaders = Rc<Vec<(Vec<u8>, Value)>>;
+
 macro_rules! level {
     (inherited { $($i:ident: $it:ty,)* } own { $($o:ident: $ot:ty,)* }) => {
         /// What a block says.
@@ -153,6 +156,7 @@ level! {
         msie_padding: bool,
         msie_refresh: bool,
         intercept_errors: bool,
+        app_set_headers: SetHeaders,
         // Clients.
         max_body: u64,
         body_timeout: Duration,

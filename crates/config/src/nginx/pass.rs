@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use conf_syntax::{Directive, Span};
 
-use super::level::Level;
+use super::level::{Level, SetHeaders};
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use super::tls::NamedFile;
@@ -288,7 +288,7 @@ level! {
     tls: bool,
     method: Value,
     version: ServerVersion,
-    set_headers: Rc<Vec<(Vec<u8>, Value)>>,
+    set_headers: SetHeaders,
     set_body: Value,
     pass_headers: bool,
     pass_body: bool,

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use conf_syntax::{Directive, Word};
 
-use super::level::Level;
-use super::pass::{PassLevel, pass};
+use super::level::{Level, SetHeaders};
+use super::pass::pass;
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
 use crate::model::http::{
@@ -42,7 +42,7 @@ pub(super) const ROWS: &[Row] = &[
         "proxy_set_header",
         ALL,
         Count::exactly(2),
-        Apply::Custom(|r, l, d| r.pass_set_header(pass(l, HTTP), d)),
+        Apply::Custom(|r, l, d| r.set_header(&mut pass(l, HTTP).set_headers, d)),
         "Host $proxy_host; Connection close",
         "A field of the request that is passed on; an empty value removes it.",
     )
@@ -145,7 +145,7 @@ pub(super) const GRPC: &[Row] = &[
         "grpc_set_header",
         ALL,
         Count::exactly(2),
-        Apply::Custom(|r, l, d| r.pass_set_header(pass(l, Family::Grpc), d)),
+        Apply::Custom(|r, l, d| r.set_header(&mut pass(l, Family::Grpc).set_headers, d)),
         "",
         "A field of the request that is passed on; an empty value removes it.",
     )
@@ -153,7 +153,7 @@ pub(super) const GRPC: &[Row] = &[
 ];
 
 impl<'a> Reader<'a> {
-    fn pass_set_header(&mut self, level: &mut PassLevel, directive: Directive<'a>) {
+    pub(super) fn set_header(&mut self, fields: &mut Option<SetHeaders>, directive: Directive<'a>) {
         let Some([name, value]) = directive.args.array() else { return };
         let is_token = !name.value.is_empty()
             && name.value.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b));
@@ -163,7 +163,7 @@ impl<'a> Reader<'a> {
             return;
         }
         let value = self.value(value);
-        Rc::make_mut(level.set_headers.get_or_insert_default()).push((name.value.to_vec(), value));
+        Rc::make_mut(fields.get_or_insert_default()).push((name.value.to_vec(), value));
     }
 
     fn proxy_redirect(&mut self, level: &mut Level, directive: Directive<'a>) {

@@ -150,6 +150,7 @@ impl Shared {
             msie_refresh: l.msie_refresh.unwrap_or(false),
             recursive_error_pages: l.recursive_error_pages.unwrap_or(false),
             intercept_errors: l.intercept_errors.unwrap_or(false),
+            app_set_headers: l.app_set_headers.as_ref().map_or_else(Vec::new, |fields| fields.to_vec()),
             symlinks,
             symlinks_from,
             etag: l.etag.unwrap_or(true),

@@ -227,13 +227,14 @@ impl Visit<'_, '_> {
             request.fields.remove_named(b"early-data");
             request.fields.push(b"Early-Data", b"1");
         }
-        let told = match self.told(index, request) {
+        let told = match self.told(index, request).and_then(|told| self.with_set_fields(request, told)) {
             Ok(told) => told,
             Err(step) => return step,
         };
         let mut keeping = None;
         if self.place.caches[CacheKind::App as usize].is_some() {
-            let own = || own_key(&name, request);
+            let host = told.as_ref().and_then(|told| told.fields.first(Name::Host));
+            let own = || own_key(&name, request, host);
             let authorized = request.fields.has(Name::Authorization);
             let asks = self.consult(request, told.as_ref(), CacheKind::App, own, authorized, |_, _| true);
             match Box::pin(asks).await {
@@ -354,6 +355,34 @@ impl Visit<'_, '_> {
             self.facts.log(Level::Info, Some(request), format_args!("{why}"));
             Step::Page(400)
         })
+    }
+
+    /// The request with what `app_set_header` sets.
+    fn with_set_fields(&mut self, request: &Request, told: Option<Request>) -> Result<Option<Request>, Step> {
+        let settings = self.settings();
+        if settings.app_set_headers.is_empty() {
+            return Ok(told);
+        }
+        let mut told = told.unwrap_or_else(|| request.clone());
+        for (name, value) in &settings.app_set_headers {
+            let value = self.value(value, request);
+            if !http1::is_field_value(&value) {
+                let name = String::from_utf8_lossy(name);
+                let what = format_args!("invalid value of \"{name}\" in app_set_header");
+                self.facts.log(Level::Error, Some(request), what);
+                return Err(Step::Page(400));
+            }
+            // In an environ both are one variable.
+            let same =
+                |other: &[u8]| other.len() == name.len() && other.iter().zip(name).all(is_same_in_environ);
+            let others = told.fields.iter().map(|(_, name, _)| name).filter(|other| same(other));
+            let others: Vec<Vec<u8>> = others.map(<[u8]>::to_vec).collect();
+            others.iter().for_each(|other| told.fields.remove_named(other));
+            if !value.is_empty() {
+                told.fields.push(name, &value);
+            }
+        }
+        Ok(Some(told))
     }
 
     /// Where the application itself is asked, as gunicorn would be: whoever connects may say for whom it speaks, and what
@@ -643,11 +672,19 @@ fn fixed(made: Result<Response, u16>) -> Step {
     }
 }
 
-/// What tells requests to an application apart where the configuration does not say.
-fn own_key(name: &str, request: &Request) -> Vec<u8> {
+/// Whether names of fields with these bytes are the same variable of an environ.
+fn is_same_in_environ((a, b): (&u8, &u8)) -> bool {
+    let of = |byte: &u8| if *byte == b'-' { b'_' } else { byte.to_ascii_lowercase() };
+    of(a) == of(b)
+}
+
+/// What tells requests to an application apart where the configuration does not say. `host`: what the application is
+/// told, if that may be another.
+fn own_key(name: &str, request: &Request, host: Option<&[u8]>) -> Vec<u8> {
     let scheme = request.scheme.as_str().as_bytes();
-    let parts: [&[u8]; 6] =
-        [name.as_bytes(), scheme, &request.authority, &request.target, &request.path, &request.query];
+    let mut parts: Vec<&[u8]> =
+        vec![name.as_bytes(), scheme, &request.authority, &request.target, &request.path, &request.query];
+    parts.extend(host.filter(|host| !host.eq_ignore_ascii_case(&request.authority)));
     // No part can contain it.
     parts.join(&0)
 }

@@ -425,6 +425,8 @@ pub struct Settings {
     pub recursive_error_pages: bool,
     /// An application's or upstream's own error pages are replaced too (`proxy_intercept_errors`, `app_intercept_errors`).
     pub intercept_errors: bool,
+    /// `app_set_header`
+    pub app_set_headers: Vec<(Vec<u8>, Value)>,
     /// `disable_symlinks`, and how far gunicorn's command line lets files lead out.
     pub symlinks: Symlinks,
     /// `disable_symlinks … from=`
