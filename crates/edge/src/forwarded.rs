@@ -59,11 +59,11 @@ pub fn lead(
     is_set: impl Fn(&[u8]) -> bool,
 ) -> Result<(), &'static str> {
     let is_odd = |name: &[u8]| name.contains(&b'_') && (is_odd(settings, name) || !is_set(name));
-    let odd = request.fields.iter().map(|(_, name, _)| name).filter(|name| is_odd(name));
-    let odd: Vec<Vec<u8>> = odd.map(<[u8]>::to_vec).collect();
     match settings.header_map {
-        HeaderMap::Refuse if !odd.is_empty() => return Err("a field has an underscore in its name"),
-        HeaderMap::Drop => odd.iter().for_each(|name| request.fields.remove_named(name)),
+        HeaderMap::Refuse if request.fields.iter().any(|(_, name, _)| is_odd(name)) => {
+            return Err("a field has an underscore in its name");
+        }
+        HeaderMap::Drop => request.fields.remove_if(is_odd),
         HeaderMap::Refuse | HeaderMap::Dangerous => {}
     }
     believe_scheme(settings, request, &is_set)?;
@@ -85,12 +85,7 @@ pub fn drop_underscores(settings: &Forwarded, request: &mut Request) {
         return;
     }
     let trusted = is_trusted(settings, request);
-    let fields = request.fields.iter().map(|(_, name, _)| name);
-    let unwanted = fields.filter(|name| name.contains(&b'_') && (!trusted || is_odd(settings, name)));
-    let unwanted: Vec<Vec<u8>> = unwanted.map(<[u8]>::to_vec).collect();
-    for name in unwanted {
-        request.fields.remove_named(&name);
-    }
+    request.fields.remove_if(|name| name.contains(&b'_') && (!trusted || is_odd(settings, name)));
 }
 
 /// A Unix socket has no address to check; its file's mode says who may connect, as with gunicorn.
@@ -104,9 +99,7 @@ pub fn apply(settings: &Forwarded, request: &mut Request) -> Result<(), &'static
     if is_trusted(settings, request) {
         return believe(settings, request);
     }
-    let claims = request.fields.iter().map(|(_, name, _)| name).filter(|name| is_claim(settings, name));
-    let claims: Vec<Vec<u8>> = claims.map(<[u8]>::to_vec).collect();
-    if let Some(name) = claims.first() {
+    if let Some((_, name, _)) = request.fields.iter().find(|(_, name, _)| is_claim(settings, name)) {
         static TOLD: Once = Once::new();
         TOLD.call_once(|| {
             let peer = request.peer.remote.map(|peer| peer.ip().to_canonical().to_string());
@@ -118,9 +111,7 @@ pub fn apply(settings: &Forwarded, request: &mut Request) -> Result<(), &'static
             error_log::write(Level::Warning, what);
         });
     }
-    for name in claims {
-        request.fields.remove_named(&name);
-    }
+    request.fields.remove_if(|name| is_claim(settings, name));
     Ok(())
 }
 

@@ -165,9 +165,13 @@ impl Fields {
 
     /// Removes every line with that name, known or not.
     pub fn remove_named(&mut self, name: &[u8]) {
+        self.remove_if(|other| other.eq_ignore_ascii_case(name));
+    }
+
+    /// Removes every line whose name is one of those.
+    pub fn remove_if(&mut self, is_one: impl Fn(&[u8]) -> bool) {
         let block = &self.block;
-        self.entries
-            .retain(|e| !slice(block, e.name_start, u32::from(e.name_len)).eq_ignore_ascii_case(name));
+        self.entries.retain(|e| !is_one(slice(block, e.name_start, u32::from(e.name_len))));
     }
 
     /// The value of the first line of that name.

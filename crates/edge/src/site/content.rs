@@ -375,9 +375,7 @@ impl Visit<'_, '_> {
             // In an environ both are one variable.
             let same =
                 |other: &[u8]| other.len() == name.len() && other.iter().zip(name).all(is_same_in_environ);
-            let others = told.fields.iter().map(|(_, name, _)| name).filter(|other| same(other));
-            let others: Vec<Vec<u8>> = others.map(<[u8]>::to_vec).collect();
-            others.iter().for_each(|other| told.fields.remove_named(other));
+            told.fields.remove_if(same);
             if !value.is_empty() {
                 told.fields.push(name, &value);
             }
