@@ -56,11 +56,8 @@ def main():
     version = os.environ.get("MONOCEROS_VERSION", "")
     for name in [n for n in os.environ if n.startswith("MONOCEROS_")]:
         del os.environ[name]
-    # A terminal sends these to everybody; they are the master's to answer.
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    # What is sent to every process must not stop or end a mold that boots.
-    for number in (signal.SIGTERM, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2):
+    # A terminal, or systemd, sends these to everybody; they are the master's to answer.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, *PASSED_ON):
         signal.signal(number, nothing)
     # Until here they had to wait.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -78,7 +75,7 @@ def for_output(fds, captures):
 
 
 def nothing(number, frame):
-    """Not SIG_IGN, which the programs would inherit that hooks start."""
+    """Not SIG_IGN, which the programs would inherit that hooks and preloaded applications start."""
 
 
 def descriptor(name):
@@ -286,8 +283,6 @@ class Mold:
         self.wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        # systemd sends it to all processes of a service: the master, which has it too, says what is to happen.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self.orders, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.extension.tell_senders(tell, PASSED_ON)
         poll = select.poll()
