@@ -553,6 +553,8 @@ def where(error):
         hidden = hidden_from_user(error.name or "")
         if hidden is not None:
             directory += "; the user %s may not read %s" % (user, hidden)
+        elif (hidden := way_to_python_hidden_from_user()) is not None:
+            directory += "; the user %s may not read %s, where this Python has its modules" % (user, hidden)
     return " (Python %s, %s, in the directory %s)" % (version, sys.executable, directory)
 
 
@@ -561,12 +563,10 @@ def hidden_from_user(module):
     parts = module.split(".")
     for base in sys.path:
         path = os.path.abspath(base)
-        # Below a directory that may not be entered nothing can be seen. Python's own are no place for an application.
-        at = path
-        while not os.path.exists(at) and at != os.path.dirname(at) and "/lib/python" not in path:
-            at = os.path.dirname(at)
-        if at != path and os.path.isdir(at) and not os.access(at, os.X_OK):
-            return at
+        # Python's own are no place for an application.
+        closed = None if "/lib/python" in path else closed_on_the_way(path)
+        if closed is not None:
+            return closed
         for part in parts:
             if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
                 return path
@@ -574,6 +574,21 @@ def hidden_from_user(module):
             if os.path.isfile(path + ".py") and not os.access(path + ".py", os.R_OK):
                 return path + ".py"
     return None
+
+
+def way_to_python_hidden_from_user():
+    """What keeps this user from modules of Python itself, or of its virtual environment: both may lie below the home of who
+    has installed them. What was imported before the change of user works, and hides it."""
+    ways = (closed_on_the_way(os.path.abspath(base)) for base in sys.path)
+    return next((closed for closed in ways if closed is not None), None)
+
+
+def closed_on_the_way(path):
+    """A directory above that may not be entered: below it nothing can be seen."""
+    at = path
+    while not os.path.exists(at) and at != os.path.dirname(at):
+        at = os.path.dirname(at)
+    return at if at != path and os.path.isdir(at) and not os.access(at, os.X_OK) else None
 
 
 def exit_words(leave):
