@@ -386,9 +386,12 @@ impl Master {
 }
 
 /// The new settings may name another pid file. Where that cannot be, the old one stays: whoever looks for the master
-/// finds it there.
+/// finds it there. As with gunicorn, one that somebody has removed is written again.
 fn move_pidfile(old: Option<PidFile>, wanted: Option<&Path>, replace: bool) -> Option<PidFile> {
     if old.as_ref().map(PidFile::path) == wanted {
+        if !replace && let Some(Err(why)) = old.as_ref().map(PidFile::renew) {
+            telemetry::error!("{}", why);
+        }
         return old;
     }
     let create = if replace { PidFile::replace } else { PidFile::create };
