@@ -1,16 +1,13 @@
 //! Generations: one mold and its workers, for one application.
 
 use super::backoff::Backoff;
+use super::signals::{SIGINT, SIGQUIT, SIGTERM};
 use super::{
     Action, BTreeMap, BTreeSet, Duration, Level, Life, Plan, State, Status, Time, WORKER_BOOT_ERROR,
 };
 
 /// So long after a mold the master hears of a signal that was sent to both.
 const GROUP: Duration = Duration::from_millis(500);
-
-const SIGINT: i32 = 2;
-const SIGQUIT: i32 = 3;
-const SIGTERM: i32 = 15;
 
 /// Where a generation is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,7 @@ mod cycle;
 mod edge;
 mod generation;
 mod renewal;
+mod signals;
 mod stop;
 mod types;
 mod worker;

@@ -1,6 +1,7 @@
 //! The end: the edge first, which finishes the requests; then the workers, the hook `on_exit`, the molds.
 
 use super::generation::Phase;
+use super::signals::{SIGQUIT, SIGTERM};
 use super::worker::Life;
 use super::{Action, Duration, Level, State, StopMode, Time};
 
@@ -10,9 +11,6 @@ const MARGIN: Duration = Duration::from_secs(1);
 const SHORT: Duration = Duration::from_secs(2);
 /// What a hook `on_exit` may take.
 const HOOK: Duration = Duration::from_secs(10);
-
-const SIGTERM: i32 = 15;
-const SIGQUIT: i32 = 3;
 
 /// How far the stop is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Workers: from the order to spawn one to its end, and the replacement of those that end.
 
 use super::generation::{Generation, Phase, seconds};
+use super::signals::{SHOW_STACKS, SIGABRT, SIGKILL, SIGTERM};
 use super::{APP_LOAD_ERROR, Action, Duration, Level, State, Status, Time, WORKER_BOOT_ERROR, Work};
 
 /// After ABRT a worker has this long to write its stacks and run its hook.
@@ -10,12 +11,6 @@ const QUICK: Duration = Duration::from_secs(1);
 
 /// Of so many workers that die by a signal, or without an error, before they are ready, a reload does not come up.
 const BOOT_DEATHS: u32 = 5;
-
-const SIGABRT: i32 = 6;
-const SIGKILL: i32 = 9;
-/// SIGSTKFLT, which Linux never sends: at it a worker writes the stack of every thread and goes on.
-const SHOW_STACKS: i32 = 16;
-const SIGTERM: i32 = 15;
 
 /// Where a worker is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
