@@ -58,6 +58,7 @@ impl Master {
                 self.spawn_worker(generation, worker, age, threads);
             }
             Action::Drain { worker } => self.tell_edge(ToEdge::Drain { worker }, vec![]),
+            Action::Abandon { application } => self.abandon(application),
             Action::TellExited { worker } => self.tell_edge(ToEdge::Exited { worker }, vec![]),
             Action::SignalWorker { worker, signal } => self.signal_worker(worker, signal),
             Action::Forget { worker } => {
@@ -285,6 +286,15 @@ impl Master {
         let mold = self.molds.get(&generation)?;
         let application = self.configurations.get(&mold.cycle)?.applications.get(mold.application)?;
         application.settled.as_ref()?.merged.model.apps.first()
+    }
+
+    fn abandon(&mut self, application: usize) {
+        let configuration = self.configurations.get(&self.configured);
+        let settled = configuration.and_then(|c| c.applications.get(application)?.settled.as_ref());
+        let Some(app) = settled.and_then(|settled| settled.merged.model.apps.first()) else { return };
+        let app = app.name.clone();
+        telemetry::warning!("No process of the application is left ({}): what waits for it is refused", app);
+        self.tell_edge(ToEdge::Abandon { app }, vec![]);
     }
 
     fn signal_worker(&mut self, worker: u64, signal: i32) {

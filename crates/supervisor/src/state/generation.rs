@@ -47,7 +47,7 @@ pub(super) struct Generation {
     pub(super) backoff: Backoff,
     /// Workers that were ready while it booted, and died over requests since: those need not be ready again.
     pub(super) proven: u32,
-    /// Workers that died before they were ready, and not of an error.
+    /// Workers that died before they were ready, and not of an error; while all ends, of whatever.
     pub(super) boot_deaths: u32,
     /// Its mold was ended by a signal that whoever ends a whole group of processes sends. Unless the master has heard
     /// of it as well by then, it is a failure.

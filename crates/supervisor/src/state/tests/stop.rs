@@ -133,3 +133,66 @@ fn an_end_that_nobody_reports_still_ends() {
     }
     assert_eq!(w.exit, Some(0));
 }
+
+#[test]
+fn what_waits_for_an_application_without_processes_is_not_waited_for() {
+    let abandon = Action::Abandon { application: 0 };
+    let mut w = World::serving(2);
+    w.auto_exit = false;
+    // Nobody brings up what takes its place.
+    w.state.handle(Event::MoldGone { generation: 1, status: Status::Signal(9) }, w.now);
+    w.state.actions.clear();
+    w.exited(1, Status::Signal(9));
+    w.event(Event::Signal(Signal::Term));
+    assert!(!w.seen.contains(&abandon), "one is left, and answers");
+    w.exited(2, Status::Signal(9));
+    w.wait(S);
+    assert_eq!(w.seen.iter().filter(|a| **a == abandon).count(), 1);
+    assert!(!w.seen.iter().any(|a| matches!(a, Action::KillEdge)), "it may have downloads to finish");
+    w.event(Event::EdgeStopped);
+    w.event(Event::EdgeGone { status: Status::Code(0) });
+    w.event(Event::MoldGone { generation: 2, status: Status::Signal(9) });
+    assert_eq!(w.exit, Some(0));
+}
+
+#[test]
+fn what_waits_for_an_application_that_does_not_boot_any_more_is_not_waited_for() {
+    let mut w = World::serving(1);
+    w.auto_exit = false;
+    w.auto_ready = false;
+    w.event(Event::Signal(Signal::Term));
+    w.exited(1, Status::Code(0));
+    for worker in 2..=6 {
+        assert!(!w.seen.contains(&Action::Abandon { application: 0 }));
+        w.exited(worker, Status::Code(3));
+        w.wait(S);
+    }
+    assert!(w.seen.contains(&Action::Abandon { application: 0 }));
+    assert_eq!(w.spawned(), [2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_mold_that_can_still_fork_answers_what_waits_at_the_end() {
+    let mut w = World::serving(1);
+    w.auto_exit = false;
+    w.event(Event::Signal(Signal::Term));
+    w.exited(1, Status::Signal(9));
+    assert!(!w.seen.contains(&Action::Abandon { application: 0 }));
+    assert_eq!(w.spawned(), [2]);
+}
+
+#[test]
+fn a_mold_that_hangs_is_not_waited_for_once_more_in_a_hook() {
+    let mut w = World::serving(1);
+    w.state.handle(Event::Signal(Signal::Int), w.now);
+    w.state.handle(Event::EdgeGone { status: Status::Code(0) }, w.now);
+    // Its worker has got QUIT, and then KILL, and nobody says that it has ended.
+    for _ in 0..3 {
+        w.now += 2 * S;
+        w.state.tick(w.now);
+    }
+    let actions: Vec<Action> = std::iter::from_fn(|| w.state.next_action()).collect();
+    assert!(!actions.iter().any(|a| matches!(a, Action::Hook { name: "on_exit", .. })), "{actions:?}");
+    let killed = actions.iter().position(|a| *a == Action::KillMold { generation: 1 });
+    assert!(killed < actions.iter().position(|a| *a == Action::Exit { code: 0 }) && killed.is_some());
+}
