@@ -64,7 +64,7 @@ impl Generation {
 
     pub(super) fn boot_deadline(&self) -> Option<Time> {
         let felled = self.felled.map(|(at, _)| at);
-        self.boot_by.filter(|_| self.mold && !self.mold_stopped).into_iter().chain(felled).min()
+        self.boot_by.filter(|_| self.mold).into_iter().chain(felled).min()
     }
 }
 
@@ -169,7 +169,9 @@ impl State {
                 Level::Error,
                 format!("The mold {status}; its workers go on until a new generation is ready"),
             );
-            self.restart_mold(now);
+            if let Some(application) = self.serving().iter().position(|g| *g == generation) {
+                self.mold_died(application, now);
+            }
         }
     }
 

@@ -191,6 +191,8 @@ fn nothing_that_happens_breaks_it() {
     };
     for round in 0..200 {
         let mut w = World::new(3);
+        w.outline.applications = 1 + round % 3;
+        w.state = State::new(if round % 5 == 0 { Manners::Nginx } else { Manners::Gunicorn }, w.outline);
         w.plan.boot_timeout = (round % 2 == 0).then_some(2 * S);
         w.run();
         for _ in 0..60 {
@@ -225,7 +227,7 @@ fn nothing_that_happens_breaks_it() {
             }
         }
         w.auto_exit = true;
-        w.event(Event::Signal(Signal::Term));
+        w.event(Event::Signal(if w.state.is_nginx() { Signal::Quit } else { Signal::Term }));
         w.wait(120 * S);
         assert!(w.exit.is_some());
     }
