@@ -162,6 +162,24 @@ def test_stale_pid_file_is_replaced(serve, tmp_path):
     assert (tmp_path / "stale.pid").read_text().strip() == str(server.process.pid)
 
 
+def test_a_reload_writes_a_pid_file_again_that_is_gone(serve):
+    """As gunicorn's does."""
+    server = serve(APP, "-p", "master.pid")
+    path = server.directory / "master.pid"
+    path.unlink()
+    server.signal(signal.SIGHUP)
+    server.wait_log("Generation 2 serves")
+    wait_until(path.exists, "the pid file")
+    assert path.read_text().strip() == str(server.process.pid)
+    # What is another's is left alone, with a word.
+    path.write_text("1\n")
+    server.signal(signal.SIGHUP)
+    server.wait_log("Already running with pid 1, says the pid file ")
+    assert answers(server) and path.read_text() == "1\n"
+    server.stop()
+    assert path.read_text() == "1\n"
+
+
 def test_two_instances_on_one_port(serve):
     port = free_port()
     servers = [serve(APP, "--reuse-port", bind=["-b", f"127.0.0.1:{port}"], wait=False) for _ in range(2)]

@@ -91,6 +91,32 @@ def test_an_application_that_its_user_may_not_read_names_the_user(python, closed
         shutil.rmtree(base)
 
 
+def test_modules_of_a_python_that_its_user_may_not_reach_are_told(python, tmp_path):
+    """A virtual environment below somebody's home: the mold has imported what it needs as root, and an application finds
+    nothing."""
+    base = Path(tempfile.mkdtemp(prefix="monoceros-"))
+    try:
+        base.chmod(0o755)
+        home, site = base / "home", base / "site"
+        home.mkdir()
+        site.mkdir()
+        subprocess.run([python, "-m", "venv", "--without-pip", home / "venv"], check=True)
+        (found,) = (home / "venv" / "lib").glob("python*/site-packages")
+        (found / "shop.py").write_text("")
+        (site / "wsgi.py").write_text("import shop\n" + APP)
+        for path in (site, *site.rglob("*")):
+            path.chmod(0o755)
+        home.chmod(0o700)
+        for words in (["check"], []):
+            done = subprocess.run(
+                [binary(), *words, "wsgi", "--python", home / "venv/bin/python", "--user", "nobody", "-b", "127.0.0.1:0"],
+                cwd=site, text=True, capture_output=True, timeout=30, stdin=subprocess.DEVNULL)
+            assert done.returncode != 0
+            assert f"the user nobody may not read {home}, where this Python has its modules" in done.stderr, done.stderr
+    finally:
+        shutil.rmtree(base)
+
+
 def identity(pid):
     """All four user and group numbers of a process, and its supplementary groups."""
     rows = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)

@@ -121,6 +121,41 @@ def test_term_for_every_process_finishes_what_runs_and_what_waits(serve):
     assert "ERROR" not in server.log()
 
 
+def test_what_waits_for_an_application_that_is_dead_does_not_hold_up_the_end(serve_nginx):
+    """Nobody starts another mold while all ends: requests waited until graceful_timeout, to be cut. What needs no
+    application goes on."""
+    conf = """
+        error_log stderr notice;
+        events {}
+        http {
+            app shop { wsgi app:application; workers 1; graceful_timeout 60; }
+            server {
+                listen 127.0.0.1:%PORT%;
+                location /files/ { alias %DIR%/; limit_rate 100k; }
+                location / { app_pass shop; }
+            }
+        }
+    """
+    server = serve_nginx(conf, python=True, files={"app.py": APP, "large": b"x" * 200_000})
+    with server.connect(timeout=30) as download, server.connect(timeout=30) as waiting:
+        download.send(build("GET", "/files/large"))
+        (worker,), (mold,) = server.workers(), server.molds()
+        os.kill(mold, signal.SIGSTOP)
+        os.kill(worker, signal.SIGSTOP)
+        waiting.send(build("GET", "/"))
+        server.wait_taken(waiting)
+        server.signal(signal.SIGQUIT)
+        server.wait_log("Shutting down: finishing requests first")
+        began = time.monotonic()
+        os.kill(mold, signal.SIGKILL)
+        os.kill(worker, signal.SIGKILL)
+        assert waiting.response().status == 503
+        assert len(download.response().body) == 200_000
+    assert server.exit_code() == 0
+    assert time.monotonic() - began < 15
+    assert "all ends, and no process of its application is left" in server.log()
+
+
 @pytest.mark.parametrize("where", ["app", "hook"])
 def test_a_worker_that_boots_when_term_comes_ends_without_a_traceback(serve, where):
     """The edge is gone by the time it is ready, or before it asked for it."""

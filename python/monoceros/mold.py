@@ -56,11 +56,8 @@ def main():
     version = os.environ.get("MONOCEROS_VERSION", "")
     for name in [n for n in os.environ if n.startswith("MONOCEROS_")]:
         del os.environ[name]
-    # A terminal sends these to everybody; they are the master's to answer.
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    # What is sent to every process must not stop or end a mold that boots.
-    for number in (signal.SIGTERM, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2):
+    # A terminal, or systemd, sends these to everybody; they are the master's to answer.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, *PASSED_ON):
         signal.signal(number, nothing)
     # Until here they had to wait.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -78,7 +75,7 @@ def for_output(fds, captures):
 
 
 def nothing(number, frame):
-    """Not SIG_IGN, which the programs would inherit that hooks start."""
+    """Not SIG_IGN, which the programs would inherit that hooks and preloaded applications start."""
 
 
 def descriptor(name):
@@ -286,8 +283,6 @@ class Mold:
         self.wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        # systemd sends it to all processes of a service: the master, which has it too, says what is to happen.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self.orders, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.extension.tell_senders(tell, PASSED_ON)
         poll = select.poll()
@@ -558,6 +553,8 @@ def where(error):
         hidden = hidden_from_user(error.name or "")
         if hidden is not None:
             directory += "; the user %s may not read %s" % (user, hidden)
+        elif (hidden := way_to_python_hidden_from_user()) is not None:
+            directory += "; the user %s may not read %s, where this Python has its modules" % (user, hidden)
     return " (Python %s, %s, in the directory %s)" % (version, sys.executable, directory)
 
 
@@ -566,12 +563,10 @@ def hidden_from_user(module):
     parts = module.split(".")
     for base in sys.path:
         path = os.path.abspath(base)
-        # Below a directory that may not be entered nothing can be seen. Python's own are no place for an application.
-        at = path
-        while not os.path.exists(at) and at != os.path.dirname(at) and "/lib/python" not in path:
-            at = os.path.dirname(at)
-        if at != path and os.path.isdir(at) and not os.access(at, os.X_OK):
-            return at
+        # Python's own are no place for an application.
+        closed = None if "/lib/python" in path else closed_on_the_way(path)
+        if closed is not None:
+            return closed
         for part in parts:
             if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
                 return path
@@ -579,6 +574,21 @@ def hidden_from_user(module):
             if os.path.isfile(path + ".py") and not os.access(path + ".py", os.R_OK):
                 return path + ".py"
     return None
+
+
+def way_to_python_hidden_from_user():
+    """What keeps this user from modules of Python itself, or of its virtual environment: both may lie below the home of who
+    has installed them. What was imported before the change of user works, and hides it."""
+    ways = (closed_on_the_way(os.path.abspath(base)) for base in sys.path)
+    return next((closed for closed in ways if closed is not None), None)
+
+
+def closed_on_the_way(path):
+    """A directory above that may not be entered: below it nothing can be seen."""
+    at = path
+    while not os.path.exists(at) and at != os.path.dirname(at):
+        at = os.path.dirname(at)
+    return at if at != path and os.path.isdir(at) and not os.access(at, os.X_OK) else None
 
 
 def exit_words(leave):

@@ -59,6 +59,8 @@ class Boot:
         try:
             set_title("worker", self.cfg.proc_name)
             self.log.info("Booting worker with pid: %s", self.worker.pid)
+            # A program that the hook starts, and a thread, would have blocked what is held back.
+            self.signals()
             self.cfg.run("post_fork", self.server, self.worker)
             self.initialise()
             self.serve()
@@ -96,6 +98,7 @@ class Boot:
     def initialise(self):
         self.drop_privileges()
         random.seed()
+        # Again: as with gunicorn, what the hook has set does not stay.
         self.signals()
         try:
             self.link = cache._link = self.extension.connect(self.fd, self.threads)
@@ -199,7 +202,8 @@ class Boot:
 
     def serve(self):
         """Runs requests until the edge, a signal or an error ends it."""
-        # Python's handlers run on the main thread, so that is where signals must arrive to interrupt a wait.
+        # Python's handlers run on the main thread, so that is where signals must arrive to interrupt a wait: threads of
+        # ours that run no Python never let one in.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self.link.ready()
         threads = []
@@ -207,7 +211,8 @@ class Boot:
             ended, end = os.pipe()
             os.set_blocking(end, False)
             for i in range(self.threads):
-                threads.append(threading.Thread(target=self.run, args=(i, end), name="worker-%d" % i, daemon=True))
+                arguments = (i, end, mask)
+                threads.append(threading.Thread(target=self.run, args=arguments, name="worker-%d" % i, daemon=True))
             for thread in threads:
                 thread.start()
             # A signal that comes just before a lock is waited for, as join() does, would not end the wait, and its
@@ -224,8 +229,11 @@ class Boot:
         for thread in threads:
             thread.join()
 
-    def run(self, claimer, end):
+    def run(self, claimer, end, mask):
         """One of many threads."""
+        # A program that a request starts inherits it, and with TERM blocked would not end by it. The kernel prefers the
+        # main thread nevertheless, and the byte in the pipe wakes that one whoever has got the signal.
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
             self.runner.run(claimer)
         finally:

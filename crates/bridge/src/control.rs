@@ -53,6 +53,11 @@ pub enum ToEdge {
         /// Which.
         worker: u64,
     },
+    /// No worker of this application takes a request any more, and none will: whatever waits for one has waited enough.
+    Abandon {
+        /// Its name.
+        app: String,
+    },
     /// Open the log files again.
     Reopen {},
     /// End.

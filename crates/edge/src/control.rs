@@ -278,6 +278,12 @@ impl Control {
                 }
                 Ok(())
             }
+            ToEdge::Abandon { app } => {
+                if let Some(app) = self.process.apps.named(&app) {
+                    app.abandon();
+                }
+                Ok(())
+            }
             ToEdge::Reopen {} => {
                 for error in self.configuration.logs.iter().flat_map(|logs| logs.reopen()) {
                     error_log::write(Level::Error, format_args!("{error}"));

@@ -132,6 +132,7 @@ pub fn describe(failure: Failure, outcome: Outcome) -> (u16, &'static str) {
     match failure {
         Failure::QueueFull => (503, "the queue is full (queue_size)"),
         Failure::QueueTimeout => (503, "no worker was free in time (queue_timeout)"),
+        Failure::Abandoned => (503, "all ends, and no process of its application is left"),
         Failure::WorkerDied if outcome.attempts > 1 => (502, "two workers died while they ran it"),
         Failure::WorkerDied => (502, "its worker died, and the method does not allow a second run"),
         Failure::Overran => (504, "its worker overran the timeout"),

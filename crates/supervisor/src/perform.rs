@@ -58,6 +58,7 @@ impl Master {
                 self.spawn_worker(generation, worker, age, threads);
             }
             Action::Drain { worker } => self.tell_edge(ToEdge::Drain { worker }, vec![]),
+            Action::Abandon { application } => self.abandon(application),
             Action::TellExited { worker } => self.tell_edge(ToEdge::Exited { worker }, vec![]),
             Action::SignalWorker { worker, signal } => self.signal_worker(worker, signal),
             Action::Forget { worker } => {
@@ -287,6 +288,15 @@ impl Master {
         application.settled.as_ref()?.merged.model.apps.first()
     }
 
+    fn abandon(&mut self, application: usize) {
+        let configuration = self.configurations.get(&self.configured);
+        let settled = configuration.and_then(|c| c.applications.get(application)?.settled.as_ref());
+        let Some(app) = settled.and_then(|settled| settled.merged.model.apps.first()) else { return };
+        let app = app.name.clone();
+        telemetry::warning!("No process of the application is left ({}): what waits for it is refused", app);
+        self.tell_edge(ToEdge::Abandon { app }, vec![]);
+    }
+
     fn signal_worker(&mut self, worker: u64, signal: i32) {
         let Some(child) = self.workers.get(&worker) else { return };
         if !child.signal(signal) {
@@ -386,9 +396,12 @@ impl Master {
 }
 
 /// The new settings may name another pid file. Where that cannot be, the old one stays: whoever looks for the master
-/// finds it there.
+/// finds it there. As with gunicorn, one that somebody has removed is written again.
 fn move_pidfile(old: Option<PidFile>, wanted: Option<&Path>, replace: bool) -> Option<PidFile> {
     if old.as_ref().map(PidFile::path) == wanted {
+        if !replace && let Some(Err(why)) = old.as_ref().map(PidFile::renew) {
+            telemetry::error!("{}", why);
+        }
         return old;
     }
     let create = if replace { PidFile::replace } else { PidFile::create };

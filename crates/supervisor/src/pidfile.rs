@@ -22,11 +22,17 @@ pub(crate) struct PidFile {
 impl PidFile {
     /// Writes the file in one step. An error is a sentence for the user.
     pub(crate) fn create(path: &Path) -> Result<Self, String> {
-        if let Some(pid) = living(path) {
-            return Err(format!("Already running with pid {pid}, says the pid file {}", path.display()));
-        }
-        write(path).map_err(|error| format!("The pid file {} cannot be written: {error}", path.display()))?;
+        write_beside_nobody(path)?;
         Ok(Self { path: path.to_owned(), aside: None, is_forgotten: false })
+    }
+
+    /// Writes the file again where it does not hold our process id any more. One that stepped aside stays there. An error
+    /// is a sentence for the user.
+    pub(crate) fn renew(&self) -> Result<(), String> {
+        if self.aside.is_some() || read(&self.path) == Some(rustix::process::getpid()) {
+            return Ok(());
+        }
+        write_beside_nobody(&self.path)
     }
 
     /// Writes the file whatever it holds, as nginx does. An error is in nginx's words.
@@ -102,6 +108,14 @@ fn temporary(path: &Path) -> io::Result<(PathBuf, fs::File)> {
     }
     let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary)?;
     Ok((temporary, file))
+}
+
+/// Not where it names another process that lives.
+fn write_beside_nobody(path: &Path) -> Result<(), String> {
+    if let Some(pid) = living(path) {
+        return Err(format!("Already running with pid {pid}, says the pid file {}", path.display()));
+    }
+    write(path).map_err(|error| format!("The pid file {} cannot be written: {error}", path.display()))
 }
 
 fn write(path: &Path) -> io::Result<()> {

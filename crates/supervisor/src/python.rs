@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
+use crate::listen::errno;
+
 /// The interpreter: the one given, else that of the active virtual environment, else the one beside this binary
 /// (`pip install` puts both into one directory), else `python3` or `python` of `$PATH`.
 pub(crate) fn find(
@@ -19,8 +21,8 @@ pub(crate) fn find(
 /// Why there is no interpreter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Missing {
-    #[error("python: `{}` is no program that can be run", .0.display())]
-    Given(PathBuf),
+    #[error("python: `{}` is no program that can be run ({})", .0.display(), .1)]
+    Given(PathBuf, String),
     #[error("VIRTUAL_ENV is {}, but there is no bin/python in it", .0.display())]
     InEnvironment(PathBuf),
     #[error("{} is a link to {}, which is not there: the virtual environment has lost its Python", .0.display(), .1.display())]
@@ -33,7 +35,7 @@ impl Missing {
     /// What to do, to be followed by how an interpreter is named.
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
-            Self::Given(_) => "name another",
+            Self::Given(..) => "name another",
             Self::Lost(..) => "make the environment anew, or name the interpreter",
             Self::InEnvironment(_) => "activate another environment, or name the interpreter",
             Self::Anywhere => "activate a virtual environment, or name the interpreter",
@@ -49,12 +51,15 @@ fn find_beside(
 ) -> Result<PathBuf, Missing> {
     if let Some(given) = given {
         if given.components().count() == 1 {
-            return on_path(&given, path).ok_or(Missing::Given(given));
+            return on_path(&given, path)
+                .ok_or_else(|| Missing::Given(given, "it is not on PATH".to_owned()));
         }
         return match lost(&given) {
             Some(lost) => Err(lost),
-            None if runs(&given) => Ok(given),
-            None => Err(Missing::Given(given)),
+            None => match why_not(&given) {
+                None => Ok(given),
+                Some(why) => Err(Missing::Given(given, why)),
+            },
         };
     }
     if let Some(directory) = virtual_env.filter(|d| !d.is_empty()) {
@@ -86,7 +91,17 @@ fn lost(python: &Path) -> Option<Missing> {
 }
 
 fn runs(program: &Path) -> bool {
-    program.is_file() && rustix::fs::access(program, Access::EXEC_OK).is_ok()
+    why_not(program).is_none()
+}
+
+/// What keeps it from being run: by whoever has started this.
+fn why_not(program: &Path) -> Option<String> {
+    match std::fs::metadata(program) {
+        Ok(there) if there.is_dir() => Some("it is a directory".to_owned()),
+        Ok(there) if !there.is_file() => Some("it is no file".to_owned()),
+        Ok(_) => rustix::fs::access(program, Access::EXEC_OK).err().map(|error| errno(&error.into())),
+        Err(error) => Some(errno(&error)),
+    }
 }
 
 #[cfg(test)]
@@ -124,7 +139,23 @@ mod tests {
         assert_eq!(find_beside(None, None, None, None), Err(Missing::Anywhere));
         let broken = find_beside(None, Some(d.as_os_str()), path, None).unwrap_err();
         assert_eq!(broken, Missing::InEnvironment(d.to_owned()));
-        assert!(find_beside(Some(d.join("usr")), None, path, None).is_err());
+    }
+
+    #[test]
+    fn why_a_program_cannot_be_run_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let d = dir.path();
+        let plain = d.join("plain");
+        fs::write(&plain, "").unwrap();
+        let why = |path: &Path| find_beside(Some(path.to_owned()), None, None, None).unwrap_err().to_string();
+        assert!(why(d).ends_with("is no program that can be run (it is a directory)"), "{}", why(d));
+        assert!(
+            why(&plain).ends_with("is no program that can be run (13: Permission denied)"),
+            "{}",
+            why(&plain)
+        );
+        assert!(why(&d.join("none")).ends_with("(2: No such file or directory)"), "{}", why(&d.join("none")));
+        assert!(why(Path::new("none")).ends_with("(it is not on PATH)"), "{}", why(Path::new("none")));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub enum Failure {
     QueueFull,
     /// No worker was free for `queue_timeout`: 503.
     QueueTimeout,
+    /// All ends, and no process of the application is left: 503.
+    Abandoned,
     /// The worker died, and the request may not run again, or has run twice: 502.
     WorkerDied,
     /// The worker overran `timeout`: 504.
@@ -161,8 +163,10 @@ impl App {
                 if pending.granted.get() {
                     return Poll::Ready(Ok(()));
                 }
-                if reply.phase == Phase::QueueTimeout {
-                    return Poll::Ready(Err(Failure::QueueTimeout));
+                match reply.phase {
+                    Phase::QueueTimeout => return Poll::Ready(Err(Failure::QueueTimeout)),
+                    Phase::Abandoned => return Poll::Ready(Err(Failure::Abandoned)),
+                    Phase::Going | Phase::WorkerDied | Phase::Overran => {}
                 }
                 reply.waker = Some(cx.waker().clone());
                 drop(reply);
@@ -275,6 +279,7 @@ impl App {
             }
             match (reply.phase, reply.end) {
                 (Phase::QueueTimeout, _) => return Poll::Ready(Err(Failure::QueueTimeout)),
+                (Phase::Abandoned, _) => return Poll::Ready(Err(Failure::Abandoned)),
                 (Phase::WorkerDied, _) => return Poll::Ready(Err(Failure::WorkerDied)),
                 (Phase::Overran, _) => return Poll::Ready(Err(Failure::Overran)),
                 (Phase::Going, Some(End::AppFailed)) => return Poll::Ready(Err(Failure::AppFailed)),

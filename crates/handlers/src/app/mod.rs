@@ -211,6 +211,12 @@ impl App {
         let options = Rc::clone(&self.options.borrow());
         let now = Instant::now();
         let late = |since: Instant, limit: Duration| now.saturating_duration_since(since) > limit;
+        let is_abandoned = self.shared.is_abandoned();
+        // Whether it has waited enough, and why.
+        let gives_up = |pending: &Pending| {
+            let is_late = late(pending.since.get(), options.queue_timeout);
+            is_abandoned.then_some(Phase::Abandoned).or(is_late.then_some(Phase::QueueTimeout))
+        };
         self.thread.borrow_mut().repair();
         self.thread.borrow_mut().trim(now);
         self.pace.borrow_mut().note(now, self.shared.finished(), self.shared.waiting());
@@ -219,9 +225,9 @@ impl App {
         }
         let waiting: Vec<_> = self.backlog.borrow().iter().cloned().collect();
         for pending in waiting {
-            if late(pending.since.get(), options.queue_timeout) {
+            if let Some(phase) = gives_up(&pending) {
                 self.leave_backlog(&pending);
-                pending.fail(Phase::QueueTimeout);
+                pending.fail(phase);
             }
         }
         let running: Vec<_> = self.in_flight.borrow().iter().flatten().cloned().collect();
@@ -229,10 +235,12 @@ impl App {
             let Some(id) = pending.slot.get() else { continue };
             let state = self.thread.borrow().state(id);
             match state {
-                SlotState::Ready if late(pending.since.get(), options.queue_timeout) => {
-                    if self.thread.borrow_mut().take_back(id) {
+                SlotState::Ready => {
+                    if let Some(phase) = gives_up(&pending)
+                        && self.thread.borrow_mut().take_back(id)
+                    {
                         self.forget(&pending);
-                        pending.fail(Phase::QueueTimeout);
+                        pending.fail(phase);
                     }
                 }
                 SlotState::Claimed { claimer, .. } => {
@@ -245,7 +253,6 @@ impl App {
                         self.overrun(&pending, claimer);
                     }
                 }
-                SlotState::Ready => {}
                 SlotState::Broken => {
                     self.broken(&pending, id, &BridgeError::Broken("a slot's state was overwritten"));
                     pending.wake();

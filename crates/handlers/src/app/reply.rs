@@ -30,6 +30,8 @@ pub(super) enum Phase {
     Going,
     /// It waited too long for a worker.
     QueueTimeout,
+    /// No worker will ever take it.
+    Abandoned,
     /// Its worker died.
     WorkerDied,
     /// Its worker overran its time-out.

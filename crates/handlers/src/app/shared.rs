@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -90,6 +90,7 @@ pub struct Shared {
     /// Requests that wait for a free slot, of all loops.
     pub backlog: AtomicUsize,
     slots_per_thread: u16,
+    is_abandoned: AtomicBool,
     workers: RwLock<Vec<Arc<Worker>>>,
     /// What workers had finished that are gone.
     finished_by_gone: AtomicU64,
@@ -106,6 +107,7 @@ impl Shared {
             region,
             backlog: AtomicUsize::new(0),
             slots_per_thread,
+            is_abandoned: AtomicBool::new(false),
             workers: RwLock::default(),
             finished_by_gone: AtomicU64::new(0),
             files: Mutex::default(),
@@ -117,6 +119,15 @@ impl Shared {
     /// The event loop that a slot belongs to.
     pub fn thread_of(&self, slot: u16) -> u16 {
         slot / self.slots_per_thread
+    }
+
+    /// There is no worker, and none will come: whatever waits, and will, is refused.
+    pub fn abandon(&self) {
+        self.is_abandoned.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.is_abandoned.load(Ordering::Relaxed)
     }
 
     /// A worker is there, and will soon pull.

@@ -10,7 +10,8 @@ impl State {
         let due: Vec<u64> = self
             .generations
             .values()
-            .filter(|g| g.mold && !g.mold_stopped && g.boot_by.is_some_and(|at| at <= now))
+            // Of those, too, that were told to end: one that imports has not heard of it.
+            .filter(|g| g.mold && g.boot_by.is_some_and(|at| at <= now))
             .map(|g| g.number)
             .collect();
         for generation in due {

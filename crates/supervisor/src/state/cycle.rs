@@ -107,8 +107,10 @@ impl State {
         );
         if std::mem::take(&mut self.reload_again) {
             self.begin_cycle();
-        } else if self.moldless().is_some() {
-            self.restart_mold(now);
+        } else {
+            for application in self.moldless() {
+                self.mold_died(application, now);
+            }
         }
     }
 
@@ -149,7 +151,7 @@ impl State {
                         self.generations.get(&generation).map_or(Duration::ZERO, |g| g.plan.graceful_timeout);
                     self.leave(generation, grace, now);
                 }
-                self.mold_backoff.reset();
+                self.mold_backoffs.clear();
             }
         }
         if std::mem::take(&mut self.reload_again) {

@@ -1,16 +1,13 @@
 //! Generations: one mold and its workers, for one application.
 
 use super::backoff::Backoff;
+use super::signals::{SIGINT, SIGQUIT, SIGTERM};
 use super::{
     Action, BTreeMap, BTreeSet, Duration, Level, Life, Plan, State, Status, Time, WORKER_BOOT_ERROR,
 };
 
 /// So long after a mold the master hears of a signal that was sent to both.
 const GROUP: Duration = Duration::from_millis(500);
-
-const SIGINT: i32 = 2;
-const SIGQUIT: i32 = 3;
-const SIGTERM: i32 = 15;
 
 /// Where a generation is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +47,7 @@ pub(super) struct Generation {
     pub(super) backoff: Backoff,
     /// Workers that were ready while it booted, and died over requests since: those need not be ready again.
     pub(super) proven: u32,
-    /// Workers that died before they were ready, and not of an error.
+    /// Workers that died before they were ready, and not of an error; while all ends, of whatever.
     pub(super) boot_deaths: u32,
     /// Its mold was ended by a signal that whoever ends a whole group of processes sends. Unless the master has heard
     /// of it as well by then, it is a failure.
@@ -67,7 +64,7 @@ impl Generation {
 
     pub(super) fn boot_deadline(&self) -> Option<Time> {
         let felled = self.felled.map(|(at, _)| at);
-        self.boot_by.filter(|_| self.mold && !self.mold_stopped).into_iter().chain(felled).min()
+        self.boot_by.filter(|_| self.mold).into_iter().chain(felled).min()
     }
 }
 
@@ -172,7 +169,9 @@ impl State {
                 Level::Error,
                 format!("The mold {status}; its workers go on until a new generation is ready"),
             );
-            self.restart_mold(now);
+            if let Some(application) = self.serving().iter().position(|g| *g == generation) {
+                self.mold_died(application, now);
+            }
         }
     }
 

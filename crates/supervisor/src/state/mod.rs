@@ -12,6 +12,7 @@ mod cycle;
 mod edge;
 mod generation;
 mod renewal;
+mod signals;
 mod stop;
 mod types;
 mod worker;
@@ -59,7 +60,8 @@ pub(crate) struct State {
     reload_again: bool,
     /// Start another mold then, because one of the current cycle is dead.
     retry_mold: Option<Time>,
-    mold_backoff: Backoff,
+    /// Of each application of the current cycle whose molds fail. Those of others have nothing to do with it.
+    mold_backoffs: BTreeMap<usize, Backoff>,
     actions: VecDeque<Action>,
     ended: bool,
 }
@@ -83,7 +85,7 @@ impl State {
             resting: false,
             reload_again: false,
             retry_mold: None,
-            mold_backoff: Backoff::default(),
+            mold_backoffs: BTreeMap::new(),
             actions: VecDeque::new(),
             ended: false,
         };
@@ -148,10 +150,7 @@ impl State {
         self.tick_edge(now);
         self.tick_stop(now);
         if self.retry_mold.is_some_and(|at| at <= now) {
-            self.retry_mold = None;
-            if self.next.is_none() && self.stopping.is_none() {
-                self.renew(now);
-            }
+            self.restart_mold(now);
         }
         self.settle(now);
     }

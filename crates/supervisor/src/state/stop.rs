@@ -1,8 +1,9 @@
 //! The end: the edge first, which finishes the requests; then the workers, the hook `on_exit`, the molds.
 
-use super::generation::Phase;
-use super::worker::Life;
-use super::{Action, Duration, Level, State, StopMode, Time};
+use super::generation::{Generation, Phase};
+use super::signals::{SIGQUIT, SIGTERM};
+use super::worker::{BOOT_DEATHS, Life};
+use super::{Action, BTreeSet, Duration, Level, State, StopMode, Time};
 
 /// Beyond the edge's own deadline.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -10,9 +11,6 @@ const MARGIN: Duration = Duration::from_secs(1);
 const SHORT: Duration = Duration::from_secs(2);
 /// What a hook `on_exit` may take.
 const HOOK: Duration = Duration::from_secs(10);
-
-const SIGTERM: i32 = 15;
-const SIGQUIT: i32 = 3;
 
 /// How far the stop is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +36,10 @@ pub(super) struct Stopping {
     /// When the stage is over, whatever is still there.
     pub(super) deadline: Option<Time>,
     pub(super) edge_done: bool,
+    /// Applications of whose end the edge knows.
+    abandoned: BTreeSet<usize>,
+    /// Generations whose molds have not told of ends that must have come: they hang, and would hang in a hook.
+    deaf: BTreeSet<u64>,
     /// Hooks that have not returned.
     hooks: usize,
     killed: bool,
@@ -96,6 +98,10 @@ impl State {
         self.retry_mold = None;
         self.give_up_boots(now);
         self.edge.restart_at = None;
+        // Those of before do not tell how it will go from now on.
+        for g in self.generations.values_mut() {
+            g.boot_deaths = 0;
+        }
         let graceful = mode == StopMode::Graceful && self.edge.is_up();
         self.stopping = Some(Stopping {
             mode,
@@ -104,6 +110,8 @@ impl State {
             patient_until: graceful.then_some(now + grace),
             deadline: Some(now + if graceful { grace + MARGIN } else { SHORT }),
             edge_done: !self.edge.is_alive(),
+            abandoned: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             hooks: 0,
             killed: false,
         });
@@ -207,11 +215,34 @@ impl State {
         }
     }
 
+    /// Without a mold, or where none comes up any more, there are no new workers, and while all ends no new mold. What
+    /// waits for an application that has neither would wait until `graceful_timeout`, and with it the end.
+    fn abandon_queues(&mut self) {
+        if !self.finishes_requests() {
+            return;
+        }
+        let has_worker = |generation| self.workers.values().any(|w| w.generation == generation && !w.exited);
+        let gets_some = |g: &Generation| g.mold && g.boot_deaths < BOOT_DEATHS;
+        let gets_worker = |generation| self.generations.get(&generation).is_some_and(gets_some);
+        let serving = self.serving().iter().enumerate();
+        let deserted =
+            serving.filter(|(_, generation)| !gets_worker(**generation) && !has_worker(**generation));
+        let deserted: Vec<usize> = deserted.map(|(application, _)| application).collect();
+        for application in deserted {
+            if self.stopping.as_mut().is_some_and(|s| s.abandoned.insert(application)) {
+                self.act(Action::Abandon { application });
+            }
+        }
+    }
+
     /// A stage that is done gives way to the next.
     pub(super) fn settle_stop(&mut self, now: Time) {
+        self.abandon_queues();
         let Some(s) = &self.stopping else { return };
         if s.stage == Stage::Workers && s.edge_done && self.workers.values().all(|w| w.exited) {
-            let with_mold = |g: &&u64| self.generations.get(g).is_some_and(|generation| generation.mold);
+            let hears = |g: &u64| !s.deaf.contains(g);
+            let with_mold =
+                |g: &&u64| self.generations.get(g).is_some_and(|generation| generation.mold) && hears(g);
             let molds: Vec<u64> = self.serving().iter().filter(with_mold).copied().collect();
             match &mut self.stopping {
                 Some(s) if !molds.is_empty() => {
@@ -259,10 +290,15 @@ impl State {
             Stage::Workers if s.killed => {
                 // KILL cannot be refused: whoever is not reported by now (a process in the kernel's hands, a mold
                 // that hangs) is not waited for.
-                for w in self.workers.values_mut() {
-                    w.exited = true;
-                }
+                let unheard = self.workers.values_mut().filter(|w| !w.exited);
+                let deaf = unheard
+                    .map(|w| {
+                        w.exited = true;
+                        w.generation
+                    })
+                    .collect();
                 if let Some(s) = &mut self.stopping {
+                    s.deaf = deaf;
                     s.edge_done = true;
                     s.deadline = None;
                 }

@@ -203,6 +203,8 @@ pub(crate) enum Action {
     SpawnWorker { generation: u64, worker: u64, age: u64, threads: u32 },
     /// Tell the edge to let a worker finish and then end it.
     Drain { worker: u64 },
+    /// Let the edge know that nobody will take requests any more that wait for this application of the current cycle.
+    Abandon { application: usize },
     /// Let the edge know that a worker is dead.
     TellExited { worker: u64 },
     /// Send a signal to a worker.

@@ -1,6 +1,7 @@
 //! Workers: from the order to spawn one to its end, and the replacement of those that end.
 
 use super::generation::{Generation, Phase, seconds};
+use super::signals::{SHOW_STACKS, SIGABRT, SIGKILL, SIGTERM};
 use super::{APP_LOAD_ERROR, Action, Duration, Level, State, Status, Time, WORKER_BOOT_ERROR, Work};
 
 /// After ABRT a worker has this long to write its stacks and run its hook.
@@ -9,13 +10,7 @@ pub(super) const ABORT: Duration = Duration::from_secs(2);
 const QUICK: Duration = Duration::from_secs(1);
 
 /// Of so many workers that die by a signal, or without an error, before they are ready, a reload does not come up.
-const BOOT_DEATHS: u32 = 5;
-
-const SIGABRT: i32 = 6;
-const SIGKILL: i32 = 9;
-/// SIGSTKFLT, which Linux never sends: at it a worker writes the stack of every thread and goes on.
-const SHOW_STACKS: i32 = 16;
-const SIGTERM: i32 = 15;
+pub(super) const BOOT_DEATHS: u32 = 5;
 
 /// Where a worker is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +112,8 @@ impl State {
                 self.workers.values().filter(|w| w.generation == g.number && w.is_wanted()).count() as u32;
             // While the edge finishes requests, an application none of whose workers is left gets new ones: whoever
             // sends TERM to every process of a service has ended them, and requests wait.
-            if self.stopping.is_some() && (wanted > 0 || !self.serves(g.number)) {
+            let is_hopeless = g.boot_deaths >= BOOT_DEATHS;
+            if self.stopping.is_some() && (wanted > 0 || is_hopeless || !self.serves(g.number)) {
                 continue;
             }
             if wanted < g.target {
@@ -324,6 +320,7 @@ impl State {
                 // See `missing`.
                 if let Some(g) = self.generations.get_mut(&generation) {
                     g.backoff.failed(now);
+                    g.boot_deaths += 1;
                 }
             }
         } else if self.workers.get(&worker).is_some_and(|w| w.ended.is_none()) {

@@ -251,3 +251,25 @@ fn a_mold_that_a_whole_groups_signal_has_ended_is_no_failure_of_the_boot() {
         assert_eq!(booting(false), (Some(3), true));
     }
 }
+
+#[test]
+fn a_mold_that_hangs_in_an_import_ends_though_its_reload_has_failed_for_another_reason() {
+    let mut w = limited(1);
+    w.outline.applications = 2;
+    w.state = State::new(Manners::Nginx, w.outline);
+    w.run();
+    w.seen.clear();
+    w.state.handle(Event::Signal(Signal::Hup), w.now);
+    w.state.handle(Event::Read { cycle: 2, outline: w.outline }, w.now);
+    w.state.handle(Event::Configured { generation: 3, plan: w.plan.clone() }, w.now);
+    w.state.handle(Event::Configured { generation: 4, plan: w.plan.clone() }, w.now);
+    w.state.handle(Event::MoldFailed { generation: 3, code: 3, text: "no".to_owned() }, w.now);
+    // Told to end, which whoever imports does not hear.
+    w.state.actions.clear();
+    w.auto_exit = false;
+    w.wait(13 * S);
+    let abort = w.position(&Action::AbortMold { generation: 4 });
+    assert!(abort < w.position(&Action::KillMold { generation: 4 }));
+    assert!(!w.state.generations.contains_key(&4));
+    assert_eq!(w.exit, None);
+}

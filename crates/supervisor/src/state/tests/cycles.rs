@@ -247,3 +247,29 @@ fn a_loop_of_deaths_in_one_application_slows_down_no_other() {
     w.wait(S);
     assert_eq!(w.spawned(), [3, 4, 5]);
 }
+
+#[test]
+fn a_mold_that_does_not_boot_keeps_no_other_application_from_another_mold() {
+    let renewal = |a: &Action| match *a {
+        Action::StartMold { application, generation, .. } => Some((application, generation)),
+        _ => None,
+    };
+    let mut w = nginx(2);
+    w.auto_ready = false;
+    w.event(Event::MoldGone { generation: 1, status: Status::Signal(9) });
+    // Its settings file is broken since.
+    for generation in 3..8 {
+        w.event(Event::MoldFailed { generation, code: 1, text: "no".to_owned() });
+        w.wait(3 * S);
+    }
+    w.event(Event::MoldFailed { generation: 8, code: 1, text: "no".to_owned() });
+    w.seen.clear();
+    w.event(Event::MoldGone { generation: 2, status: Status::Signal(9) });
+    assert_eq!(w.seen.iter().find_map(renewal), Some((1, 9)), "at once: {:?}", w.seen);
+    let worker = *w.spawned().last().unwrap();
+    w.event(Event::WorkerReady { worker });
+    assert_eq!(w.state.serving(), [1, 9]);
+    // And the broken one is tried again, when it is its time.
+    w.wait(30 * S);
+    assert_eq!(w.seen.iter().filter_map(renewal).last(), Some((0, 10)));
+}
