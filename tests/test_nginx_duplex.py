@@ -1,8 +1,12 @@
 """A server that answers before the request is whole, and goes on reading: both ways go on at once."""
 
 import re
+import socket
+import ssl
 import struct
 import threading
+import time
+from pathlib import Path
 
 import pytest
 from support import build
@@ -12,6 +16,7 @@ from support.grpc import GrpcServer
 from support.http2 import DATA, Http2
 from support.listening import Listening
 from support.server import wait_until
+from support.tls import Authority
 
 
 class Echo(Listening):
@@ -273,3 +278,97 @@ def test_a_server_of_http2_answers_a_client_of_http1_piece_by_piece(site, place)
                 assert (client.chunk(), client._line()) == (b"", b"")
             assert client.request(target="/behind").text == "/behind"
         assert up.connections == 1
+
+
+class Late(Listening):
+    """Reads of a request no more than its head until it is told to, and perhaps answers before."""
+
+    def __init__(self, context, answer):
+        self.answer = answer
+        self.may_read = threading.Event()
+        self.taken = 0
+        self.has_ended = False
+        super().__init__(context=context)
+
+    def serve(self, connection, number):
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += connection.recv(1)
+        connection.sendall(self.answer)
+        # What came in one record with the head is no longer the system's.
+        while connection.pending():
+            self.taken += len(connection.recv(connection.pending()))
+        self.may_read.wait(20)
+        while data := connection.recv(65536):
+            self.taken += len(data)
+        self.has_ended = True
+
+    def on_the_way(self):
+        """Bytes that the systems of both sides hold."""
+        port, held = f":{self.port:04X}", 0
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, remote, state, queues = line.split()[:5]
+            if state == "01" and port in (local[8:], remote[8:]):
+                sent, received = queues.split(":")
+                held += int(received if local.endswith(port) else sent, 16)
+        return held
+
+    def fill(self, send):
+        """Calls `send(piece)` until the system does not take a whole one any more. Returns how many bytes that were."""
+        # Each is a record, which adds 22 bytes.
+        count, piece, before = 0, b"x" * 16_000, self.taken + self.on_the_way()
+        while True:
+            send(piece)
+            count += len(piece)
+            for _ in range(100):
+                time.sleep(0.01)
+                if self.taken + self.on_the_way() >= before + count // len(piece) * (len(piece) + 22):
+                    break
+            else:
+                return count
+
+
+@pytest.fixture
+def secured(tmp_path):
+    own = Authority().issue("up.example")
+    (tmp_path / "up.pem").write_bytes(own.chain + own.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "up.pem")
+    return context
+
+
+TLS = "proxy_pass https://up; proxy_http_version 1.1; proxy_request_buffering off; "
+EARLY = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+
+
+@pytest.mark.parametrize("answer", [EARLY, b""], ids=["answered", "unanswered"])
+def test_what_the_client_has_sent_leaves_in_tls_though_it_sends_nothing_more(site, secured, answer):
+    """What was encrypted and not taken by the socket at once waited for the next piece."""
+    with Late(secured, answer) as up:
+        one = site(up, TLS + "proxy_set_header Connection '';")
+        with one.connect(timeout=20) as client:
+            client.send(build("POST", "/up", {"Content-Length": "20000000"}) + b"x")
+            if answer:
+                assert client.head().status == 200
+            wait_until(lambda: up.taken + up.on_the_way() >= 1, "the first byte")
+            time.sleep(0.1)
+            sent = 1 + up.fill(client.send)
+            up.may_read.set()
+            wait_until(lambda: up.taken >= sent, "all to arrive")
+            assert up.taken == sent
+
+
+def test_what_the_client_of_a_tunnel_has_sent_leaves_in_tls_before_it_ends(site, secured):
+    """What was encrypted and not taken by the socket at once was thrown away."""
+    with Late(secured, b"HTTP/1.1 101 OK\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n") as up:
+        one = site(up, TLS + "proxy_set_header Connection upgrade; proxy_set_header Upgrade x;")
+        with one.connect(timeout=20) as client:
+            client.send(build("GET", "/up", {"Connection": "upgrade", "Upgrade": "x"}))
+            assert client.head().status == 101
+            sent = up.fill(client.send)
+            client.half_close()
+            # Longer than it takes to hear of that.
+            time.sleep(0.5)
+            up.may_read.set()
+            wait_until(lambda: up.has_ended or up.taken == sent, "all to arrive")
+        assert up.taken == sent

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 use std::os::unix::fs::FileExt;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 use config::model::http::Family;
@@ -74,9 +74,6 @@ impl<'a> Sender<'a> {
                 if more.is_pending() {
                     self.is_dry = true;
                     return Poll::Pending;
-                }
-                if let Err(error) = ready!(connection.stream.poll_flush(cx)) {
-                    return Poll::Ready(Err(Fault::Io("send", error)));
                 }
                 self.is_dry = false;
                 self.done = true;
@@ -202,18 +199,17 @@ impl Uplink {
                     }
                 }
             }
-            let polled = if self.block.is_empty() {
-                stream.poll_flush(cx).map_ok(|()| self.is_sent = self.source.is_none())
-            } else {
-                stream.poll_write(cx, &[IoSlice::new(&self.block)]).map_ok(|written| {
+            if self.block.is_empty() {
+                self.is_sent = self.source.is_none();
+                continue;
+            }
+            match stream.poll_write(cx, &[IoSlice::new(&self.block)]) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(written)) => {
                     Attempt::add(&attempt.sent, written);
                     self.block.advance(written);
                     moved = true;
-                })
-            };
-            match polled {
-                Poll::Pending => break,
-                Poll::Ready(Ok(())) => {}
+                }
                 // It wants no more of it; why, the answer tells.
                 Poll::Ready(Err(_)) => self.cut(),
             }

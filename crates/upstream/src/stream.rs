@@ -80,7 +80,8 @@ impl Stream {
         self.poll_read(&mut cx, &mut byte).is_pending()
     }
 
-    /// Writes some of the bytes; pending when none can be written now.
+    /// Writes some of the bytes; pending when none can be written now, and then they are to be offered again. What is told
+    /// as written has left.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => loop {
@@ -99,14 +100,6 @@ impl Stream {
             },
             Self::Encrypted(stream) => stream.poll_write(cx, bufs),
             Self::Http2(_) | Self::Gone => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        }
-    }
-
-    /// Ready when all that was written has left.
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(_) | Self::Http2(_) | Self::Gone => Poll::Ready(Ok(())),
-            Self::Encrypted(stream) => stream.poll_flush(cx),
         }
     }
 

@@ -109,16 +109,16 @@ impl Tls {
         let mut tls =
             ClientConnection::new(Arc::clone(&self.config), name).map_err(|error| error.to_string())?;
         tls.set_buffer_limit(Some(WRITE_SIZE));
-        let mut stream = Encrypted { socket, tls, waiting: BytesMut::new(), is_over: false };
+        let mut stream = Encrypted { socket, tls, waiting: BytesMut::new(), debt: 0, is_over: false };
         poll_fn(|cx| {
             loop {
-                ready!(stream.poll_flush(cx)).map_err(|error| error.to_string())?;
+                ready!(stream.poll_flush(cx, &mut 0)).map_err(|error| error.to_string())?;
                 if !stream.tls.is_handshaking() {
                     return Poll::Ready(Ok(()));
                 }
                 if let Err(error) = ready!(stream.poll_take_in(cx)) {
                     // What went wrong is told to the other side, if it still listens.
-                    let _ = stream.poll_flush(cx);
+                    let _ = stream.poll_flush(cx, &mut 0);
                     return Poll::Ready(Err(words(&error)));
                 }
                 if stream.is_over {
@@ -141,6 +141,8 @@ pub struct Encrypted {
     tls: ClientConnection,
     /// What was read and the session has no room for yet.
     waiting: BytesMut,
+    /// Bytes that are encrypted and not told as written.
+    debt: usize,
     /// The socket has ended.
     is_over: bool,
 }
@@ -173,27 +175,44 @@ impl Encrypted {
         }
     }
 
-    /// Takes some of the bytes to encrypt them. They have left when [`Encrypted::poll_flush`] is ready.
+    /// Writes some of the bytes. What is told as written, the kernel has: whoever has nothing more to write has no need to
+    /// come back. Until then the same bytes are to be offered again, as with any socket.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_flush(cx))?;
-        let taken = self.tls.writer().write_vectored(bufs)?;
-        // What does not leave now leaves with the next call.
-        if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
-            return Poll::Ready(Err(error));
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if total == 0 {
+            return Poll::Ready(Ok(0));
         }
-        Poll::Ready(Ok(taken))
+        let mut left = 0;
+        if self.debt == 0 {
+            ready!(self.poll_flush(cx, &mut left))?;
+            left = 0;
+            self.debt = self.tls.writer().write_vectored(bufs)?;
+            if self.debt == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+        }
+        let count = match self.poll_flush(cx, &mut left) {
+            Poll::Ready(Ok(())) => self.debt,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            // All but the last byte is told as it leaves, give or take what records add: so a slow server is seen to take
+            // something.
+            Poll::Pending => left.min(self.debt - 1),
+        };
+        let count = count.min(total);
+        self.debt -= count;
+        if count == 0 { Poll::Pending } else { Poll::Ready(Ok(count)) }
     }
 
-    /// Ready when all that was encrypted has left.
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Ready when all that was encrypted has left; adds to `left` how much has.
+    fn poll_flush(&mut self, cx: &mut Context<'_>, left: &mut usize) -> Poll<io::Result<()>> {
         while self.tls.wants_write() {
             let mut out = Outlet(&mut self.socket);
             match self.tls.write_tls(&mut out) {
-                Ok(_) => {}
+                Ok(count) => *left += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready!(self.socket.poll_write_ready(cx))?;
                 }
