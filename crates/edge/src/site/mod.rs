@@ -3,8 +3,10 @@
 mod access;
 mod after;
 mod answer;
+mod application;
 mod arrival;
 mod certificates;
+mod client_body;
 mod compose;
 mod content;
 mod dav;
