@@ -54,6 +54,16 @@ CONF = r"""
             proxy_cache_valid 200 206 1h;
         }
         location /revalidate/ { proxy_pass http://127.0.0.1:UP; proxy_cache_revalidate on; }
+        location /theirs/ { proxy_pass http://127.0.0.1:UP; proxy_set_header Authorization $http_authorization; }
+        location /token/ {
+            proxy_pass http://127.0.0.1:UP;
+            proxy_set_header Authorization "Bearer $cookie_token";
+        }
+        location /edges/ {
+            set $password "ZWRnZTp4";
+            proxy_pass http://127.0.0.1:UP;
+            proxy_set_header Authorization "Basic $password";
+        }
         location /twice/ { proxy_pass http://127.0.0.1:UP; proxy_cache_min_uses 2; }
         location /choose/ {
             proxy_pass http://127.0.0.1:UP;
@@ -273,6 +283,20 @@ def test_authorization_is_nobody_elses(place):
     place.says("/ours", [("Cache-Control", "public, max-age=60")])
     place.get("/ours", [("Authorization", "Basic YTpi")])
     assert place.get("/ours").get("X-Cache") == "HIT"
+
+
+@pytest.mark.parametrize("path", ["/theirs/a", "/token/a"])
+def test_authorization_that_is_made_of_what_a_client_sends_is_nobody_elses(place, path):
+    place.says(path, None)
+    claims = [("Authorization", "Basic YTpi"), ("Cookie", "token=a")]
+    assert place.get(path, claims).get("X-Cache") == "MISS"
+    assert place.get(path).get("X-Cache") == "MISS"
+
+
+def test_authorization_of_the_edges_own_is_no_secret(place):
+    place.says("/edges/a", None)
+    assert place.get("/edges/a", [("Authorization", "Basic YTpi")]).get("X-Cache") == "MISS"
+    assert place.get("/edges/a").get("X-Cache") == "HIT"
 
 
 def test_vary(place):

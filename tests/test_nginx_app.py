@@ -322,6 +322,7 @@ def test_what_app_set_header_says_of_a_host_is_part_of_the_caches_key(serve_ngin
                 app_set_header Host $cookie_site.example;
                 app_set_header X-Forwarded-Host $cookie_front;
             }
+            location /mine { app_pass one; app_set_header Authorization $cookie_token; }
         }
     """, files={"app.py": ENVIRON}, python=True)
 
@@ -336,6 +337,10 @@ def test_what_app_set_header_says_of_a_host_is_part_of_the_caches_key(serve_ngin
     assert ask("site=a") == ("HIT", "a.example", None)
     assert ask("site=b") == ("HIT", "b.example", None)
     assert ask("site=a; front=c") == ("HIT", "a.example", "c")
+    answer = server.get("/mine", [("Cookie", "token=secret")])
+    assert json.loads(answer.body)["HTTP_AUTHORIZATION"] == "secret"
+    answer = server.get("/mine")
+    assert (answer.get("X-Cache"), "HTTP_AUTHORIZATION" in json.loads(answer.body)) == ("MISS", False)
 
 
 def test_two_applications_in_one_file(serve_nginx):

@@ -49,7 +49,8 @@ pub(super) const ROWS: &[Row] = &[
         Apply::Custom(|r, l, d| r.app_set_header(l, d)),
         "",
         "A field of the request as an application has it, in the place of what the client sends by that name (however \
-         it writes `-` and `_`); an empty value removes it. What is set here replaces what is set around.",
+         it writes `-` and `_`); an empty value removes it. What is set here replaces what is set around. With `app_cache`, name in \
+         `app_cache_key` what pages are made of.",
     )
     .repeats()
     .ours(),

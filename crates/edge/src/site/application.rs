@@ -35,7 +35,7 @@ impl Visit<'_, '_> {
         if self.place.caches[CacheKind::App as usize].is_some() {
             let host = told.as_ref().and_then(|told| told.fields.first(Name::Host));
             let own = || own_key(&name, request, host);
-            let authorized = request.fields.has(Name::Authorization);
+            let authorized = self.is_authorized(request, true, &self.settings().app_set_headers);
             let asks = self.consult(request, told.as_ref(), CacheKind::App, own, authorized, |_, _| true);
             match Box::pin(asks).await {
                 Consulted::Ask(asks) => keeping = asks,

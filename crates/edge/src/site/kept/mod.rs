@@ -156,6 +156,16 @@ impl Visit<'_, '_> {
         self.look(request, kind, keeping).await
     }
 
+    /// Whether whoever answers is told by `Authorization` who a client is: by its own, if that is passed on, or by one that
+    /// the configuration makes of what it sends. What else the configuration sets is nobody's secret.
+    pub(super) fn is_authorized(&mut self, request: &Request, passed: bool, set: &[(Vec<u8>, Value)]) -> bool {
+        let mut set = set.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"authorization")).peekable();
+        if set.peek().is_none() {
+            return passed && request.fields.has(Name::Authorization);
+        }
+        set.any(|(_, value)| value.variables().any(is_of_client) && !self.value(value, request).is_empty())
+    }
+
     async fn look(&mut self, request: &Request, kind: CacheKind, mut keeping: Box<Keeping>) -> Consulted {
         let settings = Rc::clone(&keeping.settings);
         let until = Instant::now() + settings.lock_timeout;
@@ -527,6 +537,11 @@ pub(super) fn is_telling(name: &[u8], value: &[u8]) -> bool {
         Some(b'f' | b'F') => name.eq_ignore_ascii_case(b"forwarded") && (says(b"host=") || says(b"proto=")),
         _ => false,
     }
+}
+
+/// Whether a value with this variable is the client's own.
+fn is_of_client(variable: &Variable) -> bool {
+    matches!(variable, Variable::Http(_) | Variable::Cookie(_) | Variable::Arg(_))
 }
 
 /// Whether a key with this variable is another for each user.

@@ -59,10 +59,8 @@ impl Visit<'_, '_> {
         {
             self.note_target(&target, None, false);
             let own = self.own_key(request, &place, &target);
-            // What the configuration sets in its place is nobody's secret.
-            let authorized = request.fields.has(Name::Authorization)
-                && settings.pass_headers
-                && place.passes_on(Name::Authorization, b"authorization");
+            let passed = settings.pass_headers && place.passes_on(Name::Authorization, b"authorization");
+            let authorized = self.is_authorized(request, passed, &settings.set_headers);
             let passes_on = |known, name: &[u8]| settings.pass_headers && place.passes_on(known, name);
             match Box::pin(self.consult(request, None, kind, || own, authorized, passes_on)).await {
                 // A gateway is told HEAD as it is; what it answers is nothing for GET.
