@@ -158,7 +158,12 @@ impl Visit<'_, '_> {
 
     /// Whether whoever answers is told by `Authorization` who a client is: by its own, if that is passed on, or by one that
     /// the configuration makes of what it sends. What else the configuration sets is nobody's secret.
-    pub(super) fn is_authorized(&mut self, request: &Request, passed: bool, set: &[(Vec<u8>, Value)]) -> bool {
+    pub(super) fn is_authorized(
+        &mut self,
+        request: &Request,
+        passed: bool,
+        set: &[(Vec<u8>, Value)],
+    ) -> bool {
         let mut set = set.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"authorization")).peekable();
         if set.peek().is_none() {
             return passed && request.fields.has(Name::Authorization);
