@@ -1,5 +1,6 @@
 """Programs that an application or a hook starts: signals mean to them what they mean to any program."""
 
+import os
 import signal
 
 import pytest
@@ -113,3 +114,24 @@ def test_threads_are_left_alone_by_the_orders_that_their_worker_gets(serve):
         server.signal(signal.SIGTERM)
         assert client.response().text == "ok"
     assert server.exit_code() == 0
+
+
+def test_a_handler_of_a_preloaded_application_does_not_end_the_mold(serve):
+    """TERM for every process of a service would have left nobody who forks workers for what waits."""
+    app = """
+        import signal
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
+
+        def application(environ, start_response):
+            start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+            return [b"ok"]
+    """
+    server = serve(app, "--preload")
+    (mold,) = server.molds()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        os.kill(mold, number)
+    # What it does next comes after what it was told by signals.
+    server.signal(signal.SIGTTIN)
+    wait_until(lambda: len(server.workers()) == 2, "another worker")
+    assert list(server.molds()) == [mold]

@@ -283,6 +283,9 @@ class Mold:
         self.wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(self.wakeup[1], warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        # Again: a settings file or a preloaded application may have set its own, which would end the mold.
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+            signal.signal(number, nothing)
         self.orders, tell = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.extension.tell_senders(tell, PASSED_ON)
         poll = select.poll()

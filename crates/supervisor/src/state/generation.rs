@@ -210,7 +210,7 @@ impl State {
         let ready = self.ready_workers(generation);
         self.generations.get(&generation).is_some_and(|g| {
             let is_enough = ready + g.proven as usize >= g.target as usize;
-            g.phase == Phase::Booting && is_enough && (ready > 0 || g.target == 0)
+            g.mold && g.phase == Phase::Booting && is_enough && (ready > 0 || g.target == 0)
         })
     }
 

@@ -271,5 +271,5 @@ fn a_mold_that_does_not_boot_keeps_no_other_application_from_another_mold() {
     assert_eq!(w.state.serving(), [1, 9]);
     // And the broken one is tried again, when it is its time.
     w.wait(30 * S);
-    assert_eq!(w.seen.iter().filter_map(renewal).last(), Some((0, 10)));
+    assert_eq!(w.seen.iter().filter_map(renewal).next_back(), Some((0, 10)));
 }

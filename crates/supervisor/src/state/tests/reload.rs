@@ -166,3 +166,17 @@ fn logs_are_reopened_and_what_is_not_there_says_so() {
     assert!(w.logged("USR2") && w.logged("WINCH"));
     assert_eq!(w.exit, None);
 }
+
+#[test]
+fn a_generation_whose_mold_was_ended_while_its_workers_boot_does_not_take_over() {
+    let mut w = World::serving(1);
+    w.auto_ready = false;
+    w.event(Event::Signal(Signal::Hup));
+    assert_eq!(w.spawned(), [2]);
+    // By what may be a signal for every process; the master waits for its own.
+    w.event(Event::MoldGone { generation: 2, status: Status::Signal(15) });
+    w.event(Event::WorkerReady { worker: 2 });
+    assert_eq!(w.state.serving(), [1], "nobody would ever replace its workers");
+    w.wait(S);
+    assert!(w.logged("Generation 2 did not boot; the old one goes on serving"));
+}
