@@ -526,6 +526,20 @@ def test_tags_are_known_after_a_restart(own):
     assert [own.get(f"/tagged/{name}").get("X-Cache") for name in "ab"] == ["MISS", "HIT"]
 
 
+def test_what_a_crash_left_half_written_goes_though_it_is_started_again_at_once(own):
+    """It was looked at once, and what was younger than a minute stayed for ever, beside `max_size`."""
+    own.get("/purge/half")
+    [whole] = [path for path in files(own) if path.name == md5("/purge/half")]
+    half, others = (whole.with_name(f"{whole.name}.{name}") for name in ("4294967295.1", f"{os.getpid()}.1"))
+    own.site.stop()
+    for path in (half, others):
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - 54,) * 2)
+    own.site.start()
+    wait_until(lambda: not half.exists(), "it to go", 20)
+    assert others.exists(), "its writer is still there"
+
+
 def test_what_is_fetched_while_it_is_purged_is_not_kept(place):
     begun, purged = threading.Event(), threading.Event()
 
