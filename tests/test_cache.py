@@ -12,7 +12,7 @@ import time
 
 import pytest
 from support import build, wait_until
-from support.client import Broken
+from support.client import Broken, Client
 from support.upstream import Upstream, response
 
 CONF = r"""
@@ -1068,6 +1068,28 @@ def test_an_application_runs_once(app):
     part = app.get("/a", [("Range", "bytes=0-1")])
     assert (part.status, part.text) == (206, "/a")
     assert app.request("HEAD", "/a").get("X-Cache") == "HIT"
+
+
+def test_who_calls_it_nothing_gets_no_addresses_of_another_port(serve_nginx):
+    """Without `Host` an application is told name and port of the server instead, and they were no part of the key."""
+    conf = APP_CONF + """
+        server { listen unix:%DIR%/other; server_name other.example; app_cache apps; app_cache_valid 1h;
+                 location / { app_pass main; } }
+    """
+    code = """
+    def application(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}".encode()]
+    """
+    one = serve_nginx(conf, files={"app.py": code})
+
+    def ask(address):
+        with Client(address) as client:
+            client.send(b"GET /a HTTP/1.0\r\n\r\n")
+            return client.response().text
+
+    first = ask(("127.0.0.1", one.port))
+    assert ask(str(one.directory / "other")).startswith("other.example:") and not first.startswith("other.example:")
 
 
 def test_an_applications_cookies_are_not_kept(app):

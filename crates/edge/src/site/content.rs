@@ -233,7 +233,9 @@ impl Visit<'_, '_> {
         };
         let mut keeping = None;
         if self.place.caches[CacheKind::App as usize].is_some() {
-            let own = || own_key(&name, request);
+            // Where the client calls us nothing, the application makes addresses of what it is told instead.
+            let called = request.authority.is_empty().then(|| self.server_address());
+            let own = || own_key(&name, request, called);
             let authorized = request.fields.has(Name::Authorization);
             let asks = self.consult(request, told.as_ref(), CacheKind::App, own, authorized, |_, _| true);
             match Box::pin(asks).await {
@@ -644,10 +646,11 @@ fn fixed(made: Result<Response, u16>) -> Step {
 }
 
 /// What tells requests to an application apart where the configuration does not say.
-fn own_key(name: &str, request: &Request) -> Vec<u8> {
+fn own_key(name: &str, request: &Request, called: Option<(String, u16)>) -> Vec<u8> {
     let scheme = request.scheme.as_str().as_bytes();
-    let parts: [&[u8]; 6] =
-        [name.as_bytes(), scheme, &request.authority, &request.target, &request.path, &request.query];
+    let called = called.map(|(name, port)| format!("{name}:{port}").into_bytes());
+    let host = called.as_ref().unwrap_or(&request.authority);
+    let parts: [&[u8]; 6] = [name.as_bytes(), scheme, host, &request.target, &request.path, &request.query];
     // No part can contain it.
     parts.join(&0)
 }
