@@ -12,7 +12,7 @@ import time
 
 import pytest
 from support import build, wait_until
-from support.client import Broken
+from support.client import Broken, Client
 from support.upstream import Upstream, response
 
 CONF = r"""
@@ -550,6 +550,20 @@ def test_tags_are_known_after_a_restart(own):
     assert [own.get(f"/tagged/{name}").get("X-Cache") for name in "ab"] == ["MISS", "HIT"]
 
 
+def test_what_a_crash_left_half_written_goes_though_it_is_started_again_at_once(own):
+    """It was looked at once, and what was younger than a minute stayed for ever, beside `max_size`."""
+    own.get("/purge/half")
+    [whole] = [path for path in files(own) if path.name == md5("/purge/half")]
+    half, others = (whole.with_name(f"{whole.name}.{name}") for name in ("4294967295.1", f"{os.getpid()}.1"))
+    own.site.stop()
+    for path in (half, others):
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - 54,) * 2)
+    own.site.start()
+    wait_until(lambda: not half.exists(), "it to go", 20)
+    assert others.exists(), "its writer is still there"
+
+
 def test_what_is_fetched_while_it_is_purged_is_not_kept(place):
     begun, purged = threading.Event(), threading.Event()
 
@@ -1078,6 +1092,28 @@ def test_an_application_runs_once(app):
     part = app.get("/a", [("Range", "bytes=0-1")])
     assert (part.status, part.text) == (206, "/a")
     assert app.request("HEAD", "/a").get("X-Cache") == "HIT"
+
+
+def test_who_calls_it_nothing_gets_no_addresses_of_another_port(serve_nginx):
+    """Without `Host` an application is told name and port of the server instead, and they were no part of the key."""
+    conf = APP_CONF + """
+        server { listen unix:%DIR%/other; server_name other.example; app_cache apps; app_cache_valid 1h;
+                 location / { app_pass main; } }
+    """
+    code = """
+    def application(environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}".encode()]
+    """
+    one = serve_nginx(conf, files={"app.py": code})
+
+    def ask(address):
+        with Client(address) as client:
+            client.send(b"GET /a HTTP/1.0\r\n\r\n")
+            return client.response().text
+
+    first = ask(("127.0.0.1", one.port))
+    assert ask(str(one.directory / "other")).startswith("other.example:") and not first.startswith("other.example:")
 
 
 def test_an_applications_cookies_are_not_kept(app):

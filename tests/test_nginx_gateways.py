@@ -618,6 +618,29 @@ def test_answers_are_kept(site, any_family):
         assert one.get("/h").body.startswith(b"body ")
 
 
+@pytest.mark.parametrize("said", [
+    "GET /a HTTP/1.1\r\nHost: a.example:9999", "GET /a HTTP/1.1\r\nHost: A.example", "GET /a HTTP/1.1\r\nHost: a.example.",
+    "GET http://a.example/a HTTP/1.1\r\nHost: evil",
+])
+def test_a_host_that_is_told_as_it_came_poisons_nobody(site, family, said):
+    """Its port and its case were no part of the key, but of `HTTP_HOST`, which pages make their links of."""
+    def answer(asked):
+        return b"Cache-Control: max-age=60\r\n\r\nat " + asked.get("HTTP_HOST").encode()
+
+    with Gateway(family, answer) as up:
+        http = f"{family}_cache_path %DIR%/cache keys_zone=z:1m;"
+        one = site(family, server(place(
+            family, up.port, more="FAMILY_cache z; add_header X-C $upstream_cache_status;"), http))
+
+        def ask(said):
+            with one.connect() as client:
+                client.send(f"{said}\r\n\r\n".encode())
+                return client.response()
+
+        wait_until(lambda: ask(said).get("x-c") == "HIT", "the answer is kept")
+        assert ask("GET /a HTTP/1.1\r\nHost: a.example").text == "at a.example"
+
+
 def test_head_of_what_is_stale_fetches_what_get_gets(site, family):
     # HEAD was asked in the background, and what came of it thrown away.
     count = iter(range(1, 100))

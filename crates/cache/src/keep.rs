@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirEntry};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,16 +28,22 @@ pub fn spawn(zone: &Arc<Zone>) {
 }
 
 fn run(zone: &Weak<Zone>) {
+    // Of who is not known to be gone yet: a program that crashes is started again at once.
+    let mut unfinished = Vec::new();
     if let Some(zone) = zone.upgrade() {
         let mut turn = Turn::new(zone.model().loader);
         each(zone.directory(), zone.depth(), &mut |entry| {
-            load_file(&zone, entry);
+            unfinished.extend(load_file(&zone, entry));
             turn.count();
         });
         zone.index().cold = false;
     }
     while let Some(zone) = zone.upgrade() {
-        let wait = manage(&zone);
+        unfinished.retain(|path| !is_cleared(path));
+        let mut wait = manage(&zone);
+        if !unfinished.is_empty() {
+            wait = wait.min(ABANDONED / 12);
+        }
         let signal = Arc::clone(&zone.signal);
         drop(zone);
         signal.wait(wait);
@@ -93,15 +99,14 @@ pub fn all(zone: &Zone) -> Vec<Id> {
     all
 }
 
-fn load_file(zone: &Zone, entry: &DirEntry) {
+/// Returns the file, if it is a temporary one that may still be written to.
+fn load_file(zone: &Zone, entry: &DirEntry) -> Option<PathBuf> {
     let name = entry.file_name();
     let name = name.as_encoded_bytes();
-    let Ok(looked) = entry.metadata() else { return };
+    let looked = entry.metadata().ok()?;
     let Some(id) = key::parse(name) else {
-        if is_abandoned(name, looked.modified().ok()) {
-            let _ = fs::remove_file(entry.path());
-        }
-        return;
+        let path = entry.path();
+        return (writer(name).is_some() && !is_cleared(&path)).then_some(path);
     };
     let size = zone.model().size;
     let mut index = zone.index();
@@ -116,17 +121,28 @@ fn load_file(zone: &Zone, entry: &DirEntry) {
         drop(index);
         zone.remove_files(&gone);
     }
+    None
+}
+
+/// Whether a temporary file is gone; removes what is abandoned.
+fn is_cleared(path: &Path) -> bool {
+    let Ok(looked) = fs::metadata(path) else { return true };
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    is_abandoned(name, looked.modified().ok()) && fs::remove_file(path).is_ok()
 }
 
 /// A temporary file of a process that is no more.
 fn is_abandoned(name: &[u8], modified: Option<SystemTime>) -> bool {
-    let mut parts = name.split(|byte| *byte == b'.');
-    let is_ours = parts.next().is_some_and(|name| key::parse(name).is_some());
-    let pid =
-        parts.next().and_then(|pid| std::str::from_utf8(pid).ok()).and_then(|pid| pid.parse::<u32>().ok());
-    let (Some(pid), true) = (pid, is_ours) else { return false };
+    let Some(pid) = writer(name) else { return false };
     let is_old = modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age > ABANDONED);
     is_old && (pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists())
+}
+
+/// Which process has made a temporary file.
+fn writer(name: &[u8]) -> Option<u32> {
+    let mut parts = name.split(|byte| *byte == b'.');
+    key::parse(parts.next()?)?;
+    std::str::from_utf8(parts.next()?).ok()?.parse().ok()
 }
 
 /// Removes what is to go; says when to look again.

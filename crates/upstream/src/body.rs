@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep};
 use crate::connection::has_body;
 use crate::http2;
 use crate::incoming::{Incoming, Records};
-use crate::sender::Uplink;
+use crate::sender::Rest;
 use crate::successor::{Following, Successor};
 use crate::{Attempt, Connection, Lease, Limits, Pool, Stream};
 
@@ -116,7 +116,7 @@ enum End {
 pub struct AnswerBody {
     connection: Option<Box<Connection>>,
     /// What is left of the request.
-    pub(crate) uplink: Option<Box<Uplink>>,
+    pub(crate) rest: Option<Box<Rest>>,
     state: State,
     /// What was read while nobody was to see it yet.
     pub(crate) held: VecDeque<Bytes>,
@@ -164,7 +164,7 @@ impl AnswerBody {
         };
         Self {
             connection: Some(connection),
-            uplink: None,
+            rest: None,
             state,
             held: VecDeque::new(),
             following: None,
@@ -194,7 +194,7 @@ impl AnswerBody {
         let reusable = pool.keeps() && incoming.is_sent();
         Self {
             connection: Some(connection),
-            uplink: None,
+            rest: None,
             state: if incoming.is_over() { State::Done } else { State::Http2(incoming) },
             held: VecDeque::new(),
             following: None,
@@ -217,15 +217,15 @@ impl AnswerBody {
 
     /// Lets the request go on, where it has not left as a whole, though nobody takes the answer.
     pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) {
-        self.poll_uplink(cx);
+        self.poll_rest(cx);
         if let (State::Http2(incoming), Some(connection)) = (&mut self.state, &mut self.connection) {
             incoming.poll_ahead(&mut connection.stream, cx);
         }
     }
 
-    fn poll_uplink(&mut self, cx: &mut Context<'_>) {
-        if let (Some(uplink), Some(connection)) = (&mut self.uplink, &mut self.connection)
-            && uplink.poll(&mut connection.stream, &self.attempt, cx)
+    fn poll_rest(&mut self, cx: &mut Context<'_>) {
+        if let (Some(rest), Some(connection)) = (&mut self.rest, &mut self.connection)
+            && rest.poll(&mut connection.stream, &self.attempt, cx)
         {
             // The time for what comes back begins anew, as while the head was waited for.
             self.waiting = false;
@@ -450,7 +450,7 @@ impl AnswerBody {
     /// The next bytes from the connection; `None` where the answer ends. Neither has consequences yet.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         let broken = |words| Poll::Ready(Some(Err(Broken::new(words))));
-        self.poll_uplink(cx);
+        self.poll_rest(cx);
         loop {
             match self.take_data() {
                 Poll::Ready(Some(Err(words))) => return broken(words),
@@ -596,7 +596,7 @@ impl AnswerBody {
                 End::Chunk => Some("upstream sent data after final chunk"),
                 End::Connection => None,
             });
-        } else if self.reusable && self.uplink.as_ref().is_none_or(|uplink| uplink.is_sent) {
+        } else if self.reusable && self.rest.as_ref().is_none_or(|rest| rest.is_sent) {
             self.pool.give(connection);
         }
     }

@@ -388,12 +388,12 @@ impl AskingHttp1<'_> {
                 let keeps = self.keep && (connection.family != Family::Proxy || head.keep_alive);
                 // What was asked early is answered early. Of another protocol that begins here nothing is a body.
                 let goes_on = !is_refused && head.status != 101;
-                let uplink = if goes_on { self.sender.rest(self.client) } else { None };
-                let reusable = keeps && self.pool.keeps() && (self.sender.done || uplink.is_some());
+                let rest = if goes_on { self.sender.rest(self.client) } else { None };
+                let reusable = keeps && self.pool.keeps() && (self.sender.done || rest.is_some());
                 let parts = (Rc::clone(attempt), lease, Rc::clone(self.pool));
                 let incoming = std::mem::replace(&mut self.incoming, Incoming::new(Family::Proxy));
                 let mut body = AnswerBody::new(connection, &head, incoming, self.limits, reusable, parts);
-                body.uplink = uplink;
+                body.rest = rest;
                 Ok(Answer { head, bytes, body, reused: self.reused })
             }
             Err(fault) => {

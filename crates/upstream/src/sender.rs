@@ -143,7 +143,7 @@ impl<'a> Sender<'a> {
 
     /// What is left to be sent while the answer comes. `None`: nothing, or what is left makes no sense to anybody, because
     /// the answer was there before all that is known here had left.
-    pub(crate) fn rest(&mut self, client: &mut dyn Client) -> Option<Box<Uplink>> {
+    pub(crate) fn rest(&mut self, client: &mut dyn Client) -> Option<Box<Rest>> {
         let OutgoingBody::Stream { chunked } = self.outgoing.body else { return None };
         if self.done {
             return None;
@@ -151,7 +151,7 @@ impl<'a> Sender<'a> {
         let mut block = BytesMut::from(self.outgoing.head.get(self.at..).unwrap_or_default());
         block.unsplit(std::mem::take(&mut self.block));
         let source = if self.ended { None } else { Some(client.hand_over_body()?) };
-        Some(Box::new(Uplink {
+        Some(Box::new(Rest {
             form: Form::new(self.records, chunked),
             block,
             source,
@@ -162,7 +162,7 @@ impl<'a> Sender<'a> {
 }
 
 /// What is left of a request whose answer has begun.
-pub(crate) struct Uplink {
+pub(crate) struct Rest {
     form: Form,
     block: BytesMut,
     /// Who has what follows; `None` once all has come.
@@ -173,7 +173,7 @@ pub(crate) struct Uplink {
     is_cut: bool,
 }
 
-impl Uplink {
+impl Rest {
     fn cut(&mut self) {
         self.is_cut = true;
         self.source = None;

@@ -33,8 +33,12 @@ impl Visit<'_, '_> {
         };
         let mut keeping = None;
         if self.place.caches[CacheKind::App as usize].is_some() {
-            let host = told.as_ref().and_then(|told| told.fields.first(Name::Host));
-            let own = || own_key(&name, request, host);
+            let set = told.as_ref().and_then(|told| told.fields.first(Name::Host));
+            let host = set.unwrap_or(&request.authority);
+            // Where the client calls us nothing, the application makes addresses of what it is told instead.
+            let server = host.is_empty().then(|| self.server_address());
+            let server = server.map(|(name, port)| format!("{name}:{port}").into_bytes());
+            let own = || own_key(&name, request, server.as_deref().unwrap_or(host));
             let authorized = self.is_authorized(request, true, &self.settings().app_set_headers);
             let asks = self.consult(request, told.as_ref(), CacheKind::App, own, authorized, |_, _| true);
             match Box::pin(asks).await {
@@ -317,13 +321,11 @@ fn is_same_in_environ((a, b): (&u8, &u8)) -> bool {
     of(a) == of(b)
 }
 
-/// What tells requests to an application apart where the configuration does not say. `host`: what the application is
-/// told, if that may be another.
-fn own_key(name: &str, request: &Request, host: Option<&[u8]>) -> Vec<u8> {
+/// What tells requests to an application apart where the configuration does not say. `host`: what it is told that it is
+/// called.
+fn own_key(name: &str, request: &Request, host: &[u8]) -> Vec<u8> {
     let scheme = request.scheme.as_str().as_bytes();
-    let mut parts: Vec<&[u8]> =
-        vec![name.as_bytes(), scheme, &request.authority, &request.target, &request.path, &request.query];
-    parts.extend(host.filter(|host| !host.eq_ignore_ascii_case(&request.authority)));
+    let parts: [&[u8]; 6] = [name.as_bytes(), scheme, host, &request.target, &request.path, &request.query];
     // No part can contain it.
     parts.join(&0)
 }

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
@@ -16,6 +16,9 @@ use super::{BodyState, Connection};
 const DISCARD_LIMIT: u64 = 256 * 1024;
 /// Bytes of it that are thrown away before others on the loop get their turn.
 const DISCARD_TURN: usize = 256 * 1024;
+
+/// Reads more of the client; an error is why no more comes.
+type Fill<'a> = &'a mut dyn FnMut(&mut Connection, &mut Context<'_>) -> Poll<Result<usize, BodyError>>;
 
 impl Connection {
     /// The body of the current request.
@@ -60,15 +63,43 @@ impl Connection {
     /// waited for, or waits for the client: one that reads nothing before all is sent would wait for us as we for it.
     /// Nothing behind the body is read. Tells whether the client is gone.
     pub(super) fn pass_body(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.body_is_done() && self.reader().is_none() {
+            self.forgot = true;
+        }
+        let mut is_gone = false;
+        let mut fill = |connection: &mut Self, cx: &mut Context<'_>| {
+            if connection.half_closed {
+                return Poll::Ready(Err(BodyError::Gone));
+            }
+            connection.poll_fill(cx).map(|read| match read {
+                Ok(count @ 1..) => Ok(count),
+                Ok(_) => {
+                    is_gone = connection.stream.is_truncated();
+                    Err(BodyError::Gone)
+                }
+                Err(_) => {
+                    is_gone = true;
+                    Err(BodyError::Gone)
+                }
+            })
+        };
+        while let Poll::Ready(Err(error)) = self.poll_rest(cx, &mut fill) {
+            let _ = self.fail(error);
+            if error == BodyError::Gone {
+                break;
+            }
+        }
+        is_gone
+    }
+
+    /// Takes what comes of the body, for who reads it or for nobody, as long as `fill` reads more of the client. Ready at
+    /// its end.
+    fn poll_rest(&mut self, cx: &mut Context<'_>, fill: Fill<'_>) -> Poll<Result<(), BodyError>> {
         let mut taken = 0;
         while !self.body_is_done() {
-            match self.reader() {
-                Some(reader) if reader.poll_room(cx).is_pending() => return false,
-                Some(_) => {}
-                None => self.forgot = true,
+            if let Some(reader) = self.reader() {
+                ready!(reader.poll_room(cx));
             }
-            // What is only thrown away may be as long as it was said to be.
-            let is_known = matches!(self.body, BodyState::Length(_)) && self.reader().is_none();
             let of_input = if let BodyState::Failed(_) = self.body {
                 // Nothing is a request any more: the connection ends behind the response.
                 self.buffers().input.clear();
@@ -79,46 +110,31 @@ impl Connection {
             match of_input {
                 Poll::Ready(Some(Ok(data))) => {
                     self.body_received += data.len() as u64;
-                    let limit = self.settings.max_body.filter(|_| !is_known);
-                    if limit.is_some_and(|limit| self.body_received > limit) {
-                        let _ = self.fail(BodyError::TooLarge);
-                    } else if let Some(reader) = self.reader() {
+                    // What is thrown away may be as long as it likes. The response may have promised that the connection
+                    // stays, and, as in nginx, only time breaks that.
+                    if let Some(reader) = self.reader() {
+                        if self.settings.max_body.is_some_and(|limit| self.body_received > limit) {
+                            return Poll::Ready(Err(BodyError::TooLarge));
+                        }
                         reader.give(&data);
                     }
-                    continue;
                 }
-                Poll::Ready(Some(Err(error))) => {
-                    let _ = self.fail(error);
-                    continue;
-                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                 Poll::Ready(None) => break,
                 Poll::Pending if taken >= DISCARD_TURN => {
                     cx.waker().wake_by_ref();
-                    return false;
+                    return Poll::Pending;
                 }
-                Poll::Pending if self.half_closed => {
-                    let _ = self.fail(BodyError::Gone);
-                    return false;
-                }
-                Poll::Pending => {}
-            }
-            match self.poll_fill(cx) {
-                Poll::Ready(Ok(0)) => {
-                    let _ = self.fail(BodyError::Gone);
-                    return self.stream.is_truncated();
-                }
-                Poll::Ready(Ok(count)) => taken += count,
-                Poll::Ready(Err(_)) => {
-                    let _ = self.fail(BodyError::Gone);
-                    return true;
-                }
-                Poll::Pending => return false,
+                Poll::Pending => match ready!(fill(self, cx)) {
+                    Ok(count) => taken += count,
+                    Err(error) => return Poll::Ready(Err(error)),
+                },
             }
         }
         if let Some(reader) = self.reader() {
             reader.end(Ok(()));
         }
-        false
+        Poll::Ready(Ok(()))
     }
 
     /// Whether [`Connection::discard_body`] has something to do.
@@ -126,59 +142,32 @@ impl Connection {
         self.keep_alive && !self.body_is_done()
     }
 
-    /// Reads and forgets what is left of the body once the response has left; what is too much or comes too slowly
-    /// ends the connection.
+    /// Reads and forgets what is left of the body once the response has left; what comes too slowly, or for too long, ends
+    /// the connection. Time counts for what frames a body as for the body: of it alone there may be much.
     pub async fn discard_body(&mut self) {
-        if self.has_body_left() {
-            // How long a chunked body is was not known when the response promised that the connection stays: as in
-            // nginx only time keeps the promise from being kept, and the limit of all bodies.
-            // One whose length was known is read to its end, however long.
-            let is_known = matches!(self.body, BodyState::Length(_));
-            let end = Instant::now() + self.settings.lingering_time;
-            self.deadline.set(self.settings.lingering_timeout.min(self.settings.lingering_time));
-            poll_fn(|cx| self.poll_discard(cx, is_known, end)).await;
+        if !self.has_body_left() {
+            return;
         }
-    }
-
-    /// Time counts for what frames a body as for the body: of it alone there may be much.
-    fn poll_discard(&mut self, cx: &mut Context<'_>, is_known: bool, end: Instant) -> Poll<()> {
-        let mut taken = 0;
-        loop {
-            let error = match self.take_data() {
-                Poll::Ready(Some(Ok(data))) => {
-                    self.body_received += data.len() as u64;
-                    let limit = self.settings.max_body.filter(|_| !is_known);
-                    if limit.is_none_or(|limit| self.body_received <= limit) {
-                        continue;
-                    }
-                    BodyError::TooLarge
+        self.handed = None;
+        let end = Instant::now() + self.settings.lingering_time;
+        self.deadline.set(self.settings.lingering_timeout.min(self.settings.lingering_time));
+        let mut fill = |connection: &mut Self, cx: &mut Context<'_>| {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Poll::Ready(Err(BodyError::Timeout));
+            }
+            match connection.poll_fill(cx) {
+                Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(BodyError::Gone)),
+                Poll::Ready(Ok(count)) => {
+                    connection.deadline.set(connection.settings.lingering_timeout.min(left));
+                    Poll::Ready(Ok(count))
                 }
-                Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Ready(Some(Err(error))) => error,
-                Poll::Pending if taken >= DISCARD_TURN => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Poll::Pending => {
-                    let left = end.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        BodyError::Timeout
-                    } else {
-                        match self.poll_fill(cx) {
-                            Poll::Ready(Ok(0) | Err(_)) => BodyError::Gone,
-                            Poll::Ready(Ok(count)) => {
-                                taken += count;
-                                self.deadline.set(self.settings.lingering_timeout.min(left));
-                                continue;
-                            }
-                            Poll::Pending if self.deadline.is_past(cx) => BodyError::Timeout,
-                            Poll::Pending => return Poll::Pending,
-                        }
-                    }
-                }
-            };
+                Poll::Pending if connection.deadline.is_past(cx) => Poll::Ready(Err(BodyError::Timeout)),
+                Poll::Pending => Poll::Pending,
+            }
+        };
+        if let Err(error) = poll_fn(|cx| self.poll_rest(cx, &mut fill)).await {
             let _ = self.fail(error);
-            return Poll::Ready(());
         }
     }
 

@@ -21,13 +21,21 @@ const HTTP: &[u8] = b"HTTP_";
 /// Name and value of a variable.
 type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
-/// The key of what is kept, where the configuration says none.
+/// The key of what is kept, where the configuration says none. The host is part of it as the client says it: the server is
+/// told `HTTP_HOST` with its port and its case, and makes addresses of it.
 pub(super) fn own_key(target: &Target, request: &Request) -> Vec<u8> {
     let mut key = [target.scheme.as_bytes(), &target.host].concat();
     // Who is asked says nothing of what for.
-    for variable in [Variable::Scheme, Variable::Host, Variable::RequestUri] {
+    for variable in [Variable::Scheme, Variable::RequestUri] {
         key.push(b' ');
         routing::request_variable(&variable, request, &mut key);
+        if variable == Variable::Scheme {
+            let (meant, said) = (&request.authority[..], request.fields.first(Name::Host));
+            for host in [Some(meant), said.filter(|said| *said != meant)].into_iter().flatten() {
+                key.push(b' ');
+                key.extend_from_slice(host);
+            }
+        }
     }
     key
 }
