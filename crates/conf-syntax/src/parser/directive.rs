@@ -3,6 +3,7 @@
 use super::{Parser, unexpected};
 use crate::error::{SyntaxError, SyntaxErrorKind as Kind};
 use crate::lexer::{Lexer, Token};
+use crate::lua;
 use crate::source::Span;
 use crate::tree::{Tree, VERBATIM, WordRecord};
 
@@ -41,7 +42,24 @@ impl Parser<'_> {
             if self.errors.is_full() {
                 break Ending::Lost;
             }
-            let token = lexer.next();
+            let mut token = lexer.next();
+            if let Token::Word { start, end, .. } = token
+                && !matches!(text[start], b'"' | b'\'')
+                && text.get(end) == Some(&b'{')
+                && !holds_data(
+                    self.tree
+                        .words
+                        .get(first_word)
+                        .map_or(&text[start..end], |&name| self.tree.value(name, text)),
+                )
+                && let Some(word @ Token::Word { end: whole_end, .. }) = lexer.braces_within(start)
+            {
+                token = word;
+                let is_condition =
+                    self.tree.words.get(first_word).is_some_and(|&name| self.tree.value(name, text) == b"if");
+                let help = quote_it(&text[start..whole_end], is_condition);
+                self.errors.push(unexpected("{", span(start, whole_end)).help(help));
+            }
             let at = lexer.position;
             match token {
                 Token::Word { start, end, escaped } => {
@@ -110,6 +128,24 @@ impl Parser<'_> {
         open.position = lexer.position;
         ending
     }
+}
+
+/// Whether the first word of a directive's block may be anything, so that a brace may stand in it.
+fn holds_data(name: &[u8]) -> bool {
+    matches!(name, b"map" | b"geo" | b"types" | b"split_clients" | b"charset_map") || lua::is_lua_block(name)
+}
+
+/// How to write a word with braces in it.
+fn quote_it(word: &[u8], is_condition: bool) -> String {
+    // The condition's own parenthesis stays behind the quote.
+    let count = |wanted: u8| word.iter().filter(|b| **b == wanted).count();
+    let (word, behind) = match word.strip_suffix(b")") {
+        Some(inner) if is_condition && count(b')') > count(b'(') => (inner, ")"),
+        _ => (word, ""),
+    };
+    let quote = if word.contains(&b'"') { '\'' } else { '"' };
+    let word = shortened(word);
+    format!("outside of quotes a \"{{\" begins a block; quote it: {quote}{word}{quote}{behind}")
 }
 
 /// Says what may have gone wrong with the quoted word before an unexpected byte.
