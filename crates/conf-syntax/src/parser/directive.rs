@@ -2,6 +2,7 @@
 
 use super::{Parser, unexpected};
 use crate::error::{SyntaxError, SyntaxErrorKind as Kind};
+use crate::invisible::lookalike;
 use crate::lexer::{Lexer, Token};
 use crate::lua;
 use crate::source::Span;
@@ -96,7 +97,9 @@ impl Parser<'_> {
                     let length = character_length(&text[at..]);
                     let what = String::from_utf8_lossy(&text[at..at + length]);
                     let mut error = unexpected(&what, span(at, at + length));
-                    if let Some(&word) = self.tree.words.last() {
+                    if let Some(odd) = lookalike(&text[at..at + length]) {
+                        error = error.help(odd.help());
+                    } else if let Some(&word) = self.tree.words.last() {
                         error = after_quote(error, span(word.start as usize, word.end as usize), text);
                     }
                     self.errors.push(error);
