@@ -77,7 +77,16 @@ impl Parser<'_> {
                 Token::Semicolon => self
                     .errors
                     .push(unexpected(";", span(at - 1, at)).help("no directive stands before it; remove it")),
-                Token::Open if self.tree.words.len() > first_word => break Ending::Open,
+                Token::Open if self.tree.words.len() > first_word => {
+                    let Some(end) = json_end(text, at - 1) else { break Ending::Open };
+                    // As `return 200 {"status":"ok"};`: nothing that nginx takes looks so.
+                    let word = span(at - 1, end);
+                    let help = quote_it(&text[word.range()], false);
+                    self.errors.push(unexpected("{", word).help(help));
+                    let (start, end) = (word.start, word.end);
+                    self.tree.words.push(WordRecord { start, end, value: VERBATIM });
+                    lexer.position = end as usize;
+                }
                 Token::Open => {
                     self.errors.push(
                         unexpected("{", span(at - 1, at)).help("a block begins with its directive's name"),
@@ -133,6 +142,29 @@ impl Parser<'_> {
     }
 }
 
+/// Where an object of JSON ends that begins at `start` with a brace, a quoted name and a colon directly behind it.
+fn json_end(text: &[u8], start: usize) -> Option<usize> {
+    let inside = text[start + 1..].trim_ascii_start();
+    let name = inside.strip_prefix(b"\"").or_else(|| inside.strip_prefix(b"\\\""))?;
+    let letters =
+        name.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'$')).count();
+    let rest = &name[letters..];
+    if letters == 0 || !(rest.starts_with(b"\":") || rest.starts_with(b"\\\":")) {
+        return None;
+    }
+    let mut depth = 0_usize;
+    for (at, byte) in text.iter().enumerate().skip(start) {
+        match byte {
+            b'{' => depth += 1,
+            b'}' if depth == 1 => return Some(at + 1),
+            b'}' => depth -= 1,
+            b';' => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
 /// Whether the first word of a directive's block may be anything, so that a brace may stand in it.
 fn holds_data(name: &[u8]) -> bool {
     matches!(name, b"map" | b"geo" | b"types" | b"split_clients" | b"charset_map") || lua::is_lua_block(name)
@@ -146,6 +178,10 @@ fn quote_it(word: &[u8], is_condition: bool) -> String {
         Some(inner) if is_condition && count(b')') > count(b'(') => (inner, ")"),
         _ => (word, ""),
     };
+    if word.contains(&b'"') && word.contains(&b'\'') {
+        return "outside of quotes a \"{\" begins a block; put all of it into quotes, with a \"\\\" before those in it"
+            .to_owned();
+    }
     let quote = if word.contains(&b'"') { '\'' } else { '"' };
     let word = shortened(word);
     format!("outside of quotes a \"{{\" begins a block; quote it: {quote}{word}{quote}{behind}")

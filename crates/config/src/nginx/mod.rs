@@ -399,6 +399,7 @@ impl<'a> Reader<'a> {
             zones: Vec::new(),
             charset_maps: Vec::new(),
             upstreams: Vec::new(),
+            misplaced_groups: Vec::new(),
             upstream: None,
             proxies: Vec::new(),
             passes_at: Vec::new(),
@@ -458,7 +459,14 @@ impl<'a> Reader<'a> {
                 let names = self.variables.names();
                 let near =
                     (found.len() < 100).then(|| crate::gunicorn::nearest::nearest(unknown.name, names));
-                let help = near.flatten().map(|near| format!("did you mean `${near}`?"));
+                let help = match unknown.name {
+                    // What everybody copies without the line that belongs to it.
+                    "connection_upgrade" => Some(
+                        "define it in `http`: `map $http_upgrade $connection_upgrade { default upgrade; '' close; }`"
+                            .to_owned(),
+                    ),
+                    _ => near.flatten().map(|near| format!("did you mean `${near}`?")),
+                };
                 found.push((Severity::Error, at, format!("unknown \"{}\" variable", unknown.name), help));
             }
         }

@@ -53,6 +53,8 @@ pub(super) struct Reader<'a> {
     pub zones: Vec<Zone>,
     pub charset_maps: Vec<CharsetMap>,
     pub upstreams: Vec<Upstream>,
+    /// Names of groups that stand where none may: who names one has no other error for it.
+    pub misplaced_groups: Vec<Vec<u8>>,
     /// The group that is being read.
     pub upstream: Option<super::upstream::Group>,
     pub proxies: Vec<ProxyPass>,
@@ -177,6 +179,9 @@ impl<'a> Reader<'a> {
             return None;
         }
         let Some(index) = rows.iter().copied().find(|i| TABLE.rows[*i].contexts.contains(context)) else {
+            if name.value == b"upstream" {
+                self.misplaced_groups.extend(directive.args.first().map(|group| group.value.to_vec()));
+            }
             self.misplaced(name, rows, context);
             return None;
         };
@@ -191,7 +196,13 @@ impl<'a> Reader<'a> {
         }
         if row.block != directive.block.is_some() {
             if row.block {
-                self.error(directive.head(), format!("directive \"{}\" has no opening \"{{\"", row.name));
+                let help = if row.name == "if" {
+                    "what it does stands in braces behind the condition: `if (…) { return 403; }`".to_owned()
+                } else {
+                    format!("what belongs to it stands in braces: `{} … {{ … }}`", row.name)
+                };
+                self.error(directive.head(), format!("directive \"{}\" has no opening \"{{\"", row.name))
+                    .help(help);
             } else {
                 self.error(
                     directive.head(),
@@ -203,7 +214,16 @@ impl<'a> Reader<'a> {
         }
         if !row.count.allows(directive.args.len()) {
             let message = format!("invalid number of arguments in \"{}\" directive", row.name);
-            self.error(directive.head(), message).help(takes(row));
+            let swallowed = directive.args.iter().skip(1).find(|word| {
+                word.quoted == Quoting::None
+                    && word.value.contains(&b'_')
+                    && !TABLE.find(word.value).is_empty()
+            });
+            let help = match swallowed {
+                Some(word) => format!("is a `;` missing before `{}`?", word.text()),
+                None => takes(row),
+            };
+            self.error(directive.head(), message).help(help);
             return None;
         }
         Some(index)
