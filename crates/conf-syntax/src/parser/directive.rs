@@ -173,7 +173,7 @@ fn holds_data(name: &[u8]) -> bool {
 /// How to write a word with braces in it.
 fn quote_it(word: &[u8], is_condition: bool) -> String {
     // The condition's own parenthesis stays behind the quote.
-    let count = |wanted: u8| word.iter().filter(|b| **b == wanted).count();
+    let count = |wanted: u8| memchr::memchr_iter(wanted, word).count();
     let (word, behind) = match word.strip_suffix(b")") {
         Some(inner) if is_condition && count(b')') > count(b'(') => (inner, ")"),
         _ => (word, ""),
