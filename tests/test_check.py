@@ -104,6 +104,48 @@ def test_check_is_for_a_command_line_too(tmp_path):
     assert "--check-config" not in done.stderr
 
 
+def test_settings_that_cannot_be_used_are_told_together_with_their_places(tmp_path):
+    (tmp_path / "shop.py").write_text(APP)
+    env = {"VIRTUAL_ENV": str(os.path.dirname(os.path.dirname(sys.executable)))}
+    (tmp_path / "gunicorn.conf.py").write_text("pidfile = 'no/a.pid'\nerrorlog = 'no/error.log'\n")
+    both = {**env, "GUNICORN_CMD_ARGS": "--access-logfile no/access.log"}
+    for word in (["check"], []):
+        done = run(tmp_path, *word, "shop", "-b", "127.0.0.1:0", env=both)
+        assert done.returncode == 1
+        places = re.findall(r"^error: (.*?) .*\n +--> (.*)$", done.stderr, re.MULTILINE)
+        assert [place.rsplit("/", 1)[-1] for _, place in places] == [
+            "gunicorn.conf.py:1:1", "GUNICORN_CMD_ARGS:1:18", "gunicorn.conf.py:2:1"], done.stderr
+    (tmp_path / "gunicorn.conf.py").write_text(
+        "certfile = 'no/c.pem'\nkeyfile = 'no/k.pem'\naccess_log_format = '%(h'\naccesslog = '-'\n")
+    done = run(tmp_path, "check", "shop", "-b", "127.0.0.1:0", env=env)
+    assert done.returncode == 1
+    assert re.search(r"error: .*certfile.*\n +--> .*gunicorn\.conf\.py:1:1\n", done.stderr), done.stderr
+    (tmp_path / "gunicorn.conf.py").write_text("access_log_format = '%(h'\naccesslog = '-'\n")
+    done = run(tmp_path, "check", "shop", "-b", "127.0.0.1:0", env=env)
+    assert done.returncode == 1
+    assert re.search(r"error: access_log_format: .*\n +--> .*gunicorn\.conf\.py:1:1\n", done.stderr), done.stderr
+
+
+def test_all_hooks_with_other_arguments_are_told_at_once(tmp_path):
+    (tmp_path / "shop.py").write_text(APP)
+    env = {"VIRTUAL_ENV": str(os.path.dirname(os.path.dirname(sys.executable)))}
+    (tmp_path / "gunicorn.conf.py").write_text(
+        "def when_ready():\n    pass\n\ndef post_fork(server):\n    pass\n")
+    done = run(tmp_path, "check", "shop", env=env)
+    assert done.returncode == 1
+    assert re.search(r"gunicorn\.conf\.py:1: when_ready must take 1 argument", done.stderr), done.stderr
+    assert re.search(r"gunicorn\.conf\.py:4: post_fork must take 2 arguments", done.stderr), done.stderr
+
+
+def test_a_log_beside_access_log_off_is_made_as_by_nginx(tmp_path):
+    server = site(tmp_path, log="nowhere/a.log; access_log off")
+    done = server.run("check", "-c", "nginx.conf")
+    assert done.returncode == 1
+    assert re.search(r"error: the access log .*nowhere/a\.log cannot be written: there is no directory .*nowhere\n"
+                     r" +--> .*nginx\.conf:\d+:\d+\n", done.stderr), done.stderr
+    assert server.run("-c", "nginx.conf").returncode == 1
+
+
 def test_a_port_in_use_is_told_once_when_it_begins_and_once_at_the_end(tmp_path):
     (tmp_path / "shop.py").write_text(APP)
     env = {"VIRTUAL_ENV": str(os.path.dirname(os.path.dirname(sys.executable)))}

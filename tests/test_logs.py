@@ -355,6 +355,9 @@ def test_the_stacks_of_a_request_that_overran_are_in_the_file_of_the_log(serve):
     assert server.get().status == 504
     path = server.directory / "error.log"
     wait_until(lambda: "app.py" in path.read_text() and "WORKER TIMEOUT" in path.read_text(), "the stacks")
+    # Python's words for ABRT read as if it had crashed, and stand behind what they mean.
+    text = path.read_text()
+    assert 0 < text.find("mean this order, and no crash") < text.find("Fatal Python error: Aborted\n\n"), text
 
 
 def test_output_that_is_captured_is_in_the_file(serve):

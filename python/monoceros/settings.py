@@ -37,7 +37,7 @@ FEWEST = {"post_request": 2}
 
 
 class SettingsError(Exception):
-    """What is wrong with the settings file, in one sentence that names it."""
+    """What is wrong with the settings file, in a line for each thing, which names it."""
 
 
 class Settings:
@@ -47,17 +47,23 @@ class Settings:
         self.path = path
         self.hooks = {}
         self.values = {}
+        wrong = []
         for name, value in names.items():
             if name.startswith("_") or isinstance(value, types.ModuleType):
                 continue
             if name in HOOKS and value is None:
                 continue
             if name in HOOKS and callable(value):
-                self.hooks[name] = (value, arguments_taken(name, value, path, lines.get(name)))
+                try:
+                    self.hooks[name] = (value, arguments_taken(name, value, path, lines.get(name)))
+                except SettingsError as error:
+                    wrong.append((lines.get(name, 0), str(error)))
             elif isinstance(value, (types.FunctionType, types.BuiltinFunctionType)):
                 continue
             else:
                 self.values[name] = plain(value)
+        if wrong:
+            raise SettingsError("\n".join(text for _, text in sorted(wrong)))
         self.lines = {n: lines[n] for n in lines if n in self.values or n in self.hooks}
 
 

@@ -45,6 +45,8 @@ pub enum SyntaxErrorKind {
     ArgumentCount,
     /// A file or a directory could not be read; the message has the system's words.
     Unreadable,
+    /// A file is UTF-16, which nobody reads.
+    Encoding,
     /// A file includes itself, directly or through others.
     IncludeLoop,
     /// Includes in includes beyond [`Limits::include_depth`](crate::Limits).

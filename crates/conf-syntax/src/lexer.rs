@@ -106,6 +106,29 @@ impl<'t> Lexer<'t> {
         Token::Word { start, end: self.position, escaped }
     }
 
+    /// After an unquoted word that `{` ended: reads it to the end of what most likely was meant as one word, as
+    /// `^/\d{4}/`. Whether it was is to be seen from what stands in the braces: one thing, without blanks. nginx reads
+    /// a block there, whose first directive has a brace in its name.
+    pub(crate) fn braces_within(&mut self, start: usize) -> Option<Token> {
+        let before = self.position;
+        let mut end = before;
+        while let Some(inside) = self.text[end..].strip_prefix(b"{") {
+            let is_end =
+                |b: &u8| matches!(b, b' ' | b'\t' | b'\r' | b'\n' | b';' | b'{' | b'}' | b'"' | b'\'' | b'#');
+            let length = inside.iter().position(is_end).filter(|&at| at > 0 && inside[at] == b'}');
+            let Some(length) = length else { break };
+            self.position = end + 1 + length + 1;
+            // A further quantifier, a `?`, the rest of the pattern.
+            self.plain_word();
+            end = self.position;
+        }
+        if end == before || end - start > self.longest_word {
+            self.position = before;
+            return None;
+        }
+        Some(Token::Word { start, end, escaped: self.text[start..end].contains(&b'\\') })
+    }
+
     fn plain_word(&mut self) -> Token {
         let start = self.position;
         let limit = self.limit(start);

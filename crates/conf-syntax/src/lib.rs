@@ -26,6 +26,7 @@
 
 mod error;
 mod glob;
+mod invisible;
 mod lexer;
 mod loader;
 mod lua;
@@ -35,6 +36,7 @@ mod tree;
 mod value;
 
 pub use error::{Related, SyntaxError, SyntaxErrorKind};
+pub use invisible::{Lookalike, lookalike};
 pub use loader::{DiskLoader, Loader, MemoryLoader};
 pub use parser::{Limits, parse, parse_option, parse_with_limits};
 pub use source::{Excerpt, FileId, Location, Sources, Span};

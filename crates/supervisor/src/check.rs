@@ -30,7 +30,7 @@ pub(crate) fn site(
     embedded: Embedded,
 ) -> u8 {
     eprint!("{}", site.notes.render(colour()));
-    let mut wrong = files(&site.model, |path| site.place_of(path));
+    let mut wrong = files(&site.model, |_, path| site.place_of(path));
     if let Err(why) = listen::test(&site.model) {
         wrong.push(Diagnostic::error(why));
     }
@@ -140,8 +140,8 @@ pub(crate) fn load(
 }
 
 /// What is wrong with the files that a start would make or open (logs, the pid file, directories), and with what is
-/// written to them.
-pub(crate) fn files(model: &Model, place: impl Fn(&Path) -> Option<config::Place>) -> Vec<Diagnostic> {
+/// written to them. `place` says where the setting stands that names a path.
+pub(crate) fn files(model: &Model, place: impl Fn(&str, &Path) -> Option<config::Place>) -> Vec<Diagnostic> {
     let mut wrong: Vec<Diagnostic> = vec![];
     let logs = &model.logs;
     for listener in &model.listeners {
@@ -151,10 +151,10 @@ pub(crate) fn files(model: &Model, place: impl Fn(&Path) -> Option<config::Place
             wrong.push(Diagnostic::error(format!("fd://{number} cannot be listened on: {why}")));
         }
     }
-    let mut tell = |what: &str, path: &Path, outcome: Result<(), String>| {
+    let mut tell = |what: &str, setting: &str, path: &Path, outcome: Result<(), String>| {
         if let Err(why) = outcome {
             let text = format!("the {what} {} cannot be written: {why}", path.display());
-            let error = Diagnostic::error(text).at(place(path));
+            let error = Diagnostic::error(text).at(place(setting, path));
             // Several servers may have one log.
             if !wrong.contains(&error) {
                 wrong.push(error);
@@ -162,32 +162,36 @@ pub(crate) fn files(model: &Model, place: impl Fn(&Path) -> Option<config::Place
         }
     };
     if let Some(LogTarget::File(path)) = &logs.access {
-        tell("access log", path, file(path));
+        tell("access log", "accesslog", path, file(path));
     }
     if let LogTarget::File(path) = &logs.error {
-        tell("error log", path, file(path));
+        tell("error log", "errorlog", path, file(path));
     }
     for log in logs.nginx.iter().flat_map(|logs| logs.main.iter().chain(logs.others.iter().flatten())) {
         if let ErrorTarget::File(path) = &log.target {
-            tell("error log", path, file(path));
+            tell("error log", "errorlog", path, file(path));
         }
     }
     for path in model.http.as_deref().into_iter().flat_map(telemetry::access_log_files) {
-        tell("access log", &path, file(&path));
+        tell("access log", "access_log", &path, file(&path));
+    }
+    for path in model.http.as_deref().into_iter().flat_map(telemetry::unwritten_log_files) {
+        tell("access log", "access_log", &path, file(&path));
     }
     if let Some(path) = &model.process.pidfile {
-        tell("pid file", path, file(path));
+        tell("pid file", "pidfile", path, file(path));
     }
     if let Some(path) = &model.edge.buffers.temp_dir {
-        tell("directory", path, directory(path));
+        tell("directory", "temp_dir", path, directory(path));
     }
     for cache in model.http.as_deref().into_iter().flat_map(|http| &http.caches) {
-        tell("cache", &cache.path, directory(&cache.path));
+        tell("cache", "cache", &cache.path, directory(&cache.path));
     }
     if logs.nginx.is_none()
         && let Err(error) = telemetry::AccessFormat::compile(&logs.access_format)
     {
-        wrong.push(Diagnostic::error(format!("access_log_format: {error}")));
+        let error = Diagnostic::error(format!("access_log_format: {error}"));
+        wrong.push(error.at(place("access_log_format", Path::new(""))));
     }
     wrong
 }

@@ -146,7 +146,11 @@ impl Prepared {
         systemd: &[Arc<Bound>],
         patience: Patience<'_>,
     ) -> Result<Self, String> {
-        load_certificates(&mut model)?;
+        let wrong = load_certificates(&mut model);
+        if !wrong.is_empty() {
+            let texts: Vec<String> = wrong.into_iter().map(|(_, why)| why).collect();
+            return Err(texts.join("; "));
+        }
         crate::acme::fill(&mut model)?;
         let listeners = listen::bind_all(&mut model, bound, systemd, patience)?;
         let error_log = ErrorLog::open(&model)?;
@@ -169,25 +173,31 @@ fn variable<'a>(environment: &'a [(OsString, OsString)], name: &str) -> Option<&
 }
 
 /// Reads the certificates that the command line names and checks that they can be used; those of an nginx.conf have been
-/// read with it. The error is a sentence for the user.
-pub(crate) fn load_certificates(model: &mut Model) -> Result<(), String> {
+/// read with it. What it returns is wrong: the setting, and a sentence for the user.
+pub(crate) fn load_certificates(model: &mut Model) -> Vec<(&'static str, String)> {
+    let mut wrong = vec![];
     for certificate in &mut model.tls.certificates {
         let (Some(files), None) = (&certificate.files, &certificate.contents) else { continue };
-        let contents = ::listen::tls::Files.certificate(files).map_err(|fault| {
-            let (what, path) = match fault.which {
-                Which::Key => ("keyfile", &files.key),
-                _ => ("certfile", &files.chain),
-            };
-            format!("{what}: {} cannot be used: {}", path.display(), fault.why)
-        })?;
-        certificate.contents = Some(contents);
+        match ::listen::tls::Files.certificate(files) {
+            Ok(contents) => certificate.contents = Some(contents),
+            Err(fault) => {
+                let (what, path) = match fault.which {
+                    Which::Key => ("keyfile", &files.key),
+                    _ => ("certfile", &files.chain),
+                };
+                wrong.push((what, format!("{what}: {} cannot be used: {}", path.display(), fault.why)));
+            }
+        }
     }
     for clients in model.tls.offers.iter_mut().filter_map(|offer| offer.clients.as_mut()) {
         if let Some(path) = clients.file.take() {
-            let list = ::listen::tls::Files.list(&path, Listed::Certificates);
-            clients.trusted =
-                list.map_err(|why| format!("ca_certs: {} cannot be used: {why}", path.display()))?;
+            match ::listen::tls::Files.list(&path, Listed::Certificates) {
+                Ok(list) => clients.trusted = list,
+                Err(why) => {
+                    wrong.push(("ca_certs", format!("ca_certs: {} cannot be used: {why}", path.display())));
+                }
+            }
         }
     }
-    Ok(())
+    wrong
 }

@@ -63,6 +63,9 @@ impl ErrorLog {
         for path in model.http.as_deref().into_iter().flat_map(telemetry::access_log_files) {
             open(&path)?;
         }
+        for path in model.http.as_deref().into_iter().flat_map(telemetry::unwritten_log_files) {
+            open(&path)?;
+        }
         // It is no log, but it too has to be there before anything changes.
         if let Some(path) = &model.edge.buffers.temp_dir {
             make_directory(path, &model.process)

@@ -182,7 +182,16 @@ fn prepare(
         print!("{}", settled.merged.settings.print_config());
     }
     let mut model = settled.merged.model.clone();
-    load_certificates(&mut model).map_err(|why| fail(&why))?;
+    let place = |name: &str| settled.merged.place_of(name);
+    let mut wrong: Vec<Diagnostic> = load_certificates(&mut model)
+        .into_iter()
+        .map(|(setting, why)| Diagnostic::error(why).at(place(setting)))
+        .collect();
+    if check_config || print_config {
+        wrong.extend(check::files(&model, |setting, _| place(setting)));
+    } else if !wrong.is_empty() {
+        return Err(show(&Report::errors(wrong, false)).into());
+    }
     if check_config || print_config {
         // The application's traceback belongs on the terminal here, and nothing is opened or bound.
         let app = &model.apps[0];
@@ -192,7 +201,7 @@ fn prepare(
         return Ok(Outcome::Checked(Checked {
             body: settled.body(true),
             patience: app.boot_timeout,
-            wrong: check::files(&model, |_| None),
+            wrong,
             success: by_word.then(line),
         }));
     }

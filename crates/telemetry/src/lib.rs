@@ -20,6 +20,6 @@ pub use access::log::{AccessLog, AccessWriter};
 pub use clock::{date, time_iso8601, time_local, utc_offset};
 pub use file::{OpenError, Target, reopen};
 pub use nginx::log_format::render as render_log_format;
-pub use nginx::logs::{AccessLogs, access_log_files};
+pub use nginx::logs::{AccessLogs, access_log_files, unwritten_log_files};
 pub use nginx::writer::AccessLogsWriter;
 pub use nginx::{Lookup, Way};

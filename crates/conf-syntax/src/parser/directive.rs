@@ -2,7 +2,9 @@
 
 use super::{Parser, unexpected};
 use crate::error::{SyntaxError, SyntaxErrorKind as Kind};
+use crate::invisible::lookalike;
 use crate::lexer::{Lexer, Token};
+use crate::lua;
 use crate::source::Span;
 use crate::tree::{Tree, VERBATIM, WordRecord};
 
@@ -41,7 +43,24 @@ impl Parser<'_> {
             if self.errors.is_full() {
                 break Ending::Lost;
             }
-            let token = lexer.next();
+            let mut token = lexer.next();
+            if let Token::Word { start, end, .. } = token
+                && !matches!(text[start], b'"' | b'\'')
+                && text.get(end) == Some(&b'{')
+                && !holds_data(
+                    self.tree
+                        .words
+                        .get(first_word)
+                        .map_or(&text[start..end], |&name| self.tree.value(name, text)),
+                )
+                && let Some(word @ Token::Word { end: whole_end, .. }) = lexer.braces_within(start)
+            {
+                token = word;
+                let is_condition =
+                    self.tree.words.get(first_word).is_some_and(|&name| self.tree.value(name, text) == b"if");
+                let help = quote_it(&text[start..whole_end], is_condition);
+                self.errors.push(unexpected("{", span(start, whole_end)).help(help));
+            }
             let at = lexer.position;
             match token {
                 Token::Word { start, end, escaped } => {
@@ -58,7 +77,16 @@ impl Parser<'_> {
                 Token::Semicolon => self
                     .errors
                     .push(unexpected(";", span(at - 1, at)).help("no directive stands before it; remove it")),
-                Token::Open if self.tree.words.len() > first_word => break Ending::Open,
+                Token::Open if self.tree.words.len() > first_word => {
+                    let Some(end) = json_end(text, at - 1) else { break Ending::Open };
+                    // As `return 200 {"status":"ok"};`: nothing that nginx takes looks so.
+                    let word = span(at - 1, end);
+                    let help = quote_it(&text[word.range()], false);
+                    self.errors.push(unexpected("{", word).help(help));
+                    let (start, end) = (word.start, word.end);
+                    self.tree.words.push(WordRecord { start, end, value: VERBATIM });
+                    lexer.position = end as usize;
+                }
                 Token::Open => {
                     self.errors.push(
                         unexpected("{", span(at - 1, at)).help("a block begins with its directive's name"),
@@ -78,7 +106,9 @@ impl Parser<'_> {
                     let length = character_length(&text[at..]);
                     let what = String::from_utf8_lossy(&text[at..at + length]);
                     let mut error = unexpected(&what, span(at, at + length));
-                    if let Some(&word) = self.tree.words.last() {
+                    if let Some(odd) = lookalike(&text[at..at + length]) {
+                        error = error.help(odd.help());
+                    } else if let Some(&word) = self.tree.words.last() {
                         error = after_quote(error, span(word.start as usize, word.end as usize), text);
                     }
                     self.errors.push(error);
@@ -110,6 +140,51 @@ impl Parser<'_> {
         open.position = lexer.position;
         ending
     }
+}
+
+/// Where an object of JSON ends that begins at `start` with a brace, a quoted name and a colon directly behind it.
+fn json_end(text: &[u8], start: usize) -> Option<usize> {
+    let inside = text[start + 1..].trim_ascii_start();
+    let name = inside.strip_prefix(b"\"").or_else(|| inside.strip_prefix(b"\\\""))?;
+    let letters =
+        name.iter().take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'$')).count();
+    let rest = &name[letters..];
+    if letters == 0 || !(rest.starts_with(b"\":") || rest.starts_with(b"\\\":")) {
+        return None;
+    }
+    let mut depth = 0_usize;
+    for (at, byte) in text.iter().enumerate().skip(start) {
+        match byte {
+            b'{' => depth += 1,
+            b'}' if depth == 1 => return Some(at + 1),
+            b'}' => depth -= 1,
+            b';' => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Whether the first word of a directive's block may be anything, so that a brace may stand in it.
+fn holds_data(name: &[u8]) -> bool {
+    matches!(name, b"map" | b"geo" | b"types" | b"split_clients" | b"charset_map") || lua::is_lua_block(name)
+}
+
+/// How to write a word with braces in it.
+fn quote_it(word: &[u8], is_condition: bool) -> String {
+    // The condition's own parenthesis stays behind the quote.
+    let count = |wanted: u8| memchr::memchr_iter(wanted, word).count();
+    let (word, behind) = match word.strip_suffix(b")") {
+        Some(inner) if is_condition && count(b')') > count(b'(') => (inner, ")"),
+        _ => (word, ""),
+    };
+    if word.contains(&b'"') && word.contains(&b'\'') {
+        return "outside of quotes a \"{\" begins a block; put all of it into quotes, with a \"\\\" before those in it"
+            .to_owned();
+    }
+    let quote = if word.contains(&b'"') { '\'' } else { '"' };
+    let word = shortened(word);
+    format!("outside of quotes a \"{{\" begins a block; quote it: {quote}{word}{quote}{behind}")
 }
 
 /// Says what may have gone wrong with the quoted word before an unexpected byte.

@@ -116,6 +116,17 @@ impl Parser<'_> {
             self.stop(self.too_large(at));
             return;
         }
+        if is_utf16(text) {
+            let path = self.sources.path(file).display().to_string();
+            let message = format!("\"{path}\" is UTF-16, and has to be UTF-8");
+            let error = SyntaxError::new(Some(Span { file, start: 0, end: 0 }), Kind::Encoding, message);
+            self.errors.push(
+                error.help(format!(
+                    "save it as UTF-8 in your editor, or by `iconv -f UTF-16 -t UTF-8 {path}`"
+                )),
+            );
+            return;
+        }
         let position = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
         self.files.push(OpenFile {
             file,
@@ -151,6 +162,14 @@ impl Parser<'_> {
         let nodes = self.tree.nodes.len() as u32;
         self.tree.truncate(nodes, first_word);
     }
+}
+
+/// With its byte order mark, or begun by a letter of ASCII.
+fn is_utf16(text: &[u8]) -> bool {
+    matches!(
+        text,
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 1..=0x7f, 0, ..] | [1..=0x7f, 0, 1..=0x7f, 0, ..]
+    )
 }
 
 /// As nginx shows a system's error: its number and its words.

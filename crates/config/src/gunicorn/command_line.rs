@@ -76,9 +76,16 @@ pub struct Merged {
     pub check_config: bool,
     /// `--print-config`: print [`Effective::print_config`], check, exit.
     pub print_config: bool,
+    /// Where settings stand whose values are looked at later.
+    pub(super) places: Vec<(&'static str, Place)>,
 }
 
 impl Merged {
+    /// Where a setting that names a file stands, and that of the access log's format.
+    pub fn place_of(&self, name: &str) -> Option<Place> {
+        self.places.iter().find(|(known, _)| *known == name).map(|(_, place)| place.clone())
+    }
+
     /// All effective settings by gunicorn's names, hooks left out; the mold makes `cfg` of it.
     pub fn to_mold_settings(&self) -> Map<String, Json> {
         self.settings.to_mold_settings()

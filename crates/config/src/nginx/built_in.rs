@@ -49,6 +49,18 @@ pub(crate) fn note(path: &Path, sources: &Sources) -> Diagnostic {
     Diagnostic::new(Severity::Note, text).at(place)
 }
 
+/// The media type of an extension in the `mime.types` that is brought, if that is what was read.
+pub(crate) fn media_type(sources: &Sources, extension: &[u8]) -> Option<&'static [u8]> {
+    let (name, text) = FILES[0];
+    let is_read = |(_, path, read): (_, &Path, &[u8])| path.ends_with(name) && read == text.as_bytes();
+    sources.files().any(is_read).then_some(())?;
+    text.lines().find_map(|line| {
+        let mut words = line.trim().trim_end_matches(';').split_ascii_whitespace();
+        let media_type = words.next()?;
+        words.any(|word| word.as_bytes() == extension).then_some(media_type.as_bytes())
+    })
+}
+
 /// Looks into another loader first.
 pub(crate) struct WithBuiltIn<'a> {
     inner: &'a mut dyn Loader,

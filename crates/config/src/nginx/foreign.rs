@@ -49,8 +49,12 @@ const PARAMETERS: &[(&[&str], &str)] = &[
 /// Names, or what they begin or end with.
 const ADVICE: &[(&[&str], &str)] = &[
     (
-        &["api", "status", "status_format", "status_zone", "upstream_conf", "vhost_traffic_status*"],
-        "it is of nginx's paid edition or of a separate module; `stub_status` and `upstream_status` are there",
+        &["api", "status", "status_format", "status_zone", "upstream_conf"],
+        "it is of nginx's paid edition; `stub_status` and `upstream_status` are there",
+    ),
+    (
+        &["vhost_traffic_status*", "stream_server_traffic_status*"],
+        "it is of a separate module, nginx-module-vts; `stub_status` and `upstream_status` are there",
     ),
     (
         &["auth_jwt*"],
@@ -94,26 +98,123 @@ const ADVICE: &[(&[&str], &str)] = &[
     (&["otel_*", "opentelemetry*", "opentracing*"], "it is of a separate module; tracing is not there yet"),
     (
         &["more_set_headers", "more_clear_headers"],
-        "it is of a separate module; `add_header NAME VALUE always`, or `proxy_hide_header`, may do",
+        "it is of a separate module, headers-more; `add_header NAME VALUE always`, or `proxy_hide_header`, may do",
     ),
     (
         &["more_set_input_headers", "more_clear_input_headers"],
-        "it is of a separate module; `proxy_set_header` may do",
+        "it is of a separate module, headers-more; `proxy_set_header` may do",
     ),
-    (&["geoip2*"], "it is of a separate module; `geo` takes ranges of addresses from a file"),
-    (&["subs_filter*"], "it is of a separate module; `sub_filter` may do"),
-    (&["fancyindex*"], "it is of a separate module; `autoindex` may do"),
+    (&["geoip2*"], "it is of a separate module, geoip2; `geo` takes ranges of addresses from a file"),
+    (&["subs_filter*", "replace_filter*"], "it is of a separate module; `sub_filter` may do"),
+    (&["fancyindex*"], "it is of a separate module, fancyindex; `autoindex` may do"),
     (
         &["lua_*", "*_by_lua", "*_by_lua_block", "*_by_lua_file"],
-        "it is of a separate module: Lua is not run here; the application can do it",
+        "it is of a separate module, OpenResty's: Lua is not run here; the application can do it",
     ),
     (
-        &["modsecurity*", "SecRules*"],
-        "it is of a separate module; there is no firewall for applications here",
+        &[
+            "set_escape_uri",
+            "set_unescape_uri",
+            "set_quote_*",
+            "set_md5",
+            "set_sha1",
+            "set_hmac_sha*",
+            "set_encode_*",
+            "set_decode_*",
+            "set_encrypt_session",
+            "set_decrypt_session",
+            "encrypted_session*",
+            "set_random",
+            "set_secure_random_*",
+            "set_local_today",
+            "set_formatted_*",
+            "set_hashed_upstream",
+            "set_if_empty",
+            "set_rotate",
+            "set_misc*",
+            "array_*",
+            "set_form_input*",
+        ],
+        "it is of a separate module, of OpenResty's set-misc and its like; `map` computes a variable from another, the \
+         application the rest",
     ),
-    (&["pagespeed"], "it is of a separate module, which is no longer kept"),
-    (&["passenger_*", "rails_env"], "it is of Passenger; `app` and `app_pass` run an application"),
-    (&["upload_*", "push_stream*", "nchan_*", "echo*"], "it is of a separate module"),
+    (
+        &["rtmp", "rtmp_*", "vod", "vod_*"],
+        "it is of a separate module, for video: no live streams are taken or cut here; `mp4` and `flv` serve files",
+    ),
+    (
+        &["auth_ldap*", "ldap_server", "auth_pam*", "auth_gss*", "auth_digest*", "auth_spnego*", "auth_cas*"],
+        "it is of a separate module; `auth_request` asks a server that signs users in, `auth_basic` a file of passwords",
+    ),
+    (
+        &["modsecurity*", "ModSecurity*"],
+        "it is of a separate module, ModSecurity; there is no firewall for applications here",
+    ),
+    (
+        &["SecRules*", "BasicRule", "MainRule", "CheckRule", "DeniedUrl", "LearningMode", "LibInjection*"],
+        "it is of a separate module, naxsi; there is no firewall for applications here",
+    ),
+    (
+        &["pagespeed", "ModPagespeed*"],
+        "it is of a separate module, ngx_pagespeed, which is no longer kept: remove it; `gzip` and `expires` stay",
+    ),
+    (
+        &["passenger_*", "rails_env", "rack_env"],
+        "it is of Passenger; `app` and `app_pass` run an application",
+    ),
+    (
+        &["upload_progress*", "track_uploads", "report_uploads"],
+        "it is of a separate module, upload-progress: remove it",
+    ),
+    (
+        &["upload_*"],
+        "it is of a separate module, upload; bodies are buffered before the application sees them, `client_max_body_size` \
+         says how large they may be",
+    ),
+    (
+        &["push_stream*", "nchan_*", "push_subscriber*", "push_publisher*", "push_message*"],
+        "it is of a separate module; the application can do it, or `proxy_pass` to a server for it",
+    ),
+    (&["echo*"], "it is of a separate module, echo; `return 200 TEXT` answers with a text"),
+    (
+        &["redis*", "memc_*", "srcache_*", "drizzle_*", "postgres_*", "mongo", "gridfs"],
+        "it is of a separate module; the application asks databases, `app_cache` and `proxy_cache` keep answers",
+    ),
+    (
+        &[
+            "check",
+            "check_http_send",
+            "check_http_expect_alive",
+            "check_keepalive_requests",
+            "check_shm_size",
+            "check_status",
+        ],
+        "it is of Tengine, or of a separate module; `health_check` asks servers",
+    ),
+    (
+        &["fair", "upstream_fair*", "consistent_hash"],
+        "it is of a separate module; `least_conn` and `hash` are there",
+    ),
+    (&["concat*", "trim*", "footer"], "it is of a separate module"),
+    (&["cookie_flag", "set_cookie_flag"], "it is of a separate module; `proxy_cookie_flags` may do"),
+    (&["aws_*", "s3_*"], "it is of a separate module; an application signs requests"),
+    (
+        &["proxy_connect", "proxy_connect_allow", "proxy_connect_address", "proxy_connect_response"],
+        "it is of a separate module; there is no proxy for CONNECT here",
+    ),
+    (
+        &["cache_purge*", "*_cache_purge_response*"],
+        "it is of a separate module; `proxy_cache_purge` is there",
+    ),
+    (
+        &["testcookie*", "limit_traffic*", "dyn_limit*", "sysguard*"],
+        "it is of a separate module; `limit_req` and `limit_conn` are there",
+    ),
+    (
+        &["dav_ext*"],
+        "it is of a separate module, dav-ext: PROPFIND and LOCK are not there; `dav_methods` are",
+    ),
+    (&["limit_zone"], "nginx has no longer had it since 1.7.6; `limit_conn_zone` has come in its place"),
 ];
 
 #[cfg(test)]

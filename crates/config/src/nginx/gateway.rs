@@ -217,6 +217,9 @@ impl<'a> Reader<'a> {
         let uri = url.uri.as_bytes().to_vec();
         let upstream = match self.upstream_for(&url, family.port(https)) {
             Ok(id) => id,
+            Err(HostError::NotFound) if self.misplaced_groups.iter().any(|g| g == url.host.as_bytes()) => {
+                return None;
+            }
             Err(error) => {
                 let message = match error {
                     HostError::NotFound => format!("host not found in upstream \"{}\"", url.text),

@@ -371,7 +371,9 @@ impl Reader<'_> {
         let has_one = |tls: &Tls| {
             !tls.certificates.is_empty() || !tls.by_variable.is_empty() || tls.on_demand.is_some()
         };
-        if default.is_some_and(has_one) || self.problems.has_errors() {
+        if default.is_some_and(has_one)
+            || self.problems.any_error(|at| self.is_about_certificate(at, bound.default))
+        {
             return;
         }
         let without = match default {
@@ -387,6 +389,21 @@ impl Reader<'_> {
             problem.line_at = None;
             problem.help("write `ssl_certificate` and `ssl_certificate_key`, or `ssl_reject_handshake on;`");
         }
+    }
+}
+
+impl Reader<'_> {
+    /// Whether an error at this place may be what keeps a server from having its certificate: it is in the line of one,
+    /// or of a file that was not read, and not in another server.
+    fn is_about_certificate(&self, at: Option<Span>, server: ServerId) -> bool {
+        let Some(at) = at else { return true };
+        let line = self.sources.line_text(at);
+        let has = |word: &[u8]| line.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+        let is_one = line.trim_ascii_start().starts_with(b"ssl")
+            || [&b"cert"[..], b"acme", b"include", b"reject"].into_iter().any(has);
+        let before = self.sockets.spans.iter().filter(|span| span.file == at.file && span.start <= at.start);
+        let within = before.max_by_key(|span| span.start);
+        is_one && within.is_none_or(|within| self.sockets.spans.get(server as usize) == Some(within))
     }
 }
 

@@ -139,6 +139,11 @@ impl<'a> Reader<'a> {
             return;
         }
         let Some(log) = self.access_log_of(target, directive) else { return };
+        if let AccessTarget::File(path) = &log.target
+            && let Some(path) = path.as_text()
+        {
+            self.shared.named_logs.insert(path.to_vec());
+        }
         // `off` beside other logs of the same block wins, in nginx too.
         if level.access_log_off.is_none() {
             Rc::make_mut(level.access_logs.get_or_insert_default()).push(log);

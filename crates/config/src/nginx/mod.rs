@@ -80,7 +80,7 @@ pub use upstream::Url;
 
 use crate::host::{Host, System};
 use crate::model::Listener;
-use crate::model::http::Http;
+use crate::model::http::{AccessTarget, Http};
 use crate::model::tls::{self as tls_model, Vault};
 use crate::report::{Notes, Severity};
 use problem::Problems;
@@ -305,9 +305,27 @@ fn lower<'a>(
         prefix,
         ..
     } = reader;
-    let Shared { settings, types, error_logs, proxies: proxy_settings, caches: cache_settings, .. } = shared;
+    let Shared {
+        named_logs,
+        settings,
+        types,
+        error_logs,
+        proxies: proxy_settings,
+        caches: cache_settings,
+        ..
+    } = shared;
     let prefix = std::os::unix::ffi::OsStringExt::into_vec(prefix.into_os_string());
+    let mut unwritten_logs = named_logs;
+    for log in settings.iter().flat_map(|settings| &settings.access_logs) {
+        if let AccessTarget::File(path) = &log.target
+            && let Some(path) = path.as_text()
+        {
+            unwritten_logs.remove(path);
+        }
+    }
+    let unwritten_logs = unwritten_logs.into_iter().collect();
     let http = Http {
+        unwritten_logs,
         listens,
         servers,
         defined: variables.list,
@@ -381,6 +399,7 @@ impl<'a> Reader<'a> {
             zones: Vec::new(),
             charset_maps: Vec::new(),
             upstreams: Vec::new(),
+            misplaced_groups: Vec::new(),
             upstream: None,
             proxies: Vec::new(),
             passes_at: Vec::new(),
@@ -440,7 +459,14 @@ impl<'a> Reader<'a> {
                 let names = self.variables.names();
                 let near =
                     (found.len() < 100).then(|| crate::gunicorn::nearest::nearest(unknown.name, names));
-                let help = near.flatten().map(|near| format!("did you mean `${near}`?"));
+                let help = match unknown.name {
+                    // What everybody copies without the line that belongs to it.
+                    "connection_upgrade" => Some(
+                        "define it in `http`: `map $http_upgrade $connection_upgrade { default upgrade; '' close; }`"
+                            .to_owned(),
+                    ),
+                    _ => near.flatten().map(|near| format!("did you mean `${near}`?")),
+                };
                 found.push((Severity::Error, at, format!("unknown \"{}\" variable", unknown.name), help));
             }
         }

@@ -86,6 +86,10 @@ pub(super) struct Problems {
     pub line_at: Option<Span>,
     /// What is most likely behind all that is wrong with that directive.
     pub hint: Option<String>,
+    /// It is behind all of it, so that one error is enough.
+    pub has_one_cause: bool,
+    /// Where the directive ends of which such an error was told.
+    told_of: Option<Span>,
 }
 
 impl Problems {
@@ -100,12 +104,18 @@ impl Problems {
             Severity::Warning => &mut self.warnings,
             Severity::Note => &mut self.notes,
         };
-        *count += 1;
-        let is_kept = *count <= KEPT;
+        let is_kept = *count < KEPT;
         let line_at = at.and(self.line_at.or(at));
+        let is_told = severity == Severity::Error && self.hint.is_some() && self.has_one_cause && {
+            let told_of = std::mem::replace(&mut self.told_of, self.line_at);
+            self.line_at.is_some() && told_of == self.line_at
+        };
+        if !is_told {
+            *count += 1;
+        }
         let (help, is_hinted) = (self.hint.clone(), self.hint.is_some());
         let problem = Problem { severity, message: message.into(), at, line_at, help, is_hinted };
-        if !is_kept {
+        if !is_kept || is_told {
             return self.dropped.insert(Box::new(problem));
         }
         self.list.push(problem);
@@ -116,6 +126,11 @@ impl Problems {
     /// Whether a further error would not be kept, so that no help needs to be found for it.
     pub(super) fn has_enough(&self) -> bool {
         self.errors >= KEPT
+    }
+
+    /// Whether there is an error at a place of this kind.
+    pub(super) fn any_error(&self, is_one: impl Fn(Option<Span>) -> bool) -> bool {
+        self.list.iter().any(|p| p.severity == Severity::Error && is_one(p.at))
     }
 
     pub(super) fn has_errors(&self) -> bool {

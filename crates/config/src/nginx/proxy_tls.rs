@@ -299,6 +299,7 @@ impl<'a> Reader<'a> {
     fn pass_protocols(&mut self, level: &mut PassLevel, directive: Directive<'a>) {
         const NAMES: [&str; 6] = ["SSLv2", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"];
         let mut protocols = level.ssl_protocols.unwrap_or_default();
+        let mut are_known = true;
         for word in directive.args {
             match NAMES.iter().find(|name| word.value.eq_ignore_ascii_case(name.as_bytes())) {
                 Some(&"TLSv1.2") => protocols.0 = true,
@@ -307,10 +308,13 @@ impl<'a> Reader<'a> {
                     let message = format!("{name} is not spoken here: it is not safe");
                     self.note(word.span, message);
                 }
-                None => self.not_one_of(word, &NAMES),
+                None => {
+                    are_known = false;
+                    self.not_one_of(word, &NAMES);
+                }
             }
         }
-        if protocols == (false, false) && !self.problems.has_errors() {
+        if protocols == (false, false) && are_known {
             self.error(directive.head(), "none of these protocols is spoken here")
                 .help("write `TLSv1.2 TLSv1.3`");
         }

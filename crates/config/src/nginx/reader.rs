@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use conf_syntax::{Directive, Quoting, Sources, Span, Word};
+use conf_syntax::{Directive, Lookalike, Quoting, Sources, Span, Word, lookalike};
 
 use super::app::AppBlock;
 use super::level::Level;
@@ -53,6 +53,8 @@ pub(super) struct Reader<'a> {
     pub zones: Vec<Zone>,
     pub charset_maps: Vec<CharsetMap>,
     pub upstreams: Vec<Upstream>,
+    /// Names of groups that stand where none may: who names one has no other error for it.
+    pub misplaced_groups: Vec<Vec<u8>>,
     /// The group that is being read.
     pub upstream: Option<super::upstream::Group>,
     pub proxies: Vec<ProxyPass>,
@@ -99,7 +101,7 @@ impl<'a> Reader<'a> {
         let mut seen: Vec<(usize, Span)> = Vec::new();
         for directive in directives {
             self.context = context;
-            self.begin(&directive);
+            let goes_over = self.begin(&directive);
             let Some(index) = self.check(&directive, context) else { continue };
             let row = &TABLE.rows[index];
             if !row.repeats {
@@ -111,10 +113,11 @@ impl<'a> Reader<'a> {
                 }
                 seen.push((index, directive.name.span));
             }
-            if self.problems.hint.is_some() {
+            if goes_over {
                 let message = format!("\"{}\" directive goes over the next one", row.name);
                 self.warning(directive.head(), message);
             }
+            self.warn_of_lookalike(&directive);
             if matches!(row.apply, Apply::Later) {
                 later.push((row, directive));
             } else {
@@ -124,10 +127,35 @@ impl<'a> Reader<'a> {
         later
     }
 
-    /// From here on it is this directive that problems are about.
-    pub(super) fn begin(&mut self, directive: &Directive<'a>) {
+    /// From here on it is this directive that problems are about. Returns whether it goes over the next one.
+    pub(super) fn begin(&mut self, directive: &Directive<'a>) -> bool {
         self.problems.line_at = Some(line_at(directive));
-        self.problems.hint = self.missing_semicolon(directive);
+        let swallowed = self.missing_semicolon(directive);
+        let goes_over = swallowed.is_some();
+        let odd = self.lookalike(directive);
+        self.problems.hint = swallowed.or(odd.map(|(_, odd)| odd.help()));
+        self.problems.has_one_cause = goes_over;
+        goes_over
+    }
+
+    /// The first word with a quote or a blank in it that only looks like one.
+    fn lookalike(&self, directive: &Directive<'a>) -> Option<(Word<'a>, Lookalike)> {
+        if self.sources.bytes(directive.head()).is_ascii() {
+            return None;
+        }
+        let plain =
+            std::iter::once(directive.name).chain(directive.args).filter(|w| w.quoted == Quoting::None);
+        let mut odd = plain.filter_map(|word| Some((word, lookalike(word.value)?)));
+        odd.next()
+    }
+
+    /// To nginx it is a letter, so that what is right otherwise has no more than a warning.
+    fn warn_of_lookalike(&mut self, directive: &Directive<'a>) {
+        let Some((word, odd)) = self.lookalike(directive) else { return };
+        if odd.is_mistaken(word.value.len()) {
+            let message = format!("\"{}\" is taken as it stands, with its {}", word.text(), odd.name);
+            self.warning(word.span, message);
+        }
     }
 
     /// A word that begins a line and is a directive's name was most likely meant as one.
@@ -151,6 +179,9 @@ impl<'a> Reader<'a> {
             return None;
         }
         let Some(index) = rows.iter().copied().find(|i| TABLE.rows[*i].contexts.contains(context)) else {
+            if name.value == b"upstream" {
+                self.misplaced_groups.extend(directive.args.first().map(|group| group.value.to_vec()));
+            }
             self.misplaced(name, rows, context);
             return None;
         };
@@ -165,7 +196,13 @@ impl<'a> Reader<'a> {
         }
         if row.block != directive.block.is_some() {
             if row.block {
-                self.error(directive.head(), format!("directive \"{}\" has no opening \"{{\"", row.name));
+                let help = if row.name == "if" {
+                    "what it does stands in braces behind the condition: `if (…) { return 403; }`".to_owned()
+                } else {
+                    format!("what belongs to it stands in braces: `{} … {{ … }}`", row.name)
+                };
+                self.error(directive.head(), format!("directive \"{}\" has no opening \"{{\"", row.name))
+                    .help(help);
             } else {
                 self.error(
                     directive.head(),
@@ -177,7 +214,16 @@ impl<'a> Reader<'a> {
         }
         if !row.count.allows(directive.args.len()) {
             let message = format!("invalid number of arguments in \"{}\" directive", row.name);
-            self.error(directive.head(), message).help(takes(row));
+            let swallowed = directive.args.iter().skip(1).find(|word| {
+                word.quoted == Quoting::None
+                    && word.value.contains(&b'_')
+                    && !TABLE.find(word.value).is_empty()
+            });
+            let help = match swallowed {
+                Some(word) => format!("is a `;` missing before `{}`?", word.text()),
+                None => takes(row),
+            };
+            self.error(directive.head(), message).help(help);
             return None;
         }
         Some(index)
@@ -197,7 +243,8 @@ impl<'a> Reader<'a> {
             None
         } else {
             let here = TABLE.rows.iter().filter(|r| r.contexts.contains(context)).map(|r| r.name);
-            nearest(&text, here).or_else(|| nearest(&text, TABLE.rows.iter().map(|r| r.name)))
+            let all = || TABLE.rows.iter().map(|r| r.name);
+            nearest(&text, here).or_else(|| nearest(&text, all())).or_else(|| whole_of(&text, all()))
         };
         let problem = self.error(name.span, format!("unknown directive \"{text}\""));
         if let Some(near) = near {
@@ -451,6 +498,19 @@ pub(super) fn line_at(directive: &Directive<'_>) -> Span {
         None => directive.span.end.saturating_sub(1).max(directive.span.start),
     };
     Span { file: directive.span.file, start: at, end: at }
+}
+
+/// The one name that begins with all of `text` and goes on with another word, as `client_max_body_size` with
+/// `client_max_body`.
+fn whole_of<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let is_longer = |name: &&str| name.strip_prefix(text).is_some_and(|rest| rest.starts_with('_'));
+    let mut longer: Vec<&str> = names.filter(is_longer).collect();
+    longer.sort_unstable();
+    longer.dedup();
+    match longer.as_slice() {
+        [one] if text.len() > 3 => Some(one),
+        _ => None,
+    }
 }
 
 fn takes(row: &Row) -> String {

@@ -132,6 +132,19 @@ impl<'a> Reader<'a> {
     pub(super) fn condition(&mut self, directive: Directive<'a>) -> Option<Condition> {
         let words: Vec<Word<'a>> = directive.args.iter().collect();
         let (first, last) = (*words.first()?, *words.last()?);
+        let joins = |word: &&Word<'a>| {
+            word.quoted == conf_syntax::Quoting::None
+                && matches!(word.value, b"&&" | b"||" | b"and" | b"or" | b"AND" | b"OR")
+        };
+        if let Some(word) = words.iter().skip(1).find(joins) {
+            self.problems.hint.get_or_insert_with(|| {
+                format!(
+                    "a condition has one comparison, and no `{}`: let a `map` of several variables, as `\"$a:$b\"`, give one \
+                     that is asked",
+                    word.text()
+                )
+            });
+        }
         if !first.value.starts_with(b"(") {
             return self.invalid_condition(first, first.value);
         }

@@ -44,6 +44,8 @@ pub(super) struct Shared {
     pub conf_prefix: Vec<u8>,
     /// `logs/access.log`, likewise.
     pub default_access_log: Option<crate::model::http::AccessLog>,
+    /// Every file that an `access_log` names.
+    pub named_logs: BTreeSet<Vec<u8>>,
 }
 
 impl Shared {

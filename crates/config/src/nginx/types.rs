@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use conf_syntax::Directive;
 
+use super::built_in;
 use super::level::Level;
 use super::reader::Reader;
 use super::table::{Apply, Argument, Context, Count, Row};
@@ -75,7 +76,14 @@ impl<'a> Reader<'a> {
             }
             for extension in line.args {
                 let name = extension.value.to_ascii_lowercase();
-                if let Some(other) = types.insert(name, line.name.value.to_vec()) {
+                let other = types.insert(name.clone(), line.name.value.to_vec());
+                // What the file of types that we bring has more than nginx's, or says as well, is no news to anybody.
+                let is_ours = |other: &Vec<u8>| {
+                    built_in::media_type(self.sources, &name).is_some_and(|ours| {
+                        ours == other.as_slice() && (name == b"mjs" || other.as_slice() == line.name.value)
+                    })
+                };
+                if let Some(other) = other.filter(|other| !is_ours(other)) {
                     let (text, new) = (extension.text().into_owned(), line.name.text().into_owned());
                     let other = String::from_utf8_lossy(&other).into_owned();
                     self.warning(

@@ -207,6 +207,13 @@ impl State {
     }
 
     pub(super) fn abort(&mut self, worker: u64, now: Time) {
+        // Python's words for the stacks of a process that got ABRT read as if it had crashed.
+        let pid = self.pid_text(worker);
+        let text = format!(
+            "Worker (pid:{pid}) is told to end, and writes the stacks of its threads first; Python's words \"Fatal Python \
+             error: Aborted\" before them mean this order, and no crash"
+        );
+        self.log(Level::Critical, text);
         if let Some(w) = self.workers.get_mut(&worker) {
             w.life = Life::Aborting { until: now + ABORT };
             self.act(Action::SignalWorker { worker, signal: SIGABRT });

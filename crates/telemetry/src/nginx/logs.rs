@@ -158,14 +158,23 @@ pub fn access_log_files(http: &Http) -> Vec<PathBuf> {
         .settings
         .iter()
         .flat_map(|settings| &settings.access_logs)
-        .filter_map(|log| match constant(&log.target)? {
-            Target::File(path) => Some(path),
-            Target::Stdout | Target::Stderr => None,
-        })
+        .filter_map(|log| file_of(constant(&log.target)?))
         .collect();
     files.sort_unstable();
     files.dedup();
     files
+}
+
+/// Those that are made although nothing is written to them.
+pub fn unwritten_log_files(http: &Http) -> impl Iterator<Item = PathBuf> + '_ {
+    http.unwritten_logs.iter().filter_map(|path| file_of(Target::path(Path::new(OsStr::from_bytes(path)))))
+}
+
+fn file_of(target: Target) -> Option<PathBuf> {
+    match target {
+        Target::File(path) => Some(path),
+        Target::Stdout | Target::Stderr => None,
+    }
 }
 
 fn constant(target: &AccessTarget) -> Option<Target> {

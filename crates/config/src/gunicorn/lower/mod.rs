@@ -14,7 +14,7 @@ use super::command_line::{CommandLine, Merged, SettingsFile};
 use super::effective::{Effective, Origin};
 use super::settings::{Kind, Status, all};
 use super::value::Value;
-use crate::host::Host;
+use crate::host::{Entry, Host};
 use crate::model::{LogTarget, Logs, Model, Reload};
 use crate::report::{Diagnostic, Notes, Place, Report, Severity};
 
@@ -87,7 +87,19 @@ impl Lowering<'_> {
         };
         let (check_config, print_config) = (self.flag("check_config"), self.flag("print_config"));
         self.make_settings_effective(&model);
+        let placed = [
+            "accesslog",
+            "errorlog",
+            "pidfile",
+            "access_log_format",
+            "temp_dir",
+            "certfile",
+            "keyfile",
+            "ca_certs",
+        ];
+        let places = placed.iter().filter_map(|name| Some((*name, self.place(name, 0)?))).collect();
         Ok(Merged {
+            places,
             model,
             notes: Notes { diagnostics: self.diagnostics },
             settings: self.effective,
@@ -149,6 +161,17 @@ impl Lowering<'_> {
             self.settings_of_the_edge();
         }
         let (timeout, queue) = (self.seconds("timeout"), self.seconds("queue_timeout"));
+        let has_threads = self.int("threads") > 1
+            || self.text("worker_class").is_some_and(|class| class.contains("gthread"));
+        // Requests that gunicorn lets run for ever may have been counted on.
+        if has_threads && !timeout.is_zero() && self.is_given("timeout") {
+            let message = format!(
+                "timeout: each request has {} with threads too, after which it is answered with 504",
+                plain_seconds(timeout)
+            );
+            let help = "gunicorn's gthread lets a request run for ever; `timeout = 0` does so here";
+            self.tell(Severity::Note, "timeout", message, Some(help.to_owned()));
+        }
         if timeout > queue && (self.is_given("timeout") || self.is_given("queue_timeout")) {
             let name = if self.is_given("timeout") { "timeout" } else { "queue_timeout" };
             let message = format!(
@@ -194,6 +217,11 @@ impl Lowering<'_> {
                 path => LogTarget::File(join(&this.base, path)),
             })
         };
+        for name in ["accesslog", "errorlog"] {
+            if let Some(LogTarget::File(path)) = target(self, name, LogTarget::Stdout) {
+                self.check_log(name, &path);
+            }
+        }
         use crate::model::LogLevel;
         Logs {
             access: target(self, "accesslog", LogTarget::Stdout),
@@ -210,6 +238,25 @@ impl Lowering<'_> {
             capture_output: self.flag("capture_output"),
             stdio_inheritance: self.flag("enable_stdio_inheritance"),
         }
+    }
+
+    /// Told here, so that it stands beside everything else that is wrong.
+    fn check_log(&mut self, name: &str, path: &Path) {
+        // In an app block's settings file it changes nothing, which is told elsewhere.
+        if self.input.command_line.is_block() {
+            return;
+        }
+        let host = self.input.host;
+        let why = match path.parent() {
+            _ if host.entry(path) == Entry::Directory => "it is a directory".to_owned(),
+            Some(parent) if host.entry(parent) == Entry::Missing => {
+                format!("there is no directory {}", parent.display())
+            }
+            _ => return,
+        };
+        let what = if name == "accesslog" { "access log" } else { "error log" };
+        let message = format!("the {what} {} cannot be written: {why}", path.display());
+        self.error(name, 0, message, None);
     }
 
     fn reload(&mut self) -> Option<Reload> {
@@ -231,7 +278,7 @@ impl Lowering<'_> {
         for (i, file) in extra_files.iter().enumerate() {
             let path = join(&self.base, file);
             let is_pattern = file.contains(['*', '?', '[']);
-            if !is_pattern && self.input.host.entry(&path) == crate::host::Entry::Missing {
+            if !is_pattern && self.input.host.entry(&path) == Entry::Missing {
                 self.error(
                     "reload_extra_files",
                     i,

@@ -109,7 +109,10 @@ pub(super) const ROWS: &[Setting] = &[
     hook("post_fork", 2, "Runs in a worker after it has been forked."),
     hook("post_worker_init", 1, "Runs in a worker after it has loaded the application, which is `worker.wsgi`: what the hook puts there is called."),
     hook("worker_int", 1, "Runs in a worker that got INT or QUIT."),
-    hook("worker_abort", 1, "Runs in a worker that got ABRT, most often because of `timeout`."),
+    hook("worker_abort", 1, "Runs in a worker that got ABRT, most often because of `timeout`.").differs(
+        "A worker with threads gets none at `timeout`: its other requests have `graceful_timeout` to finish in. The hook \
+         runs when the request that overran has not ended by then.",
+    ),
     hook("pre_exec", 1, "Runs before a new master is executed.")
         .no_effect("by gunicorn's command line USR2 starts no new master (HUP takes new settings and code, a restart another program), and the one that it starts with an nginx.conf asks nobody"),
     hook("pre_request", 2, "Runs in a worker before it calls the application. One that raises is a 500."),

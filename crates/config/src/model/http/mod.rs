@@ -64,6 +64,8 @@ pub struct Http {
     pub caches: Vec<CacheZone>,
     /// What [`Settings::caches`] names.
     pub cache_settings: Vec<CacheSettings>,
+    /// Files of access logs that nothing is written to, as beside an `access_log off`: they are made all the same.
+    pub unwritten_logs: Vec<Vec<u8>>,
 }
 
 /// What was packed is not what this program packs.

@@ -206,6 +206,7 @@ fn a_stuck_worker_gets_abrt_then_kill_and_a_successor_when_it_is_dead() {
     w.event(overran(false));
     assert!(w.logged("WORKER TIMEOUT (pid:101): GET /slow has run for 30.0 s"));
     assert!(w.seen.contains(&Action::SignalWorker { worker: 1, signal: 6 }));
+    assert!(w.logged("\"Fatal Python error: Aborted\" before them mean this order, and no crash"));
     assert_eq!(w.spawned(), [2]);
     assert!(!w.seen.contains(&kill(1)));
     w.wait(2 * S);
