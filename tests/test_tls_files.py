@@ -242,3 +242,9 @@ def test_what_is_wrong_is_told(serve_nginx, lines, words):
     site = serve_nginx("server { listen 127.0.0.1:%PORT% ssl; " + lines + " }", wait=False)
     assert site.exit_code() != 0
     assert words in site.log() + site.out_path.read_text()
+
+
+def test_a_pipe_of_passwords_that_no_key_needs_is_not_read(serve_nginx, tmp_path):
+    os.mkfifo(tmp_path / "passwords")
+    site = serve_nginx(f"server {{ listen 127.0.0.1:%PORT%; ssl_password_file {tmp_path}/passwords; return 200 here; }}")
+    assert site.get("/").body == b"here"

@@ -324,6 +324,9 @@ pub trait Vault {
 
     /// A file as it is. The error says what is wrong with it.
     fn file(&self, path: &Path) -> Result<Vec<u8>, String>;
+
+    /// Whether [`Vault::file`] would do. What is in a pipe stays there, for whoever needs it.
+    fn can_be_read(&self, path: &Path) -> Result<(), String>;
 }
 
 /// Who can be asked about a certificate.

@@ -60,14 +60,17 @@ pub(in crate::nginx) const ROWS: &[Row] = &[
         "",
         "A file of passwords for keys, one a line; each is tried.",
     )
-    .differs("Keys that are encrypted with AES-CBC only; of PKCS#8 with PBKDF2."),
+    .differs(
+        "Keys that are encrypted with AES-CBC only; of PKCS#8 with PBKDF2. A pipe is read for each certificate with such a \
+         key, not once.",
+    ),
 ];
 
 impl<'a> Reader<'a> {
     /// The name of a file of passwords, which must be there whether or not a key needs it.
     pub(in crate::nginx) fn password_file(&mut self, directive: Directive<'a>) -> Option<NamedFile> {
         let file = self.conf_path(directive)?;
-        let Err(why) = self.vault.file(&file.path) else { return Some(file) };
+        let Err(why) = self.vault.can_be_read(&file.path) else { return Some(file) };
         let message = format!("cannot load passwords \"{}\": {why}", file.path.display());
         self.problems.push(Severity::Error, Some(file.at), message).line_at = file.line_at;
         None
