@@ -142,6 +142,10 @@ impl Parser<'_> {
     }
 }
 
+/// A longer object of JSON is none that somebody has forgotten to quote, and would be looked through again for each
+/// block that begins in it.
+const LONGEST_OBJECT: usize = 4096;
+
 /// Where an object of JSON ends that begins at `start` with a brace, a quoted name and a colon directly behind it.
 fn json_end(text: &[u8], start: usize) -> Option<usize> {
     let inside = text[start + 1..].trim_ascii_start();
@@ -153,7 +157,7 @@ fn json_end(text: &[u8], start: usize) -> Option<usize> {
         return None;
     }
     let mut depth = 0_usize;
-    for (at, byte) in text.iter().enumerate().skip(start) {
+    for (at, byte) in text.iter().enumerate().skip(start).take(LONGEST_OBJECT) {
         match byte {
             b'{' => depth += 1,
             b'}' if depth == 1 => return Some(at + 1),
