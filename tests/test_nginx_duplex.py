@@ -372,3 +372,34 @@ def test_what_the_client_of_a_tunnel_has_sent_leaves_in_tls_before_it_ends(site,
             up.may_read.set()
             wait_until(lambda: up.has_ended or up.taken == sent, "all to arrive")
         assert up.taken == sent
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_page_of_error_page_is_asked_for_without_the_body_that_was_passed_on(serve_nginx, known):
+    site = serve_nginx("""
+        proxy_http_version 1.1;
+        server {
+            listen 127.0.0.1:%PORT%;
+            proxy_intercept_errors on;
+            location / { proxy_request_buffering off; proxy_pass http://127.0.0.1:%PORT1%/; error_page 502 = /page; }
+            location /named { proxy_request_buffering off; proxy_pass http://127.0.0.1:%PORT1%/; error_page 502 = @page; }
+            location /page { proxy_pass http://127.0.0.1:%PORT1%; }
+            location @page { proxy_pass http://127.0.0.1:%PORT1%; }
+        }
+        server {
+            listen 127.0.0.1:%PORT1%;
+            location / { return 502; }
+            location /page { return 200 "$request_method $content_length"; }
+        }
+    """)
+    framing = ("Content-Length", "8") if known else ("Transfer-Encoding", "chunked")
+    pieces = (b"SEE-", b"THIS") if known else (b"4\r\nSEE-\r\n", b"4\r\nTHIS\r\n0\r\n\r\n")
+    with site.connect() as client:
+        client.send(build("POST", "/x", [framing]) + pieces[0])
+        answer = client.response("POST")
+        assert (answer.status, answer.text) == (200, "GET 0")
+        client.send(pieces[1] + build("GET", "/page"))
+        assert client.response("GET").text == "GET "
+    with site.connect() as client:
+        client.send(build("POST", "/named", [framing]) + pieces[0])
+        assert client.response("POST").status == 500, "what keeps the method needs the body"

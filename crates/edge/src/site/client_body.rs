@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use buffering::{BufferedBody, Named, SpilledBody};
 use config::model::http::BodyFile;
-use exchange::Request;
+use exchange::{Method, Request};
 use telemetry::error_log::Level;
 
 use super::visit::{Step, Visit};
@@ -26,6 +26,13 @@ impl Visit<'_, '_> {
         let known = self.company.as_mut().filter(|_| request.has_body()).and_then(|c| c.body.take());
         let body = match known {
             Some(body) => body,
+            // A page of `error_page` is asked for with GET, and has no use for it.
+            None if self.facts.body_spent.get()
+                && request.method == Method::Get
+                && request.method_sent.as_ref().is_some_and(|sent| *sent != Method::Get) =>
+            {
+                BufferedBody::Empty
+            }
             None if request.has_body() && self.facts.body_spent.get() => {
                 let what = "the body was passed on as it came, and cannot be passed on again";
                 self.facts.log(Level::Error, Some(request), format_args!("{what}"));
