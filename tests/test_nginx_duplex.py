@@ -374,8 +374,9 @@ def test_what_the_client_of_a_tunnel_has_sent_leaves_in_tls_before_it_ends(site,
         assert up.taken == sent
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("known", [True, False])
-def test_a_page_of_error_page_is_asked_for_without_the_body_that_was_passed_on(serve_nginx, known):
+def test_a_page_of_error_page_is_asked_for_without_the_body_that_was_passed_on(serve_nginx, known, method):
     site = serve_nginx("""
         proxy_http_version 1.1;
         server {
@@ -395,11 +396,11 @@ def test_a_page_of_error_page_is_asked_for_without_the_body_that_was_passed_on(s
     framing = ("Content-Length", "8") if known else ("Transfer-Encoding", "chunked")
     pieces = (b"SEE-", b"THIS") if known else (b"4\r\nSEE-\r\n", b"4\r\nTHIS\r\n0\r\n\r\n")
     with site.connect() as client:
-        client.send(build("POST", "/x", [framing]) + pieces[0])
-        answer = client.response("POST")
+        client.send(build(method, "/x", [framing]) + pieces[0])
+        answer = client.response(method)
         assert (answer.status, answer.text) == (200, "GET 0")
         client.send(pieces[1] + build("GET", "/page"))
         assert client.response("GET").text == "GET "
     with site.connect() as client:
-        client.send(build("POST", "/named", [framing]) + pieces[0])
-        assert client.response("POST").status == 500, "what keeps the method needs the body"
+        client.send(build(method, "/named", [framing]) + pieces[0])
+        assert client.response(method).status == 500, "what keeps the method needs the body"

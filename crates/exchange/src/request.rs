@@ -175,6 +175,11 @@ impl Request {
         self.method_sent.get_or_insert(before);
     }
 
+    /// Whether it is the method that it asks with because somebody here has said so.
+    pub fn is_asked_with(&self, method: Method) -> bool {
+        self.method_sent.is_some() && self.method == method
+    }
+
     /// Empties everything and keeps the memory.
     pub fn clear(&mut self) {
         self.method = Method::Get;
