@@ -176,8 +176,8 @@ impl Request {
     }
 
     /// Whether it is the method that it asks with because somebody here has said so.
-    pub fn is_asked_with(&self, method: Method) -> bool {
-        self.method_sent.is_some() && self.method == method
+    pub fn is_asked_with(&self, method: &Method) -> bool {
+        self.method_sent.is_some() && self.method == *method
     }
 
     /// Empties everything and keeps the memory.

@@ -276,12 +276,13 @@ impl<'b> Movie<'b> {
         let mut tracks = Vec::new();
         for one in boxes(index) {
             let (name, content) = one?;
-            if name == *b"trak" {
+            // One that has ended by then is left out.
+            if name == *b"trak" && !has_ended(content, wanted.start, scale)? {
                 tracks.push(Track::parse(content, wanted, scale, &shortened)?);
             }
         }
         if tracks.is_empty() {
-            return broken("there is no track");
+            return broken("there is no track, or none is as long");
         }
         Ok(Self { head: with_duration(head, true, shortened, 0)?, tracks })
     }
@@ -308,6 +309,12 @@ impl<'b> Movie<'b> {
         })?;
         Ok(out)
     }
+}
+
+/// Whether a track is over at that time.
+fn has_ended(track: &[u8], start: u64, movie_scale: u64) -> Made<bool> {
+    let duration = track_duration(need(track, b"tkhd")?)?;
+    Ok(start > 0 && duration <= in_scale(start, movie_scale))
 }
 
 /// Milliseconds in another scale.
@@ -370,7 +377,9 @@ impl<'b> Track<'b> {
         let all: u64 = times.iter().map(|[count, _]| u64::from(*count)).sum();
         let last = match wanted.length {
             Some(length) => {
-                let end = begin.saturating_add(in_scale(length, scale));
+                // As long as was asked for from what is shown first, which without a key frame is the sample's beginning.
+                let from = if hidden > 0 { begin } else { time_of(&times, first) };
+                let end = from.saturating_add(in_scale(length, scale));
                 // The sample in which the end lies is the first that is not there; one at least is.
                 sample_at(&times, end).unwrap_or(all).max(first + 1)
             }

@@ -27,7 +27,7 @@ impl Visit<'_, '_> {
         let body = match known {
             Some(body) => body,
             // A page of `error_page` is asked for with a GET of its own, which has no use for it.
-            None if self.facts.body_spent.get() && request.is_asked_with(Method::Get) => BufferedBody::Empty,
+            None if self.facts.body_spent.get() && request.is_asked_with(&Method::Get) => BufferedBody::Empty,
             None if request.has_body() && self.facts.body_spent.get() => {
                 let what = "the body was passed on as it came, and cannot be passed on again";
                 self.facts.log(Level::Error, Some(request), format_args!("{what}"));

@@ -119,12 +119,36 @@ fn what_is_cut_has_the_samples_between() {
             (4_900, Some(5_200), 49, 52),
             (5_000, Some(99_000), 50, 100),
             (1_300, Some(1_301), 13, 14),
+            // Not longer than asked for, from the sample in which the beginning lies.
+            (1_350, Some(4_920), 13, 48),
         ] {
             let made = cut_of(&video, wanted(start, end)).unwrap();
             let expected: Vec<u8> = (from..to).collect();
             assert_eq!(samples(&made), expected, "{start} {end:?}");
         }
     }
+}
+
+#[test]
+fn a_track_that_has_ended_is_left_out() {
+    let whole = video(false);
+    let index = need(&whole, b"moov").unwrap();
+    let mut short = need(index, b"trak").unwrap().to_vec();
+    // The duration of `tkhd`, its first box.
+    short[28..32].copy_from_slice(&1_000_u32.to_be_bytes());
+    let data = &whole[..whole.len() - index.len() - 8];
+    let index = full(b"moov", |out| {
+        out.extend(full(b"trak", |out| out.extend(short)));
+        out.extend_from_slice(index);
+    });
+    let video = [data, &index].concat();
+    let tracks = |start| {
+        let made = cut_of(&video, wanted(start, None)).unwrap();
+        let index = need(&made, b"moov").unwrap();
+        (boxes(index).filter(|one| one.as_ref().unwrap().0 == *b"trak").count(), samples(&made).len())
+    };
+    assert_eq!(tracks(500), (2, 95));
+    assert_eq!(tracks(1_000), (1, 90));
 }
 
 #[test]
