@@ -59,6 +59,11 @@ CONF = r"""
             proxy_pass http://127.0.0.1:UP;
             proxy_set_header Authorization "Bearer $cookie_token";
         }
+        location /keyed/ {
+            proxy_pass http://127.0.0.1:UP;
+            proxy_set_header Authorization "Bearer $cookie_token";
+            proxy_cache_key $uri$cookie_token;
+        }
         location /edges/ {
             set $password "ZWRnZTp4";
             proxy_pass http://127.0.0.1:UP;
@@ -291,6 +296,16 @@ def test_authorization_that_is_made_of_what_a_client_sends_is_nobody_elses(place
     claims = [("Authorization", "Basic YTpi"), ("Cookie", "token=a")]
     assert place.get(path, claims).get("X-Cache") == "MISS"
     assert place.get(path).get("X-Cache") == "MISS"
+    assert place.get(path).get("X-Cache") == "HIT", "who sends none shares it"
+    assert place.get(path, claims).get("X-Cache") == "HIT", "what everybody may have"
+
+
+def test_authorization_of_which_the_key_knows_tells_pages_apart(place):
+    place.says("/keyed/a", None)
+    of = lambda token: shown(place.get("/keyed/a", [("Cookie", f"token={token}")]))  # noqa: E731
+    (first, a), (second, b) = of("a"), of("b")
+    assert (first, second) == ("MISS", "MISS") and a != b
+    assert of("a") == ("HIT", a) and of("b") == ("HIT", b)
 
 
 def test_authorization_of_the_edges_own_is_no_secret(place):

@@ -270,6 +270,8 @@ ENVIRON = """
 import json
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "application/json"), ("Cache-Control", "max-age=60")])
+    if environ["SCRIPT_NAME"]:
+        return [environ["SCRIPT_NAME"].encode()]
     return [json.dumps({name: value for name, value in environ.items() if name.startswith("HTTP_")}).encode()]
 """
 
@@ -292,6 +294,8 @@ def test_app_set_header(serve_nginx):
                 app_set_header Cookie "";
             }
             location /inherits { app_pass one; }
+            location /body { app_pass one; app_set_header X-Body $request_body; }
+            location /mounted { app_pass one; app_set_header SCRIPT_NAME /mnt; }
             location ~ ^/bad([^~]*)$ { app_pass one; app_set_header X-Bad $1; }
         }
     """, files={"app.py": ENVIRON}, python=True)
@@ -305,6 +309,8 @@ def test_app_set_header(serve_nginx):
     assert json.loads(server.get("/inherits", claims).body)["HTTP_X_AROUND"] == "1"
     assert json.loads(server.get("/inherits", claims).body)["HTTP_COOKIE"] == "a=b"
     assert json.loads(server.get("/bad%09b").body)["HTTP_X_BAD"] == "\tb"
+    assert json.loads(server.request("POST", "/body", body=b"abc").body)["HTTP_X_BODY"] == "abc"
+    assert server.get("/mounted/x", [("Script_Name", "/evil")]).text == "/mnt"
     assert server.get("/bad%0d%0aX-Remote-User:%20admin").status == 400
     server.wait_log('invalid value of "X-Bad" in app_set_header')
 

@@ -48,6 +48,7 @@ def when_ready(server): signals("when_ready")
 def pre_fork(server, worker): signals("pre_fork")
 def post_fork(server, worker): signals("post_fork")
 def post_worker_init(worker): signals("post_worker_init")
+def worker_exit(server, worker): signals("worker_exit")
 def on_exit(server): signals("on_exit")
 """
 
@@ -63,7 +64,7 @@ def test_no_signal_is_blocked_or_ignored_in_a_program_that_is_started(serve, mor
     for line in (server.directory / "signals.txt").read_text().splitlines():
         where, blocked, ignored = line.split()
         found[where] = (int(blocked, 16), int(ignored, 16))
-    hooks = {"file", "on_starting", "when_ready", "pre_fork", "post_fork", "post_worker_init", "on_exit"}
+    hooks = {"file", "on_starting", "when_ready", "pre_fork", "post_fork", "post_worker_init", "worker_exit", "on_exit"}
     assert found == dict.fromkeys({"import", "request", *hooks}, (0, 0))
 
 

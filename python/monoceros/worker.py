@@ -87,7 +87,7 @@ class Boot:
         finally:
             # A second signal must not break the hook below.
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-                signal.signal(number, signal.SIG_IGN)
+                signal.signal(number, nothing)
             self.log.info("Worker exiting (pid: %s)", self.worker.pid)
             try:
                 self.cfg.run("worker_exit", self.server, self.worker)

@@ -54,13 +54,15 @@ fn known(character: char) -> Option<(&'static str, &'static str)> {
 }
 
 impl Lookalike {
-    /// Whether nobody puts it there on purpose, in a word that is `length` bytes long: a letter in the midst of a word
-    /// may well be a text's own.
-    pub fn is_mistaken(&self, length: usize) -> bool {
+    /// Whether nobody puts it there on purpose, in this word: a letter in the midst of a word may well be a text's own,
+    /// and what no keyboard for ASCII has is at home in texts that are not.
+    pub fn is_mistaken(&self, word: &[u8]) -> bool {
+        let end = self.at + self.character.len_utf8();
         match self.name {
-            "typographic quote" => self.at == 0 || self.at + self.character.len_utf8() == length,
+            "typographic quote" => self.at == 0 || end == word.len(),
             "typographic dash" => false,
-            _ => true,
+            "no-break space" => true,
+            _ => word[..self.at].is_ascii() && word[end..].is_ascii(),
         }
     }
 
@@ -86,6 +88,10 @@ mod tests {
         let found = lookalike("\u{fc}listen\u{a0}80".as_bytes()).unwrap();
         assert_eq!(found.at, 8);
         assert_eq!(found.help(), "there is a no-break space (U+00A0) in it: write a plain space");
+        let is_mistaken = |word: &str| lookalike(word.as_bytes()).unwrap().is_mistaken(word.as_bytes());
+        assert!(is_mistaken("80\u{3000}") && is_mistaken("80\u{ff1b}") && is_mistaken("\u{201c}a\u{201d}"));
+        assert!(!is_mistaken("\u{4f60}\u{3000}\u{597d}") && !is_mistaken("\u{4f60}\u{ff1b}"));
+        assert!(!is_mistaken("a\u{201c}b"));
         let found = lookalike(b"\xff\xe2\x80\x9cx").unwrap();
         assert_eq!(found.at, 1);
         assert_eq!(found.help(), "there is a typographic quote \u{201c} (U+201C) in it: write `\"`");

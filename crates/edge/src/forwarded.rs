@@ -157,7 +157,7 @@ fn believe_scheme(
 }
 
 /// Where the application is mounted.
-fn believe_mount(settings: &Forwarded, request: &mut Request) {
+pub fn believe_mount(settings: &Forwarded, request: &mut Request) {
     if settings.forwarder_headers.iter().any(|h| h == "SCRIPT_NAME")
         && let Some(name) = request.fields.named(b"script_name")
     {

@@ -102,8 +102,11 @@ pub struct AppSetting {
 
 impl<'a> Reader<'a> {
     fn app_set_header(&mut self, level: &mut Level, directive: Directive<'a>) {
+        // In an environ, `-` and `_` are the same.
         let frames = |name: &[u8]| {
-            name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding")
+            let name: Vec<u8> =
+                name.iter().map(|b| if *b == b'_' { b'-' } else { b.to_ascii_lowercase() }).collect();
+            matches!(&name[..], b"content-length" | b"transfer-encoding")
         };
         if let Some(name) = directive.args.first().filter(|name| frames(name.value)) {
             let text = name.text().into_owned();

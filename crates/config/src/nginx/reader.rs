@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
     /// To nginx it is a letter, so that what is right otherwise has no more than a warning.
     fn warn_of_lookalike(&mut self, directive: &Directive<'a>) {
         let Some((word, odd)) = self.lookalike(directive) else { return };
-        if odd.is_mistaken(word.value.len()) {
+        if odd.is_mistaken(word.value) {
             let message = format!("\"{}\" is taken as it stands, with its {}", word.text(), odd.name);
             self.warning(word.span, message);
         }

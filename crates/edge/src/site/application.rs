@@ -27,19 +27,28 @@ impl Visit<'_, '_> {
             request.fields.remove_named(b"early-data");
             request.fields.push(b"Early-Data", b"1");
         }
-        let told = match self.told(index, request).and_then(|told| self.with_set_fields(request, told)) {
+        let mut told = match self.told(index, request) {
             Ok(told) => told,
             Err(step) => return step,
         };
         let mut keeping = None;
-        if self.place.caches[CacheKind::App as usize].is_some() {
+        // What is set may be of the body, but what is kept is looked for before there is one.
+        let is_cached = self.place.caches[CacheKind::App as usize].is_some();
+        if is_cached {
+            told = match self.with_set_fields(index, request, told) {
+                Ok(told) => told,
+                Err(step) => return step,
+            };
             let set = told.as_ref().and_then(|told| told.fields.first(Name::Host));
             let host = set.unwrap_or(&request.authority);
             // Where the client calls us nothing, the application makes addresses of what it is told instead.
             let server = host.is_empty().then(|| self.server_address());
             let server = server.map(|(name, port)| format!("{name}:{port}").into_bytes());
             let own = || own_key(&name, request, server.as_deref().unwrap_or(host));
-            let authorized = self.is_authorized(request, true, &self.settings().app_set_headers);
+            let set = self.settings().app_set_headers.iter();
+            let set =
+                set.filter(|(name, _)| name.eq_ignore_ascii_case(b"authorization")).map(|(_, value)| value);
+            let authorized = self.is_authorized(request, CacheKind::App, true, set);
             let asks = self.consult(request, told.as_ref(), CacheKind::App, own, authorized, |_, _| true);
             match Box::pin(asks).await {
                 Consulted::Ask(asks) => keeping = asks,
@@ -52,6 +61,12 @@ impl Visit<'_, '_> {
             Ok(body) => body,
             Err(step) => return step,
         };
+        if !is_cached {
+            told = match self.with_set_fields(index, request, told) {
+                Ok(told) => told,
+                Err(step) => return step,
+            };
+        }
         let asking = told.as_ref().unwrap_or(request);
         let for_all = keeping.as_deref().and_then(|keeping| Self::for_all(asking, keeping));
         let is_for_all = for_all.is_some();
@@ -162,7 +177,12 @@ impl Visit<'_, '_> {
     }
 
     /// The request with what `app_set_header` sets.
-    fn with_set_fields(&mut self, request: &Request, told: Option<Request>) -> Result<Option<Request>, Step> {
+    fn with_set_fields(
+        &mut self,
+        index: u32,
+        request: &Request,
+        told: Option<Request>,
+    ) -> Result<Option<Request>, Step> {
         let settings = self.settings();
         if settings.app_set_headers.is_empty() {
             return Ok(told);
@@ -180,8 +200,16 @@ impl Visit<'_, '_> {
             let same =
                 |other: &[u8]| other.len() == name.len() && other.iter().zip(name).all(is_same_in_environ);
             told.fields.remove_if(same);
+            let is_mount = same(b"script_name");
+            if is_mount {
+                told.script_name.clone_from(&request.script_name);
+            }
             if !value.is_empty() {
                 told.fields.push(name, &value);
+            }
+            let model = self.site.configuration.model.apps.get(index as usize);
+            if is_mount && let Some(forwarded) = model.and_then(|app| app.forwarded.as_deref()) {
+                forwarded::believe_mount(forwarded, &mut told);
             }
         }
         Ok(Some(told))

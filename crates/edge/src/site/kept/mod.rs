@@ -157,18 +157,29 @@ impl Visit<'_, '_> {
     }
 
     /// Whether whoever answers is told by `Authorization` who a client is: by its own, if that is passed on, or by one that
-    /// the configuration makes of what it sends. What else the configuration sets is nobody's secret.
-    pub(super) fn is_authorized(
+    /// the configuration makes of what it has sent and the key does not name. What else the configuration sets is nobody's
+    /// secret.
+    pub(super) fn is_authorized<'v>(
         &mut self,
         request: &Request,
+        kind: CacheKind,
         passed: bool,
-        set: &[(Vec<u8>, Value)],
+        set: impl Iterator<Item = &'v Value>,
     ) -> bool {
-        let mut set = set.iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"authorization")).peekable();
+        let mut set = set.peekable();
         if set.peek().is_none() {
             return passed && request.fields.has(Name::Authorization);
         }
-        set.any(|(_, value)| value.variables().any(is_of_client) && !self.value(value, request).is_empty())
+        let key = self.place.caches[kind as usize].as_ref().and_then(|settings| settings.key.clone());
+        let tells = |variable: &Variable| match &key {
+            Some(key) => key.variables().any(|named| named == variable),
+            // The arguments are in each key that is not named.
+            None => matches!(variable, Variable::Arg(_)),
+        };
+        let sent =
+            set.flat_map(Value::variables).filter(|variable| is_of_client(variable) && !tells(variable));
+        sent.into_iter()
+            .any(|variable| self.value_or_none(variable, request).is_some_and(|value| !value.is_empty()))
     }
 
     async fn look(&mut self, request: &Request, kind: CacheKind, mut keeping: Box<Keeping>) -> Consulted {

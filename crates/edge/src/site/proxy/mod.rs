@@ -60,7 +60,12 @@ impl Visit<'_, '_> {
             self.note_target(&target, None, false);
             let own = self.own_key(request, &place, &target);
             let passed = settings.pass_headers && place.passes_on(Name::Authorization, b"authorization");
-            let authorized = self.is_authorized(request, passed, &settings.set_headers);
+            let fields = settings.set_headers.iter().map(|(name, value)| (name, value));
+            let params = settings.gateway.params.iter().map(|param| (&param.name, &param.value));
+            let is_it =
+                |name: &[u8]| name.eq_ignore_ascii_case(b"authorization") || name == b"HTTP_AUTHORIZATION";
+            let set = fields.chain(params).filter(|(name, _)| is_it(name)).map(|(_, value)| value);
+            let authorized = self.is_authorized(request, kind, passed, set);
             let passes_on = |known, name: &[u8]| settings.pass_headers && place.passes_on(known, name);
             match Box::pin(self.consult(request, None, kind, || own, authorized, passes_on)).await {
                 // A gateway is told HEAD as it is; what it answers is nothing for GET.
