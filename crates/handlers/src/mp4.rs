@@ -273,16 +273,21 @@ impl<'b> Movie<'b> {
             let rest = duration.saturating_sub(in_scale(wanted.start, scale));
             wanted.length.map_or(rest, |length| rest.min(in_scale(length, scale)))
         };
-        let mut tracks = Vec::new();
+        let (mut tracks, mut ended) = (Vec::new(), false);
         for one in boxes(index) {
             let (name, content) = one?;
-            // One that has ended by then is left out.
-            if name == *b"trak" && !has_ended(content, wanted.start, scale)? {
+            if name != *b"trak" {
+                continue;
+            }
+            // One that is over by then is left out.
+            if has_ended(content, wanted.start, scale)? {
+                ended = true;
+            } else {
                 tracks.push(Track::parse(content, wanted, scale, &shortened)?);
             }
         }
         if tracks.is_empty() {
-            return broken("there is no track, or none is as long");
+            return broken(if ended { "start time exceeds file duration" } else { "there is no track" });
         }
         Ok(Self { head: with_duration(head, true, shortened, 0)?, tracks })
     }
