@@ -71,6 +71,9 @@ def is_refused(server):
         server.connect().close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        # The socket was closed between the system's first answer and our last: the next one is refused.
+        return False
     return False
 
 
