@@ -42,12 +42,18 @@ CONF = """
 """
 
 
+def with_python():
+    """A distribution's uwsgi has Python as a plugin, that of PyPI has it built in."""
+    listed = subprocess.run([UWSGI, "--plugins-list"], capture_output=True, text=True, check=False, timeout=20)
+    return [] if "python" in listed.stdout + listed.stderr else ["--plugin", "python3"]
+
+
 @pytest.mark.skipif(not UWSGI, reason="there is no uwsgi")
 def test_before_uwsgi(tmp_path):
     site = Site(tmp_path, CONF)
     site.write("app.py", APP)
     peer = subprocess.Popen(
-        [UWSGI, "--socket", "uwsgi.sock", "--wsgi-file", "app.py", "--master", "--die-on-term", "--need-app"],
+        [UWSGI, *with_python(), "--socket", "uwsgi.sock", "--wsgi-file", "app.py", "--master", "--die-on-term", "--need-app"],
         cwd=site.directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         def listens():
